@@ -1,1 +1,11 @@
-//! Starling protocol.
+//! Everything in Starling that decides, as pure state machines.
+//!
+//! No clock, no entropy, no IO: time and a seed come in, effects go out. The same machines run in the real node, under a
+//! simulator and under fuzzers; the same seed and inputs give the same outputs, byte for byte.
+
+pub mod id;
+pub mod mesh;
+pub mod message;
+pub mod rpc;
+pub mod time;
+pub mod wire;
