@@ -1,1 +1,3 @@
 //! Starling testnet.
+
+pub mod wan;

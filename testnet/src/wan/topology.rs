@@ -1,0 +1,178 @@
+//! Nodes placed in a profile, the delay between any two of them, and the least delay that any scheme can reach.
+
+use super::placement::{Site, place};
+use super::profile::Profile;
+
+/// A profile with nodes in it. Nodes are numbered from zero.
+#[derive(Debug, Clone)]
+pub struct Topology {
+    profile: Profile,
+    sites: Vec<Site>,
+}
+
+impl Topology {
+    /// Places `nodes` nodes in the regions of `profile`. The same arguments give the same topology.
+    #[must_use]
+    pub fn new(profile: Profile, nodes: usize, seed: u64) -> Self {
+        let sites = place(&profile, nodes, seed);
+        Self { profile, sites }
+    }
+
+    /// The profile that the nodes are placed in.
+    #[must_use]
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// How many nodes there are.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.sites.len()
+    }
+
+    /// Where a node is.
+    #[must_use]
+    pub fn site(&self, node: usize) -> &Site {
+        &self.sites[node]
+    }
+
+    /// The name of a node's region.
+    #[must_use]
+    pub fn region_name(&self, node: usize) -> &str {
+        &self.profile.regions()[self.sites[node].region].name
+    }
+
+    /// The delay of a frame on the direct way between two nodes, in microseconds, jitter and sending time excluded.
+    /// Zero from a node to itself.
+    #[must_use]
+    pub fn one_way_us(&self, a: usize, b: usize) -> u64 {
+        if a == b {
+            return 0;
+        }
+        let (a, b) = (&self.sites[a], &self.sites[b]);
+        self.profile.rtt_us(a.region, b.region) / 2 + a.last_mile_us + b.last_mile_us
+    }
+
+    /// The least delay between every two nodes, through any nodes of the network: see the [module](super).
+    /// Dense Dijkstra from each node, so cubic in the number of nodes: about a second for a thousand.
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        let nodes = self.nodes();
+        let direct: Vec<Vec<u64>> = (0..nodes).map(|a| (0..nodes).map(|b| self.one_way_us(a, b)).collect()).collect();
+        Bounds { nodes, least_us: (0..nodes).flat_map(|origin| shortest_from(&direct, origin)).collect() }
+    }
+}
+
+/// The least one-way delay between every two nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bounds {
+    nodes: usize,
+    least_us: Vec<u64>,
+}
+
+impl Bounds {
+    /// How many nodes there are.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.nodes
+    }
+
+    /// The least delay from one node to another, in microseconds.
+    #[must_use]
+    pub fn least_us(&self, from: usize, to: usize) -> u64 {
+        self.least_us[from * self.nodes + to]
+    }
+}
+
+fn shortest_from(direct_us: &[Vec<u64>], origin: usize) -> Vec<u64> {
+    let mut least_us = direct_us[origin].clone();
+    let mut settled = vec![false; least_us.len()];
+    for _ in 0..least_us.len() {
+        let nearest = (0..least_us.len()).filter(|&node| !settled[node]).min_by_key(|&node| least_us[node]);
+        let nearest = nearest.expect("one node is settled in each of as many rounds as there are nodes");
+        settled[nearest] = true;
+        let via_us = least_us[nearest];
+        for (least_us, hop_us) in least_us.iter_mut().zip(&direct_us[nearest]) {
+            *least_us = (*least_us).min(via_us + hop_us);
+        }
+    }
+    least_us
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_direct_way_is_half_the_round_trip_and_two_last_miles() {
+        let topology = Topology::new(Profile::wan(), 32, 1);
+        let (a, b) = (topology.site(3), topology.site(17));
+        let expected = topology.profile().rtt_us(a.region, b.region) / 2 + a.last_mile_us + b.last_mile_us;
+        assert_eq!(topology.one_way_us(3, 17), expected);
+        assert_eq!(topology.one_way_us(17, 3), expected);
+        assert_eq!(topology.one_way_us(5, 5), 0);
+    }
+
+    /// A detour through a middle region is taken when it is shorter, its node's last mile passed twice.
+    #[test]
+    fn a_detour_counts_its_last_miles() {
+        let profile = Profile::parse(
+            r#"
+            format = 1
+            name = "detour"
+            jitter_ms_max = 9.0
+            [last_mile]
+            quantiles_ms = [1.0]
+            [weights]
+            west = 1
+            middle = 1
+            east = 1
+            [rtt_ms]
+            regions = ["west", "middle", "east"]
+            matrix = [[0.0, 20.0, 100.0], [20.0, 0.0, 20.0], [100.0, 20.0, 0.0]]
+            "#,
+        )
+        .expect("a good profile");
+        let topology = Topology::new(profile, 3, 0);
+        let at = |name| (0..3).find(|&node| topology.region_name(node) == name).expect("one node in each");
+        let bounds = topology.bounds();
+        assert_eq!(topology.one_way_us(at("west"), at("east")), 52_000);
+        assert_eq!(bounds.least_us(at("west"), at("east")), 24_000);
+        assert_eq!(bounds.least_us(at("west"), at("middle")), 12_000);
+    }
+
+    proptest! {
+        /// Against Floyd and Warshall's algorithm, which shares no code with Dijkstra's.
+        #[test]
+        fn bounds_agree_with_a_second_algorithm(nodes in 1_usize..24, seed: u64) {
+            let topology = Topology::new(Profile::wan(), nodes, seed);
+            let bounds = topology.bounds();
+            let mut least: Vec<Vec<u64>> =
+                (0..nodes).map(|a| (0..nodes).map(|b| topology.one_way_us(a, b)).collect()).collect();
+            for via in 0..nodes {
+                for a in 0..nodes {
+                    for b in 0..nodes {
+                        least[a][b] = least[a][b].min(least[a][via] + least[via][b]);
+                    }
+                }
+            }
+            prop_assert_eq!(bounds.least_us, least.concat());
+        }
+    }
+
+    /// The shipped matrix breaks the triangle inequality: for 38 of its 306 ordered pairs of regions the way
+    /// through a third region is shorter, even before last miles. This pins the figures as they were copied.
+    #[test]
+    fn some_pairs_of_the_wan_profile_have_a_shorter_detour() {
+        let profile = Profile::wan();
+        let regions = profile.regions().len();
+        let direct: Vec<Vec<u64>> = (0..regions)
+            .map(|a| (0..regions).map(|b| if a == b { 0 } else { profile.rtt_us(a, b) }).collect())
+            .collect();
+        let least: Vec<Vec<u64>> = (0..regions).map(|origin| shortest_from(&direct, origin)).collect();
+        let shorter = |&(a, b): &(usize, usize)| least[a][b] < direct[a][b];
+        assert_eq!((0..regions).flat_map(|a| (0..regions).map(move |b| (a, b))).filter(shorter).count(), 38);
+    }
+}
