@@ -25,9 +25,7 @@ pub enum HexError {
         found: usize,
     },
     /// A character outside 0-9, a-f and A-F.
-    #[error(
-        "{what} is written in hex digits only (0-9, a-f), but character {position} is {character:?}"
-    )]
+    #[error("{what} is written in hex digits only (0-9, a-f), but character {position} is {character:?}")]
     Character {
         /// What was being read, as a noun with its article ("a digest").
         what: &'static str,
@@ -39,22 +37,11 @@ pub enum HexError {
 }
 
 /// Reads exactly `N` bytes from hex text.
-pub(crate) fn parse_hex<const N: usize>(
-    what: &'static str,
-    text: &str,
-) -> Result<[u8; N], HexError> {
+pub(crate) fn parse_hex<const N: usize>(what: &'static str, text: &str) -> Result<[u8; N], HexError> {
     // The character comes first: "0x…" and stray spaces are likelier mistakes than a wrong length,
     // and naming them helps more.
-    if let Some((index, character)) = text
-        .chars()
-        .enumerate()
-        .find(|(_, c)| !c.is_ascii_hexdigit())
-    {
-        return Err(HexError::Character {
-            what,
-            position: index + 1,
-            character,
-        });
+    if let Some((index, character)) = text.chars().enumerate().find(|(_, c)| !c.is_ascii_hexdigit()) {
+        return Err(HexError::Character { what, position: index + 1, character });
     }
     let mut bytes = [0; N];
     hex::decode_to_slice(text, &mut bytes).map_err(|_wrong_length| HexError::Length {
@@ -72,10 +59,7 @@ pub(crate) fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result
     Ok(())
 }
 
-pub(crate) fn serialize<const N: usize, S: Serializer>(
-    bytes: &[u8; N],
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize<const N: usize, S: Serializer>(bytes: &[u8; N], serializer: S) -> Result<S::Ok, S::Error> {
     if serializer.is_human_readable() {
         return serializer.serialize_str(&hex::encode(bytes));
     }
@@ -123,9 +107,7 @@ impl<'de, const N: usize> Visitor<'de> for TupleVisitor<N> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
         let mut bytes = [0; N];
         for (index, byte) in bytes.iter_mut().enumerate() {
-            *byte = sequence
-                .next_element()?
-                .ok_or_else(|| A::Error::invalid_length(index, &self))?;
+            *byte = sequence.next_element()?.ok_or_else(|| A::Error::invalid_length(index, &self))?;
         }
         Ok(bytes)
     }
@@ -239,26 +221,16 @@ mod tests {
     #[test]
     fn errors_say_what_was_expected() {
         let short = "ab".parse::<Digest>().unwrap_err();
-        assert_eq!(
-            short.to_string(),
-            "expected 64 hex digits for a digest, found 2 characters"
-        );
+        assert_eq!(short.to_string(), "expected 64 hex digits for a digest, found 2 characters");
         let odd = "abc".parse::<Digest>().unwrap_err();
-        assert_eq!(
-            odd.to_string(),
-            "expected 64 hex digits for a digest, found 3 characters"
-        );
-        let prefixed = format!("0x{}", "00".repeat(31))
-            .parse::<PublicKeyBytes>()
-            .unwrap_err();
+        assert_eq!(odd.to_string(), "expected 64 hex digits for a digest, found 3 characters");
+        let prefixed = format!("0x{}", "00".repeat(31)).parse::<PublicKeyBytes>().unwrap_err();
         assert_eq!(
             prefixed.to_string(),
             "a public key is written in hex digits only (0-9, a-f), but character 2 is 'x'"
         );
         assert!("é".repeat(32).parse::<Digest>().is_err());
-        let json = serde_json::from_str::<Digest>("\"zz\"")
-            .unwrap_err()
-            .to_string();
+        let json = serde_json::from_str::<Digest>("\"zz\"").unwrap_err().to_string();
         assert!(json.contains("hex digits only"), "{json}");
         let number = serde_json::from_str::<Digest>("7").unwrap_err().to_string();
         assert!(number.contains("a digest as 64 hex digits"), "{number}");

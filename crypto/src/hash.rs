@@ -199,10 +199,7 @@ mod tests {
             let tag = Sha256::digest(domain.name());
             let mut input = [tag, tag].concat();
             input.extend_from_slice(b"message");
-            assert_eq!(
-                domain.digest(b"message").0,
-                <[u8; 32]>::from(Sha256::digest(&input))
-            );
+            assert_eq!(domain.digest(b"message").0, <[u8; 32]>::from(Sha256::digest(&input)));
         }
     }
 
@@ -216,10 +213,7 @@ mod tests {
     #[test]
     fn no_two_domains_share_a_digest() {
         for message in [&b""[..], b"x", &[0; 64]] {
-            let digests: BTreeSet<_> = Domain::ALL
-                .iter()
-                .map(|domain| domain.digest(message))
-                .collect();
+            let digests: BTreeSet<_> = Domain::ALL.iter().map(|domain| domain.digest(message)).collect();
             assert_eq!(digests.len(), Domain::ALL.len());
             assert!(!digests.contains(&Digest(Sha256::digest(message).into())));
         }

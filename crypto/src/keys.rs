@@ -49,9 +49,7 @@ pub enum KeyError {
     #[error("public key {0} is not in canonical form (its y coordinate must be below 2^255 - 19)")]
     NotCanonical(PublicKeyBytes),
     /// One of the eight points for which signatures can be forged.
-    #[error(
-        "public key {0} has small order, so anyone could sign for it; use a key made by a key generator"
-    )]
+    #[error("public key {0} has small order, so anyone could sign for it; use a key made by a key generator")]
     SmallOrder(PublicKeyBytes),
     /// The text has no PEM block.
     #[error(
@@ -72,9 +70,7 @@ pub enum KeyError {
     )]
     NotEd25519,
     /// The file names a public key, but not the secret key's own.
-    #[error(
-        "the file's public key {found} does not belong to its secret key, whose public key is {expected}"
-    )]
+    #[error("the file's public key {found} does not belong to its secret key, whose public key is {expected}")]
     PublicKeyMismatch {
         /// The public key in the file.
         found: PublicKeyBytes,
@@ -101,8 +97,7 @@ impl PublicKeyBytes {
         if !has_reduced_y(&self.0) {
             return Err(KeyError::NotCanonical(*self));
         }
-        let point =
-            VerifyingKey::from_bytes(&self.0).map_err(|_no_point| KeyError::NotAPoint(*self))?;
+        let point = VerifyingKey::from_bytes(&self.0).map_err(|_no_point| KeyError::NotAPoint(*self))?;
         // The other non-canonical spelling, x = 0 with the sign bit set, belongs to the points of
         // order 1 and 2 and so goes with these.
         if point.is_weak() {
@@ -139,15 +134,9 @@ impl PublicKey {
         self.verify_message(digest.as_bytes(), signature)
     }
 
-    pub(crate) fn verify_message(
-        &self,
-        message: &[u8],
-        signature: &Signature,
-    ) -> Result<(), SignatureError> {
+    pub(crate) fn verify_message(&self, message: &[u8], signature: &Signature) -> Result<(), SignatureError> {
         let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-        self.0
-            .verify_strict(message, &signature)
-            .map_err(|_opaque| SignatureError)
+        self.0.verify_strict(message, &signature).map_err(|_opaque| SignatureError)
     }
 }
 
@@ -237,12 +226,8 @@ impl SecretKey {
     /// The key as a PKCS#8 (version 1) PEM block, ending with a newline.
     #[must_use]
     pub fn to_pem(&self) -> Zeroizing<String> {
-        let key = KeypairBytes {
-            secret_key: self.0.to_bytes(),
-            public_key: None,
-        };
-        key.to_pkcs8_pem(LineEnding::LF)
-            .expect("a key of fixed size always has a PEM form")
+        let key = KeypairBytes { secret_key: self.0.to_bytes(), public_key: None };
+        key.to_pkcs8_pem(LineEnding::LF).expect("a key of fixed size always has a PEM form")
     }
 
     /// Reads a PKCS#8 PEM block (version 1 or 2, with or without the public key), with white space
@@ -254,9 +239,7 @@ impl SecretKey {
     pub fn from_pem(text: &str) -> Result<Self, KeyError> {
         // The text may hold a secret: no error carries any of it but the label.
         let text = text.trim();
-        let label = text
-            .strip_prefix("-----BEGIN ")
-            .and_then(|rest| rest.split_once("-----"));
+        let label = text.strip_prefix("-----BEGIN ").and_then(|rest| rest.split_once("-----"));
         let (label, _) = label.ok_or(KeyError::NotPem)?;
         if label != "PRIVATE KEY" {
             return Err(KeyError::PemLabel(label.chars().take(40).collect()));
@@ -266,10 +249,7 @@ impl SecretKey {
         let expected = secret.public_key().to_bytes();
         match key.public_key {
             Some(found) if found.to_bytes() != expected.to_bytes() => {
-                Err(KeyError::PublicKeyMismatch {
-                    found: PublicKeyBytes(found.to_bytes()),
-                    expected,
-                })
+                Err(KeyError::PublicKeyMismatch { found: PublicKeyBytes(found.to_bytes()), expected })
             }
             _ => Ok(secret),
         }
@@ -297,8 +277,7 @@ mod tests {
         oB8wHQYKKoZIhvcNAQkJFDEPDA1DdXJkbGUgQ2hhaXJzgSEAGb9ECWmEzf6FQbrB\n\
         Z9w7lshQhqowtrbLDFw4rXAxZuE=\n\
         -----END PRIVATE KEY-----\n";
-    const RFC_8410_PUBLIC: &str =
-        "19bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1";
+    const RFC_8410_PUBLIC: &str = "19bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1";
 
     fn some_key() -> SecretKey {
         SecretKey::from_seed(&[7; 32])
@@ -309,10 +288,7 @@ mod tests {
         let key = SecretKey::from_pem(RFC_8410_V1).unwrap();
         assert_eq!(key.public_key().to_string(), RFC_8410_PUBLIC);
         assert_eq!(*key.to_pem(), RFC_8410_V1);
-        assert_eq!(
-            SecretKey::from_pem(&some_key().to_pem()).unwrap().seed(),
-            some_key().seed()
-        );
+        assert_eq!(SecretKey::from_pem(&some_key().to_pem()).unwrap().seed(), some_key().seed());
     }
 
     #[test]
@@ -327,51 +303,26 @@ mod tests {
     #[test]
     fn pem_with_somebody_elses_public_key_is_refused() {
         let public_key = SecretKey::from_seed(&[8; 32]).public_key().to_bytes();
-        let forged = KeypairBytes {
-            secret_key: [7; 32],
-            public_key: Some(ed25519_dalek::pkcs8::PublicKeyBytes(public_key.0)),
-        };
+        let forged =
+            KeypairBytes { secret_key: [7; 32], public_key: Some(ed25519_dalek::pkcs8::PublicKeyBytes(public_key.0)) };
         let expected = some_key().public_key().to_bytes();
         let error = SecretKey::from_pem(&forged.to_pkcs8_pem(LineEnding::LF).unwrap()).unwrap_err();
-        assert_eq!(
-            error,
-            KeyError::PublicKeyMismatch {
-                found: public_key,
-                expected
-            }
-        );
+        assert_eq!(error, KeyError::PublicKeyMismatch { found: public_key, expected });
     }
 
     #[test]
     fn what_is_no_ed25519_pem_is_refused_by_name() {
         assert_eq!(SecretKey::from_pem("").unwrap_err(), KeyError::NotPem);
-        assert_eq!(
-            SecretKey::from_pem(&"07".repeat(32)).unwrap_err(),
-            KeyError::NotPem
-        );
+        assert_eq!(SecretKey::from_pem(&"07".repeat(32)).unwrap_err(), KeyError::NotPem);
         let public = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA\n-----END PUBLIC KEY-----\n";
-        assert_eq!(
-            SecretKey::from_pem(public).unwrap_err(),
-            KeyError::PemLabel("PUBLIC KEY".into())
-        );
+        assert_eq!(SecretKey::from_pem(public).unwrap_err(), KeyError::PemLabel("PUBLIC KEY".into()));
         let encrypted = SecretKey::from_pem("-----BEGIN ENCRYPTED PRIVATE KEY-----\n").unwrap_err();
-        assert!(
-            encrypted.to_string().contains("unencrypted PKCS#8"),
-            "{encrypted}"
-        );
+        assert!(encrypted.to_string().contains("unencrypted PKCS#8"), "{encrypted}");
         // X25519, the neighbouring algorithm in RFC 8410, with a key of the same size: only the
         // identifier differs.
         let x25519 = RFC_8410_V1.replace("K2Vw", "K2Vu");
-        for damaged in [
-            x25519.as_str(),
-            &RFC_8410_V1[..60],
-            &RFC_8410_V1.replace("MC4C", "MC5C"),
-        ] {
-            assert_eq!(
-                SecretKey::from_pem(damaged).unwrap_err(),
-                KeyError::NotEd25519,
-                "{damaged}"
-            );
+        for damaged in [x25519.as_str(), &RFC_8410_V1[..60], &RFC_8410_V1.replace("MC4C", "MC5C")] {
+            assert_eq!(SecretKey::from_pem(damaged).unwrap_err(), KeyError::NotEd25519, "{damaged}");
         }
     }
 
@@ -403,20 +354,14 @@ mod tests {
                 let mut bytes = [0xff; 32];
                 (bytes[0], bytes[31]) = (low, high);
                 let bytes = PublicKeyBytes(bytes);
-                assert_eq!(
-                    bytes.decompress().unwrap_err(),
-                    KeyError::NotCanonical(bytes)
-                );
+                assert_eq!(bytes.decompress().unwrap_err(), KeyError::NotCanonical(bytes));
             }
         }
         // Just below the bound: a different error or none at all.
         for low in 0xd0..0xed {
             let mut bytes = [0xff; 32];
             (bytes[0], bytes[31]) = (low, 0x7f);
-            assert!(!matches!(
-                PublicKeyBytes(bytes).decompress(),
-                Err(KeyError::NotCanonical(_))
-            ));
+            assert!(!matches!(PublicKeyBytes(bytes).decompress(), Err(KeyError::NotCanonical(_))));
         }
     }
 
@@ -427,19 +372,14 @@ mod tests {
             let bytes = PublicKeyBytes([low; 32]);
             match bytes.decompress() {
                 Ok(key) => {
-                    let point = curve25519_dalek::edwards::CompressedEdwardsY(bytes.0)
-                        .decompress()
-                        .unwrap();
+                    let point = curve25519_dalek::edwards::CompressedEdwardsY(bytes.0).decompress().unwrap();
                     assert_eq!(point.compress().to_bytes(), key.to_bytes().0);
                     points += 1;
                 }
                 Err(error) => assert!(error.to_string().contains(&bytes.to_string()), "{error}"),
             }
         }
-        assert!(
-            (80..180).contains(&points),
-            "about half of all byte strings are points, not {points} of 256"
-        );
+        assert!((80..180).contains(&points), "about half of all byte strings are points, not {points} of 256");
     }
 
     #[test]
@@ -450,9 +390,7 @@ mod tests {
         let json = serde_json::to_string(&key).unwrap();
         assert_eq!(serde_json::from_str::<PublicKey>(&json).unwrap(), key);
         let small = format!("\"01{}\"", "00".repeat(31));
-        let error = serde_json::from_str::<PublicKey>(&small)
-            .unwrap_err()
-            .to_string();
+        let error = serde_json::from_str::<PublicKey>(&small).unwrap_err().to_string();
         assert!(error.contains("small order"), "{error}");
     }
 }

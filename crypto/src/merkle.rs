@@ -46,18 +46,13 @@ pub fn root(leaves: impl IntoIterator<Item = Digest>) -> Digest {
     for leaf in leaves {
         let mut top = leaf;
         for _ in 0..count.trailing_ones() {
-            let left = stack
-                .pop()
-                .expect("a one in the count stands for a subtree on the stack");
+            let left = stack.pop().expect("a one in the count stands for a subtree on the stack");
             top = node(&left, &top);
         }
         stack.push(top);
         count += 1;
     }
-    let tree = stack
-        .into_iter()
-        .rev()
-        .reduce(|right, left| node(&left, &right));
+    let tree = stack.into_iter().rev().reduce(|right, left| node(&left, &right));
     finish(count, tree.as_ref())
 }
 
@@ -107,11 +102,7 @@ impl Proof {
             }
         }
         siblings.reverse();
-        Some(Self {
-            index: index as u64,
-            count: leaves.len() as u64,
-            siblings,
-        })
+        Some(Self { index: index as u64, count: leaves.len() as u64, siblings })
     }
 
     /// Whether `leaf` stands at this proof's place in the list behind `root`.
@@ -170,9 +161,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn leaves(count: usize) -> Vec<Digest> {
-        (0..count)
-            .map(|number| leaf(&number.to_le_bytes()))
-            .collect()
+        (0..count).map(|number| leaf(&number.to_le_bytes())).collect()
     }
 
     /// The definition at the head of the module, word for word.
@@ -200,11 +189,7 @@ mod tests {
     fn the_root_is_as_defined_for_every_small_count() {
         for count in 0..130 {
             let leaves = leaves(count);
-            assert_eq!(
-                root(leaves.iter().copied()),
-                root_as_defined(&leaves),
-                "{count} leaves"
-            );
+            assert_eq!(root(leaves.iter().copied()), root_as_defined(&leaves), "{count} leaves");
         }
     }
 
@@ -212,14 +197,8 @@ mod tests {
     #[test]
     fn pinned_roots() {
         let abc = [leaf(b"a"), leaf(b"b"), leaf(b"c")];
-        assert_eq!(
-            root([]).to_string(),
-            "bee69e741de3cc724c07397abd9d8ff0a2a6e0c27a5812cd3beacd72e6c57462"
-        );
-        assert_eq!(
-            root(abc).to_string(),
-            "9d8483f0a59e3a97881a4dba6abe5007003b4ce7c66445b7375f17798195bdb7"
-        );
+        assert_eq!(root([]).to_string(), "bee69e741de3cc724c07397abd9d8ff0a2a6e0c27a5812cd3beacd72e6c57462");
+        assert_eq!(root(abc).to_string(), "9d8483f0a59e3a97881a4dba6abe5007003b4ce7c66445b7375f17798195bdb7");
     }
 
     #[test]
@@ -229,11 +208,7 @@ mod tests {
             for doubled in 1..=count {
                 let mut longer = list.clone();
                 longer.extend_from_slice(&list[count - doubled..]);
-                assert_ne!(
-                    root(longer),
-                    root(list.clone()),
-                    "last {doubled} of {count} doubled"
-                );
+                assert_ne!(root(longer), root(list.clone()), "last {doubled} of {count} doubled");
             }
         }
     }
@@ -258,11 +233,7 @@ mod tests {
                 let proof = Proof::new(&list, index).unwrap();
                 assert!(proof.siblings.len() <= 6);
                 for (other, leaf) in list.iter().enumerate() {
-                    assert_eq!(
-                        proof.verify(&root, leaf),
-                        other == index,
-                        "{index} of {count} against {other}"
-                    );
+                    assert_eq!(proof.verify(&root, leaf), other == index, "{index} of {count} against {other}");
                 }
             }
             assert_eq!(Proof::new(&list, count), None);

@@ -12,18 +12,12 @@ fn openssl(arguments: &[&str], file: &Path) -> Option<String> {
         Ok(output) => output,
         Err(error) => {
             // Written past the test harness, which would swallow `eprintln!` in a passing test.
-            let _ = writeln!(
-                std::io::stderr(),
-                "SKIPPED: openssl cannot be run here: {error}"
-            );
+            let _ = writeln!(std::io::stderr(), "SKIPPED: openssl cannot be run here: {error}");
             return None;
         }
     };
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "openssl {arguments:?} failed: {errors}"
-    );
+    assert!(output.status.success(), "openssl {arguments:?} failed: {errors}");
     Some(String::from_utf8(output.stdout).unwrap())
 }
 

@@ -95,7 +95,6 @@ impl Stream {
             let low = product as u64;
             // 2^64 mod bound values of the low half are one too many; drawing again for them removes the bias.
             if low >= bound || low >= bound.wrapping_neg() % bound {
-                #[expect(clippy::cast_possible_truncation, reason = "the high half of a 128-bit product")]
                 return (product >> 64) as u64;
             }
         }

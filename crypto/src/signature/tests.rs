@@ -68,11 +68,7 @@ struct Case {
 impl Case {
     fn new(key: [u8; 32], nonce: [u8; 32], scalar: [u8; 32], message: &[u8]) -> Self {
         let signature = [nonce, scalar].concat().try_into().unwrap();
-        Self {
-            key,
-            signature,
-            message: message.to_vec(),
-        }
+        Self { key, signature, message: message.to_vec() }
     }
 
     fn nonce(&self) -> [u8; 32] {
@@ -87,11 +83,7 @@ impl Case {
         let nonce = point(self.nonce());
         let scalar = Scalar::from_bytes_mod_order(self.signature[32..].try_into().unwrap());
         let k = if reserialise {
-            challenge(
-                &nonce.compress().to_bytes(),
-                &key.compress().to_bytes(),
-                &self.message,
-            )
+            challenge(&nonce.compress().to_bytes(), &key.compress().to_bytes(), &self.message)
         } else {
             challenge(&self.nonce(), &self.key, &self.message)
         };
@@ -108,10 +100,7 @@ impl Case {
 
     fn accepted(&self) -> bool {
         let key = PublicKeyBytes(self.key).decompress();
-        key.is_ok_and(|key| {
-            key.verify_message(&self.message, &Signature(self.signature))
-                .is_ok()
-        })
+        key.is_ok_and(|key| key.verify_message(&self.message, &Signature(self.signature)).is_ok())
     }
 
     /// The verdict of the library's strict function alone, without our rules for public keys.
@@ -123,9 +112,7 @@ impl Case {
 }
 
 fn point(bytes: [u8; 32]) -> EdwardsPoint {
-    CompressedEdwardsY(bytes)
-        .decompress()
-        .expect("a case's points are on the curve")
+    CompressedEdwardsY(bytes).decompress().expect("a case's points are on the curve")
 }
 
 fn bytes(point: EdwardsPoint) -> [u8; 32] {
@@ -133,11 +120,7 @@ fn bytes(point: EdwardsPoint) -> [u8; 32] {
 }
 
 fn challenge(nonce: &[u8], key: &[u8], message: &[u8]) -> Scalar {
-    let hash = Sha512::new()
-        .chain_update(nonce)
-        .chain_update(key)
-        .chain_update(message)
-        .finalize();
+    let hash = Sha512::new().chain_update(nonce).chain_update(key).chain_update(message).finalize();
     Scalar::from_bytes_mod_order_wide(&hash.into())
 }
 
@@ -149,10 +132,7 @@ fn torsion() -> EdwardsPoint {
 
 /// Two secret scalars, for the key and for the nonce.
 fn secrets() -> (Scalar, Scalar) {
-    (
-        challenge(b"a", b"secret", b"key"),
-        challenge(b"a", b"secret", b"nonce"),
-    )
+    (challenge(b"a", b"secret", b"key"), challenge(b"a", b"secret", b"nonce"))
 }
 
 /// The first message, of a few dozen tries, for which the case that `build` makes has the property
@@ -175,10 +155,8 @@ fn case_0_key_and_nonce_of_small_order_and_s_zero() {
 fn case_1_key_of_small_order() {
     let (_, r) = secrets();
     let nonce = bytes(r * ED25519_BASEPOINT_POINT - torsion());
-    let case = search(
-        |message| Case::new(bytes(torsion()), nonce, r.to_bytes(), message),
-        Case::holds_without_cofactor,
-    );
+    let case =
+        search(|message| Case::new(bytes(torsion()), nonce, r.to_bytes(), message), Case::holds_without_cofactor);
     assert!(!point(case.nonce()).is_small_order() && !point(case.nonce()).is_torsion_free());
     assert!(!case.accepted() && !case.accepted_by_the_library());
 }
@@ -188,17 +166,8 @@ fn with_small_nonce(nonce: [u8; 32], reserialise: bool) -> Case {
     let (a, _) = secrets();
     let key = bytes(a * ED25519_BASEPOINT_POINT + torsion());
     let build = |message: &[u8]| {
-        let hashed = if reserialise {
-            bytes(point(nonce))
-        } else {
-            nonce
-        };
-        Case::new(
-            key,
-            nonce,
-            (challenge(&hashed, &key, message) * a).to_bytes(),
-            message,
-        )
+        let hashed = if reserialise { bytes(point(nonce)) } else { nonce };
+        Case::new(key, nonce, (challenge(&hashed, &key, message) * a).to_bytes(), message)
     };
     search(build, |case| case.residue(reserialise).is_identity())
 }
@@ -222,20 +191,14 @@ fn mixed(nonce_torsion: EdwardsPoint, message: &[u8]) -> Case {
 
 #[test]
 fn case_3_mixed_key_and_nonce_that_cancel_is_the_only_one_accepted() {
-    let case = search(
-        |message| mixed(-torsion(), message),
-        Case::holds_without_cofactor,
-    );
+    let case = search(|message| mixed(-torsion(), message), Case::holds_without_cofactor);
     assert!(!point(case.key).is_torsion_free() && !point(case.nonce()).is_torsion_free());
     assert!(case.accepted());
 }
 
 #[test]
 fn case_4_mixed_key_and_nonce_that_hold_only_with_cofactor() {
-    let case = search(
-        |message| mixed(-torsion(), message),
-        |case| !case.holds_without_cofactor(),
-    );
+    let case = search(|message| mixed(-torsion(), message), |case| !case.holds_without_cofactor());
     assert!(case.holds_with_cofactor());
     assert!(!case.accepted());
 }
@@ -250,8 +213,8 @@ fn case_5_mixed_key_and_prime_order_nonce_that_hold_only_with_cofactor() {
 
 /// L, the order of the base point, little-endian (RFC 8032, section 5.1).
 const ORDER: [u8; 32] = [
-    0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14,
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+    0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
 ];
 
 /// An honest signature with `times · L` added to its scalar, which changes nothing in the equation.
@@ -276,10 +239,7 @@ fn cases_6_and_7_scalar_not_below_the_order() {
     for times in 1..=14 {
         let case = with_scalar_raised(times);
         assert!(case.holds_without_cofactor());
-        assert!(
-            !case.accepted() && !case.accepted_by_the_library(),
-            "S + {times} L"
-        );
+        assert!(!case.accepted() && !case.accepted_by_the_library(), "S + {times} L");
     }
 }
 
