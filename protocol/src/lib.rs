@@ -6,6 +6,7 @@
 pub mod id;
 pub mod mesh;
 pub mod message;
+pub mod peers;
 pub mod random;
 pub mod rpc;
 pub mod time;

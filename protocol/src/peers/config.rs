@@ -1,0 +1,60 @@
+//! Settings of the peer book.
+
+use crate::time::Duration;
+
+/// Settings of [`super::PeerBook`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// Dialling stops at this many connected peers.
+    pub target_peers: usize,
+    /// At least this many connections are of our own making.
+    pub outbound_min: usize,
+    /// Candidates remembered.
+    pub candidates_max: usize,
+    /// Dials in flight at once.
+    pub dials_max: usize,
+    /// A dial without an answer counts as failed after this long.
+    pub dial_timeout: Duration,
+    /// First wait after a failure.
+    pub retry_first: Duration,
+    /// Longest wait after failures.
+    pub retry_max: Duration,
+    /// A connection that lasted this long clears the peer's failures.
+    pub stable_after: Duration,
+    /// A peer that was only heard of is forgotten after this many failures in a row.
+    pub failures_max: u32,
+    /// Interval of discovery while it brings new peers and more are wanted.
+    pub discover_first: Duration,
+    /// Interval of discovery otherwise.
+    pub discover_max: Duration,
+}
+
+impl PeerConfig {
+    /// The defaults for a target: three in ten links outbound at least.
+    #[must_use]
+    pub fn for_target(target_peers: usize) -> Self {
+        Self { target_peers, outbound_min: (target_peers * 3).div_ceil(10), ..Self::default() }
+    }
+}
+
+impl Default for PeerConfig {
+    fn default() -> Self {
+        Self {
+            // Several times the mesh degree, so that gossip reaches peers outside of the mesh. A guess between
+            // Lighthouse's 100 and Bitcoin Core's 10 outbound links.
+            target_peers: 24,
+            outbound_min: 8,
+            candidates_max: 1_024,
+            // A guess: enough to reach the target within two rounds, few enough not to look like a scan.
+            dials_max: 16,
+            // Above libp2p's own connection timeouts of 10 s, so that it only catches answers that got lost.
+            dial_timeout: Duration::from_secs(30),
+            retry_first: Duration::from_secs(1),
+            retry_max: Duration::from_secs(300),
+            stable_after: Duration::from_secs(60),
+            failures_max: 8,
+            discover_first: Duration::from_millis(500),
+            discover_max: Duration::from_secs(30),
+        }
+    }
+}
