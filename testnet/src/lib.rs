@@ -1,3 +1,4 @@
 //! Starling testnet.
 
+pub mod measure;
 pub mod wan;

@@ -1,0 +1,197 @@
+//! What became of every message: for each node, when its first copy came, from whom, how, and how many followed.
+
+use starling_protocol::id::MessageId;
+
+use super::trace::{Class, How};
+
+/// All messages of a run, by the time of their publishing.
+#[derive(Debug, Clone)]
+pub struct Deliveries {
+    nodes: usize,
+    messages: Vec<Message>,
+    drain_end_us: u64,
+    without_origin: usize,
+}
+
+/// One message and its way through the network.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Its content address.
+    pub id: MessageId,
+    /// Its class.
+    pub class: Class,
+    /// The node that published it.
+    pub origin: usize,
+    /// When the origin's engine handled the publish.
+    pub t0_us: u64,
+    /// The size of the payload.
+    pub payload_bytes: u64,
+    /// What each node received, the origin's own (duplicates only) included.
+    pub receptions: Vec<Reception>,
+}
+
+/// What one node received of one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reception {
+    /// The first copy that came over the mesh.
+    pub arrival: Option<Arrival>,
+    /// When validation accepted it.
+    pub accepted_us: Option<u64>,
+    /// When it was seen inside a block before any copy of its own.
+    pub in_block_us: Option<u64>,
+    /// Copies of the payload received, the first one included.
+    pub copies: u32,
+    /// Mesh-frame bytes of all those copies.
+    pub frame_bytes: u64,
+}
+
+/// The coming of a first copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// When it was decoded.
+    pub t_us: u64,
+    /// The node that sent it; `None` if it is none of the network's.
+    pub from: Option<usize>,
+    /// Pushed or pulled.
+    pub how: How,
+}
+
+/// What became of one message at one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The node published it.
+    Origin,
+    /// It came over the mesh in time.
+    Delivered(Arrival),
+    /// It came only inside a block, at this time.
+    InBlock(u64),
+    /// It did not come in time.
+    Missing,
+}
+
+impl Reception {
+    /// Counts one more copy.
+    pub(super) fn add_copy(&mut self, frame_bytes: u64) {
+        self.copies = self.copies.saturating_add(1);
+        self.frame_bytes = self.frame_bytes.saturating_add(frame_bytes);
+    }
+}
+
+impl Deliveries {
+    /// `messages` in the order of publishing, each with `nodes` receptions.
+    pub(super) fn new(nodes: usize, messages: Vec<Message>, drain_end_us: u64, without_origin: usize) -> Self {
+        Self { nodes, messages, drain_end_us, without_origin }
+    }
+
+    /// How many nodes the network has.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.nodes
+    }
+
+    /// All messages, by the time of their publishing.
+    #[must_use]
+    pub fn messages(&self) -> &[Message] {
+        &self.messages
+    }
+
+    /// Messages that nodes received and none says to have published: their origin was killed before it wrote so.
+    #[must_use]
+    pub fn without_origin(&self) -> usize {
+        self.without_origin
+    }
+
+    /// The messages of one class.
+    pub fn of_class(&self, class: Class) -> impl Iterator<Item = &Message> + Clone {
+        self.messages.iter().filter(move |message| message.class == class)
+    }
+
+    /// What became of a message at a node.
+    #[must_use]
+    pub fn outcome(&self, message: &Message, node: usize) -> Outcome {
+        let reception = &message.receptions[node];
+        if node == message.origin {
+            return Outcome::Origin;
+        }
+        match (reception.arrival, reception.in_block_us) {
+            (Some(arrival), _) if arrival.t_us <= self.drain_end_us => Outcome::Delivered(arrival),
+            (_, Some(t_us)) if t_us <= self.drain_end_us => Outcome::InBlock(t_us),
+            _ => Outcome::Missing,
+        }
+    }
+
+    /// The deliveries of a message over the mesh, by receiving node.
+    pub fn arrivals<'a>(&'a self, message: &'a Message) -> impl Iterator<Item = (usize, Arrival)> + 'a {
+        (0..self.nodes).filter_map(|node| match self.outcome(message, node) {
+            Outcome::Delivered(arrival) => Some((node, arrival)),
+            _ => None,
+        })
+    }
+
+    /// Every expected delivery that did not happen over the mesh: the message, the node, and whether the node at least
+    /// saw the message inside a block.
+    pub fn missing(&self) -> impl Iterator<Item = (&Message, usize, bool)> {
+        self.messages.iter().flat_map(move |message| {
+            (0..self.nodes).filter_map(move |node| match self.outcome(message, node) {
+                Outcome::InBlock(_) => Some((message, node, true)),
+                Outcome::Missing => Some((message, node, false)),
+                Outcome::Origin | Outcome::Delivered(_) => None,
+            })
+        })
+    }
+}
+
+impl Message {
+    /// How many links the first copy passed on its way to each node; zero for the origin, `None` where the chain of senders
+    /// does not lead back to the origin (nothing came over the mesh, or a sender had it from a block).
+    #[must_use]
+    pub fn hops(&self) -> Vec<Option<u32>> {
+        let mut receivers_of = vec![Vec::new(); self.receptions.len()];
+        for (node, reception) in self.receptions.iter().enumerate() {
+            if let Some(Arrival { from: Some(from), .. }) = reception.arrival {
+                receivers_of[from].push(node);
+            }
+        }
+        // Down the tree from the origin, so that nothing is assumed of the order of arrival times.
+        let mut hops = vec![None; self.receptions.len()];
+        hops[self.origin] = Some(0);
+        let mut reached = vec![(self.origin, 0)];
+        while let Some((sender, sender_hops)) = reached.pop() {
+            for &node in &receivers_of[sender] {
+                if hops[node].is_none() {
+                    hops[node] = Some(sender_hops + 1);
+                    reached.push((node, sender_hops + 1));
+                }
+            }
+        }
+        hops
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hops_follow_the_chain_of_first_senders() {
+        let arrival =
+            |from| Reception { arrival: Some(Arrival { t_us: 5, from, how: How::Pushed }), ..Reception::default() };
+        let message = Message {
+            id: MessageId([0; 20]),
+            class: Class::Block,
+            origin: 1,
+            t0_us: 0,
+            payload_bytes: 1,
+            receptions: vec![
+                arrival(Some(3)),
+                Reception::default(),
+                arrival(Some(0)),
+                arrival(Some(1)),
+                arrival(None),
+                arrival(Some(4)),
+                Reception { in_block_us: Some(3), ..Reception::default() },
+            ],
+        };
+        assert_eq!(message.hops(), [Some(2), Some(0), Some(3), Some(1), None, None, None]);
+    }
+}
