@@ -1,1 +1,6 @@
-//! Starling node.
+//! The Starling node: all the input and output around [`starling_protocol`]'s machines.
+//!
+//! The library is what the binary `starling` and the testnet tool share. It translates and does not decide: libp2p events,
+//! RPC requests and disk results become inputs of the protocol's machine, its outputs become IO.
+
+pub mod api;
