@@ -4,3 +4,4 @@
 //! RPC requests and disk results become inputs of the protocol's machine, its outputs become IO.
 
 pub mod api;
+pub mod net;

@@ -1,0 +1,466 @@
+//! Sockets behind an emulated link: the shared uplink and one delay line for each connection.
+//!
+//! Nothing here runs as a task. Both [`Uplink`] and [`Line`] are wakers: the timer thread (or the
+//! IO driver, when a socket becomes writable again) wakes them, and they do their little work at
+//! once, on that thread. That saves a task switch for each chunk, which matters when many
+//! emulated nodes share a processor.
+//!
+//! Lock order: a [`Line`] and the [`Uplink`] are never locked together, and wakers are woken after
+//! unlocking.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::net::tcp::OwnedWriteHalf;
+
+use super::schedule::{CHUNK_BYTES_MAX, DueTimes, SplitMix64, UplinkSchedule};
+use super::timer::{Sleep, Timer};
+use super::{IN_FLIGHT_BYTES_MAX, LinkEmulation};
+use crate::net::transport::SocketCounters;
+
+/// How long after its last due time a dropped connection may go on trying to deliver what it had
+/// accepted. Five seconds; a guess, long enough for any reader that is alive.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// One node's emulated links: the configuration, the shared uplink and the clock.
+pub struct Emulation {
+    uplink: Arc<Uplink>,
+    delays_us: BTreeMap<IpAddr, u32>,
+    default_delay_us: u32,
+    jitter_us_max: u32,
+    seed: u64,
+    next_line: AtomicU64,
+}
+
+impl Emulation {
+    /// Starts emulating; the first call in a process starts the timer thread.
+    #[must_use]
+    pub fn new(config: &LinkEmulation) -> Arc<Self> {
+        Arc::new(Self {
+            uplink: Arc::new(Uplink {
+                clock: Clock {
+                    epoch: Instant::now(),
+                    timer: Timer::global(),
+                },
+                state: Mutex::new(UplinkState {
+                    schedule: UplinkSchedule::new(config.uplink_bits_per_s),
+                    waiters: VecDeque::new(),
+                    grants: BTreeMap::new(),
+                    armed: false,
+                }),
+            }),
+            delays_us: config.delays_us(),
+            default_delay_us: config.default_delay_us,
+            jitter_us_max: config.jitter_us_max,
+            seed: config.seed,
+            next_line: AtomicU64::new(0),
+        })
+    }
+
+    /// The one-way delay towards an address, in microseconds.
+    #[must_use]
+    pub fn delay_us(&self, remote: IpAddr) -> u32 {
+        self.delays_us
+            .get(&remote.to_canonical())
+            .copied()
+            .unwrap_or(self.default_delay_us)
+    }
+
+    /// Waits one round trip to `remote`, taking the way back to be as long as the way there.
+    pub fn round_trip(&self, remote: IpAddr) -> Sleep {
+        let round_trip = Duration::from_micros(2 * u64::from(self.delay_us(remote)));
+        self.uplink
+            .clock
+            .timer
+            .sleep_until(Instant::now() + round_trip)
+    }
+
+    /// Puts the write half of a connection behind the emulated link.
+    pub(crate) fn attach(
+        &self,
+        remote: IpAddr,
+        socket: OwnedWriteHalf,
+        counters: Arc<SocketCounters>,
+    ) -> Writer {
+        let id = self.next_line.fetch_add(1, Ordering::Relaxed);
+        let mut seeds = SplitMix64(self.seed ^ SplitMix64(id).draw());
+        let due_times = DueTimes::new(self.delay_us(remote), self.jitter_us_max, seeds.draw());
+        Writer {
+            id,
+            uplink: Arc::clone(&self.uplink),
+            line: Arc::new(Line {
+                clock: self.uplink.clock,
+                counters,
+                state: Mutex::new(LineState {
+                    socket: Some(socket),
+                    due_times,
+                    chunks: VecDeque::new(),
+                    in_flight_bytes: 0,
+                    armed_for_ns: None,
+                    closing: false,
+                    abandon_at_ns: None,
+                    failure: None,
+                    writer: None,
+                    closer: None,
+                }),
+            }),
+        }
+    }
+}
+
+/// Nanoseconds since the emulation began, and the timer to wait with.
+#[derive(Clone, Copy)]
+struct Clock {
+    epoch: Instant,
+    timer: &'static Timer,
+}
+
+impl Clock {
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn wake_at_ns(&self, at_ns: u64, waker: Waker) {
+        self.timer
+            .wake_at(self.epoch + Duration::from_nanos(at_ns), waker);
+    }
+}
+
+/// The uplink that all connections of a node share.
+///
+/// A connection that finds the link committed, or others waiting, joins the end of the queue with
+/// the size of the chunk it wants. When the link becomes admissible the head of the queue is
+/// granted its chunk and woken. The grant is made out at once rather than when the woken
+/// connection comes back, so one that never does (its task was cancelled) costs a chunk of
+/// bandwidth but blocks nobody.
+struct Uplink {
+    clock: Clock,
+    state: Mutex<UplinkState>,
+}
+
+struct UplinkState {
+    schedule: Option<UplinkSchedule>,
+    waiters: VecDeque<Waiter>,
+    grants: BTreeMap<u64, Grant>,
+    armed: bool,
+}
+
+struct Waiter {
+    line: u64,
+    wanted_bytes: usize,
+    waker: Waker,
+}
+
+/// Leave to send so many bytes, the last of which leaves the uplink at `departure_ns`.
+#[derive(Clone, Copy)]
+struct Grant {
+    bytes: usize,
+    departure_ns: u64,
+}
+
+impl Uplink {
+    fn poll_admit(
+        self: &Arc<Self>,
+        line: u64,
+        wanted_bytes: usize,
+        context: &Context<'_>,
+    ) -> Poll<Grant> {
+        let now_ns = self.clock.now_ns();
+        let mut state = self.lock();
+        let state = &mut *state;
+        let Some(schedule) = &mut state.schedule else {
+            return Poll::Ready(Grant {
+                bytes: wanted_bytes.min(CHUNK_BYTES_MAX),
+                departure_ns: now_ns,
+            });
+        };
+        if let Some(mut grant) = state.grants.remove(&line) {
+            // Bytes that were not there when the link was free leave no earlier than now.
+            grant.departure_ns = grant.departure_ns.max(now_ns);
+            return Poll::Ready(grant);
+        }
+        let wanted_bytes = wanted_bytes.min(schedule.chunk_bytes());
+        if let Some(waiter) = state.waiters.iter_mut().find(|waiter| waiter.line == line) {
+            waiter.wanted_bytes = wanted_bytes;
+            waiter.waker.clone_from(context.waker());
+            return Poll::Pending;
+        }
+        if state.waiters.is_empty() && schedule.admissible_at_ns() <= now_ns {
+            return Poll::Ready(Grant {
+                bytes: wanted_bytes,
+                departure_ns: schedule.admit(now_ns, wanted_bytes),
+            });
+        }
+        state.waiters.push_back(Waiter {
+            line,
+            wanted_bytes,
+            waker: context.waker().clone(),
+        });
+        self.arm(state);
+        Poll::Pending
+    }
+
+    /// Serves as many waiters as the link admits now.
+    fn serve(self: &Arc<Self>) {
+        let now_ns = self.clock.now_ns();
+        let mut served = Vec::new();
+        let mut state = self.lock();
+        state.armed = false;
+        let inner = &mut *state;
+        if let Some(schedule) = &mut inner.schedule {
+            while schedule.admissible_at_ns() <= now_ns {
+                let Some(waiter) = inner.waiters.pop_front() else {
+                    break;
+                };
+                let grant = Grant {
+                    bytes: waiter.wanted_bytes,
+                    departure_ns: schedule.admit(now_ns, waiter.wanted_bytes),
+                };
+                inner.grants.insert(waiter.line, grant);
+                served.push(waiter.waker);
+            }
+        }
+        self.arm(inner);
+        drop(state);
+        served.into_iter().for_each(Waker::wake);
+    }
+
+    fn forget(&self, line: u64) {
+        let mut state = self.lock();
+        state.waiters.retain(|waiter| waiter.line != line);
+        state.grants.remove(&line);
+    }
+
+    fn arm(self: &Arc<Self>, state: &mut UplinkState) {
+        let Some(schedule) = &state.schedule else {
+            return;
+        };
+        if !state.armed && !state.waiters.is_empty() {
+            state.armed = true;
+            self.clock
+                .wake_at_ns(schedule.admissible_at_ns(), Waker::from(Arc::clone(self)));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, UplinkState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Uplink {
+    fn wake(self: Arc<Self>) {
+        self.serve();
+    }
+}
+
+/// The delay line of one connection: accepted bytes wait for their due time, then go to the
+/// socket.
+struct Line {
+    clock: Clock,
+    counters: Arc<SocketCounters>,
+    state: Mutex<LineState>,
+}
+
+struct LineState {
+    /// `None` once the write side has been shut down.
+    socket: Option<OwnedWriteHalf>,
+    due_times: DueTimes,
+    chunks: VecDeque<Chunk>,
+    in_flight_bytes: usize,
+    /// The time for which a timer is pending, so that each chunk costs at most one.
+    armed_for_ns: Option<u64>,
+    closing: bool,
+    /// Set when the owner is gone: past this time, undelivered bytes are given up.
+    abandon_at_ns: Option<u64>,
+    failure: Option<io::ErrorKind>,
+    writer: Option<Waker>,
+    closer: Option<Waker>,
+}
+
+struct Chunk {
+    due_ns: u64,
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+impl Line {
+    /// Writes what is due, arms the timer for what is not, and wakes whoever waited.
+    fn pump(self: &Arc<Self>) {
+        let mut state = self.lock();
+        if let Err(error) = self.write_due(&mut state) {
+            state.fail(error.kind());
+        }
+        if state.closing && state.chunks.is_empty() {
+            // Dropping the write half shuts the write side of the socket down.
+            state.socket = None;
+        }
+        let mut woken = [None, None];
+        if state.failure.is_some() || state.in_flight_bytes < IN_FLIGHT_BYTES_MAX {
+            woken[0] = state.writer.take();
+        }
+        if state.socket.is_none() {
+            woken[1] = state.closer.take();
+        }
+        drop(state);
+        woken.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    fn write_due(self: &Arc<Self>, state: &mut LineState) -> io::Result<()> {
+        let now_ns = self.clock.now_ns();
+        if state.armed_for_ns.is_some_and(|at_ns| at_ns <= now_ns) {
+            state.armed_for_ns = None;
+        }
+        if state.abandon_at_ns.is_some_and(|at_ns| at_ns <= now_ns) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        while let (Some(chunk), Some(socket)) = (state.chunks.front_mut(), &state.socket) {
+            if chunk.due_ns > now_ns {
+                let due_ns = chunk.due_ns;
+                self.arm(state, due_ns);
+                break;
+            }
+            match socket.try_write(&chunk.bytes[chunk.written..]) {
+                Ok(written) => {
+                    self.counters.add_written(written);
+                    chunk.written += written;
+                    state.in_flight_bytes -= written;
+                    if chunk.written == chunk.bytes.len() {
+                        state.chunks.pop_front();
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let waker = Waker::from(Arc::clone(self));
+                    match socket
+                        .as_ref()
+                        .poll_write_ready(&mut Context::from_waker(&waker))
+                    {
+                        Poll::Ready(ready) => ready?,
+                        Poll::Pending => break,
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn arm(self: &Arc<Self>, state: &mut LineState, at_ns: u64) {
+        if state.armed_for_ns.is_none_or(|armed_ns| at_ns < armed_ns) {
+            state.armed_for_ns = Some(at_ns);
+            self.clock.wake_at_ns(at_ns, Waker::from(Arc::clone(self)));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LineState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Line {
+    fn wake(self: Arc<Self>) {
+        self.pump();
+    }
+}
+
+impl LineState {
+    fn fail(&mut self, kind: io::ErrorKind) {
+        self.failure.get_or_insert(kind);
+        self.chunks.clear();
+        self.in_flight_bytes = 0;
+        self.socket = None;
+    }
+}
+
+/// The writing end of an emulated connection.
+pub(crate) struct Writer {
+    id: u64,
+    uplink: Arc<Uplink>,
+    line: Arc<Line>,
+}
+
+impl Writer {
+    /// Accepts a prefix of `bytes` as soon as the in-flight cap and the uplink admit one.
+    pub(crate) fn poll_write(
+        &self,
+        context: &Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let room_bytes = {
+            let mut state = self.line.lock();
+            if let Some(kind) = state.failure {
+                return Poll::Ready(Err(kind.into()));
+            }
+            if state.closing {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
+            let room_bytes = IN_FLIGHT_BYTES_MAX.saturating_sub(state.in_flight_bytes);
+            if room_bytes == 0 {
+                state.writer = Some(context.waker().clone());
+                return Poll::Pending;
+            }
+            room_bytes
+        };
+        let wanted_bytes = bytes.len().min(room_bytes);
+        let grant = std::task::ready!(self.uplink.poll_admit(self.id, wanted_bytes, context));
+        let accepted = &bytes[..wanted_bytes.min(grant.bytes)];
+
+        let mut state = self.line.lock();
+        let due_ns = state.due_times.stamp(grant.departure_ns);
+        state.in_flight_bytes += accepted.len();
+        state.chunks.push_back(Chunk {
+            due_ns,
+            bytes: accepted.to_vec(),
+            written: 0,
+        });
+        if state.chunks.len() == 1 {
+            self.line.arm(&mut state, due_ns);
+        }
+        Poll::Ready(Ok(accepted.len()))
+    }
+
+    /// Delivers what was accepted when it is due, then shuts the write side down.
+    pub(crate) fn poll_close(&self, context: &Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.line.lock();
+        if let Some(kind) = state.failure {
+            return Poll::Ready(Err(kind.into()));
+        }
+        state.closing = true;
+        if state.chunks.is_empty() {
+            state.socket = None;
+        }
+        if state.socket.is_none() {
+            return Poll::Ready(Ok(()));
+        }
+        state.closer = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Writer {
+    /// What was accepted before is still delivered: the timer (or the IO driver) keeps the line
+    /// alive until then, but not for longer than [`LINGER`] after the last due time.
+    fn drop(&mut self) {
+        self.uplink.forget(self.id);
+        let mut state = self.line.lock();
+        state.closing = true;
+        match state.chunks.back().map(|chunk| chunk.due_ns) {
+            None => state.socket = None,
+            Some(last_due_ns) => {
+                let linger_ns = u64::try_from(LINGER.as_nanos()).unwrap_or(u64::MAX);
+                let abandon_at_ns = last_due_ns.saturating_add(linger_ns);
+                state.abandon_at_ns = Some(abandon_at_ns);
+                self.line
+                    .clock
+                    .wake_at_ns(abandon_at_ns, Waker::from(Arc::clone(&self.line)));
+            }
+        }
+    }
+}

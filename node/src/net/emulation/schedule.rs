@@ -1,0 +1,216 @@
+//! The arithmetic of link emulation, without clock or sockets.
+//!
+//! Times are nanoseconds since an epoch of the caller's choosing. Both types are O(1) in time and
+//! memory.
+
+/// How far ahead of real time the uplink may be committed. It plays the part of the queue of a
+/// network card: deep enough that a late timer does not leave the link idle, shallow enough that
+/// a message admitted now leaves almost at once.
+pub const BACKLOG: std::time::Duration = std::time::Duration::from_nanos(BACKLOG_NS);
+
+/// Most bytes admitted at once; also the amount after which another waiting connection has its
+/// turn.
+pub const CHUNK_BYTES_MAX: usize = 16 * 1024;
+
+/// Fewest bytes a chunk is cut to at low rates: about what one Ethernet frame carries.
+pub const CHUNK_BYTES_MIN: usize = 1_460;
+
+const NS_PER_S: u128 = 1_000_000_000;
+const BACKLOG_NS: u64 = 2_000_000;
+
+/// The transmitter that all connections of a node share: a virtual-clock rate limiter.
+///
+/// It keeps the time until which the link is committed. Admitting `n` bytes commits it for
+/// `n x 8 / rate` longer, and their last bit leaves at the new end. A chunk is admissible while the
+/// commitment reaches less than [`BACKLOG`] into the future. Unlike a token bucket with a burst,
+/// idle time is never saved up to be sent faster than the line rate, so serialisation delay is
+/// right for a single message too.
+#[derive(Debug, Clone)]
+pub struct UplinkSchedule {
+    bits_per_s: u64,
+    chunk_bytes: usize,
+    committed_until_ns: u64,
+}
+
+impl UplinkSchedule {
+    /// A link of the given rate, idle. `None` when the rate is 0, which means unlimited.
+    #[must_use]
+    pub fn new(bits_per_s: u64) -> Option<Self> {
+        if bits_per_s == 0 {
+            return None;
+        }
+        let in_backlog = u128::from(bits_per_s) * u128::from(BACKLOG_NS) / (8 * NS_PER_S);
+        let chunk_bytes = usize::try_from(in_backlog)
+            .unwrap_or(usize::MAX)
+            .clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
+        Some(Self {
+            bits_per_s,
+            chunk_bytes,
+            committed_until_ns: 0,
+        })
+    }
+
+    /// Most bytes to admit at once.
+    #[must_use]
+    pub fn chunk_bytes(&self) -> usize {
+        self.chunk_bytes
+    }
+
+    /// The earliest time at which the next chunk may be admitted.
+    #[must_use]
+    pub fn admissible_at_ns(&self) -> u64 {
+        // One nanosecond is added so that "less than the backlog" holds at the returned time.
+        (self.committed_until_ns + 1).saturating_sub(BACKLOG_NS)
+    }
+
+    /// Commits the link for `bytes` more and returns the time at which their last bit leaves.
+    ///
+    /// The caller asks [`UplinkSchedule::admissible_at_ns`] first.
+    pub fn admit(&mut self, now_ns: u64, bytes: usize) -> u64 {
+        debug_assert!(now_ns >= self.admissible_at_ns());
+        let bits = bytes as u128 * 8;
+        let serialisation_ns = (bits * NS_PER_S).div_ceil(u128::from(self.bits_per_s));
+        let serialisation_ns = u64::try_from(serialisation_ns).unwrap_or(u64::MAX);
+        self.committed_until_ns = self
+            .committed_until_ns
+            .max(now_ns)
+            .saturating_add(serialisation_ns);
+        self.committed_until_ns
+    }
+}
+
+/// When bytes that left the uplink of one connection reach the remote: a fixed delay, plus uniform
+/// jitter, never before what was sent earlier.
+///
+/// The order constraint biases jitter upwards on a busy connection: a chunk waits for an earlier
+/// one that drew a larger jitter. That is what in-order delivery does to TCP as well.
+#[derive(Debug, Clone)]
+pub struct DueTimes {
+    delay_ns: u64,
+    jitter_ns_max: u64,
+    last_due_ns: u64,
+    random: SplitMix64,
+}
+
+impl DueTimes {
+    /// A path with the given one-way delay and jitter, both in microseconds.
+    #[must_use]
+    pub fn new(delay_us: u32, jitter_us_max: u32, seed: u64) -> Self {
+        Self {
+            delay_ns: u64::from(delay_us) * 1_000,
+            jitter_ns_max: u64::from(jitter_us_max) * 1_000,
+            last_due_ns: 0,
+            random: SplitMix64(seed),
+        }
+    }
+
+    /// The time at which bytes that leave at `departure_ns` are to be delivered.
+    pub fn stamp(&mut self, departure_ns: u64) -> u64 {
+        let jitter_ns = self.random.at_most(self.jitter_ns_max);
+        let due_ns = departure_ns.saturating_add(self.delay_ns + jitter_ns);
+        self.last_due_ns = self.last_due_ns.max(due_ns);
+        self.last_due_ns
+    }
+}
+
+/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA
+/// 2014): small and good enough for jitter, which nobody has an interest in predicting.
+#[derive(Debug, Clone)]
+pub struct SplitMix64(pub u64);
+
+impl SplitMix64 {
+    /// The next 64 bits.
+    pub fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number in `[0, max]`, by multiplication; the bias is below `max / 2^64`.
+    pub fn at_most(&mut self, max: u64) -> u64 {
+        let product = u128::from(self.draw()) * (u128::from(max) + 1);
+        u64::try_from(product >> 64).unwrap_or(max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    #[test]
+    fn a_message_on_an_idle_link_takes_exactly_its_serialisation_time() {
+        let mut link = UplinkSchedule::new(8_000_000).unwrap();
+        assert_eq!(link.admit(5 * MS, 1_000), 6 * MS);
+        // Idle time is not saved up: much later, the same bytes take as long again.
+        assert_eq!(link.admit(100 * MS, 1_000), 101 * MS);
+    }
+
+    #[test]
+    fn saturated_link_keeps_its_rate_and_never_commits_further_than_backlog_and_one_chunk() {
+        let bits_per_s = 20_000_000;
+        let mut link = UplinkSchedule::new(bits_per_s).unwrap();
+        let chunk = link.chunk_bytes();
+        assert_eq!(chunk, 5_000);
+        let chunk_ns = chunk as u64 * 8 * 1_000 / 20;
+        let (mut now, mut sent, mut departure) = (0, 0u64, 0);
+        while now < 1_000 * MS {
+            departure = link.admit(now, chunk);
+            assert!(departure <= now + BACKLOG_NS + chunk_ns);
+            sent += chunk as u64;
+            now = now.max(link.admissible_at_ns());
+        }
+        let expected_ns = sent * 8 * 1_000 / 20;
+        assert_eq!(departure, expected_ns);
+    }
+
+    #[test]
+    fn chunk_shrinks_with_the_rate_within_its_limits() {
+        let chunk = |rate| UplinkSchedule::new(rate).unwrap().chunk_bytes();
+        assert_eq!(chunk(8_000), CHUNK_BYTES_MIN);
+        assert_eq!(chunk(10_000_000_000), CHUNK_BYTES_MAX);
+        assert!(UplinkSchedule::new(0).is_none());
+    }
+
+    #[test]
+    fn not_admissible_before_the_backlog_has_drained() {
+        let mut link = UplinkSchedule::new(8_000_000).unwrap();
+        let departure = link.admit(0, 4_000);
+        assert_eq!(departure, 4 * MS);
+        assert_eq!(link.admissible_at_ns(), 2 * MS + 1);
+    }
+
+    #[test]
+    fn due_times_keep_order_and_stay_within_delay_and_jitter() {
+        let mut path = DueTimes::new(35_000, 2_000, 1);
+        let (mut last, mut lowest, mut highest) = (0, u64::MAX, 0);
+        for step in 0..10_000u64 {
+            // Far enough apart that order never forces a later due time.
+            let departure = step * 10 * MS;
+            let due = path.stamp(departure);
+            assert!(due >= last);
+            last = due;
+            lowest = lowest.min(due - departure);
+            highest = highest.max(due - departure);
+        }
+        assert!((35 * MS..35 * MS + 20_000).contains(&lowest), "{lowest}");
+        assert!((37 * MS - 20_000..=37 * MS).contains(&highest), "{highest}");
+
+        let mut dense = DueTimes::new(1_000, 5_000, 2);
+        let dues: Vec<u64> = (0..1_000).map(|step| dense.stamp(step * 1_000)).collect();
+        assert!(dues.is_sorted());
+    }
+
+    #[test]
+    fn jitter_depends_on_the_seed_only() {
+        let draw = |seed| {
+            let mut path = DueTimes::new(0, 1_000, seed);
+            (0..20).map(|i| path.stamp(i * MS)).collect::<Vec<_>>()
+        };
+        assert_eq!(draw(3), draw(3));
+        assert_ne!(draw(3), draw(4));
+    }
+}
