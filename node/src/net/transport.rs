@@ -68,8 +68,7 @@ impl SocketCounters {
     }
 
     pub(crate) fn add_written(&self, bytes: usize) {
-        self.written_bytes
-            .fetch_add(bytes as u64, Ordering::Relaxed);
+        self.written_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
 
@@ -87,26 +86,15 @@ impl TcpTransport {
     /// A transport that listens nowhere yet.
     #[must_use]
     pub fn new(counters: Arc<SocketCounters>, emulation: Option<Arc<Emulation>>) -> Self {
-        Self {
-            counters,
-            emulation,
-            listeners: SelectAll::new(),
-            events: VecDeque::new(),
-        }
+        Self { counters, emulation, listeners: SelectAll::new(), events: VecDeque::new() }
     }
 
     /// The address to bind before connecting to `remote`: the first address that we listen on and
     /// that can reach it.
     fn own_address_for(&self, remote: IpAddr) -> Option<IpAddr> {
-        self.listeners
-            .iter()
-            .filter(|listener| !listener.is_closed)
-            .map(|listener| listener.address.ip())
-            .find(|own| {
-                !own.is_unspecified()
-                    && own.is_ipv4() == remote.is_ipv4()
-                    && own.is_loopback() == remote.is_loopback()
-            })
+        self.listeners.iter().filter(|listener| !listener.is_closed).map(|listener| listener.address.ip()).find(|own| {
+            !own.is_unspecified() && own.is_ipv4() == remote.is_ipv4() && own.is_loopback() == remote.is_loopback()
+        })
     }
 
     fn listen(&mut self, id: ListenerId, address: SocketAddr) -> io::Result<()> {
@@ -118,10 +106,7 @@ impl TcpTransport {
         let interfaces = if address.ip().is_unspecified() {
             Some(if_watch::tokio::IfWatcher::new()?)
         } else {
-            self.events.push_back(TransportEvent::NewAddress {
-                listener_id: id,
-                listen_addr: to_multiaddr(address),
-            });
+            self.events.push_back(TransportEvent::NewAddress { listener_id: id, listen_addr: to_multiaddr(address) });
             None
         };
         self.listeners.push(Listener {
@@ -146,13 +131,8 @@ impl Transport for TcpTransport {
     type ListenerUpgrade = Ready<io::Result<Connection>>;
     type Dial = BoxFuture<'static, io::Result<Connection>>;
 
-    fn listen_on(
-        &mut self,
-        id: ListenerId,
-        address: Multiaddr,
-    ) -> Result<(), TransportError<io::Error>> {
-        let address = to_socket_addr(&address)
-            .ok_or_else(|| TransportError::MultiaddrNotSupported(address.clone()))?;
+    fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<io::Error>> {
+        let address = to_socket_addr(&address).ok_or_else(|| TransportError::MultiaddrNotSupported(address.clone()))?;
         self.listen(id, address).map_err(TransportError::Other)
     }
 
@@ -161,11 +141,7 @@ impl Transport for TcpTransport {
         listener.map(Listener::close).is_some()
     }
 
-    fn dial(
-        &mut self,
-        address: Multiaddr,
-        _: DialOpts,
-    ) -> Result<Self::Dial, TransportError<io::Error>> {
+    fn dial(&mut self, address: Multiaddr, _: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
         let remote = to_socket_addr(&address)
             .filter(|remote| remote.port() != 0 && !remote.ip().is_unspecified())
             .ok_or(TransportError::MultiaddrNotSupported(address))?;
@@ -181,12 +157,7 @@ impl Transport for TcpTransport {
             if let Some(emulation) = &emulation {
                 emulation.round_trip(remote.ip()).await;
             }
-            Ok(Connection::new(
-                stream,
-                remote,
-                counters,
-                emulation.as_ref(),
-            ))
+            Ok(Connection::new(stream, remote, counters, emulation.as_ref()))
         }
         .boxed())
     }
@@ -232,10 +203,7 @@ impl Listener {
         loop {
             let event = match ready!(interfaces.poll_if_event(context)) {
                 Err(error) => {
-                    return Poll::Ready(TransportEvent::ListenerError {
-                        listener_id: self.id,
-                        error,
-                    });
+                    return Poll::Ready(TransportEvent::ListenerError { listener_id: self.id, error });
                 }
                 Ok(event) => event,
             };
@@ -246,14 +214,8 @@ impl Listener {
             let listener_id = self.id;
             let listen_addr = to_multiaddr(SocketAddr::new(net.addr(), self.address.port()));
             return Poll::Ready(match event {
-                IfEvent::Up(_) => TransportEvent::NewAddress {
-                    listener_id,
-                    listen_addr,
-                },
-                IfEvent::Down(_) => TransportEvent::AddressExpired {
-                    listener_id,
-                    listen_addr,
-                },
+                IfEvent::Up(_) => TransportEvent::NewAddress { listener_id, listen_addr },
+                IfEvent::Down(_) => TransportEvent::AddressExpired { listener_id, listen_addr },
             });
         }
     }
@@ -282,10 +244,7 @@ impl Stream for Listener {
                 return Poll::Ready(None);
             }
             this.reported_closed = true;
-            return Poll::Ready(Some(TransportEvent::ListenerClosed {
-                listener_id: this.id,
-                reason: Ok(()),
-            }));
+            return Poll::Ready(Some(TransportEvent::ListenerClosed { listener_id: this.id, reason: Ok(()) }));
         }
         this.waker = Some(context.waker().clone());
         if let Poll::Ready(event) = this.poll_interfaces(context) {
@@ -295,14 +254,10 @@ impl Stream for Listener {
             ready!(pause.as_mut().poll(context));
             this.pause = None;
         }
-        let event = ready!(this.socket.poll_accept(context))
-            .and_then(|(stream, remote)| this.accepted(stream, remote));
+        let event = ready!(this.socket.poll_accept(context)).and_then(|(stream, remote)| this.accepted(stream, remote));
         Poll::Ready(Some(event.unwrap_or_else(|error| {
             this.pause = Some(Box::pin(tokio::time::sleep(ACCEPT_PAUSE)));
-            TransportEvent::ListenerError {
-                listener_id: this.id,
-                error,
-            }
+            TransportEvent::ListenerError { listener_id: this.id, error }
         })))
     }
 }
@@ -315,10 +270,7 @@ pub struct Connection {
 
 enum Link {
     Direct(TcpStream),
-    Emulated {
-        reader: tokio::net::tcp::OwnedReadHalf,
-        writer: Writer,
-    },
+    Emulated { reader: tokio::net::tcp::OwnedReadHalf, writer: Writer },
 }
 
 impl Connection {
@@ -341,26 +293,14 @@ impl Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = tokio::io::ReadBuf::new(buffer);
         match &mut self.link {
             Link::Direct(stream) => {
-                ready!(tokio::io::AsyncRead::poll_read(
-                    Pin::new(stream),
-                    context,
-                    &mut buffer
-                ))?;
+                ready!(tokio::io::AsyncRead::poll_read(Pin::new(stream), context, &mut buffer))?;
             }
             Link::Emulated { reader, .. } => {
-                ready!(tokio::io::AsyncRead::poll_read(
-                    Pin::new(reader),
-                    context,
-                    &mut buffer
-                ))?;
+                ready!(tokio::io::AsyncRead::poll_read(Pin::new(reader), context, &mut buffer))?;
             }
         }
         let read = buffer.filled().len();
@@ -370,18 +310,10 @@ impl AsyncRead for Connection {
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.link {
             Link::Direct(stream) => {
-                let written = ready!(tokio::io::AsyncWrite::poll_write(
-                    Pin::new(stream),
-                    context,
-                    bytes
-                ))?;
+                let written = ready!(tokio::io::AsyncWrite::poll_write(Pin::new(stream), context, bytes))?;
                 self.counters.add_written(written);
                 Poll::Ready(Ok(written))
             }
@@ -396,11 +328,7 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         match &mut self.link {
             Link::Direct(stream) => {
-                let written = ready!(tokio::io::AsyncWrite::poll_write_vectored(
-                    Pin::new(stream),
-                    context,
-                    slices
-                ))?;
+                let written = ready!(tokio::io::AsyncWrite::poll_write_vectored(Pin::new(stream), context, slices))?;
                 self.counters.add_written(written);
                 Poll::Ready(Ok(written))
             }

@@ -43,10 +43,7 @@ impl Emulation {
     pub fn new(config: &LinkEmulation) -> Arc<Self> {
         Arc::new(Self {
             uplink: Arc::new(Uplink {
-                clock: Clock {
-                    epoch: Instant::now(),
-                    timer: Timer::global(),
-                },
+                clock: Clock { epoch: Instant::now(), timer: Timer::global() },
                 state: Mutex::new(UplinkState {
                     schedule: UplinkSchedule::new(config.uplink_bits_per_s),
                     waiters: VecDeque::new(),
@@ -65,28 +62,17 @@ impl Emulation {
     /// The one-way delay towards an address, in microseconds.
     #[must_use]
     pub fn delay_us(&self, remote: IpAddr) -> u32 {
-        self.delays_us
-            .get(&remote.to_canonical())
-            .copied()
-            .unwrap_or(self.default_delay_us)
+        self.delays_us.get(&remote.to_canonical()).copied().unwrap_or(self.default_delay_us)
     }
 
     /// Waits one round trip to `remote`, taking the way back to be as long as the way there.
     pub fn round_trip(&self, remote: IpAddr) -> Sleep {
         let round_trip = Duration::from_micros(2 * u64::from(self.delay_us(remote)));
-        self.uplink
-            .clock
-            .timer
-            .sleep_until(Instant::now() + round_trip)
+        self.uplink.clock.timer.sleep_until(Instant::now() + round_trip)
     }
 
     /// Puts the write half of a connection behind the emulated link.
-    pub(crate) fn attach(
-        &self,
-        remote: IpAddr,
-        socket: OwnedWriteHalf,
-        counters: Arc<SocketCounters>,
-    ) -> Writer {
+    pub(crate) fn attach(&self, remote: IpAddr, socket: OwnedWriteHalf, counters: Arc<SocketCounters>) -> Writer {
         let id = self.next_line.fetch_add(1, Ordering::Relaxed);
         let mut seeds = SplitMix64(self.seed ^ SplitMix64(id).draw());
         let due_times = DueTimes::new(self.delay_us(remote), self.jitter_us_max, seeds.draw());
@@ -126,8 +112,7 @@ impl Clock {
     }
 
     fn wake_at_ns(&self, at_ns: u64, waker: Waker) {
-        self.timer
-            .wake_at(self.epoch + Duration::from_nanos(at_ns), waker);
+        self.timer.wake_at(self.epoch + Duration::from_nanos(at_ns), waker);
     }
 }
 
@@ -164,20 +149,12 @@ struct Grant {
 }
 
 impl Uplink {
-    fn poll_admit(
-        self: &Arc<Self>,
-        line: u64,
-        wanted_bytes: usize,
-        context: &Context<'_>,
-    ) -> Poll<Grant> {
+    fn poll_admit(self: &Arc<Self>, line: u64, wanted_bytes: usize, context: &Context<'_>) -> Poll<Grant> {
         let now_ns = self.clock.now_ns();
         let mut state = self.lock();
         let state = &mut *state;
         let Some(schedule) = &mut state.schedule else {
-            return Poll::Ready(Grant {
-                bytes: wanted_bytes.min(CHUNK_BYTES_MAX),
-                departure_ns: now_ns,
-            });
+            return Poll::Ready(Grant { bytes: wanted_bytes.min(CHUNK_BYTES_MAX), departure_ns: now_ns });
         };
         if let Some(mut grant) = state.grants.remove(&line) {
             // Bytes that were not there when the link was free leave no earlier than now.
@@ -191,16 +168,9 @@ impl Uplink {
             return Poll::Pending;
         }
         if state.waiters.is_empty() && schedule.admissible_at_ns() <= now_ns {
-            return Poll::Ready(Grant {
-                bytes: wanted_bytes,
-                departure_ns: schedule.admit(now_ns, wanted_bytes),
-            });
+            return Poll::Ready(Grant { bytes: wanted_bytes, departure_ns: schedule.admit(now_ns, wanted_bytes) });
         }
-        state.waiters.push_back(Waiter {
-            line,
-            wanted_bytes,
-            waker: context.waker().clone(),
-        });
+        state.waiters.push_back(Waiter { line, wanted_bytes, waker: context.waker().clone() });
         self.arm(state);
         Poll::Pending
     }
@@ -217,10 +187,8 @@ impl Uplink {
                 let Some(waiter) = inner.waiters.pop_front() else {
                     break;
                 };
-                let grant = Grant {
-                    bytes: waiter.wanted_bytes,
-                    departure_ns: schedule.admit(now_ns, waiter.wanted_bytes),
-                };
+                let grant =
+                    Grant { bytes: waiter.wanted_bytes, departure_ns: schedule.admit(now_ns, waiter.wanted_bytes) };
                 inner.grants.insert(waiter.line, grant);
                 served.push(waiter.waker);
             }
@@ -242,8 +210,7 @@ impl Uplink {
         };
         if !state.armed && !state.waiters.is_empty() {
             state.armed = true;
-            self.clock
-                .wake_at_ns(schedule.admissible_at_ns(), Waker::from(Arc::clone(self)));
+            self.clock.wake_at_ns(schedule.admissible_at_ns(), Waker::from(Arc::clone(self)));
         }
     }
 
@@ -335,10 +302,7 @@ impl Line {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let waker = Waker::from(Arc::clone(self));
-                    match socket
-                        .as_ref()
-                        .poll_write_ready(&mut Context::from_waker(&waker))
-                    {
+                    match socket.as_ref().poll_write_ready(&mut Context::from_waker(&waker)) {
                         Poll::Ready(ready) => ready?,
                         Poll::Pending => break,
                     }
@@ -385,11 +349,7 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Accepts a prefix of `bytes` as soon as the in-flight cap and the uplink admit one.
-    pub(crate) fn poll_write(
-        &self,
-        context: &Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_write(&self, context: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
@@ -415,11 +375,7 @@ impl Writer {
         let mut state = self.line.lock();
         let due_ns = state.due_times.stamp(grant.departure_ns);
         state.in_flight_bytes += accepted.len();
-        state.chunks.push_back(Chunk {
-            due_ns,
-            bytes: accepted.to_vec(),
-            written: 0,
-        });
+        state.chunks.push_back(Chunk { due_ns, bytes: accepted.to_vec(), written: 0 });
         if state.chunks.len() == 1 {
             self.line.arm(&mut state, due_ns);
         }
@@ -457,9 +413,7 @@ impl Drop for Writer {
                 let linger_ns = u64::try_from(LINGER.as_nanos()).unwrap_or(u64::MAX);
                 let abandon_at_ns = last_due_ns.saturating_add(linger_ns);
                 state.abandon_at_ns = Some(abandon_at_ns);
-                self.line
-                    .clock
-                    .wake_at_ns(abandon_at_ns, Waker::from(Arc::clone(&self.line)));
+                self.line.clock.wake_at_ns(abandon_at_ns, Waker::from(Arc::clone(&self.line)));
             }
         }
     }

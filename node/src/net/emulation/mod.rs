@@ -139,14 +139,10 @@ impl LinkEmulation {
     /// # Errors
     /// When the file cannot be read, is not the expected TOML, or fails [`LinkEmulation::validate`].
     pub fn load(path: &Path) -> Result<Self, LinkEmulationError> {
-        let text = std::fs::read_to_string(path).map_err(|source| LinkEmulationError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        let parsed: Self = toml::from_str(&text).map_err(|source| LinkEmulationError::Parse {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| LinkEmulationError::Read { path: path.to_owned(), source })?;
+        let parsed: Self = toml::from_str(&text)
+            .map_err(|source| LinkEmulationError::Parse { path: path.to_owned(), source: Box::new(source) })?;
         parsed.validate()?;
         Ok(parsed)
     }
@@ -157,18 +153,11 @@ impl LinkEmulation {
     /// Names the first field that is wrong.
     pub fn validate(&self) -> Result<(), LinkEmulationError> {
         if self.uplink_bits_per_s != 0 && self.uplink_bits_per_s < UPLINK_BITS_PER_S_MIN {
-            return Err(LinkEmulationError::RateTooLow {
-                bits_per_s: self.uplink_bits_per_s,
-            });
+            return Err(LinkEmulationError::RateTooLow { bits_per_s: self.uplink_bits_per_s });
         }
-        let fields = [
-            ("default_delay_us".to_owned(), self.default_delay_us),
-            ("jitter_us_max".to_owned(), self.jitter_us_max),
-        ];
-        let of_peers = self
-            .peers
-            .iter()
-            .map(|peer| (format!("delay_us of {}", peer.ip), peer.delay_us));
+        let fields =
+            [("default_delay_us".to_owned(), self.default_delay_us), ("jitter_us_max".to_owned(), self.jitter_us_max)];
+        let of_peers = self.peers.iter().map(|peer| (format!("delay_us of {}", peer.ip), peer.delay_us));
         for (field, delay_us) in fields.into_iter().chain(of_peers) {
             if delay_us > DELAY_US_MAX {
                 return Err(LinkEmulationError::DelayTooLong { field, delay_us });
@@ -185,10 +174,7 @@ impl LinkEmulation {
 
     /// The one-way delays by canonical address (an IPv4-mapped IPv6 address counts as IPv4).
     pub(crate) fn delays_us(&self) -> BTreeMap<IpAddr, u32> {
-        self.peers
-            .iter()
-            .map(|peer| (peer.ip.to_canonical(), peer.delay_us))
-            .collect()
+        self.peers.iter().map(|peer| (peer.ip.to_canonical(), peer.delay_us)).collect()
     }
 }
 
@@ -226,8 +212,7 @@ mod tests {
         assert!(refuse("default_delay_us = 20000000").contains("default_delay_us"));
         assert!(refuse("jitter = 1").contains("jitter_us_max"));
         assert!(refuse("default_delay_us = -1").contains("line 1"));
-        let twice =
-            "[[peer]]\nip='127.0.0.1'\ndelay_us=1\n[[peer]]\nip='::ffff:127.0.0.1'\ndelay_us=2";
+        let twice = "[[peer]]\nip='127.0.0.1'\ndelay_us=1\n[[peer]]\nip='::ffff:127.0.0.1'\ndelay_us=2";
         assert!(refuse(twice).contains("listed twice"));
         let missing = LinkEmulation::load(Path::new("/nonexistent/link.toml"));
         assert!(missing.unwrap_err().to_string().contains("/nonexistent"));

@@ -40,14 +40,8 @@ impl UplinkSchedule {
             return None;
         }
         let in_backlog = u128::from(bits_per_s) * u128::from(BACKLOG_NS) / (8 * NS_PER_S);
-        let chunk_bytes = usize::try_from(in_backlog)
-            .unwrap_or(usize::MAX)
-            .clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
-        Some(Self {
-            bits_per_s,
-            chunk_bytes,
-            committed_until_ns: 0,
-        })
+        let chunk_bytes = usize::try_from(in_backlog).unwrap_or(usize::MAX).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
+        Some(Self { bits_per_s, chunk_bytes, committed_until_ns: 0 })
     }
 
     /// Most bytes to admit at once.
@@ -71,10 +65,7 @@ impl UplinkSchedule {
         let bits = bytes as u128 * 8;
         let serialisation_ns = (bits * NS_PER_S).div_ceil(u128::from(self.bits_per_s));
         let serialisation_ns = u64::try_from(serialisation_ns).unwrap_or(u64::MAX);
-        self.committed_until_ns = self
-            .committed_until_ns
-            .max(now_ns)
-            .saturating_add(serialisation_ns);
+        self.committed_until_ns = self.committed_until_ns.max(now_ns).saturating_add(serialisation_ns);
         self.committed_until_ns
     }
 }

@@ -35,10 +35,7 @@ impl Timer {
     pub fn global() -> &'static Timer {
         static TIMER: OnceLock<Timer> = OnceLock::new();
         static THREAD: OnceLock<()> = OnceLock::new();
-        let timer = TIMER.get_or_init(|| Timer {
-            heap: Mutex::new(BinaryHeap::new()),
-            earlier: Condvar::new(),
-        });
+        let timer = TIMER.get_or_init(|| Timer { heap: Mutex::new(BinaryHeap::new()), earlier: Condvar::new() });
         THREAD.get_or_init(|| {
             std::thread::Builder::new()
                 .name("link-emulation".to_owned())
@@ -80,16 +77,8 @@ impl Timer {
                 continue;
             }
             heap = match heap.peek().map(|first| first.due) {
-                None => self
-                    .earlier
-                    .wait(heap)
-                    .unwrap_or_else(PoisonError::into_inner),
-                Some(due) => {
-                    self.earlier
-                        .wait_timeout(heap, due - now)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
-                }
+                None => self.earlier.wait(heap).unwrap_or_else(PoisonError::into_inner),
+                Some(due) => self.earlier.wait_timeout(heap, due - now).unwrap_or_else(PoisonError::into_inner).0,
             };
         }
     }

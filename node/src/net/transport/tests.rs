@@ -12,10 +12,7 @@ use crate::net::emulation::{IN_FLIGHT_BYTES_MAX, LinkEmulation, PeerDelay};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-const DIAL: DialOpts = DialOpts {
-    role: Endpoint::Dialer,
-    port_use: PortUse::Reuse,
-};
+const DIAL: DialOpts = DialOpts { role: Endpoint::Dialer, port_use: PortUse::Reuse };
 
 /// A transport listening on `ip`, and the address it listens on.
 async fn listening(ip: &str, link: Option<&LinkEmulation>) -> (TcpTransport, Multiaddr) {
@@ -42,12 +39,7 @@ async fn connect(
 ) -> (Connection, Connection, Multiaddr) {
     let dial = from.dial(address.clone(), DIAL).unwrap();
     let (dialled, event) = tokio::join!(dial, next_event(to));
-    let TransportEvent::Incoming {
-        upgrade,
-        send_back_addr,
-        ..
-    } = event
-    else {
+    let TransportEvent::Incoming { upgrade, send_back_addr, .. } = event else {
         panic!("expected a connection, got {event:?}");
     };
     (dialled.unwrap(), upgrade.await.unwrap(), send_back_addr)
@@ -58,13 +50,7 @@ fn ip_of(address: &Multiaddr) -> IpAddr {
 }
 
 fn link(uplink_bits_per_s: u64, default_delay_us: u32, jitter_us_max: u32) -> LinkEmulation {
-    LinkEmulation {
-        seed: 1,
-        uplink_bits_per_s,
-        default_delay_us,
-        jitter_us_max,
-        peers: Vec::new(),
-    }
+    LinkEmulation { seed: 1, uplink_bits_per_s, default_delay_us, jitter_us_max, peers: Vec::new() }
 }
 
 #[tokio::test]
@@ -107,10 +93,7 @@ async fn addresses_other_than_plain_tcp_are_left_to_other_transports() {
         "/ip4/0.0.0.0/tcp/1",
     ] {
         let refused = transport.dial(address.parse().unwrap(), DIAL);
-        assert!(matches!(
-            refused.err(),
-            Some(TransportError::MultiaddrNotSupported(_))
-        ));
+        assert!(matches!(refused.err(), Some(TransportError::MultiaddrNotSupported(_))));
     }
     let peer = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
     let with_peer = format!("/ip4/127.0.0.1/tcp/1/p2p/{peer}").parse().unwrap();
@@ -181,13 +164,7 @@ async fn delay_is_never_early_and_seldom_late() {
     for delay_us in [500, 5_000, 35_000, 140_000] {
         let late_us = lateness_us(delay_us, 200, Duration::from_millis(2)).await;
         let at = |percent: usize| late_us[(late_us.len() - 1) * percent / 100];
-        println!(
-            "| {} us | {} us | {} us | {} us |",
-            delay_us,
-            at(50),
-            at(99),
-            at(100)
-        );
+        println!("| {} us | {} us | {} us | {} us |", delay_us, at(50), at(99), at(100));
         assert!(at(0) >= 0, "{} us early", -at(0));
         assert!(at(50) < 5_000, "median error {} us", at(50));
     }
@@ -232,10 +209,7 @@ async fn dropping_a_connection_still_delivers_what_it_had_accepted() {
 #[tokio::test]
 async fn dialling_takes_an_emulated_round_trip_to_that_peer() {
     let mut link = link(0, 500_000, 0);
-    link.peers.push(PeerDelay {
-        ip: "127.0.0.4".parse().unwrap(),
-        delay_us: 20_000,
-    });
+    link.peers.push(PeerDelay { ip: "127.0.0.4".parse().unwrap(), delay_us: 20_000 });
     let (mut a, _) = listening("127.0.0.3", Some(&link)).await;
     let (mut b, address) = listening("127.0.0.4", None).await;
     let before = Instant::now();
@@ -253,10 +227,7 @@ async fn race(connections: Vec<(Connection, Connection)>, bytes: usize) -> Vec<D
         tokio::spawn(async move {
             let mut received = vec![0; bytes];
             let payload = vec![1; bytes];
-            let (sent, read) = tokio::join!(
-                sender.write_all(&payload),
-                receiver.read_exact(&mut received)
-            );
+            let (sent, read) = tokio::join!(sender.write_all(&payload), receiver.read_exact(&mut received));
             sent.unwrap();
             read.unwrap();
             start.elapsed()
@@ -316,10 +287,7 @@ async fn bytes_in_flight_are_capped_on_an_unlimited_link() {
 }
 
 async fn poll_write_once(sender: &mut Connection, payload: &[u8]) -> Poll<io::Result<usize>> {
-    futures::future::poll_fn(|context| {
-        Poll::Ready(Pin::new(&mut *sender).poll_write(context, payload))
-    })
-    .await
+    futures::future::poll_fn(|context| Poll::Ready(Pin::new(&mut *sender).poll_write(context, payload))).await
 }
 
 #[tokio::test]
