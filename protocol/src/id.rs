@@ -1,6 +1,8 @@
 //! Names of things: peers, connections' slots, messages and topics.
 
 use core::fmt;
+use serde::{Deserialize, Serialize};
+use starling_crypto::{Digest, HexError};
 use std::sync::Arc;
 
 /// The longest peer id of libp2p: an identity multihash of a key of up to 42 bytes has at most this many bytes
@@ -176,6 +178,59 @@ impl fmt::Display for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Wraps a digest in a type that says what it names, with the digest's text form (64 hex digits) and binary form (32 bytes).
+macro_rules! digest_name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Digest);
+
+        impl $name {
+            /// The 32 bytes as they stand on the wire.
+            #[must_use]
+            pub const fn as_bytes(&self) -> &[u8; Digest::LENGTH] {
+                self.0.as_bytes()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.as_bytes()[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+
+        impl core::str::FromStr for $name {
+            type Err = HexError;
+
+            fn from_str(text: &str) -> Result<Self, HexError> {
+                text.parse().map(Self)
+            }
+        }
+    };
+}
+
+digest_name! {
+    /// Names a network: the digest of its genesis parameters (see [`crate::genesis`]).
+    NetworkId
+}
+
+digest_name! {
+    /// Names a transaction: the digest of its body, without the signature (see [`crate::transaction`]).
+    TransactionId
+}
+
+digest_name! {
+    /// Names a block: the digest of its header, without the signature (see [`crate::block`]).
+    BlockId
 }
 
 /// Which gossipsub a peer speaks on our stream (libp2p specs, pubsub/gossipsub).

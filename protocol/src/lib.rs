@@ -3,6 +3,9 @@
 //! No clock, no entropy, no IO: time and a seed come in, effects go out. The same machines run in the real node, under a
 //! simulator and under fuzzers; the same seed and inputs give the same outputs, byte for byte.
 
+pub mod block;
+pub mod codec;
+pub mod genesis;
 pub mod id;
 pub mod mesh;
 pub mod message;
@@ -10,4 +13,5 @@ pub mod peers;
 pub mod random;
 pub mod rpc;
 pub mod time;
+pub mod transaction;
 pub mod wire;
