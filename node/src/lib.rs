@@ -4,4 +4,9 @@
 //! RPC requests and disk results become inputs of the protocol's machine, its outputs become IO.
 
 pub mod api;
+pub mod clock;
+pub mod keyfile;
+pub mod metrics;
 pub mod net;
+pub mod telemetry;
+pub mod trace;
