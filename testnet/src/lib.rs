@@ -1,4 +1,5 @@
 //! Starling testnet.
 
 pub mod measure;
+pub mod report;
 pub mod wan;

@@ -438,11 +438,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("trace.csv");
         let mut reader = TraceReader::new(&path);
-        assert_eq!(degrees(&mut reader).expect("no file yet"), []);
+        assert!(degrees(&mut reader).expect("no file yet").is_empty());
         let mut file = File::create(&path).expect("created");
         let mut write = |text: &str| file.write_all(text.as_bytes()).expect("written");
         write("starling-tr");
-        assert_eq!(degrees(&mut reader).expect("half a header"), []);
+        assert!(degrees(&mut reader).expect("half a header").is_empty());
         write("ace,1\nmesh,1,block,3\nmesh,2,blo");
         assert_eq!(degrees(&mut reader).expect("one line"), [3]);
         assert!(reader.is_cut_off());

@@ -1,0 +1,240 @@
+//! The charts of the report: what each one shows of a class, and the sentences that explain it.
+
+use std::collections::BTreeMap;
+
+use super::Run;
+use super::format::{float, milliseconds, multiple, percent};
+use super::plot::{Axis, Plot};
+use crate::measure::{Class, ClassStatistics, Message, statistics::nearest_rank};
+
+/// Dots that one chart holds at most; of more messages, an even sample is drawn.
+const DOTS_MAX: usize = 1_500;
+
+/// A kind of chart, drawn once for each class.
+pub(super) struct Section {
+    pub(super) title: &'static str,
+    pub(super) explanation: &'static str,
+    pub(super) chart: fn(&Run, Class, &ClassStatistics) -> String,
+    pub(super) legend: fn() -> &'static str,
+}
+
+pub(super) const SECTIONS: &[Section] = &[
+    Section {
+        title: "Latency against its lower bound",
+        explanation: "For every delivery, the time from the origin's publish to the first copy at the receiver, as an empirical \
+                      distribution. The dashed curve is the least that any scheme could reach for the same deliveries.",
+        chart: distribution,
+        legend: || {
+            "<ul class=\"legend\"><li><i></i>arrival</li><li><i class=\"accepted\"></i>acceptance, after validation</li>\
+             <li><i class=\"bound\"></i>lower bound of the same deliveries</li><li>x: multiple of the bound</li></ul>\n"
+        },
+    },
+    Section {
+        title: "How a message spreads",
+        explanation: "The share of the other nodes that have a message, over the time since its publish. The line is the median of all \
+                      messages at each share; half of the messages are within the dark band, eight in ten within the light one.",
+        chart: spread,
+        legend: || {
+            "<ul class=\"legend\"><li><i></i>median message</li><li><i class=\"area\"></i>middle 50 % and 80 % of messages</li>\
+             <li><i class=\"worst\"></i>slowest message</li><li><i class=\"bound\"></i>lower bound of the median message</li></ul>\n"
+        },
+    },
+    Section {
+        title: "Over the run",
+        explanation: "Every message at the time of its publish: how long until half of the other nodes had it, and until all of them had.",
+        chart: timeline,
+        legend: || {
+            "<ul class=\"legend\"><li><i class=\"half\"></i>half of the nodes</li><li><i class=\"full\"></i>all of the nodes that it \
+             reached</li></ul>\n"
+        },
+    },
+    Section {
+        title: "Copies of a message that a node received",
+        explanation: "The first copy is the delivery; every further one spends bandwidth to insure against loss and to find the fastest path.",
+        chart: copies,
+        legend: || "",
+    },
+    Section {
+        title: "Hops from the origin",
+        explanation: "How many links the first copy passed until it came to a node.",
+        chart: hops,
+        legend: || "",
+    },
+];
+
+/// Milliseconds of times in microseconds.
+fn in_ms(times_us: &[u64]) -> Vec<f64> {
+    times_us.iter().map(|&time_us| float(time_us) / 1e3).collect()
+}
+
+/// How far a time axis must reach to show nearly all of the distribution without a few stragglers flattening it.
+fn time_end_ms(sorted_us: &[u64]) -> f64 {
+    let (p99, max) = (nearest_rank(sorted_us, 99).unwrap_or(0), sorted_us.last().copied().unwrap_or(0));
+    float(max.min(p99 + p99 / 2)) / 1e3
+}
+
+fn distribution(_: &Run, class: Class, statistics: &ClassStatistics) -> String {
+    let shown_us = if statistics.accepted_us.is_empty() { &statistics.latency_us } else { &statistics.accepted_us };
+    let end_ms = time_end_ms(shown_us).max(time_end_ms(&statistics.latency_us));
+    let mut plot =
+        Plot::new(Axis::up_to("Time since the publish (ms)", end_ms), Axis::shares("Share of expected deliveries (%)"));
+    let end_us = Axis::up_to("", end_ms).end() * 1e3;
+    let total = float(statistics.expected as u64);
+    plot.steps("bound", &in_ms(&statistics.bound_us), float(statistics.bound_us.len() as u64));
+    plot.steps("accepted", &in_ms(&statistics.accepted_us), total);
+    plot.steps("arrival", &in_ms(&statistics.latency_us), total);
+    for percent in [50, 90, 99] {
+        let (Some(latency_us), Some(bound_us)) =
+            (nearest_rank(&statistics.latency_us, percent), nearest_rank(&statistics.bound_us, percent))
+        else {
+            continue;
+        };
+        let share = float(percent as u64) / 100.0;
+        let over = multiple(float(latency_us), float(bound_us));
+        let text = format!("p{percent} {}, {over}", milliseconds(latency_us));
+        let (at, bound_at) = ((float(latency_us) / 1e3, share), (float(bound_us) / 1e3, share));
+        plot.dot("bound", bound_at, 3.5, &format!("bound p{percent} {}", milliseconds(bound_us)));
+        plot.dot("arrival", at, 4.0, &text);
+        // The p99 is so near the top that its label goes below, where the curve, still rising, leaves room to the right.
+        let beside = if percent == 99 { (at.0, share - 0.05) } else { at };
+        plot.label("", beside, at.0 > end_ms * 0.8, &text);
+    }
+    let beyond = shown_us.iter().filter(|&&time_us| float(time_us) > end_us).count();
+    if beyond > 0 {
+        let max_us = shown_us.last().copied().unwrap_or(0);
+        let share = float(beyond as u64) / float(shown_us.len() as u64);
+        plot.remark(&format!("{} are beyond, up to {}", percent_small(share), milliseconds(max_us)));
+    }
+    plot.finish(&format!("Distribution of {class} latency beside its lower bound"))
+}
+
+fn percent_small(share: f64) -> String {
+    if share < 0.001 { "less than 0.1 %".to_owned() } else { percent(share) }
+}
+
+/// When a message reached its first, second, ... node after its publish, and the least times possible for the same
+/// nodes, in rising order.
+struct Spread {
+    times_us: Vec<u64>,
+    least_us: Vec<u64>,
+}
+
+impl Spread {
+    fn of(run: &Run, message: &Message) -> Self {
+        let arrivals = run.deliveries.arrivals(message);
+        let (mut times_us, mut least_us): (Vec<_>, Vec<_>) = arrivals
+            .map(|(node, arrival)| {
+                (arrival.t_us.saturating_sub(message.t0_us), run.bounds.least_us(message.origin, node))
+            })
+            .unzip();
+        times_us.sort_unstable();
+        least_us.sort_unstable();
+        Self { times_us, least_us }
+    }
+}
+
+/// For the first, second, ... of `others` nodes: the quantile over all messages of the time at which it was reached, as
+/// points of milliseconds and the share of nodes. A message that reached fewer nodes counts as never reaching more.
+fn spread_quantile(spreads: &[&[u64]], others: usize, percent: usize) -> Vec<(f64, f64)> {
+    let mut points = vec![(0.0, 0.0)];
+    for reached in 0..others {
+        let mut times_us: Vec<u64> =
+            spreads.iter().map(|times_us| times_us.get(reached).copied().unwrap_or(u64::MAX)).collect();
+        times_us.sort_unstable();
+        match nearest_rank(&times_us, percent) {
+            Some(u64::MAX) | None => break,
+            Some(time_us) => points.push((float(time_us) / 1e3, float(reached as u64 + 1) / float(others as u64))),
+        }
+    }
+    points
+}
+
+fn spread(run: &Run, class: Class, _: &ClassStatistics) -> String {
+    let others = run.deliveries.nodes() - 1;
+    let spreads: Vec<Spread> = run.deliveries.of_class(class).map(|message| Spread::of(run, message)).collect();
+    let times: Vec<&[u64]> = spreads.iter().map(|spread| &*spread.times_us).collect();
+    let least: Vec<&[u64]> = spreads.iter().map(|spread| &*spread.least_us).collect();
+    let bands = [(10, 90, "outer"), (25, 75, "inner")]
+        .map(|(low, high, style)| (spread_quantile(&times, others, low), spread_quantile(&times, others, high), style));
+    let slowest = times.iter().max_by_key(|times_us| (times_us.len() == others, times_us.last()));
+    let slowest_ms = slowest.and_then(|times_us| times_us.last()).map_or(0.0, |&time_us| float(time_us) / 1e3);
+    let p90_ms = bands[0].1.last().map_or(0.0, |(time_ms, _)| *time_ms);
+    let x = Axis::up_to("Time since the publish (ms)", slowest_ms.min(p90_ms * 1.5));
+    let end_ms = x.end();
+    let mut plot = Plot::new(x, Axis::shares("Other nodes that have it (%)"));
+    for (low, high, style) in &bands {
+        plot.band(style, low, high);
+    }
+    let slowest_line = slowest.into_iter().flat_map(|times_us| spread_quantile(&[times_us], others, 50));
+    plot.line("worst", slowest_line.take_while(|(time_ms, _)| *time_ms <= end_ms));
+    plot.line("bound", spread_quantile(&least, others, 50));
+    plot.line("median", spread_quantile(&times, others, 50));
+    plot.finish(&format!("Share of nodes that have a {class}, over time"))
+}
+
+fn timeline(run: &Run, class: Class, statistics: &ClassStatistics) -> String {
+    let messages: Vec<&Message> = run.deliveries.of_class(class).collect();
+    let run_s = |t_us: u64| float(t_us.saturating_sub(run.window.load_start_us)) / 1e6;
+    let spreads: Vec<(&Message, Vec<u64>)> = messages
+        .iter()
+        .step_by(messages.len().div_ceil(DOTS_MAX).max(1))
+        .map(|message| (*message, Spread::of(run, message).times_us))
+        .collect();
+    let latest_us = spreads.iter().filter_map(|(_, times_us)| times_us.last()).max().copied().unwrap_or(0);
+    let end_ms = (float(latest_us) / 1e3).max(time_end_ms(&statistics.latency_us));
+    let others = run.deliveries.nodes() - 1;
+    let mut plot = Plot::new(
+        Axis::up_to("Time in the run (s)", run_s(run.window.load_end_us)),
+        Axis::up_to("Time until it was there (ms)", end_ms),
+    );
+    for (message, times_us) in &spreads {
+        let at_s = run_s(message.t0_us);
+        let origin = &run.manifest.node[message.origin].name;
+        if let Some(&half_us) = times_us.get(others.div_ceil(2).saturating_sub(1)) {
+            plot.dot(
+                "half",
+                (at_s, float(half_us) / 1e3),
+                2.0,
+                &format!("{} from {origin}: half in {}", message.id, milliseconds(half_us)),
+            );
+        }
+        if let Some(&last_us) = times_us.last() {
+            let (style, word) =
+                if times_us.len() == others { ("full", "all") } else { ("unreached", "not all, the last") };
+            plot.dot(
+                style,
+                (at_s, float(last_us) / 1e3),
+                2.5,
+                &format!("{} from {origin}: {word} in {}", message.id, milliseconds(last_us)),
+            );
+        }
+    }
+    plot.finish(&format!("Time until every {class} was at half and at all of the nodes, over the run"))
+}
+
+fn copies(_: &Run, class: Class, statistics: &ClassStatistics) -> String {
+    bars("Copies received", &statistics.copies_of_delivery, &format!("How many copies of a {class} a node received"))
+}
+
+fn hops(_: &Run, class: Class, statistics: &ClassStatistics) -> String {
+    bars("Hops", &statistics.hops, &format!("How many hops a {class} took to a node"))
+}
+
+/// A bar for every whole number from the least to the most that occurs, as high as its share of all deliveries.
+fn bars(title: &str, counts: &BTreeMap<u32, usize>, description: &str) -> String {
+    let total = float(counts.values().map(|&count| count as u64).sum::<u64>().max(1));
+    let (first, last) = (counts.keys().next().copied().unwrap_or(1), counts.keys().last().copied().unwrap_or(1));
+    let share = |number: u32| float(counts.get(&number).copied().unwrap_or(0) as u64) / total * 100.0;
+    let highest = (first..=last).map(share).fold(1.0, f64::max);
+    let mut plot = Plot::new(
+        Axis::bars(title, (first..=last).map(|number| number.to_string())),
+        Axis::up_to("Share of deliveries (%)", highest * 1.08),
+    );
+    for (number, at) in (first..=last).zip(0_u32..) {
+        let share = share(number);
+        let figure = if share >= 0.05 { format!("{share:.1}") } else { String::new() };
+        let hint = format!("{number}: {} deliveries, {share:.2} %", counts.get(&number).copied().unwrap_or(0));
+        plot.bar("", (f64::from(at) + 0.5, share), &figure, &hint);
+    }
+    plot.finish(description)
+}

@@ -1,0 +1,146 @@
+//! Telling people and programs what a run measured.
+//!
+//! A [`Run`] holds all there is to tell; each part of this module tells it in one form:
+//! [`terminal`] as tables, [`summary`] as JSON for programs, [`tables`] as CSV files of everything raw, [`manifest`] as
+//! what it takes to do the run again, and [`html`] as a page with charts. [`write`] makes the folder of a run complete, so
+//! that it can be moved, archived and compared without the tool or a network.
+//!
+//! Nothing here knows how the messages travelled: a simulator makes the same report as the process launcher.
+
+mod charts;
+pub mod format;
+pub mod html;
+pub mod manifest;
+mod plot;
+pub mod summary;
+pub mod tables;
+pub mod terminal;
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::measure::{Activity, Class, ClassStatistics, Deliveries, Window};
+use crate::wan::Bounds;
+
+pub use manifest::Manifest;
+pub use summary::Summary;
+
+/// A host that was busier than this for the whole measurement slowed the nodes down.
+pub const BUSY_FRACTION_MAX: f64 = 0.85;
+/// A node whose event loop lagged more than this could not keep up, in microseconds.
+pub const LAG_P99_US_MAX: u64 = 5_000;
+
+/// Everything that a report tells of one run.
+#[derive(Debug)]
+pub struct Run {
+    /// What was asked for and where it ran.
+    pub manifest: Manifest,
+    /// What became of every message.
+    pub deliveries: Deliveries,
+    /// The least delay between every two nodes.
+    pub bounds: Bounds,
+    /// When the load began and ended.
+    pub window: Window,
+    /// How busy the host was.
+    pub host: HostLoad,
+    /// What each node did, in the order of the manifest's nodes.
+    pub nodes: Vec<NodeUsage>,
+    /// From the first spawn until every node had held enough mesh links for one heartbeat.
+    pub ready_s: f64,
+    /// Submissions that a node refused, each with its reason.
+    pub refused: Vec<String>,
+    /// Anything else that a reader of the figures must know, in sentences.
+    pub notes: Vec<String>,
+}
+
+/// How busy the host was between the start of the load and the end of the drain.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HostLoad {
+    /// Processors that the run could use.
+    pub cores: usize,
+    /// The share of their time that was spent working for anyone, from 0 to 1.
+    pub cpu_busy_fraction: f64,
+}
+
+/// What one node used.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct NodeUsage {
+    /// What its trace says.
+    pub activity: Activity,
+    /// Processor time from the start of the load to the end of the drain, in microseconds.
+    pub cpu_us: u64,
+    /// The most memory that was resident at any time, in KiB.
+    pub rss_kib_max: u64,
+    /// Whether the node was gone, or did not answer, when the measurement ended.
+    pub lost: bool,
+}
+
+impl Run {
+    /// The statistics of both classes; `None` for one without messages.
+    #[must_use]
+    pub fn classes(&self) -> [Option<ClassStatistics>; 2] {
+        Class::ALL.map(|class| ClassStatistics::of(class, &self.deliveries, &self.bounds))
+    }
+
+    /// The worst node's event-loop lag, in microseconds.
+    #[must_use]
+    pub fn lag_p99_us(&self) -> Option<u64> {
+        self.nodes.iter().filter_map(|node| node.activity.lag_p99_us).max()
+    }
+
+    /// Whether the host was too busy for the latencies to speak of the network alone.
+    #[must_use]
+    pub fn is_saturated(&self) -> bool {
+        self.host.cpu_busy_fraction > BUSY_FRACTION_MAX
+            || self.lag_p99_us().is_some_and(|lag_us| lag_us > LAG_P99_US_MAX)
+    }
+
+    /// What to say of the host if it was too busy.
+    #[must_use]
+    pub fn saturation(&self) -> Option<String> {
+        let lag = self.lag_p99_us().map_or_else(String::new, |lag_us| {
+            format!(" and an event-loop lag of {} (p99 of the worst node)", format::milliseconds(lag_us))
+        });
+        self.is_saturated().then(|| {
+            format!(
+                "The host was saturated: {} busy{lag}. The latencies include waiting for a processor and say little of the \
+                 network; use fewer nodes, a lower rate or more cores.",
+                format::percent(self.host.cpu_busy_fraction),
+            )
+        })
+    }
+
+    /// Whether every submitted message reached every node over the mesh in time.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.refused.is_empty() && self.deliveries.without_origin() == 0 && self.deliveries.missing().next().is_none()
+    }
+}
+
+/// Writes all files of a run but the nodes' own into the folder `dir`: `manifest.toml`, `summary.json`, `deliveries.csv`,
+/// `nodes.csv`, `report.html`, and where there is something to name, `missing.csv` and `refused.txt`.
+///
+/// # Errors
+/// If a file cannot be written; the error names it.
+pub fn write(run: &Run, dir: &Path) -> io::Result<()> {
+    let mut files = vec![
+        ("manifest.toml", run.manifest.to_toml()),
+        ("summary.json", Summary::of(run).to_json()),
+        ("deliveries.csv", tables::deliveries(run)),
+        ("nodes.csv", tables::nodes(run)),
+        ("report.html", html::page(run)),
+    ];
+    if run.deliveries.missing().next().is_some() {
+        files.push(("missing.csv", tables::missing(run)));
+    }
+    if !run.refused.is_empty() {
+        files.push(("refused.txt", run.refused.join("\n") + "\n"));
+    }
+    for (name, content) in files {
+        let path = dir.join(name);
+        fs::write(&path, content)
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display())))?;
+    }
+    Ok(())
+}

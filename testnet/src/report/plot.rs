@@ -1,0 +1,261 @@
+//! Charts as inline SVG: two linear axes from zero, and marks between them.
+//!
+//! A chart is drawn in a fixed coordinate system and scales with the page. It names no colours: every mark carries a CSS
+//! class, and the page's style sheet gives it a colour that suits a light or a dark page.
+
+use std::fmt::Write;
+
+/// The size of a chart in its own units, which at full size are CSS pixels.
+const WIDTH: f64 = 560.0;
+const HEIGHT: f64 = 320.0;
+/// The plot area's edges.
+const LEFT: f64 = 56.0;
+const RIGHT: f64 = WIDTH - 14.0;
+const TOP: f64 = 14.0;
+const BOTTOM: f64 = HEIGHT - 46.0;
+
+/// One axis, from zero to `end`.
+#[derive(Debug, Clone)]
+pub(super) struct Axis {
+    title: String,
+    end: f64,
+    ticks: Vec<(f64, String)>,
+}
+
+impl Axis {
+    /// An axis that reaches at least to `value`, with five or so ticks at round numbers.
+    pub(super) fn up_to(title: impl Into<String>, value: f64) -> Self {
+        let step = round_step(value / 5.0);
+        let steps = (value / step).ceil().max(1.0);
+        let digits = decimals(step);
+        let mut ticks = Vec::new();
+        let mut at = 0.0;
+        while at <= steps {
+            ticks.push((at * step, format!("{:.digits$}", at * step)));
+            at += 1.0;
+        }
+        Self { title: title.into(), end: steps * step, ticks }
+    }
+
+    /// An axis of shares from 0 to 1, labelled in percent.
+    pub(super) fn shares(title: impl Into<String>) -> Self {
+        let ticks = [0, 25, 50, 75, 100].map(|percent| (f64::from(percent) / 100.0, percent.to_string()));
+        Self { title: title.into(), end: 1.0, ticks: ticks.to_vec() }
+    }
+
+    /// An axis of bars, one for each label; the first bar is centred at 0.5.
+    pub(super) fn bars(title: impl Into<String>, labels: impl IntoIterator<Item = String>) -> Self {
+        let mut ticks = Vec::new();
+        let mut end = 0.0;
+        for label in labels {
+            ticks.push((end + 0.5, label));
+            end += 1.0;
+        }
+        Self { title: title.into(), end, ticks }
+    }
+
+    /// Where the axis ends.
+    pub(super) fn end(&self) -> f64 {
+        self.end
+    }
+}
+
+/// A chart under construction.
+#[derive(Debug)]
+pub(super) struct Plot {
+    x: Axis,
+    y: Axis,
+    marks: String,
+}
+
+impl Plot {
+    pub(super) fn new(x: Axis, y: Axis) -> Self {
+        Self { x, y, marks: String::new() }
+    }
+
+    /// Where a point of the data is in the drawing.
+    fn place(&self, (x, y): (f64, f64)) -> (f64, f64) {
+        let share = |value: f64, axis: &Axis| (value / axis.end).clamp(0.0, 1.0);
+        (LEFT + share(x, &self.x) * (RIGHT - LEFT), BOTTOM - share(y, &self.y) * (BOTTOM - TOP))
+    }
+
+    /// A line through points.
+    pub(super) fn line(&mut self, style: &str, points: impl IntoIterator<Item = (f64, f64)>) {
+        let path = self.path(points);
+        self.mark(&format!(r#"<path class="line {style}" d="{path}"/>"#));
+    }
+
+    /// The empirical distribution of values in rising order, as the steps that it has: at a value, the share of values that
+    /// are at most it, out of `total`.
+    pub(super) fn steps(&mut self, style: &str, sorted: &[f64], total: f64) {
+        // A step that moves less than half a pixel from the last one drawn cannot be seen.
+        let visible = self.x.end / (RIGHT - LEFT) / 2.0;
+        let mut points = vec![(0.0, 0.0)];
+        let (mut drawn, mut share) = (0.0, 0.0);
+        let mut count = 0.0;
+        for (at, &value) in sorted.iter().enumerate() {
+            count += 1.0;
+            let last = at + 1 == sorted.len();
+            if value > self.x.end {
+                break;
+            }
+            if value - drawn >= visible || last {
+                points.push((value, share));
+                points.push((value, count / total));
+                drawn = value;
+            }
+            share = count / total;
+        }
+        // What the half-pixel rule swallowed, and the plateau behind the last value.
+        points.push((drawn, share));
+        points.push((self.x.end, share));
+        self.line(style, points);
+    }
+
+    /// The area between two lines that share their horizontal direction: along the first and back along the second.
+    pub(super) fn band(&mut self, style: &str, there: &[(f64, f64)], back: &[(f64, f64)]) {
+        let outline = self.path(there.iter().chain(back.iter().rev()).copied());
+        self.mark(&format!(r#"<path class="band {style}" d="{outline}Z"/>"#));
+    }
+
+    /// A dot that says `hint` when pointed at.
+    pub(super) fn dot(&mut self, style: &str, point: (f64, f64), radius: f64, hint: &str) {
+        let (x, y) = self.place(point);
+        let hint = escape(hint);
+        self.mark(&format!(
+            r#"<circle class="dot {style}" cx="{x:.1}" cy="{y:.1}" r="{radius}"><title>{hint}</title></circle>"#
+        ));
+    }
+
+    /// Text beside a point: to its right, or to its left if `left`.
+    pub(super) fn label(&mut self, style: &str, point: (f64, f64), left: bool, text: &str) {
+        let (x, y) = self.place(point);
+        let (x, anchor) = if left { (x - 8.0, "end") } else { (x + 8.0, "start") };
+        let (y, text) = (y + 4.0, escape(text));
+        self.mark(&format!(
+            r#"<text class="label {style}" x="{x:.1}" y="{y:.1}" text-anchor="{anchor}">{text}</text>"#
+        ));
+    }
+
+    /// A bar from zero to a point, one unit wide less a gap, with its figure on top.
+    pub(super) fn bar(&mut self, style: &str, point: (f64, f64), figure: &str, hint: &str) {
+        let (left, top) = self.place((point.0 - 0.4, point.1));
+        let (right, _) = self.place((point.0 + 0.4, 0.0));
+        let middle = f64::midpoint(left, right);
+        let (width, height, above) = (right - left, BOTTOM - top, top - 4.0);
+        let (figure, hint) = (escape(figure), escape(hint));
+        self.mark(&format!(
+            r#"<rect class="bar {style}" x="{left:.1}" y="{top:.1}" width="{width:.1}" height="{height:.1}"><title>{hint}</title></rect><text class="figure" x="{middle:.1}" y="{above:.1}" text-anchor="middle">{figure}</text>"#
+        ));
+    }
+
+    /// A remark in the lower right corner of the plot area.
+    pub(super) fn remark(&mut self, text: &str) {
+        let (x, y, text) = (RIGHT - 6.0, BOTTOM - 8.0, escape(text));
+        self.mark(&format!(r#"<text class="remark" x="{x:.1}" y="{y:.1}" text-anchor="end">{text}</text>"#));
+    }
+
+    /// The finished chart. `description` is read out to those who cannot see it.
+    pub(super) fn finish(self, description: &str) -> String {
+        let mut svg =
+            format!(r#"<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{}">"#, escape(description));
+        for (value, label) in &self.y.ticks {
+            let (_, y) = self.place((0.0, *value));
+            let (label_x, label_y) = (LEFT - 8.0, y + 4.0);
+            write!(
+                svg,
+                r#"<path class="grid" d="M{LEFT} {y:.1}H{RIGHT}"/><text class="tick" x="{label_x}" y="{label_y:.1}" text-anchor="end">{label}</text>"#
+            )
+            .expect("writing to a string");
+        }
+        for (value, label) in &self.x.ticks {
+            let (x, _) = self.place((*value, 0.0));
+            let (end, label_y) = (BOTTOM + 4.0, BOTTOM + 18.0);
+            write!(
+                svg,
+                r#"<path class="axis" d="M{x:.1} {BOTTOM}V{end}"/><text class="tick" x="{x:.1}" y="{label_y}" text-anchor="middle">{label}</text>"#
+            )
+            .expect("writing to a string");
+        }
+        svg.push_str(&self.marks);
+        let (x_title, y_title) = (escape(&self.x.title), escape(&self.y.title));
+        let (middle_x, middle_y, below) = (f64::midpoint(LEFT, RIGHT), f64::midpoint(TOP, BOTTOM), HEIGHT - 8.0);
+        write!(
+            svg,
+            r#"<path class="axis" d="M{LEFT} {TOP}V{BOTTOM}H{RIGHT}"/><text class="title" x="{middle_x}" y="{below}" text-anchor="middle">{x_title}</text><text class="title" transform="translate(14 {middle_y}) rotate(-90)" text-anchor="middle">{y_title}</text></svg>"#
+        )
+        .expect("writing to a string");
+        svg
+    }
+
+    fn path(&self, points: impl IntoIterator<Item = (f64, f64)>) -> String {
+        let mut path = String::new();
+        for (at, point) in points.into_iter().enumerate() {
+            let (x, y) = self.place(point);
+            let command = if at == 0 { 'M' } else { 'L' };
+            write!(path, "{command}{x:.1} {y:.1}").expect("writing to a string");
+        }
+        path
+    }
+
+    fn mark(&mut self, svg: &str) {
+        self.marks.push_str(svg);
+        self.marks.push('\n');
+    }
+}
+
+/// Text with the characters replaced that mean something in HTML, within elements and within double quotes.
+pub(super) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// The least of 1, 2, 5, 10, 20, ... and their tenths that is not below `least`.
+fn round_step(least: f64) -> f64 {
+    let mut decade = 1e-3;
+    loop {
+        for step in [1.0, 2.0, 5.0] {
+            if step * decade >= least {
+                return step * decade;
+            }
+        }
+        decade *= 10.0;
+    }
+}
+
+/// How many decimals tell multiples of `step` apart.
+fn decimals(step: f64) -> usize {
+    [1.0, 0.1, 0.01].iter().position(|&unit| step >= unit * 0.999).unwrap_or(3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_end_at_round_numbers() {
+        let labels = |value| Axis::up_to("x", value).ticks.into_iter().map(|(_, label)| label).collect::<Vec<_>>();
+        assert_eq!(labels(230.0), ["0", "50", "100", "150", "200", "250"]);
+        assert_eq!(labels(0.9), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
+        assert_eq!(labels(0.0), ["0.000", "0.001"]);
+        assert_eq!(Axis::up_to("x", 230.0).end(), 250.0);
+    }
+
+    #[test]
+    fn text_cannot_break_out() {
+        let mut plot = Plot::new(Axis::up_to("<b>", 1.0), Axis::shares("\"y\""));
+        plot.dot("a", (0.5, 0.5), 2.0, "a & b");
+        let svg = plot.finish("\"><script>");
+        assert!(!svg.contains("<b>") && !svg.contains("<script>"), "{svg}");
+        assert!(svg.contains("a &amp; b") && svg.contains("&quot;y&quot;"), "{svg}");
+    }
+
+    #[test]
+    fn many_values_make_few_steps_and_end_at_their_share() {
+        let values: Vec<f64> = (0..100_000).map(|value| f64::from(value) / 1e3).collect();
+        let mut plot = Plot::new(Axis::up_to("x", 100.0), Axis::shares("y"));
+        plot.steps("a", &values, 200_000.0);
+        assert!(plot.marks.len() < 60_000, "{} bytes", plot.marks.len());
+        let (x, y) = plot.place((100.0, 0.5));
+        assert!(plot.marks.ends_with(&format!("L{x:.1} {y:.1}\"/>\n")), "the curve ends at one half");
+    }
+}
