@@ -1,0 +1,369 @@
+//! The answers: the JSON shapes of the RPC. Units stand last in names; digests and keys are lowercase hex.
+
+use serde::{Deserialize, Serialize};
+use starling_crypto::{Digest, PublicKeyBytes, Signature};
+use starling_protocol::block::Block;
+use starling_protocol::id::{BlockId, NetworkId, TransactionId};
+use starling_protocol::transaction::Transaction;
+
+/// A transaction was taken in and is being spread.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submitted {
+    /// The transaction id.
+    pub id: TransactionId,
+    /// The id of the mesh message that carries it, in hex.
+    pub message_id: String,
+    /// The nonce that was used.
+    pub nonce: u64,
+}
+
+/// Answer of `tx_get`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransactionReply {
+    /// The transaction id that was asked for.
+    pub id: TransactionId,
+    /// What became of it.
+    #[serde(flatten)]
+    pub status: TransactionStatus,
+    /// The transaction itself, while the node still has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transaction: Option<TransactionBody>,
+}
+
+/// What became of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum TransactionStatus {
+    /// It waits in the mempool.
+    Pending,
+    /// It stands in a canonical block.
+    Included {
+        /// Height of the block.
+        height: u64,
+        /// Id of the block.
+        block_id: BlockId,
+        /// Position in the block, from 0.
+        index: u32,
+    },
+    /// Its expiry slot passed before a block took it.
+    Expired,
+    /// Another transaction of the same sender used its nonce.
+    Superseded,
+    /// The node has never seen it, or has forgotten it.
+    Unknown,
+}
+
+/// A transaction's fields.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransactionBody {
+    /// Who signed it.
+    pub sender: PublicKeyBytes,
+    /// The sender's running number, from 0.
+    pub nonce: u64,
+    /// The last slot in which a block may include it.
+    pub expiry_slot: u64,
+    /// The opaque payload, in hex.
+    pub payload_hex: String,
+    /// The number that makes up the proof of work.
+    pub stamp: u64,
+    /// The sender's signature.
+    pub signature: Signature,
+}
+
+impl From<&Transaction> for TransactionBody {
+    fn from(transaction: &Transaction) -> Self {
+        Self {
+            sender: transaction.sender(),
+            nonce: transaction.nonce(),
+            expiry_slot: transaction.expiry_slot(),
+            payload_hex: hex::encode(transaction.payload()),
+            stamp: transaction.stamp(),
+            signature: transaction.signature(),
+        }
+    }
+}
+
+/// Answer of `account_get`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountReply {
+    /// Whose account.
+    pub public_key: PublicKeyBytes,
+    /// The nonce that the next transaction should carry, counting those that are pending.
+    pub next_nonce: u64,
+    /// The next nonce of the canonical chain alone.
+    pub next_nonce_included: u64,
+    /// Transactions of the account that wait in the mempool.
+    pub pending: u32,
+}
+
+/// Answer of `mempool_info`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MempoolReply {
+    /// Transactions held.
+    pub transactions: u64,
+    /// Of these, how many wait for an earlier nonce of their sender.
+    pub transactions_future: u64,
+    /// Most transactions that are held.
+    pub transactions_max: u64,
+    /// Bytes held.
+    pub held_bytes: u64,
+    /// Most bytes that are held.
+    pub held_bytes_max: u64,
+}
+
+/// Answer of `chain_head`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadReply {
+    /// Height; 0 is the genesis.
+    pub height: u64,
+    /// Id of the block.
+    pub block_id: BlockId,
+    /// The slot of the block.
+    pub slot: u64,
+    /// The present slot by this node's clock.
+    pub slot_now: u64,
+}
+
+/// Answer of `chain_block`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockReply {
+    /// Id of the block.
+    pub block_id: BlockId,
+    /// Height; 0 is the genesis.
+    pub height: u64,
+    /// The slot it was made for.
+    pub slot: u64,
+    /// Id of the block before.
+    pub parent_id: BlockId,
+    /// Merkle root of the transactions.
+    pub transaction_root: Digest,
+    /// Who made it.
+    pub producer: PublicKeyBytes,
+    /// Whether it is on the canonical chain.
+    pub canonical: bool,
+    /// Its size on the wire.
+    pub encoded_bytes: u64,
+    /// Ids of its transactions, in order.
+    pub transactions: Vec<TransactionId>,
+}
+
+impl BlockReply {
+    /// The reply about a block.
+    #[must_use]
+    pub fn new(block: &Block, canonical: bool) -> Self {
+        let header = block.header();
+        Self {
+            block_id: block.id(),
+            height: header.height,
+            slot: header.slot,
+            parent_id: header.parent,
+            transaction_root: header.transaction_root,
+            producer: header.producer,
+            canonical,
+            encoded_bytes: block.encoded_len() as u64,
+            transactions: block.transactions().iter().map(Transaction::id).collect(),
+        }
+    }
+}
+
+/// Answer of `node_info`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeReply {
+    /// Version of the software.
+    pub version: String,
+    /// The network's name, from its genesis.
+    pub network_name: String,
+    /// The network's id, the hash of its genesis.
+    pub network_id: NetworkId,
+    /// libp2p peer id.
+    pub peer_id: String,
+    /// The account that `tx_publish` signs for.
+    pub account: Option<PublicKeyBytes>,
+    /// The key that the node makes blocks with.
+    pub producer: Option<PublicKeyBytes>,
+    /// Operating-system process id.
+    pub pid: u32,
+    /// Time since the start.
+    pub uptime_s: u64,
+    /// The present slot by this node's clock.
+    pub slot_now: u64,
+    /// Length of a slot.
+    pub slot_ms: u64,
+    /// Most bytes of a transaction's payload.
+    pub payload_bytes_max: u64,
+    /// Leading zero bits that a transaction's stamp must have.
+    pub stamp_bits: u32,
+    /// Most slots between now and a transaction's expiry.
+    pub expiry_slots_max: u64,
+}
+
+/// Answer of `net_info`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NetReply {
+    /// libp2p peer id.
+    pub peer_id: String,
+    /// Multiaddresses that the node listens on, each ending in `/p2p/<peer id>`.
+    pub listen_addresses: Vec<String>,
+    /// Peers that dialled us.
+    pub peers_inbound: u32,
+    /// Peers that we dialled.
+    pub peers_outbound: u32,
+    /// How many peers the node tries to have.
+    pub peers_target: u32,
+    /// How many peers the node allows.
+    pub peers_max: u32,
+    /// Peers in the Kademlia table.
+    pub peers_known: u32,
+    /// The topics and how well we are placed in them.
+    pub topics: Vec<TopicReply>,
+    /// Bytes read from sockets.
+    pub socket_in_bytes: u64,
+    /// Bytes written to sockets.
+    pub socket_out_bytes: u64,
+    /// Bytes of mesh frames received.
+    pub frame_in_bytes: u64,
+    /// Bytes of mesh frames sent.
+    pub frame_out_bytes: u64,
+}
+
+/// One topic, as `net_info` and `/ready` show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicReply {
+    /// What it carries.
+    pub class: MessageClass,
+    /// Its name on the wire.
+    pub topic: String,
+    /// Peers in our mesh.
+    pub mesh_degree: u32,
+    /// Below this degree the mesh seeks further peers (D_low).
+    pub mesh_degree_low: u32,
+    /// Connected peers that are subscribed.
+    pub peers_subscribed: u32,
+}
+
+/// The kinds of messages, one topic each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MessageClass {
+    /// A signed transaction.
+    Transaction,
+    /// A signed block.
+    Block,
+}
+
+impl MessageClass {
+    /// Both classes, in the order of the enumeration.
+    pub const ALL: [Self; 2] = [Self::Transaction, Self::Block];
+
+    /// The name in traces, metrics and JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Transaction => "transaction",
+            Self::Block => "block",
+        }
+    }
+}
+
+/// One peer, as `net_peers` shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerReply {
+    /// libp2p peer id.
+    pub peer_id: String,
+    /// Multiaddress of the connection's other end.
+    pub address: String,
+    /// `inbound` when the peer dialled us, else `outbound`.
+    pub direction: PeerDirection,
+    /// The mesh protocol that was agreed, such as `/meshsub/1.2.0`.
+    pub protocol: String,
+    /// What the peer calls itself (identify), cut to 128 bytes.
+    pub agent: Option<String>,
+    /// Since when it is connected.
+    pub connected_s: u64,
+    /// Last round-trip time.
+    pub rtt_ms: Option<f64>,
+    /// Classes whose topic the peer subscribes to.
+    pub subscribed: Vec<MessageClass>,
+    /// Classes in whose mesh the peer is.
+    pub mesh: Vec<MessageClass>,
+    /// Bytes that wait to be sent to it.
+    pub queue_bytes: u64,
+    /// The score and what it is made of.
+    pub score: ScoreReply,
+}
+
+/// Who opened a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerDirection {
+    /// The peer dialled us.
+    Inbound,
+    /// We dialled the peer.
+    Outbound,
+}
+
+/// A peer's score, broken down as gossipsub v1.1 defines it. Each part is weighted already, so the parts add up to
+/// `total` unless the cap on the topics' sum cuts in.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ScoreReply {
+    /// The score.
+    pub total: f64,
+    /// P1 to P4 of each topic.
+    pub topics: Vec<TopicScoreReply>,
+    /// P5, given by the application.
+    pub application: f64,
+    /// P6, peers that share an address.
+    pub ip_colocation: f64,
+    /// P7, breaches of the protocol.
+    pub behaviour: f64,
+}
+
+/// P1 to P4 of one topic, weighted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TopicScoreReply {
+    /// Which topic.
+    pub class: MessageClass,
+    /// P1, time in the mesh.
+    pub time_in_mesh: f64,
+    /// P2, first deliveries.
+    pub first_deliveries: f64,
+    /// P3, deficit of mesh deliveries.
+    pub mesh_deficit: f64,
+    /// P3b, deficits at earlier prunes.
+    pub mesh_failures: f64,
+    /// P4, invalid messages.
+    pub invalid_messages: f64,
+}
+
+/// Answer of `GET /ready`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadyReply {
+    /// Whether the node takes part in the mesh of every topic.
+    pub ready: bool,
+    /// In words, what it waits for; empty when ready.
+    pub waiting_for: Vec<String>,
+    /// Connected peers.
+    pub peers: u32,
+    /// Mesh degree of each topic.
+    pub topics: Vec<TopicReply>,
+    /// Height of the canonical head.
+    pub height: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_json_of_a_transaction_is_flat() {
+        let reply = TransactionReply {
+            id: TransactionId(Digest::ZERO),
+            status: TransactionStatus::Included { height: 3, block_id: BlockId(Digest::ZERO), index: 1 },
+            transaction: None,
+        };
+        let json = serde_json::to_value(&reply).expect("serialisable");
+        assert_eq!(json["status"], "included");
+        assert_eq!(json["height"], 3);
+        assert_eq!(serde_json::from_value::<TransactionReply>(json).expect("round trip"), reply);
+    }
+}
