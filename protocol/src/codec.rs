@@ -149,3 +149,87 @@ pub mod byte_string {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn integers_are_little_endian_and_lengths_have_eight_bytes() {
+        assert_eq!(encode(&0x0102_0304_u32), [4, 3, 2, 1]);
+        assert_eq!(encode("ab"), *b"\x02\0\0\0\0\0\0\0ab");
+        assert_eq!(encode(&vec![258_u16]), [1, 0, 0, 0, 0, 0, 0, 0, 2, 1]);
+        assert_eq!(encode(&[7_u8, 8]), [7, 8]);
+    }
+
+    #[test]
+    fn size_is_judged_first() {
+        assert_eq!(decode_canonical::<u32>(&[0; 4], 4), Ok(0));
+        assert_eq!(decode_canonical::<u32>(&[0; 4], 3), Err(CodecError::TooLong { found: 4, max: 3 }));
+    }
+
+    #[test]
+    fn a_length_beyond_the_end_is_refused_before_anything_is_allocated() {
+        // Were it believed, reserving this much would abort the process.
+        let bytes = encode(&u64::MAX);
+        assert_eq!(decode_canonical::<String>(&bytes, 100), Err(CodecError::Truncated));
+        assert_eq!(decode_canonical::<Vec<u64>>(&bytes, 100), Err(CodecError::Truncated));
+    }
+
+    #[test]
+    fn ends_are_exact() {
+        assert_eq!(decode_canonical::<u32>(&[0; 3], 100), Err(CodecError::Truncated));
+        assert_eq!(decode_canonical::<u32>(&[0; 5], 100), Err(CodecError::TrailingBytes));
+        assert_eq!(decode_canonical::<u32>(&[], 100), Err(CodecError::Truncated));
+    }
+
+    #[test]
+    fn impossible_values_are_named() {
+        let Err(CodecError::Malformed(text)) = decode_canonical::<bool>(&[2], 100) else { panic!("2 is no boolean") };
+        assert!(text.contains("bool"), "{text}");
+        let text = [&encode(&1_u64)[..], &[0xff]].concat();
+        assert!(matches!(decode_canonical::<String>(&text, 100), Err(CodecError::Malformed(_))));
+    }
+
+    #[test]
+    fn a_second_spelling_is_refused() {
+        // A set is read from its members in any order and any number, but written in one way.
+        let set = BTreeSet::from([1_u8, 2]);
+        let header = encode(&2_u64);
+        let proper = [&header[..], &[1, 2]].concat();
+        assert_eq!(decode_canonical::<BTreeSet<u8>>(&proper, 100), Ok(set));
+        let reversed = [&header[..], &[2, 1]].concat();
+        let refused = decode_canonical::<BTreeSet<u8>>(&reversed, 100);
+        assert_eq!(refused, Err(CodecError::NotCanonical { offset: 8 }));
+        let repeated = [&header[..], &[1, 1]].concat();
+        let refused = decode_canonical::<BTreeSet<u8>>(&repeated, 100);
+        assert_eq!(refused, Err(CodecError::NotCanonical { offset: 0 }));
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Strings<'a> {
+        #[serde(with = "byte_string")]
+        owned: Vec<u8>,
+        #[serde(borrow, with = "byte_string")]
+        borrowed: &'a [u8],
+    }
+
+    proptest! {
+        #[test]
+        fn byte_strings_are_encoded_like_lists(owned: Vec<u8>, borrowed: Vec<u8>) {
+            let bytes = encode(&(&owned, &borrowed));
+            let strings = Strings { owned, borrowed: &borrowed };
+            prop_assert_eq!(&encode(&strings), &bytes);
+            prop_assert_eq!(decode_canonical::<Strings<'_>>(&bytes, bytes.len()).unwrap(), strings);
+        }
+
+        #[test]
+        fn what_is_accepted_has_one_encoding(bytes: Vec<u8>) {
+            if let Ok(value) = decode_canonical::<(u8, Vec<u16>, bool)>(&bytes, bytes.len()) {
+                prop_assert_eq!(encode(&value), bytes);
+            }
+        }
+    }
+}
