@@ -1,0 +1,155 @@
+//! Who must not be grafted on which topic, and until when (gossipsub v1.1, "Prune Backoff and Peer Exchange").
+//!
+//! # Rules
+//!
+//! - After a PRUNE in either direction, neither side grafts the other on that topic until the back-off ends.
+//! - A back-off is never shortened: of two, the later end counts.
+//! - A peer's own number is clamped to `duration_max`, and all arithmetic saturates. *Rationale:* a back-off near `u64::MAX`
+//!   seconds crashed the rust implementation, first at parse and then at the heartbeat (CVE-2026-33040, CVE-2026-34219).
+//! - We keep away from a peer for `slack` longer than agreed ([`Backoffs::forbids_grafting`]), but blame a peer only for what it
+//!   does before the agreed end ([`Backoffs::violation`]). *Rationale:* clocks and latencies differ; the stricter side must be us.
+//! - A back-off belongs to the peer's identity, not to its connection. *Rationale:* reconnecting, or joining a topic anew, must not
+//!   end it.
+//!
+//! # Limits and cost
+//!
+//! At most `entries_max` back-offs; beyond, the one that ends soonest is dropped. *Rationale:* a peer gets back-offs only on
+//! configured topics, so filling the table takes identities, and what they push out is what would have ended first. All
+//! operations are logarithmic.
+
+use super::topic::TopicIndex;
+use crate::id::PeerId;
+use crate::time::{Duration, Time};
+use crate::wire::limits::PRUNE_BACKOFF_SECONDS_MAX;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Bounds and margins of [`Backoffs`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackoffConfig {
+    /// Longest back-off that is honoured.
+    pub duration_max: Duration,
+    /// For how much longer than agreed we keep away.
+    pub slack: Duration,
+    /// A graft within this time of the prune is a flood and counts twice.
+    pub flood_window: Duration,
+    /// Back-offs at most.
+    pub entries_max: usize,
+}
+
+impl Default for BackoffConfig {
+    fn default() -> Self {
+        Self {
+            duration_max: Duration::from_secs(PRUNE_BACKOFF_SECONDS_MAX),
+            // One heartbeat of one second, as in the rust implementation's `backoff_slack`.
+            slack: Duration::from_secs(1),
+            // go-libp2p-pubsub's GossipSubGraftFloodThreshold.
+            flood_window: Duration::from_secs(10),
+            // A guess: some 1 MB.
+            entries_max: 8_192,
+        }
+    }
+}
+
+/// How a graft during a back-off is to be judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// During the back-off.
+    Early,
+    /// Right after the prune.
+    Flood,
+}
+
+/// The back-offs in force.
+#[derive(Debug)]
+pub struct Backoffs {
+    config: BackoffConfig,
+    entries: BTreeMap<(TopicIndex, PeerId), Backoff>,
+    by_end: BTreeSet<(Time, TopicIndex, PeerId)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Backoff {
+    pruned_at: Time,
+    end: Time,
+}
+
+impl Backoffs {
+    /// No back-offs.
+    #[must_use]
+    pub fn new(config: BackoffConfig) -> Self {
+        Self { config, entries: BTreeMap::new(), by_end: BTreeSet::new() }
+    }
+
+    /// A PRUNE was sent or received at `now`, and grafting is forbidden for `duration`.
+    pub fn set(&mut self, now: Time, topic: TopicIndex, id: PeerId, duration: Duration) {
+        let agreed = now + duration.min(self.config.duration_max);
+        let end = self.entries.get(&(topic, id)).map_or(agreed, |known| known.end.max(agreed));
+        self.remove(topic, id);
+        self.entries.insert((topic, id), Backoff { pruned_at: now, end });
+        self.by_end.insert((end, topic, id));
+        while self.entries.len() > self.config.entries_max {
+            let Some((_, topic, id)) = self.by_end.first().copied() else { break };
+            self.remove(topic, id);
+        }
+    }
+
+    /// Whether we must not graft the peer, slack included.
+    #[must_use]
+    pub fn forbids_grafting(&self, now: Time, topic: TopicIndex, id: &PeerId) -> bool {
+        self.entries.get(&(topic, *id)).is_some_and(|backoff| now < backoff.end + self.config.slack)
+    }
+
+    /// How a graft by the peer at `now` is to be judged; None when it is allowed.
+    #[must_use]
+    pub fn violation(&self, now: Time, topic: TopicIndex, id: &PeerId) -> Option<Violation> {
+        let backoff = self.entries.get(&(topic, *id)).filter(|backoff| now < backoff.end)?;
+        let flood = now < backoff.pruned_at + self.config.flood_window;
+        Some(if flood { Violation::Flood } else { Violation::Early })
+    }
+
+    /// What is left of the agreed time, without slack; zero when grafting is allowed.
+    #[must_use]
+    pub fn remaining(&self, now: Time, topic: TopicIndex, id: &PeerId) -> Duration {
+        self.entries.get(&(topic, *id)).map_or(Duration::ZERO, |backoff| backoff.end.since(now))
+    }
+
+    /// Forgets the back-offs that are over, slack included.
+    pub fn expire(&mut self, now: Time) {
+        while let Some((end, topic, id)) = self.by_end.first().copied()
+            && end + self.config.slack <= now
+        {
+            self.remove(topic, id);
+        }
+    }
+
+    /// How many back-offs are remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether none is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Recomputes and asserts every invariant.
+    ///
+    /// # Panics
+    /// When one does not hold.
+    pub fn check(&self) {
+        assert!(self.entries.len() <= self.config.entries_max, "back-offs stay bounded");
+        assert_eq!(self.entries.len(), self.by_end.len(), "one end per back-off");
+        for ((topic, id), backoff) in &self.entries {
+            assert!(self.by_end.contains(&(backoff.end, *topic, *id)), "every back-off ends");
+            assert!(backoff.end.since(backoff.pruned_at) <= self.config.duration_max, "no back-off is too long");
+        }
+    }
+
+    fn remove(&mut self, topic: TopicIndex, id: PeerId) {
+        if let Some(backoff) = self.entries.remove(&(topic, id)) {
+            self.by_end.remove(&(backoff.end, topic, id));
+        }
+    }
+}

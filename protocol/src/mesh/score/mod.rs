@@ -1,0 +1,589 @@
+//! Peer scoring of gossipsub v1.1 ("Peer Scoring"), hardened.
+//!
+//! A score is a sum of points:
+//!
+//! ```text
+//! min(positive_max, sum over topics of min(topic.positive_max, topic.weight * (P1 + P2)))
+//!   + sum over topics of topic.weight * (P3 + P3b + P4)
+//!   + P5 + P6 + P7
+//! ```
+//!
+//! where each P carries its own weight: P1 = time in the mesh, P2 = first deliveries, P3 = squared deficit of mesh
+//! deliveries, P3b = squared deficits at the times the peer left the mesh, P4 = squared invalid messages, P5 = the
+//! application's opinion, P6 = squared surplus of peers on the address, P7 = squared surplus of breaches of the protocol.
+//!
+//! # Rules, where they differ from the specification
+//!
+//! - **Positive parts are capped by topic before they are summed; penalties are outside every cap.** *Rationale:* with one
+//!   cap over the sum of both, a peer can withhold a topic for ever and stay positive (CVE-2022-47547, arXiv 2212.05197). For the
+//!   same reason the mesh gates membership on [`Scores::topic_score`] besides the total.
+//! - **Three rejected messages graylist, whatever was banked**, as [`ScoreConfig::validate`] enforces.
+//! - **Ranking ignores P1** and what was earned on other topics ([`Scores::rank`]). *Rationale:* time is cheap; a sleeper
+//!   must not keep its place for having waited.
+//! - **A deficit can be relative to traffic** ([`MeshDeliveriesConfig::traffic_fraction`]), so that an idle network prunes
+//!   nobody.
+//! - **Deficits and broken promises are suspended while our own heartbeat is late** ([`Scores::suspend_deficits`]).
+//!   *Rationale:* a starved node would blame its peers for its own lateness (the self-health idea of Lifeguard, arXiv
+//!   1707.00788).
+//! - **Colocation counts connected peers only**, IPv6 by /64.
+//!
+//! The caller must not report as a delivery a message that it had sent to that peer before: it would be our own message
+//! mirrored back.
+//!
+//! # Limits and cost
+//!
+//! State is dense: one slot per connected peer, one block of counters per slot and topic. A score costs O(topics) and one
+//! look-up of the address; a decay pass touches each counter once however much time has passed. Retained records and
+//! address counts are bounded (see [`RetentionConfig`]). A stale [`PeerHandle`] changes nothing and scores zero.
+
+mod breakdown;
+mod colocation;
+mod config;
+mod numeric;
+mod retained;
+#[cfg(test)]
+mod tests;
+
+pub use breakdown::{ScoreBreakdown, TopicBreakdown};
+pub use colocation::IpNetwork;
+pub use config::{
+    ApplicationConfig, BehaviourConfig, ColocationConfig, DECAY_INTERVAL_MIN, FirstDeliveriesConfig,
+    MeshDeliveriesConfig, PenaltyConfig, REJECTIONS_TO_GRAYLIST, RetentionConfig, ScoreConfig, ScoreConfigError,
+    Thresholds, TimeInMeshConfig, TopicScoreConfig, ValidScoreConfig,
+};
+pub use numeric::decay_factor;
+
+use super::topic::TopicIndex;
+use crate::id::{PeerHandle, PeerId};
+use crate::time::{Duration, Time, micros};
+use colocation::{AddressGroup, Colocation};
+use numeric::{micros_f64, power};
+use retained::{Record, Retained, TopicPenalties};
+use std::net::IpAddr;
+
+/// Scores of all connected peers, and what is retained of others.
+#[derive(Debug)]
+pub struct Scores {
+    config: ScoreConfig,
+    /// Parameters by topic, one for every topic there is.
+    topics: Vec<TopicScoreConfig>,
+    /// Messages that each topic carried, decayed like the mesh deliveries they are compared with.
+    traffic: Vec<f64>,
+    slots: Vec<Option<Peer>>,
+    /// Counters, `topics.len()` for each slot.
+    stats: Vec<TopicStats>,
+    colocation: Colocation,
+    retained: Retained,
+    /// The latest moment that we were told of.
+    now: Time,
+    decayed_until: Time,
+    suspended_until: Time,
+}
+
+/// What is known of a connected peer apart from topics.
+#[derive(Clone, Debug)]
+struct Peer {
+    generation: u32,
+    id: PeerId,
+    /// None when the address is exempt from P6.
+    address: Option<AddressGroup>,
+    application: f64,
+    behaviour: f64,
+}
+
+/// Counters of one peer on one topic. All are finite and not negative.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct TopicStats {
+    /// When the peer joined our mesh; None outside.
+    grafted_at: Option<Time>,
+    /// Microseconds in the mesh as of the last decay.
+    mesh_time_us: u64,
+    /// Whether the peer has been in the mesh for long enough to owe deliveries.
+    deficit_active: bool,
+    first_deliveries: f64,
+    mesh_deliveries: f64,
+    /// The topic's traffic counter at the graft, decayed since: the difference is what the peer could have delivered.
+    traffic_at_graft: f64,
+    mesh_failure: f64,
+    invalid: f64,
+}
+
+/// The weighted parts of one topic's score, topic weight included.
+#[derive(Clone, Copy, Debug, Default)]
+struct TopicParts {
+    time_in_mesh: f64,
+    first_deliveries: f64,
+    mesh_deliveries: f64,
+    mesh_failure: f64,
+    invalid: f64,
+    positive_max: f64,
+}
+
+impl TopicParts {
+    fn positive(&self) -> f64 {
+        (self.time_in_mesh + self.first_deliveries).min(self.positive_max)
+    }
+
+    fn negative(&self) -> f64 {
+        self.mesh_deliveries + self.mesh_failure + self.invalid
+    }
+}
+
+impl Scores {
+    /// Scoring without peers, for topics with indices below `topics`.
+    #[must_use]
+    pub fn new(config: ValidScoreConfig, topics: usize) -> Self {
+        let ValidScoreConfig(config) = config;
+        Self {
+            topics: (0..topics).map(|index| config.topic(index).clone()).collect(),
+            traffic: vec![0.0; topics],
+            slots: Vec::new(),
+            stats: Vec::new(),
+            colocation: Colocation::default(),
+            retained: Retained::new(config.retention),
+            now: Time::ZERO,
+            decayed_until: Time::ZERO,
+            suspended_until: Time::ZERO,
+            config,
+        }
+    }
+
+    /// The thresholds that scores are to be compared with.
+    #[must_use]
+    pub fn thresholds(&self) -> &Thresholds {
+        &self.config.thresholds
+    }
+
+    /// The score; zero for a handle that is not in force.
+    #[must_use]
+    pub fn score(&self, peer: PeerHandle) -> f64 {
+        self.live(peer).map_or(0.0, |known| self.total(peer.index(), known))
+    }
+
+    /// The score on one topic alone: its capped positive part and its penalties. Mesh membership demands that it is not
+    /// negative; zero for a handle that is not in force.
+    #[must_use]
+    pub fn topic_score(&self, peer: PeerHandle, topic: TopicIndex) -> f64 {
+        if self.live(peer).is_none() {
+            return 0.0;
+        }
+        let parts = self.parts(peer.index(), topic.index());
+        parts.positive() + parts.negative()
+    }
+
+    /// The value by which to rank peers for a place in the mesh of the topic: what was delivered first on this topic, and
+    /// every penalty. Neither time in the mesh nor what was earned elsewhere counts.
+    #[must_use]
+    pub fn rank(&self, peer: PeerHandle, topic: TopicIndex) -> f64 {
+        let Some(known) = self.live(peer) else { return 0.0 };
+        let slot = peer.index();
+        let here = self.parts(slot, topic.index());
+        let penalties: f64 = (0..self.topics.len()).map(|index| self.parts(slot, index).negative()).sum();
+        here.first_deliveries.min(here.positive_max)
+            + penalties
+            + self.application_part(known)
+            + self.colocation_part(known)
+            + self.behaviour_part(known)
+    }
+
+    /// The score with all its parts; None for a handle that is not in force.
+    #[must_use]
+    pub fn breakdown(&self, peer: PeerHandle) -> Option<ScoreBreakdown> {
+        let known = self.live(peer)?;
+        let slot = peer.index();
+        let topics = (0..self.topics.len())
+            .map(|index| TopicBreakdown::new(index, &self.parts(slot, index), self.stats(slot, index)))
+            .collect();
+        Some(ScoreBreakdown {
+            total: self.total(slot, known),
+            topics,
+            application: self.application_part(known),
+            colocation: self.colocation_part(known),
+            behaviour: self.behaviour_part(known),
+        })
+    }
+
+    /// A peer connected. If it left with penalties not long ago, it has them again.
+    pub fn connected(&mut self, now: Time, peer: PeerHandle, id: PeerId, ip: IpAddr) {
+        self.advance(now);
+        self.vacate(peer.index());
+        if self.slots.len() <= peer.index() {
+            self.slots.resize(peer.index() + 1, None);
+            self.stats.resize(self.slots.len() * self.topics.len(), TopicStats::default());
+        }
+        let exempt = self.config.colocation.allowed.iter().any(|network| network.contains(ip));
+        let address = (!exempt).then(|| AddressGroup::of(ip));
+        if let Some(address) = address {
+            self.colocation.insert(address);
+        }
+        let mut known = Peer { generation: peer.generation, id, address, application: 0.0, behaviour: 0.0 };
+        if let Some(record) = self.retained.take(now, &id) {
+            known.application = record.application;
+            known.behaviour = record.behaviour;
+            for (index, penalties) in record.topics.iter().enumerate() {
+                let stats = self.stats_mut(peer.index(), index);
+                stats.mesh_failure = penalties.mesh_failure;
+                stats.invalid = penalties.invalid;
+            }
+        }
+        self.slots[peer.index()] = Some(known);
+    }
+
+    /// A peer is gone. Unless its score is positive, its penalties are retained, together with what it owes to the
+    /// meshes that it was in (P3b).
+    pub fn disconnected(&mut self, now: Time, peer: PeerHandle) {
+        self.advance(now);
+        let Some(known) = self.live(peer).cloned() else { return };
+        let slot = peer.index();
+        if self.total(slot, &known) <= 0.0 {
+            for index in 0..self.topics.len() {
+                self.leave_mesh(slot, index);
+                let stats = self.stats_mut(slot, index);
+                (stats.first_deliveries, stats.mesh_time_us) = (0.0, 0);
+            }
+            let record = Record {
+                topics: (0..self.topics.len())
+                    .map(|index| self.stats(slot, index))
+                    .map(|stats| TopicPenalties { mesh_failure: stats.mesh_failure, invalid: stats.invalid })
+                    .collect(),
+                behaviour: known.behaviour,
+                application: known.application.min(0.0),
+                score: self.total(slot, &known).min(0.0),
+            };
+            if record.is_a_penalty() {
+                self.retained.insert(now, known.id, record);
+            }
+        }
+        self.vacate(slot);
+    }
+
+    /// The peer joined our mesh of the topic.
+    pub fn grafted(&mut self, now: Time, peer: PeerHandle, topic: TopicIndex) {
+        self.advance(now);
+        let traffic = self.traffic[topic.index()];
+        if let Some(stats) = self.live_stats(peer, topic) {
+            stats.grafted_at = Some(now);
+            stats.mesh_time_us = 0;
+            stats.deficit_active = false;
+            stats.traffic_at_graft = traffic;
+        }
+    }
+
+    /// The peer left our mesh of the topic; a deficit at that moment sticks (P3b).
+    pub fn pruned(&mut self, now: Time, peer: PeerHandle, topic: TopicIndex) {
+        self.advance(now);
+        if self.live(peer).is_some() {
+            self.leave_mesh(peer.index(), topic.index());
+        }
+    }
+
+    /// A message that the peer sent first was accepted.
+    pub fn first_delivery(&mut self, now: Time, peer: PeerHandle, topic: TopicIndex) {
+        self.advance(now);
+        if !self.deficits_suspended(now) {
+            self.traffic[topic.index()] += 1.0;
+        }
+        let config = &self.topics[topic.index()];
+        let most = config.first_deliveries.deliveries_max;
+        if let Some(stats) = self.live_stats(peer, topic) {
+            stats.first_deliveries = (stats.first_deliveries + 1.0).min(most);
+        }
+        self.count_mesh_delivery(peer, topic);
+    }
+
+    /// The peer sent a further copy of an accepted message. `validated_at` is when our own validation ended, None when the
+    /// copy arrived before that. A copy within the window counts as a mesh delivery.
+    pub fn duplicate_delivery(&mut self, now: Time, peer: PeerHandle, topic: TopicIndex, validated_at: Option<Time>) {
+        self.advance(now);
+        let window = self.topics[topic.index()].mesh_deliveries.window;
+        if validated_at.is_none_or(|validated_at| now.since(validated_at) <= window) {
+            self.count_mesh_delivery(peer, topic);
+        }
+    }
+
+    /// The peer sent a message that was rejected.
+    pub fn invalid_message(&mut self, peer: PeerHandle, topic: TopicIndex) {
+        if let Some(stats) = self.live_stats(peer, topic) {
+            stats.invalid = (stats.invalid + 1.0).min(COUNTER_MAX);
+        }
+    }
+
+    /// The peer breached the protocol `count` times.
+    pub fn penalize(&mut self, peer: PeerHandle, count: u32) {
+        if let Some(known) = self.live_mut(peer) {
+            known.behaviour = (known.behaviour + f64::from(count)).min(COUNTER_MAX);
+        }
+    }
+
+    /// The peer broke `count` promises to deliver; a breach unless deficits are suspended.
+    pub fn broken_promises(&mut self, now: Time, peer: PeerHandle, count: u32) {
+        self.advance(now);
+        if !self.deficits_suspended(now) {
+            self.penalize(peer, count);
+        }
+    }
+
+    /// Sets the application's opinion of the peer, clamped to the configured magnitude; what is not a number counts as zero.
+    pub fn set_application_score(&mut self, peer: PeerHandle, value: f64) {
+        let most = self.config.application.magnitude_max;
+        if let Some(known) = self.live_mut(peer) {
+            known.application = if value.is_nan() { 0.0 } else { value.clamp(-most, most) };
+        }
+    }
+
+    /// Until then no deficit counts, no broken promise is charged and mesh deliveries neither decay nor fall due, because
+    /// it is us who are late. An earlier moment than one given before changes nothing.
+    pub fn suspend_deficits(&mut self, until: Time) {
+        self.suspended_until = self.suspended_until.max(until);
+    }
+
+    /// Whether deficits are suspended.
+    #[must_use]
+    pub fn deficits_suspended(&self, now: Time) -> bool {
+        now < self.suspended_until
+    }
+
+    /// Applies the decay of every interval that has passed since the last call, and forgets expired records. To be called
+    /// about once per decay interval; calling more often does nothing.
+    pub fn decay(&mut self, now: Time) {
+        self.advance(now);
+        self.retained.expire(now);
+        let interval_us = micros(self.config.decay_interval).max(1);
+        let steps = micros(now.since(self.decayed_until)) / interval_us;
+        if steps == 0 {
+            return;
+        }
+        self.decayed_until = self.decayed_until + Duration::from_micros(steps.saturating_mul(interval_us));
+        let suspended = self.deficits_suspended(now);
+        let topics = self.topics.len();
+        let floor = self.config.decay_to_zero;
+        for (index, config) in self.topics.iter().enumerate() {
+            let factors = Factors::of(config, steps, suspended);
+            self.traffic[index] *= factors.mesh_deliveries;
+            for stats in self.stats.iter_mut().skip(index).step_by(topics) {
+                stats.decay(now, config, &factors, floor);
+            }
+        }
+        let factor = power(self.config.behaviour.decay, steps);
+        for known in self.slots.iter_mut().flatten() {
+            known.behaviour = decayed(known.behaviour, factor, floor);
+        }
+    }
+
+    /// Changes the parameters of a topic; counters above a lower maximum come down to it.
+    ///
+    /// # Errors
+    /// When the new parameters, or with them the configuration as a whole, break a rule; then nothing has changed.
+    ///
+    /// # Panics
+    /// When there is no such topic.
+    pub fn set_topic_config(&mut self, topic: TopicIndex, config: TopicScoreConfig) -> Result<(), ScoreConfigError> {
+        let mut topics = self.topics.clone();
+        topics[topic.index()] = config.clone();
+        let ValidScoreConfig(valid) = ScoreConfig { topics, ..self.config.clone() }.validate()?;
+        self.config = valid;
+        let count = self.topics.len();
+        for stats in self.stats.iter_mut().skip(topic.index()).step_by(count) {
+            stats.first_deliveries = stats.first_deliveries.min(config.first_deliveries.deliveries_max);
+            stats.mesh_deliveries = stats.mesh_deliveries.min(config.mesh_deliveries.deliveries_max);
+        }
+        self.topics[topic.index()] = config;
+        Ok(())
+    }
+
+    /// How many peers that left are remembered.
+    #[must_use]
+    pub fn retained_len(&self) -> usize {
+        self.retained.len()
+    }
+
+    /// Recomputes and asserts every invariant.
+    ///
+    /// # Panics
+    /// When one does not hold.
+    pub fn check(&self) {
+        assert_eq!(self.stats.len(), self.slots.len() * self.topics.len(), "one block of counters per slot");
+        self.colocation.check(self.slots.iter().flatten().filter_map(|known| known.address));
+        self.retained.check();
+        assert!(self.decayed_until <= self.now, "decay does not run ahead of time");
+        assert!(self.traffic.iter().all(|count| count.is_finite() && *count >= 0.0), "traffic is a count");
+        for (slot, known) in self.slots.iter().enumerate() {
+            if let Some(known) = known {
+                assert!((0.0..=COUNTER_MAX).contains(&known.behaviour), "breaches are a bounded count");
+                assert!(known.application.abs() <= self.config.application.magnitude_max, "P5 is clamped");
+                assert!(self.total(slot, known).is_finite(), "a score is a number");
+            }
+            for (index, config) in self.topics.iter().enumerate() {
+                let stats = self.stats(slot, index);
+                stats.check(config);
+                assert!(known.is_some() || *stats == TopicStats::default(), "nothing is left behind in a free slot");
+            }
+        }
+    }
+
+    fn total(&self, slot: usize, known: &Peer) -> f64 {
+        let (mut positive, mut negative) = (0.0, 0.0);
+        for index in 0..self.topics.len() {
+            let parts = self.parts(slot, index);
+            positive += parts.positive();
+            negative += parts.negative();
+        }
+        f64::min(positive, self.config.positive_max)
+            + negative
+            + self.application_part(known)
+            + self.colocation_part(known)
+            + self.behaviour_part(known)
+    }
+
+    fn parts(&self, slot: usize, topic: usize) -> TopicParts {
+        let config = &self.topics[topic];
+        let stats = self.stats(slot, topic);
+        let weight = config.weight;
+        let time = &config.time_in_mesh;
+        let quanta = micros_f64(stats.mesh_time_us) / micros_f64(micros(time.quantum).max(1));
+        let deficit = self.deficit(slot, topic);
+        TopicParts {
+            time_in_mesh: weight * time.weight * quanta.min(time.quanta_max),
+            first_deliveries: weight * config.first_deliveries.weight * stats.first_deliveries,
+            mesh_deliveries: weight * config.mesh_deliveries.weight * deficit * deficit,
+            mesh_failure: weight * config.mesh_failure.weight * stats.mesh_failure,
+            invalid: weight * config.invalid.weight * stats.invalid * stats.invalid,
+            positive_max: config.positive_max,
+        }
+    }
+
+    /// Deliveries that the peer owes to the mesh of the topic.
+    fn deficit(&self, slot: usize, topic: usize) -> f64 {
+        let stats = self.stats(slot, topic);
+        if !stats.deficit_active || self.deficits_suspended(self.now) {
+            return 0.0;
+        }
+        let config = &self.topics[topic].mesh_deliveries;
+        let carried = self.traffic[topic] - stats.traffic_at_graft;
+        let demanded = match config.traffic_fraction {
+            Some(fraction) => config.threshold.min(fraction * carried),
+            None => config.threshold,
+        };
+        (demanded - stats.mesh_deliveries).max(0.0)
+    }
+
+    fn application_part(&self, known: &Peer) -> f64 {
+        self.config.application.weight * known.application
+    }
+
+    fn colocation_part(&self, known: &Peer) -> f64 {
+        let config = &self.config.colocation;
+        let count = known.address.map_or(0, |address| self.colocation.count(address));
+        let surplus = f64::from(count.saturating_sub(config.threshold));
+        config.weight * surplus * surplus
+    }
+
+    fn behaviour_part(&self, known: &Peer) -> f64 {
+        let config = &self.config.behaviour;
+        let surplus = (known.behaviour - config.threshold).max(0.0);
+        config.weight * surplus * surplus
+    }
+
+    fn count_mesh_delivery(&mut self, peer: PeerHandle, topic: TopicIndex) {
+        let most = self.topics[topic.index()].mesh_deliveries.deliveries_max;
+        if let Some(stats) = self.live_stats(peer, topic)
+            && stats.grafted_at.is_some()
+        {
+            stats.mesh_deliveries = (stats.mesh_deliveries + 1.0).min(most);
+        }
+    }
+
+    fn leave_mesh(&mut self, slot: usize, topic: usize) {
+        let deficit = self.deficit(slot, topic);
+        let stats = self.stats_mut(slot, topic);
+        stats.mesh_failure = (stats.mesh_failure + deficit * deficit).min(COUNTER_MAX);
+        stats.grafted_at = None;
+        stats.deficit_active = false;
+        stats.traffic_at_graft = 0.0;
+    }
+
+    fn advance(&mut self, now: Time) {
+        self.now = self.now.max(now);
+    }
+
+    fn vacate(&mut self, slot: usize) {
+        let Some(known) = self.slots.get_mut(slot).and_then(Option::take) else { return };
+        if let Some(address) = known.address {
+            self.colocation.remove(address);
+        }
+        let topics = self.topics.len();
+        self.stats[slot * topics..(slot + 1) * topics].fill(TopicStats::default());
+    }
+
+    fn live(&self, peer: PeerHandle) -> Option<&Peer> {
+        self.slots.get(peer.index())?.as_ref().filter(|known| known.generation == peer.generation)
+    }
+
+    fn live_mut(&mut self, peer: PeerHandle) -> Option<&mut Peer> {
+        self.slots.get_mut(peer.index())?.as_mut().filter(|known| known.generation == peer.generation)
+    }
+
+    fn live_stats(&mut self, peer: PeerHandle, topic: TopicIndex) -> Option<&mut TopicStats> {
+        self.live(peer)?;
+        Some(self.stats_mut(peer.index(), topic.index()))
+    }
+
+    fn stats(&self, slot: usize, topic: usize) -> &TopicStats {
+        &self.stats[slot * self.topics.len() + topic]
+    }
+
+    fn stats_mut(&mut self, slot: usize, topic: usize) -> &mut TopicStats {
+        let index = slot * self.topics.len() + topic;
+        &mut self.stats[index]
+    }
+}
+
+/// Penalty counters saturate here: their squares are still far from the end of doubles.
+const COUNTER_MAX: f64 = 1e12;
+
+/// What the counters of a topic are multiplied with in one decay pass.
+struct Factors {
+    first_deliveries: f64,
+    mesh_deliveries: f64,
+    mesh_failure: f64,
+    invalid: f64,
+}
+
+impl Factors {
+    fn of(config: &TopicScoreConfig, steps: u64, suspended: bool) -> Self {
+        Self {
+            first_deliveries: power(config.first_deliveries.decay, steps),
+            mesh_deliveries: if suspended { 1.0 } else { power(config.mesh_deliveries.decay, steps) },
+            mesh_failure: power(config.mesh_failure.decay, steps),
+            invalid: power(config.invalid.decay, steps),
+        }
+    }
+}
+
+impl TopicStats {
+    fn decay(&mut self, now: Time, config: &TopicScoreConfig, factors: &Factors, floor: f64) {
+        self.first_deliveries = decayed(self.first_deliveries, factors.first_deliveries, floor);
+        self.mesh_deliveries = decayed(self.mesh_deliveries, factors.mesh_deliveries, floor);
+        self.mesh_failure = decayed(self.mesh_failure, factors.mesh_failure, floor);
+        self.invalid = decayed(self.invalid, factors.invalid, floor);
+        // Not brought to zero: it must shrink exactly as the traffic counter does.
+        self.traffic_at_graft *= factors.mesh_deliveries;
+        if let Some(grafted_at) = self.grafted_at {
+            self.mesh_time_us = micros(now.since(grafted_at));
+            self.deficit_active |= now.since(grafted_at) > config.mesh_deliveries.activation;
+        }
+    }
+
+    fn check(&self, config: &TopicScoreConfig) {
+        let counts = [self.traffic_at_graft, self.mesh_failure, self.invalid];
+        assert!(counts.iter().all(|count| (0.0..=f64::MAX).contains(count)), "counters are counts: {self:?}");
+        assert!((0.0..=config.first_deliveries.deliveries_max).contains(&self.first_deliveries), "P2 is capped");
+        assert!((0.0..=config.mesh_deliveries.deliveries_max).contains(&self.mesh_deliveries), "P3 is capped");
+        assert!(self.grafted_at.is_some() || !self.deficit_active, "only mesh members owe deliveries");
+    }
+}
+
+fn decayed(count: f64, factor: f64, floor: f64) -> f64 {
+    let count = count * factor;
+    if count < floor { 0.0 } else { count }
+}

@@ -1,0 +1,305 @@
+//! Which messages have been seen, so that each is validated, delivered and forwarded once.
+//!
+//! # Promises
+//!
+//! - An id that was seen is found until it is older than its segment's maximum age, or until the segment is full and the id is
+//!   the one longest untouched.
+//! - **Invalid messages cannot push out accepted ones.** Accepted ids and refused ones (rejected or ignored) live in
+//!   separate LRU segments. *Rationale:* a spammer can invent endless invalid messages; if they shared a segment with
+//!   accepted ones, those would be forgotten and each could be brought back to life by a replay.
+//! - **Nothing pushes out a message whose validation is running.** Pending ids live in a bounded table of their own, and
+//!   [`SeenCache::insert_pending`] says no when it is full, which is the caller's cue to shed. *Rationale:* a pending id
+//!   that were forgotten would be validated twice and delivered twice.
+//! - Accepted is final: content-addressed messages do not change, so a later refusal of the same id is somebody's error.
+//!
+//! # Rules
+//!
+//! - Age counts from the last [`SeenCache::touch`], so that a message which is still going round stays known (the "last
+//!   seen" strategy of go-libp2p-pubsub's time cache); every touch also makes the id the most recent one.
+//!   *Rationale:* recency order and age order are then the same, so expiry looks only at the oldest end.
+//! - Keys are 64-bit SipHash-2-4 fingerprints under a key of this node. *Rationale:* entries are small, and nobody can prepare
+//!   collisions. With 2^18 entries, a new message is mistaken for a seen one with probability 2^-46.
+//!
+//! # Limits and cost
+//!
+//! Look-ups are constant-time and do not disturb the order. Each insertion evicts at most one entry. Memory grows with use up to
+//! the configured number of entries, at about 100 bytes each: the segments are created unbounded and evicted explicitly, because
+//! `LruCache::new` allocates its whole table at once.
+
+use crate::id::MessageId;
+use crate::time::{Duration, Time};
+use core::hash::{BuildHasherDefault, Hasher};
+use lru::LruCache;
+use siphasher::sip::SipHasher24;
+use std::collections::{BTreeMap, BTreeSet};
+use thiserror::Error;
+
+/// Bounds of a [`SeenCache`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeenConfig {
+    /// Accepted ids kept at most.
+    pub accepted_entries_max: usize,
+    /// For how long an accepted id is kept after it was last seen.
+    pub accepted_age_max: Duration,
+    /// Rejected and ignored ids kept at most.
+    pub refused_entries_max: usize,
+    /// For how long a rejected or ignored id is kept after it was last seen, and a pending one without a verdict.
+    pub refused_age_max: Duration,
+    /// Ids whose validation may be running at once.
+    pub pending_entries_max: usize,
+}
+
+impl Default for SeenConfig {
+    fn default() -> Self {
+        Self {
+            // A guess: 1000 messages a second for two minutes, in some 13 MB.
+            accepted_entries_max: 131_072,
+            // go-libp2p-pubsub's TimeCacheDuration.
+            accepted_age_max: Duration::from_secs(120),
+            // A guess: an eighth of what is accepted; to forget a refusal early costs one more validation.
+            refused_entries_max: 16_384,
+            refused_age_max: Duration::from_secs(120),
+            // A guess: a second's worth of validation on a few cores.
+            pending_entries_max: 16_384,
+        }
+    }
+}
+
+/// Why a [`SeenConfig`] is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum SeenConfigError {
+    /// A bound on entries is zero.
+    #[error("seen-cache bound {0} is zero, but it must be at least 1")]
+    NoEntries(&'static str),
+    /// A maximum age is zero.
+    #[error("seen-cache age {0} is zero, but it must be longer than a message takes to cross the network")]
+    NoAge(&'static str),
+}
+
+impl SeenConfig {
+    /// # Errors
+    /// When a bound is zero: a cache that remembers nothing lets every message circulate for ever.
+    pub fn validate(&self) -> Result<(), SeenConfigError> {
+        let entries = [
+            ("accepted_entries_max", self.accepted_entries_max),
+            ("refused_entries_max", self.refused_entries_max),
+            ("pending_entries_max", self.pending_entries_max),
+        ];
+        if let Some((name, _)) = entries.iter().find(|(_, value)| *value == 0) {
+            return Err(SeenConfigError::NoEntries(name));
+        }
+        let ages = [("accepted_age_max", self.accepted_age_max), ("refused_age_max", self.refused_age_max)];
+        match ages.iter().find(|(_, value)| value.is_zero()) {
+            Some((name, _)) => Err(SeenConfigError::NoAge(name)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is known of a seen message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeenState {
+    /// Its validation is running.
+    Pending,
+    /// It was valid.
+    Accepted,
+    /// It was invalid in a way that its senders answer for.
+    Rejected,
+    /// It was dropped without blame.
+    Ignored,
+}
+
+/// The seen messages.
+#[derive(Debug)]
+pub struct SeenCache {
+    config: SeenConfig,
+    key: [u8; 16],
+    /// Value: when the entry is too old.
+    accepted: LruCache<Fingerprint, Time, FingerprintHash>,
+    /// Value: whether it was rejected (rather than ignored), and when the entry is too old.
+    refused: LruCache<Fingerprint, (Refusal, Time), FingerprintHash>,
+    /// Value: since when.
+    pending: BTreeMap<Fingerprint, Time>,
+    /// Pending fingerprints by age.
+    pending_by_age: BTreeSet<(Time, Fingerprint)>,
+}
+
+type Fingerprint = u64;
+type FingerprintHash = BuildHasherDefault<FingerprintHasher>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    Rejected,
+    Ignored,
+}
+
+impl SeenCache {
+    /// An empty cache. `key` must be unpredictable to others; a seeded one makes runs repeatable.
+    #[must_use]
+    pub fn new(config: SeenConfig, key: [u8; 16]) -> Self {
+        Self {
+            config,
+            key,
+            accepted: LruCache::unbounded_with_hasher(FingerprintHash::default()),
+            refused: LruCache::unbounded_with_hasher(FingerprintHash::default()),
+            pending: BTreeMap::new(),
+            pending_by_age: BTreeSet::new(),
+        }
+    }
+
+    /// What is known of the message. Changes nothing.
+    #[must_use]
+    pub fn peek(&self, id: &MessageId) -> Option<SeenState> {
+        let key = self.fingerprint(id);
+        if self.accepted.contains(&key) {
+            return Some(SeenState::Accepted);
+        }
+        if self.pending.contains_key(&key) {
+            return Some(SeenState::Pending);
+        }
+        self.refused.peek(&key).map(|(refusal, _)| match refusal {
+            Refusal::Rejected => SeenState::Rejected,
+            Refusal::Ignored => SeenState::Ignored,
+        })
+    }
+
+    /// A further copy arrived: the message, if known, becomes the most recent of its segment and its age starts anew. A
+    /// running validation keeps its age.
+    pub fn touch(&mut self, now: Time, id: &MessageId) {
+        let key = self.fingerprint(id);
+        if let Some(expires) = self.accepted.get_mut(&key) {
+            *expires = now + self.config.accepted_age_max;
+        } else if let Some((_, expires)) = self.refused.get_mut(&key) {
+            *expires = now + self.config.refused_age_max;
+        }
+    }
+
+    /// The validation of the message starts. False, and nothing changed, when it is known already or when too many
+    /// validations are running.
+    #[must_use = "when the table is full the message must be shed"]
+    pub fn insert_pending(&mut self, now: Time, id: &MessageId) -> bool {
+        if self.peek(id).is_some() || self.pending.len() >= self.config.pending_entries_max {
+            return false;
+        }
+        let key = self.fingerprint(id);
+        self.pending.insert(key, now);
+        self.pending_by_age.insert((now, key));
+        true
+    }
+
+    /// The message is valid, whatever was known of it before.
+    pub fn accept(&mut self, now: Time, id: &MessageId) {
+        let key = self.fingerprint(id);
+        self.remove_pending(key);
+        self.refused.pop(&key);
+        self.accepted.put(key, now + self.config.accepted_age_max);
+        if self.accepted.len() > self.config.accepted_entries_max {
+            self.accepted.pop_lru();
+        }
+    }
+
+    /// The message is invalid. Does nothing to an accepted one.
+    pub fn reject(&mut self, now: Time, id: &MessageId) {
+        self.refuse(now, id, Refusal::Rejected);
+    }
+
+    /// The message was dropped without blame. Does nothing to an accepted one.
+    pub fn ignore(&mut self, now: Time, id: &MessageId) {
+        self.refuse(now, id, Refusal::Ignored);
+    }
+
+    /// Forgets the message unless it was accepted, so that a later copy may try again.
+    pub fn forget(&mut self, id: &MessageId) {
+        let key = self.fingerprint(id);
+        self.remove_pending(key);
+        self.refused.pop(&key);
+    }
+
+    /// Forgets what is too old. Each entry is looked at once in its life, so this may be called often.
+    pub fn expire(&mut self, now: Time) {
+        while self.accepted.peek_lru().is_some_and(|(_, expires)| *expires <= now) {
+            self.accepted.pop_lru();
+        }
+        while self.refused.peek_lru().is_some_and(|(_, (_, expires))| *expires <= now) {
+            self.refused.pop_lru();
+        }
+        while let Some((since, key)) = self.pending_by_age.first().copied()
+            && since + self.config.refused_age_max <= now
+        {
+            self.remove_pending(key);
+        }
+    }
+
+    /// How many messages are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.accepted.len() + self.refused.len() + self.pending.len()
+    }
+
+    /// Whether no message is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Recomputes and asserts every invariant.
+    ///
+    /// # Panics
+    /// When one does not hold.
+    pub fn check(&self) {
+        assert!(self.accepted.len() <= self.config.accepted_entries_max, "accepted ids stay bounded");
+        assert!(self.refused.len() <= self.config.refused_entries_max, "refused ids stay bounded");
+        assert!(self.pending.len() <= self.config.pending_entries_max, "pending ids stay bounded");
+        assert_eq!(self.pending.len(), self.pending_by_age.len(), "every pending id has an age");
+        for (key, since) in &self.pending {
+            assert!(self.pending_by_age.contains(&(*since, *key)), "a pending id has its own age");
+            assert!(!self.accepted.contains(key) && !self.refused.contains(key), "a pending id has no verdict");
+        }
+        for (key, _) in &self.refused {
+            assert!(!self.accepted.contains(key), "an id is not both accepted and refused");
+        }
+        // Iteration starts at the most recent entry.
+        assert!(self.accepted.iter().is_sorted_by(|(_, a), (_, b)| a >= b), "recency order is age order");
+        assert!(self.refused.iter().is_sorted_by(|(_, (_, a)), (_, (_, b))| a >= b), "recency order is age order");
+    }
+
+    fn refuse(&mut self, now: Time, id: &MessageId, refusal: Refusal) {
+        let key = self.fingerprint(id);
+        self.remove_pending(key);
+        if self.accepted.contains(&key) {
+            return;
+        }
+        self.refused.put(key, (refusal, now + self.config.refused_age_max));
+        if self.refused.len() > self.config.refused_entries_max {
+            self.refused.pop_lru();
+        }
+    }
+
+    fn remove_pending(&mut self, key: Fingerprint) {
+        if let Some(since) = self.pending.remove(&key) {
+            self.pending_by_age.remove(&(since, key));
+        }
+    }
+
+    fn fingerprint(&self, id: &MessageId) -> Fingerprint {
+        SipHasher24::new_with_key(&self.key).hash(id.as_bytes())
+    }
+}
+
+/// Passes a fingerprint through: it is a keyed hash already.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FingerprintHasher(u64);
+
+impl Hasher for FingerprintHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value;
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("fingerprints are 64-bit numbers");
+    }
+}
