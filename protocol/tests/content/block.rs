@@ -99,7 +99,7 @@ fn transactions_and_bytes_are_limited() {
     let five: Vec<_> = (0..5).map(|nonce| transaction(&genesis, nonce)).collect();
     let too_many = Err(BlockError::TooManyTransactions { found: 5, max: 4 });
     let position = (3, 1, genesis.block_id());
-    assert_eq!(Block::produce(&genesis, &key(2), position, five.clone()), too_many);
+    assert_eq!(Block::produce(&genesis, &key(2), position, five), too_many);
     let small = block(&genesis, 0);
     let overfull = changed(&small, &key(2), |header| header.transaction_count = 5);
     assert_eq!(received(&overfull), too_many);
@@ -134,6 +134,8 @@ fn the_body_must_be_the_one_of_the_header() {
     assert_eq!(received(&rerooted), Err(BlockError::Root { header: Digest::ZERO, body }));
 }
 
+type IsExpected = fn(&TransactionError) -> bool;
+
 #[test]
 fn a_bad_transaction_is_the_producers_fault() {
     let genesis = network();
@@ -145,7 +147,7 @@ fn a_bad_transaction_is_the_producers_fault() {
         body.sign(&key(9))
     };
     let other_network = NetworkId(Digest([5; 32]));
-    let cases: [(Transaction, fn(&TransactionError) -> bool); 5] = [
+    let cases: [(Transaction, IsExpected); 5] = [
         (resigned(&|body| body.expiry_slot = 2), |error| matches!(error, TransactionError::Expired { slot: 3, .. })),
         (resigned(&|body| body.expiry_slot = 14), |error| matches!(error, TransactionError::ExpiryTooFar { .. })),
         (resigned(&|body| body.network = other_network), |error| matches!(error, TransactionError::Network { .. })),

@@ -7,6 +7,8 @@ use starling_protocol::genesis::{
 use starling_protocol::transaction::TransactionBuilder;
 use std::collections::BTreeSet;
 
+type Change = fn(&mut GenesisParameters);
+
 /// The file of the test network with one piece of text replaced.
 fn edited(from: &str, to: &str) -> Result<Genesis, GenesisError> {
     let text = network().to_toml();
@@ -47,7 +49,7 @@ fn only_values_make_the_network() {
 
 #[test]
 fn every_value_makes_the_network() {
-    let changes: [fn(&mut GenesisParameters); 12] = [
+    let changes: [Change; 12] = [
         |_| {},
         |genesis| genesis.name.push('x'),
         |genesis| genesis.start_time_ms += 1,
@@ -80,7 +82,7 @@ fn every_value_makes_the_network() {
 #[test]
 fn values_out_of_bounds_are_refused_by_name() {
     let small_order = "01".to_owned() + &"00".repeat(31);
-    let cases: [(&str, fn(&mut GenesisParameters)); 16] = [
+    let cases: [(&str, Change); 16] = [
         ("name", |genesis| genesis.name.clear()),
         ("name", |genesis| genesis.name = "x".repeat(65)),
         ("name", |genesis| genesis.name = "a \"b\"".into()),

@@ -155,7 +155,7 @@ proptest! {
     fn any_flipped_bit_is_noticed(nonce: u64, payload in prop::collection::vec(any::<u8>(), 0..100), place: prop::sample::Index) {
         let genesis = network();
         let made = TransactionBuilder::new(&genesis, 12).nonce(nonce).payload(payload).build(&key(9)).unwrap();
-        prop_assert_eq!(received(&made).unwrap(), made.clone());
+        prop_assert_eq!(&received(&made).unwrap(), &made);
         let mut bytes = made.bytes().to_vec();
         let bit = place.index(bytes.len() * 8);
         bytes[bit / 8] ^= 1 << (bit % 8);
