@@ -82,7 +82,7 @@ pub enum Domain {
     MerkleNode,
     /// The number of leaves and the top node of a Merkle tree.
     MerkleRoot,
-    /// The topic and payload of a mesh message, giving its message id.
+    /// The topic and the data of a mesh message, giving its message id.
     MessageId,
 }
 

@@ -4,17 +4,14 @@
 //! copies nothing. It holds what the message *is*, never what this node thinks of it (verified or not).
 //!
 //! The message id is content-addressed, without author or sequence number (gossipsub's StrictNoSign policy):
-//! the first 20 bytes of `SHA-256("starling/message-id/1" || u32le(topic length) || topic || data)`. The topic's length
-//! keeps the encoding injective; the leading tag keeps ids apart from every other hash in the system.
+//! the first 20 bytes of the digest, in the domain [`Domain::MessageId`], of `u32le(topic length) || topic || data`. The
+//! topic's length keeps the encoding injective; the domain keeps ids apart from every other hash in the system.
 
 use crate::id::{MESSAGE_ID_BYTES, MessageId, Topic};
 use bytes::{BufMut, Bytes, BytesMut};
 use core::ops::Range;
-use sha2::{Digest, Sha256};
+use starling_crypto::Domain;
 use std::sync::Arc;
-
-/// Tag in front of the hash that makes a message id.
-pub const MESSAGE_ID_TAG: &[u8] = b"starling/message-id/1";
 
 /// Protobuf key of `RPC.publish` (field 2, length-delimited).
 const KEY_RPC_PUBLISH: u8 = 0x12;
@@ -26,14 +23,10 @@ const KEY_MESSAGE_TOPIC: u8 = 0x22;
 /// Computes the id of a message with this topic and data.
 #[must_use]
 pub fn message_id(topic: &str, data: &[u8]) -> MessageId {
-    let mut hasher = Sha256::new();
-    hasher.update(MESSAGE_ID_TAG);
-    hasher.update(u32::try_from(topic.len()).unwrap_or(u32::MAX).to_le_bytes());
-    hasher.update(topic.as_bytes());
-    hasher.update(data);
-    let digest = hasher.finalize();
+    let topic_len = u32::try_from(topic.len()).unwrap_or(u32::MAX).to_le_bytes();
+    let digest = Domain::MessageId.digest_parts(&[&topic_len, topic.as_bytes(), data]);
     let mut id = [0; MESSAGE_ID_BYTES];
-    id.copy_from_slice(&digest[..MESSAGE_ID_BYTES]);
+    id.copy_from_slice(&digest.as_bytes()[..MESSAGE_ID_BYTES]);
     MessageId(id)
 }
 

@@ -7,6 +7,7 @@ use starling_protocol::block::Block;
 use starling_protocol::codec;
 use starling_protocol::genesis::{Genesis, GenesisParameters, Limits};
 use starling_protocol::id::{BlockId, NetworkId, TransactionId};
+use starling_protocol::message::message_id;
 use starling_protocol::transaction::{Transaction, TransactionBuilder};
 
 #[derive(Deserialize)]
@@ -17,6 +18,7 @@ struct Vectors {
     genesis: GenesisVector,
     transaction: Vec<TransactionVector>,
     block: Vec<BlockVector>,
+    message: Vec<MessageVector>,
 }
 
 #[derive(Deserialize)]
@@ -69,6 +71,13 @@ struct BlockVector {
     transaction_count: u32,
     encoded: String,
     id: BlockId,
+}
+
+#[derive(Deserialize)]
+struct MessageVector {
+    topic: String,
+    data: String,
+    id: String,
 }
 
 fn vectors() -> Vectors {
@@ -178,5 +187,13 @@ fn blocks() {
         let produced = Block::produce(&genesis, &key(&vector.seed), position, decoded.transactions().to_vec())
             .expect("it is the producer's turn");
         assert_eq!(hex::encode(produced.bytes()), vector.encoded);
+    }
+}
+
+#[test]
+fn message_ids() {
+    for vector in vectors().message {
+        let data = hex::decode(&vector.data).expect("data is hex");
+        assert_eq!(message_id(&vector.topic, &data).to_string(), vector.id);
     }
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes content.toml: golden vectors of digests, keys, transactions, blocks and genesis.
 
-An implementation of docs/PROTOCOL.md, sections 2 to 7, that shares no line and no library with the Rust one, so that the two
+An implementation of docs/PROTOCOL.md, sections 2 to 8, that shares no line and no library with the Rust one, so that the two
 check each other. Needs nothing but Python's standard library:
 
     python3 protocol/tests/vectors/make.py > protocol/tests/vectors/content.toml
@@ -188,6 +188,13 @@ def genesis(name, start_time_ms, slot_ms, producers, limits, stamp_bits):
     }
 
 
+# --- Section 8: message ids -----------------------------------------------------------------------------------------
+
+
+def message_id(topic: str, data: bytes) -> bytes:
+    return digest("message-id", u32(len(topic)) + topic.encode() + data)[:20]
+
+
 # --- Output ---------------------------------------------------------------------------------------------------------
 
 
@@ -227,6 +234,9 @@ def main():
     ]
     for one in transactions:
         table("[[transaction]]", one)
+    topic = made["transaction_topic"]
+    for data in (b"", b"data"):
+        table("[[message]]", {"topic": topic, "data": data, "id": message_id(topic, data)})
     first = block(network, producers[1], 1, 1, made["block_id"], [])
     table("[[block]]", first)
     table("[[block]]", block(network, producers[0], 8, 2, first["id"], transactions))
