@@ -12,6 +12,7 @@ pub mod message;
 pub mod peers;
 pub mod random;
 pub mod rpc;
+pub mod send_queue;
 pub mod time;
 pub mod transaction;
 pub mod wire;

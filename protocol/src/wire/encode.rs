@@ -102,7 +102,20 @@ impl RpcBuilder {
     /// [`super::limits::CONTROL_BYTES_PER_RPC_MAX`].
     #[must_use]
     pub fn control_bytes(&self) -> usize {
-        self.subscriptions.len() + if self.control.is_empty() { 0 } else { field_len(self.control.len()) }
+        self.control_bytes_with(0, 0)
+    }
+
+    /// What [`Self::control_bytes`] would be with so many more bytes of subscriptions and of entries of `control`.
+    #[must_use]
+    pub fn control_bytes_with(&self, subscriptions: usize, control: usize) -> usize {
+        let control = self.control.len() + control;
+        self.subscriptions.len() + subscriptions + if control == 0 { 0 } else { field_len(control) }
+    }
+
+    /// Bytes of the messages.
+    #[must_use]
+    pub fn publish_bytes(&self) -> usize {
+        self.publish_bytes
     }
 
     /// Bytes of the frame so far, without its length prefix.
