@@ -46,9 +46,9 @@ pub enum Input<'a> {
         /// When it was decoded; at or before `now`.
         received: Time,
     },
-    /// Publish a message of our own; it counts as accepted.
+    /// Publish a message of our own; it counts as accepted. Nothing happens when it was accepted before.
     Publish {
-        /// The message, on any topic.
+        /// The message, on any configured topic, joined or not.
         payload: Arc<Payload>,
     },
     /// The answer to [`Output::Validate`]. An unknown ticket (late, or already expired) is ignored.
@@ -257,10 +257,23 @@ pub enum PruneReason {
     Excess,
     /// Its score, in all or on the topic, was negative.
     Score,
+    /// Its send queue kept overflowing.
+    Slow,
     /// One of the two left the topic.
     Unsubscribed,
     /// The connection ended.
     Disconnected,
+}
+
+/// Why the engine wants to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum WakeReason {
+    /// The next heartbeat is due.
+    Heartbeat,
+    /// A validation has taken too long.
+    ValidationDeadline,
+    /// An announced message is to be asked for.
+    Pull,
 }
 
 /// Where a machine puts its effects. The sink belongs to the driver, so nothing is queued inside a machine.

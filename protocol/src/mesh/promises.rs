@@ -306,6 +306,14 @@ impl Promises {
         self.entries.get(id).is_some_and(|entry| entry.announcers.iter().any(asked))
     }
 
+    /// Of whom the message is asked at this moment, in the order of announcement.
+    #[must_use]
+    pub fn asked(&self, id: &MessageId) -> Vec<PeerHandle> {
+        let announcers = self.entries.get(id).into_iter().flat_map(|entry| &entry.announcers);
+        let open = announcers.filter(|announcer| matches!(announcer.state, AnnouncerState::Asked { .. }));
+        open.map(|announcer| announcer.peer).collect()
+    }
+
     /// Recomputes and asserts every invariant.
     ///
     /// # Panics

@@ -1,0 +1,157 @@
+//! IHAVE and IWANT: announcing to peers outside the mesh and pulling what the mesh did not bring (gossipsub v1.0 "Gossip";
+//! v1.1 "Adaptive Gossip Dissemination", "Spam Protection Measures").
+//!
+//! **Announcing.** Each heartbeat, the ids of the last `history_gossip` windows go to peers of the topic outside the mesh:
+//! to `factor_percent` of them, at least D_lazy, chosen anew each time. A frame names at most [`IHAVE_IDS_PER_FRAME`] ids.
+//!
+//! **Pulling.** An announced message that we have not seen goes on file with [`super::promises`], which says whom to ask
+//! for it and when, and who broke a promise; a broken promise costs one penalty (P7). Of each peer, per heartbeat,
+//! `ihave_messages_max` announcements are looked at and `ihave_ids_max` ids are taken up.
+//!
+//! **Serving.** A message is served to a peer at most `retransmissions_max` times, not if the peer said IDONTWANT, and
+//! within budgets of ids and bytes per heartbeat. The byte budget is what keeps a small request from costing us an
+//! unbounded upload.
+
+use super::Mesh;
+use super::io::{Output, Sink};
+use super::peers::PeerSlot;
+use super::send;
+use super::topic::TopicIndex;
+use crate::id::{MessageId, PeerHandle};
+use crate::rpc::{Class, Frame, IHave};
+use crate::time::Time;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Ids in one IHAVE or IWANT frame: 500 ids of 22 bytes stay below the 16 KiB of control in one RPC that the rust
+/// implementation allows, with room for what the queue puts beside them.
+pub(super) const IHAVE_IDS_PER_FRAME: usize = 500;
+
+impl Mesh {
+    /// Takes in announcements.
+    pub(super) fn ihave(&mut self, now: Time, peer: PeerHandle, announcements: &[IHave]) {
+        let Some(slot) = self.peers.get(peer).filter(|slot| !announcements.is_empty() && self.gossips(slot)) else {
+            return;
+        };
+        let mut budget = slot.budget;
+        let limits = self.config.gossip;
+        for IHave { topic, ids } in announcements {
+            budget.ihave_messages = budget.ihave_messages.saturating_add(1);
+            if budget.ihave_messages > limits.ihave_messages_max {
+                self.counters.ihave_excess += 1;
+                continue;
+            }
+            if self.topics.find(topic).is_none_or(|topic| !self.states[topic.index()].joined) {
+                continue;
+            }
+            for id in ids {
+                if budget.asked_ids >= limits.ihave_ids_max {
+                    self.counters.ihave_excess += 1;
+                    break;
+                }
+                if self.seen.peek(id).is_none() && self.promises.announced(now, *id, peer) {
+                    budget.asked_ids += 1;
+                }
+            }
+        }
+        if let Some(slot) = self.peers.get_mut(peer) {
+            slot.budget = budget;
+        }
+    }
+
+    /// Asks for what is due, one batch per peer, and charges the promises that are broken by now.
+    pub(super) fn pull_due(&mut self, now: Time, out: &mut impl Sink<Output>) {
+        if self.promises.next_due().is_none_or(|due| due > now) {
+            return;
+        }
+        let due = self.promises.due(now);
+        for (peer, ids) in due.requests {
+            for batch in ids.chunks(IHAVE_IDS_PER_FRAME) {
+                self.counters.ids_pulled += batch.len() as u64;
+                send(out, peer, Frame::IWant(batch.to_vec()));
+            }
+        }
+        for (peer, count) in due.broken {
+            self.counters.promises_broken += u64::from(count);
+            self.scores.broken_promises(now, peer, count);
+            self.close_if_graylisted(now, peer, out);
+        }
+    }
+
+    /// Serves requests.
+    pub(super) fn iwant(&mut self, now: Time, peer: PeerHandle, ids: &[MessageId], out: &mut impl Sink<Output>) {
+        let Some(slot) = self.peers.get_mut(peer).filter(|_| !ids.is_empty()) else { return };
+        let limits = self.config.gossip;
+        let left = limits.iwant_ids_max.saturating_sub(slot.budget.iwant_ids) as usize;
+        let taken = ids.len().min(left);
+        slot.budget.iwant_ids += u32::try_from(taken).unwrap_or(u32::MAX);
+        self.counters.iwant_excess += (ids.len() - taken) as u64;
+        if !self.peers.get(peer).is_some_and(|slot| self.gossips(slot)) {
+            return;
+        }
+        // Within one RPC an id is asked for once.
+        let mut repeated = BTreeSet::new();
+        for id in &ids[..taken] {
+            let Some(slot) = self.peers.get_mut(peer) else { return };
+            if slot.refuses(id) || !repeated.insert(*id) {
+                continue;
+            }
+            if slot.budget.served_bytes >= limits.iwant_bytes_max {
+                self.counters.iwant_excess += 1;
+                continue;
+            }
+            let Some((payload, transmissions)) = self.cache.transmit(id, peer) else { continue };
+            if transmissions > limits.retransmissions_max {
+                self.counters.iwant_excess += 1;
+                continue;
+            }
+            slot.budget.served_bytes += payload.encoded().len();
+            self.counters.messages_served += 1;
+            self.deliveries.expire(now);
+            self.deliveries.note(id, peer);
+            send(out, peer, Frame::Publish { payload, class: Class::Reply });
+        }
+    }
+
+    /// Announces the topic's recent messages to some peers outside `inside`, which is the mesh or the fanout.
+    pub(super) fn emit_gossip(&mut self, topic: TopicIndex, inside: &[PeerHandle], out: &mut impl Sink<Output>) {
+        let name = self.topics.name(topic).clone();
+        let mut ids = self.cache.gossip_ids(&name);
+        if ids.is_empty() {
+            return;
+        }
+        let mut outside: Vec<PeerHandle> = self
+            .peers
+            .iter()
+            .filter(|slot| Self::takes_gossip(slot, topic) && self.gossips(slot))
+            .map(|slot| slot.handle)
+            .filter(|peer| inside.binary_search(peer).is_err())
+            .collect();
+        let share = outside.len() * self.config.gossip.factor_percent / 100;
+        self.random.gossip.sample(&mut outside, share.max(self.config.degree.lazy));
+        let ids_max = self.config.gossip.ihave_ids_max as usize;
+        self.random.gossip.shuffle(&mut ids);
+        let shared: Vec<Arc<[MessageId]>> = frames(&ids[..ids.len().min(ids_max)]);
+        for peer in outside {
+            // With more ids than one peer takes, different peers get different ones.
+            let own = if ids.len() > ids_max {
+                self.random.gossip.shuffle(&mut ids);
+                frames(&ids[..ids_max])
+            } else {
+                shared.clone()
+            };
+            for ids in own {
+                self.counters.ids_announced += ids.len() as u64;
+                send(out, peer, Frame::IHave { topic: name.clone(), ids });
+            }
+        }
+    }
+
+    fn takes_gossip(slot: &PeerSlot, topic: TopicIndex) -> bool {
+        slot.subscribed.contains(topic) && !slot.direct && !slot.closing
+    }
+}
+
+fn frames(ids: &[MessageId]) -> Vec<Arc<[MessageId]>> {
+    ids.chunks(IHAVE_IDS_PER_FRAME).map(Arc::from).collect()
+}

@@ -1,0 +1,119 @@
+//! What happens regularly (gossipsub v1.0 "Heartbeat procedure"; v1.1 and v1.2 add to it).
+//!
+//! In order: scores decay; budgets are renewed; graylisted peers go; each mesh is maintained
+//! (see [`super::upkeep`]); fanouts are maintained; recent messages are announced; the message cache's window moves on.
+//!
+//! **Self-health.** A heartbeat that is more than half an interval late says that we were starved of the processor, and
+//! that what looks like others' silence is ours. Deficits and broken promises are then suspended for two intervals (the
+//! idea of Lifeguard, arXiv 1707.00788). A late heartbeat is not made up for: the next is due one interval later.
+//!
+//! **Slow peers.** A peer whose send queue overflows in `slow_ticks_max` heartbeats in a row leaves our meshes, without a
+//! penalty: it cannot keep up, and messages that rot in its queue are better pulled by it from elsewhere.
+
+use super::Mesh;
+use super::io::{Event, Output, PruneReason, Sink};
+use super::peers::Budget;
+use super::topic::TopicIndex;
+use crate::id::PeerHandle;
+use crate::time::{Duration, Time, micros};
+
+impl Mesh {
+    pub(super) fn heartbeat(&mut self, now: Time, out: &mut impl Sink<Output>) {
+        self.beat.ticks += 1;
+        self.counters.heartbeats += 1;
+        self.schedule_next(now);
+        self.scores.decay(now);
+        self.backoffs.expire(now);
+        self.seen.expire(now);
+        self.deliveries.expire(now);
+        self.renew_budgets(now, out);
+        self.close_graylisted(now, out);
+        for topic in self.topics.iter() {
+            if self.states[topic.index()].joined {
+                self.maintain_mesh(now, topic, out);
+                let degree = u32::try_from(self.states[topic.index()].mesh.len()).unwrap_or(u32::MAX);
+                out.emit(Output::Event(Event::MeshDegree { topic: self.topics.name(topic).clone(), degree }));
+            } else {
+                self.maintain_fanout(now, topic);
+            }
+        }
+        self.announce(out);
+        self.cache.shift();
+    }
+
+    /// Sets the next heartbeat and notices when this one is late.
+    fn schedule_next(&mut self, now: Time) {
+        let interval = self.config.heartbeat.interval;
+        let lateness = now.since(self.beat.next);
+        if lateness > interval / 2 {
+            self.counters.heartbeats_late += 1;
+            self.scores.suspend_deficits(now + interval * 2);
+        }
+        if self.beat.ticks == 1 {
+            // Nodes that were started together come apart here.
+            let half_us = micros(interval) / 2;
+            let delay_us = half_us + self.random.phase.below(half_us.max(1));
+            self.beat.next = now + Duration::from_micros(delay_us);
+            return;
+        }
+        let regular = self.beat.next + interval;
+        self.beat.next = if regular > now { regular } else { now + interval };
+    }
+
+    /// Gives every peer its budgets anew, and takes the persistently slow ones out of the mesh.
+    fn renew_budgets(&mut self, now: Time, out: &mut impl Sink<Output>) {
+        let ticks = self.beat.ticks;
+        let slow_ticks_max = self.config.relay.slow_ticks_max;
+        let mut slow = Vec::new();
+        for slot in self.peers.iter_mut() {
+            slot.slow_ticks = if slot.budget.overflowed { slot.slow_ticks.saturating_add(1) } else { 0 };
+            if slot.slow_ticks >= slow_ticks_max {
+                slot.slow_ticks = 0;
+                slow.extend(slot.mesh.iter().map(|topic| (topic, slot.handle)));
+            }
+            slot.budget = Budget::default();
+            slot.unwanted.retain(|_, until| *until > ticks);
+        }
+        for (topic, peer) in slow {
+            self.prune(now, topic, peer, PruneReason::Slow, out);
+        }
+    }
+
+    fn close_graylisted(&mut self, now: Time, out: &mut impl Sink<Output>) {
+        let peers: Vec<PeerHandle> = self.peers.iter().map(|slot| slot.handle).collect();
+        for peer in peers {
+            self.close_if_graylisted(now, peer, out);
+        }
+    }
+
+    /// Forgets the fanout some time after the last publication; until then, keeps it at D peers of sufficient score.
+    fn maintain_fanout(&mut self, now: Time, topic: TopicIndex) {
+        let Some(published) = self.states[topic.index()].fanout.as_ref().map(|fanout| fanout.published) else { return };
+        if now.since(published) > self.config.relay.fanout_ttl {
+            self.states[topic.index()].fanout = None;
+            return;
+        }
+        let mut candidates = self.flood_candidates(topic);
+        candidates.retain(|peer| self.peers.get(*peer).is_some_and(|slot| !slot.direct));
+        let Some(fanout) = &mut self.states[topic.index()].fanout else { return };
+        fanout.peers.retain(|peer| candidates.contains(peer));
+        candidates.retain(|peer| !fanout.peers.contains(peer));
+        let missing = self.config.degree.target.saturating_sub(fanout.peers.len());
+        self.random.publish.sample(&mut candidates, missing);
+        fanout.peers.extend(candidates);
+        fanout.peers.sort_unstable();
+    }
+
+    /// Announces recent messages, on joined topics outside the mesh and on others outside the fanout.
+    fn announce(&mut self, out: &mut impl Sink<Output>) {
+        for topic in self.topics.iter() {
+            let state = &self.states[topic.index()];
+            let inside = match &state.fanout {
+                _ if state.joined => state.mesh.clone(),
+                Some(fanout) => fanout.peers.clone(),
+                None => continue,
+            };
+            self.emit_gossip(topic, &inside, out);
+        }
+    }
+}

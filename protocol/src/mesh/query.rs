@@ -1,0 +1,220 @@
+//! Reading the engine's state, for the RPC, metrics and tests. Nothing here changes anything.
+
+use super::Mesh;
+use super::score::{ScoreBreakdown, Thresholds};
+use crate::id::{Direction, MessageId, PeerHandle, PeerId, Topic, Version};
+use crate::message::Payload;
+use crate::time::Duration;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// How often things happened since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Heartbeats.
+    pub heartbeats: u64,
+    /// Heartbeats that were more than half an interval late.
+    pub heartbeats_late: u64,
+    /// First copies taken into validation.
+    pub messages_first: u64,
+    /// Further copies of known messages.
+    pub messages_duplicate: u64,
+    /// Messages on topics that we have not joined.
+    pub messages_unwanted: u64,
+    /// Messages that broke StrictNoSign.
+    pub messages_signed: u64,
+    /// Verdicts Accept.
+    pub messages_accepted: u64,
+    /// Verdicts Ignore, late ones included.
+    pub messages_ignored: u64,
+    /// Verdicts Reject.
+    pub messages_rejected: u64,
+    /// Messages dropped by our own overload, by verdict or because too many validations were under way.
+    pub messages_shed: u64,
+    /// Validations without a verdict in time.
+    pub validations_late: u64,
+    /// Messages of our own.
+    pub messages_published: u64,
+    /// Copies sent of our own and of forwarded messages.
+    pub messages_sent: u64,
+    /// Copies not sent because the peer said IDONTWANT.
+    pub sends_refused: u64,
+    /// Copies sent in answer to IWANT.
+    pub messages_served: u64,
+    /// IDONTWANT ids sent.
+    pub idontwant_sent: u64,
+    /// IDONTWANT ids taken in.
+    pub idontwant_received: u64,
+    /// IDONTWANT ids beyond the budget.
+    pub idontwant_excess: u64,
+    /// Ids announced to others.
+    pub ids_announced: u64,
+    /// Ids asked of others.
+    pub ids_pulled: u64,
+    /// Announcements beyond the budgets.
+    pub ihave_excess: u64,
+    /// Requests beyond the budgets.
+    pub iwant_excess: u64,
+    /// Batches of IWANT that nobody answered.
+    pub promises_broken: u64,
+    /// GRAFTs sent.
+    pub grafts_sent: u64,
+    /// Of those, opportunistic ones.
+    pub grafts_opportunistic: u64,
+    /// Of those, for a nearer link.
+    pub grafts_nearer: u64,
+    /// GRAFTs answered by a PRUNE.
+    pub grafts_refused: u64,
+    /// GRAFTs for topics that we have not joined.
+    pub grafts_ignored: u64,
+    /// PRUNEs sent.
+    pub prunes_sent: u64,
+    /// PRUNEs for topics that we have not joined.
+    pub prunes_ignored: u64,
+    /// RPCs of graylisted peers.
+    pub rpcs_graylisted: u64,
+    /// Peers disconnected for their score.
+    pub graylisted: u64,
+    /// Topics that are not configured, in subscriptions.
+    pub topics_unknown: u64,
+    /// Ids of a length that no message here has.
+    pub ids_foreign: u64,
+    /// Frames that send queues dropped.
+    pub frames_dropped: u64,
+}
+
+/// A connected peer, as the engine sees it.
+#[derive(Clone, Debug)]
+pub struct PeerView {
+    /// Its handle.
+    pub handle: PeerHandle,
+    /// Who it is.
+    pub id: PeerId,
+    /// Its address.
+    pub ip: IpAddr,
+    /// Who dialled.
+    pub direction: Direction,
+    /// What it speaks.
+    pub version: Version,
+    /// Whether it is a direct peer.
+    pub direct: bool,
+    /// The last measured round-trip time.
+    pub rtt: Option<Duration>,
+    /// What it is subscribed to, among the configured topics.
+    pub subscribed: Vec<Topic>,
+    /// Whose mesh it is in.
+    pub mesh: Vec<Topic>,
+    /// Its score, taken apart.
+    pub score: ScoreBreakdown,
+}
+
+impl Mesh {
+    /// How often things happened.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The configured topics and whether they are joined.
+    pub fn topics(&self) -> impl Iterator<Item = (&Topic, bool)> {
+        self.topics.iter().map(|topic| (self.topics.name(topic), self.states[topic.index()].joined))
+    }
+
+    /// Peers in our mesh of the topic; zero when it is not joined.
+    #[must_use]
+    pub fn mesh_degree(&self, topic: &Topic) -> usize {
+        self.mesh_peers(topic).len()
+    }
+
+    /// The peers in our mesh of the topic, ascending.
+    #[must_use]
+    pub fn mesh_peers(&self, topic: &Topic) -> &[PeerHandle] {
+        self.topics.find(topic).map_or(&[], |topic| &self.states[topic.index()].mesh)
+    }
+
+    /// The peers to which we publish without having joined the topic, ascending.
+    #[must_use]
+    pub fn fanout_peers(&self, topic: &Topic) -> &[PeerHandle] {
+        let state = self.topics.find(topic).map(|topic| &self.states[topic.index()]);
+        state.and_then(|state| state.fanout.as_ref()).map_or(&[], |fanout| &fanout.peers)
+    }
+
+    /// How many connected peers are subscribed to the topic.
+    #[must_use]
+    pub fn topic_peers(&self, topic: &Topic) -> usize {
+        let Some(topic) = self.topics.find(topic) else { return 0 };
+        self.peers.iter().filter(|slot| slot.subscribed.contains(topic)).count()
+    }
+
+    /// How many peers are connected.
+    #[must_use]
+    pub fn peers_len(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// All connected peers, in the order of their slots.
+    #[must_use]
+    pub fn peer_views(&self) -> Vec<PeerView> {
+        self.peers.iter().filter_map(|slot| self.peer_view(slot.handle)).collect()
+    }
+
+    /// One connected peer.
+    #[must_use]
+    pub fn peer_view(&self, peer: PeerHandle) -> Option<PeerView> {
+        let slot = self.peers.get(peer)?;
+        let names = |set: super::TopicSet| set.iter().map(|topic| self.topics.name(topic).clone()).collect();
+        Some(PeerView {
+            handle: peer,
+            id: slot.id,
+            ip: slot.ip,
+            direction: slot.direction,
+            version: slot.version,
+            direct: slot.direct,
+            rtt: slot.rtt,
+            subscribed: names(slot.subscribed),
+            mesh: names(slot.mesh),
+            score: self.scores.breakdown(peer)?,
+        })
+    }
+
+    /// The peer's score; zero when it is not connected.
+    #[must_use]
+    pub fn score(&self, peer: PeerHandle) -> f64 {
+        self.scores.score(peer)
+    }
+
+    /// What scores are compared with.
+    #[must_use]
+    pub fn thresholds(&self) -> &Thresholds {
+        self.scores.thresholds()
+    }
+
+    /// A recent accepted message, as long as it can be served.
+    #[must_use]
+    pub fn cached(&self, id: &MessageId) -> Option<&Arc<Payload>> {
+        self.cache.get(id)
+    }
+
+    /// Validations under way.
+    #[must_use]
+    pub fn pending_len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Messages that are being pulled.
+    #[must_use]
+    pub fn wanted_len(&self) -> usize {
+        self.promises.len()
+    }
+
+    /// Whether any table still refers to the peer; false once it has disconnected, but for what is remembered of its
+    /// identity.
+    #[must_use]
+    pub fn knows(&self, peer: PeerHandle) -> bool {
+        self.peers.get(peer).is_some()
+            || self.states.iter().any(|state| {
+                let fanout = state.fanout.iter().flat_map(|fanout| &fanout.peers);
+                state.mesh.iter().chain(fanout).any(|other| *other == peer)
+            })
+    }
+}

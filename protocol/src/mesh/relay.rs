@@ -1,0 +1,345 @@
+//! Receiving, validating, publishing and forwarding messages, and IDONTWANT (gossipsub v1.0 "Message processing"; v1.1
+//! "Flood Publishing", "Extended Validators"; v1.2).
+//!
+//! A message goes through these steps:
+//!
+//! 1. **Seen?** A copy of a known message is a duplicate and costs a look-up. It may count for its sender's score, if it is
+//!    among the copies that arrive during validation or within a window after it, and we had not sent the message there.
+//! 2. **Announced as unwanted.** A large first copy makes us tell all other mesh peers, before validation, that they
+//!    need not send theirs (v1.2: "as soon as they receive").
+//! 3. **Validated** outside, once. The bound on validations under way sheds the newest message: it is forgotten, so that a
+//!    later copy or an announcement can bring it back. A verdict that does not come in time counts as Ignore.
+//! 4. **Accepted**: remembered, kept for serving, credited, delivered, and forwarded to the mesh and to direct peers, but
+//!    not to whom it came from, who said IDONTWANT, or who has it for certain.
+//!
+//! A rejected message costs its senders, all of them, also for copies that arrive later: what is invalid does not depend
+//! on who sent it first, and every sender forwarded it without validating. Ignored and shed messages cost nothing.
+//!
+//! Our own messages are announced as unwanted before they are sent, too: on a slow uplink the last recipients get them
+//! from others first. They go to the whole mesh, to more peers of the topic when the mesh is smaller than D, or, with flood
+//! publish and below a size, to every peer of the topic whose score is above the publish threshold.
+
+use super::io::{Event, Output, Sink, ValidationTicket, Verdict};
+use super::pending::Validation;
+use super::seen::SeenState;
+use super::topic::TopicIndex;
+use super::{Fanout, Mesh, send};
+use crate::id::{MessageId, PeerHandle};
+use crate::message::Payload;
+use crate::rpc::{Class, Frame};
+use crate::time::Time;
+use std::sync::Arc;
+
+impl Mesh {
+    /// Takes in one message from a peer.
+    pub(super) fn receive(
+        &mut self,
+        now: Time,
+        peer: PeerHandle,
+        payload: &Arc<Payload>,
+        received: Time,
+        out: &mut impl Sink<Output>,
+    ) {
+        let topic = self.topics.find(payload.topic()).filter(|topic| self.states[topic.index()].joined);
+        let Some(topic) = topic else {
+            // We may have asked for it before we left the topic.
+            self.promises.delivered(now, &payload.id(), peer);
+            self.counters.messages_unwanted += 1;
+            return;
+        };
+        match self.seen.peek(&payload.id()) {
+            None => self.receive_first(now, peer, payload, topic, received, out),
+            Some(state) => {
+                self.counters.messages_duplicate += 1;
+                self.seen.touch(now, &payload.id());
+                let frame_bytes = u32::try_from(payload.encoded().len()).unwrap_or(u32::MAX);
+                let (id, topic_name) = (payload.id(), payload.topic().clone());
+                out.emit(Output::Event(Event::Duplicate { id, topic: topic_name, peer, received, frame_bytes }));
+                self.receive_duplicate(now, peer, id, topic, state);
+            }
+        }
+    }
+
+    fn receive_first(
+        &mut self,
+        now: Time,
+        peer: PeerHandle,
+        payload: &Arc<Payload>,
+        topic: TopicIndex,
+        received: Time,
+        out: &mut impl Sink<Output>,
+    ) {
+        let id = payload.id();
+        let asked = self.promises.asked(&id);
+        let how = self.promises.delivered(now, &id, peer);
+        let relay = &self.config.relay;
+        let Some(slot) = self.peers.get_mut(peer) else { return };
+        if self.pending.len() >= relay.pending_max || slot.pending >= relay.pending_per_peer_max {
+            self.counters.messages_shed += 1;
+            out.emit(Output::Event(Event::Validated { payload: payload.clone(), peer, verdict: Verdict::Shed }));
+            return;
+        }
+        if !self.seen.insert_pending(now, &id) {
+            return;
+        }
+        slot.pending += 1;
+        self.counters.messages_first += 1;
+        if payload.data().len() >= relay.idontwant_bytes_min {
+            self.send_idontwant(topic, id, Some(peer), &asked, out);
+        }
+        let deadline = now + self.config.relay.validation_timeout;
+        let copies = Vec::new();
+        let ticket = self.pending.insert(Validation { payload: payload.clone(), topic, from: peer, copies, deadline });
+        out.emit(Output::Event(Event::Arrived { payload: payload.clone(), peer, received, how }));
+        out.emit(Output::Validate { ticket, payload: payload.clone(), peer });
+    }
+
+    fn receive_duplicate(&mut self, now: Time, peer: PeerHandle, id: MessageId, topic: TopicIndex, state: SeenState) {
+        match state {
+            SeenState::Pending => {
+                if let Some(validation) = self.pending.find(&id)
+                    && validation.from != peer
+                    && !validation.copies.contains(&peer)
+                {
+                    validation.copies.push(peer);
+                }
+            }
+            SeenState::Accepted => {
+                self.deliveries.expire(now);
+                if let Some(accepted) = self.deliveries.note(&id, peer) {
+                    self.scores.duplicate_delivery(now, peer, topic, Some(accepted));
+                }
+            }
+            SeenState::Rejected => self.scores.invalid_message(peer, topic),
+            SeenState::Ignored => {}
+        }
+    }
+
+    /// Tells the mesh, except the peer that sent the message, that the message need not be sent to us, and so the peers
+    /// that we asked for it in vain.
+    fn send_idontwant(
+        &mut self,
+        topic: TopicIndex,
+        id: MessageId,
+        from: Option<PeerHandle>,
+        asked: &[PeerHandle],
+        out: &mut impl Sink<Output>,
+    ) {
+        let mesh = &self.states[topic.index()].mesh;
+        let asked = asked.iter().filter(|asked| mesh.binary_search(asked).is_err());
+        for peer in mesh.iter().chain(asked).copied() {
+            let understands = self.peers.get(peer).is_some_and(|slot| slot.has_idontwant() && !slot.closing);
+            if understands && Some(peer) != from {
+                self.counters.idontwant_sent += 1;
+                send(out, peer, Frame::IDontWant(vec![id]));
+            }
+        }
+    }
+
+    /// Takes in a verdict; one without a validation under way changes nothing.
+    pub(super) fn verdict(
+        &mut self,
+        now: Time,
+        ticket: ValidationTicket,
+        verdict: Verdict,
+        out: &mut impl Sink<Output>,
+    ) {
+        let Some(validation) = self.end_validation(ticket) else { return };
+        let Validation { payload, topic, from, copies, .. } = validation;
+        let id = payload.id();
+        out.emit(Output::Event(Event::Validated { payload: payload.clone(), peer: from, verdict }));
+        match verdict {
+            Verdict::Accept => {
+                self.counters.messages_accepted += 1;
+                self.seen.accept(now, &id);
+                self.scores.first_delivery(now, from, topic);
+                for peer in &copies {
+                    self.scores.duplicate_delivery(now, *peer, topic, None);
+                }
+                let mut holders = copies;
+                holders.push(from);
+                self.deliveries.accepted(now, id, holders);
+                out.emit(Output::Deliver { payload: payload.clone(), peer: from });
+                self.cache.put(payload.clone());
+                self.forward(topic, &payload, out);
+            }
+            Verdict::Ignore => {
+                self.counters.messages_ignored += 1;
+                self.seen.ignore(now, &id);
+            }
+            Verdict::Reject => {
+                self.counters.messages_rejected += 1;
+                self.seen.reject(now, &id);
+                for peer in copies.into_iter().chain([from]) {
+                    self.scores.invalid_message(peer, topic);
+                    self.close_if_graylisted(now, peer, out);
+                }
+            }
+            Verdict::Shed => {
+                self.counters.messages_shed += 1;
+                self.seen.forget(&id);
+            }
+        }
+    }
+
+    fn end_validation(&mut self, ticket: ValidationTicket) -> Option<Validation> {
+        let validation = self.pending.remove(ticket)?;
+        if let Some(slot) = self.peers.get_mut(validation.from) {
+            slot.pending -= 1;
+        }
+        Some(validation)
+    }
+
+    /// Counts validations that took too long as ignored.
+    pub(super) fn expire_validations(&mut self, now: Time, out: &mut impl Sink<Output>) {
+        while let Some((ticket, deadline)) = self.pending.oldest()
+            && deadline <= now
+        {
+            self.counters.validations_late += 1;
+            self.verdict(now, ticket, Verdict::Ignore, out);
+        }
+    }
+
+    /// Sends an accepted message on. Who has it is in `deliveries`.
+    fn forward(&mut self, topic: TopicIndex, payload: &Arc<Payload>, out: &mut impl Sink<Output>) {
+        let class = if self.config.topics[topic.index()].priority { Class::Priority } else { Class::Forward };
+        let recipients = self.mesh_and_direct(topic);
+        self.send_message(&recipients, payload, class, out);
+    }
+
+    /// The mesh of the topic and the direct peers that are subscribed to it, ascending.
+    fn mesh_and_direct(&self, topic: TopicIndex) -> Vec<PeerHandle> {
+        self.peers
+            .iter()
+            .filter(|slot| !slot.closing)
+            .filter(|slot| slot.mesh.contains(topic) || (slot.direct && slot.subscribed.contains(topic)))
+            .map(|slot| slot.handle)
+            .collect()
+    }
+
+    /// Sends the message to those of the recipients that neither have it nor refuse it.
+    fn send_message(
+        &mut self,
+        recipients: &[PeerHandle],
+        payload: &Arc<Payload>,
+        class: Class,
+        out: &mut impl Sink<Output>,
+    ) {
+        let id = payload.id();
+        for peer in recipients {
+            if self.peers.get(*peer).is_none_or(|slot| slot.refuses(&id)) {
+                self.counters.sends_refused += 1;
+                continue;
+            }
+            // A peer that delivered the message, or was sent it, answers None here.
+            if self.deliveries.note(&id, *peer).is_some() {
+                self.counters.messages_sent += 1;
+                send(out, *peer, Frame::Publish { payload: payload.clone(), class });
+            }
+        }
+    }
+
+    /// Publishes a message of our own. A message that was accepted before is not published again; one that is being
+    /// validated is accepted by this.
+    pub(super) fn publish(&mut self, now: Time, payload: &Arc<Payload>, out: &mut impl Sink<Output>) {
+        let Some(topic) = self.topics.find(payload.topic()) else {
+            self.counters.topics_unknown += 1;
+            return;
+        };
+        let id = payload.id();
+        if self.seen.peek(&id) == Some(SeenState::Accepted) {
+            return;
+        }
+        let mut holders = Vec::new();
+        if let Some(validation) = self.pending.ticket(&id).and_then(|ticket| self.end_validation(ticket)) {
+            // It came from a peer at the same time. Our own word settles it.
+            holders = validation.copies;
+            holders.push(validation.from);
+        }
+        self.counters.messages_published += 1;
+        let asked = self.promises.asked(&id);
+        self.promises.forget(&id);
+        self.seen.accept(now, &id);
+        self.deliveries.accepted(now, id, holders);
+        self.cache.put(payload.clone());
+        out.emit(Output::Event(Event::Published { payload: payload.clone() }));
+        if payload.data().len() >= self.config.relay.idontwant_bytes_min {
+            self.send_idontwant(topic, id, None, &asked, out);
+        }
+        let recipients = self.publish_recipients(now, topic, payload.data().len());
+        self.send_message(&recipients, payload, Class::Priority, out);
+    }
+
+    fn publish_recipients(&mut self, now: Time, topic: TopicIndex, bytes: usize) -> Vec<PeerHandle> {
+        let relay = &self.config.relay;
+        if relay.flood_publish && bytes <= relay.flood_publish_bytes_max {
+            self.flood_candidates(topic)
+        } else if self.states[topic.index()].joined {
+            let mut recipients = self.mesh_and_direct(topic);
+            // A young or shrunken mesh: the message must not wait for the next heartbeat.
+            let missing = self.config.degree.target.saturating_sub(recipients.len());
+            if missing > 0 {
+                let mut others = self.flood_candidates(topic);
+                others.retain(|peer| !recipients.contains(peer));
+                self.random.publish.sample(&mut others, missing);
+                recipients.extend(others);
+            }
+            recipients
+        } else {
+            self.fanout_recipients(now, topic)
+        }
+    }
+
+    /// Every peer of the topic above the publish threshold, and the direct ones.
+    pub(super) fn flood_candidates(&self, topic: TopicIndex) -> Vec<PeerHandle> {
+        let threshold = self.scores.thresholds().publish;
+        self.peers
+            .iter()
+            .filter(|slot| slot.subscribed.contains(topic) && !slot.closing)
+            .filter(|slot| slot.direct || self.scores.score(slot.handle) >= threshold)
+            .map(|slot| slot.handle)
+            .collect()
+    }
+
+    /// Who gets our messages on a topic that we have not joined: up to D peers that stay the same for a while, and the
+    /// direct peers.
+    fn fanout_recipients(&mut self, now: Time, topic: TopicIndex) -> Vec<PeerHandle> {
+        let candidates = self.flood_candidates(topic);
+        let (direct, mut others): (Vec<PeerHandle>, Vec<PeerHandle>) =
+            candidates.into_iter().partition(|peer| self.peers.get(*peer).is_some_and(|slot| slot.direct));
+        let target = self.config.degree.target;
+        let random = &mut self.random.publish;
+        let fanout = self.states[topic.index()].fanout.get_or_insert(Fanout { peers: Vec::new(), published: now });
+        fanout.published = now;
+        others.retain(|peer| !fanout.peers.contains(peer));
+        random.sample(&mut others, target.saturating_sub(fanout.peers.len()));
+        fanout.peers.extend(others);
+        fanout.peers.sort_unstable();
+        let mut recipients = fanout.peers.clone();
+        recipients.extend(direct);
+        recipients
+    }
+
+    /// Takes in IDONTWANT: remembers the ids, within a budget, and has what is queued of them cancelled.
+    pub(super) fn idontwant(&mut self, peer: PeerHandle, ids: &[MessageId], out: &mut impl Sink<Output>) {
+        let relay = &self.config.relay;
+        let Some(slot) = self.peers.get_mut(peer).filter(|_| !ids.is_empty()) else { return };
+        let left = relay.idontwant_ids_max.saturating_sub(slot.budget.idontwant_ids) as usize;
+        let taken = ids.len().min(left);
+        slot.budget.idontwant_ids += u32::try_from(taken).unwrap_or(u32::MAX);
+        self.counters.idontwant_received += taken as u64;
+        self.counters.idontwant_excess += (ids.len() - taken) as u64;
+        let until = self.beat.ticks + relay.idontwant_ticks;
+        let mut queued = Vec::new();
+        for id in &ids[..taken] {
+            slot.unwanted.insert(*id, until);
+            // Only what we accepted can stand in the peer's queue.
+            if self.seen.peek(id) == Some(SeenState::Accepted) {
+                queued.push(*id);
+            }
+        }
+        if !queued.is_empty() {
+            out.emit(Output::Cancel { peer, ids: queued });
+        }
+    }
+}

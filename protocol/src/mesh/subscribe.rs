@@ -1,0 +1,209 @@
+//! Connections, our own subscriptions and the peers' (gossipsub v1.0, "Peering" and "Topic membership").
+//!
+//! A new peer is told at once what we are subscribed to. A peer that subscribes while our mesh is below D_low is grafted
+//! at once, without waiting for the heartbeat: a network that starts up has its meshes after one round trip.
+//!
+//! Joining a topic takes over the fanout and respects a backoff still in force (jvm-libp2p#472): the PRUNE that set it may be
+//! younger than our leaving. Leaving sends PRUNE with the unsubscribe backoff to the mesh.
+
+use super::io::{Event, Output, PruneReason, Sink};
+use super::peers::{Budget, PeerSlot};
+use super::topic::{TopicIndex, TopicSet};
+use super::{Mesh, send};
+use crate::id::{Direction, PeerHandle, PeerId, Topic, Version};
+use crate::rpc::{Frame, Subscription};
+use crate::time::Time;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// What is said of a peer when it connects.
+#[derive(Clone, Copy)]
+pub(super) struct Arrived {
+    pub(super) peer: PeerHandle,
+    pub(super) id: PeerId,
+    pub(super) ip: IpAddr,
+    pub(super) direction: Direction,
+    pub(super) version: Version,
+}
+
+impl Mesh {
+    pub(super) fn connected(&mut self, now: Time, arrived: Arrived, out: &mut impl Sink<Output>) {
+        let Arrived { peer, id, ip, direction, version } = arrived;
+        if let Some(former) = self.peers.occupant(peer) {
+            self.disconnected(now, former, out);
+        }
+        self.scores.connected(now, peer, id, ip);
+        self.peers.insert(PeerSlot {
+            handle: peer,
+            id,
+            ip,
+            direction,
+            version,
+            direct: self.config.direct_peers.contains(&id),
+            closing: false,
+            subscribed: TopicSet::default(),
+            mesh: TopicSet::default(),
+            rtt: None,
+            record: None,
+            unwanted: BTreeMap::new(),
+            pending: 0,
+            slow_ticks: 0,
+            budget: Budget::default(),
+        });
+        for topic in self.topics.iter() {
+            if self.states[topic.index()].joined {
+                let topic = self.topics.name(topic).clone();
+                send(out, peer, Frame::Subscription(Subscription { subscribe: true, topic }));
+            }
+        }
+        // Penalties are remembered across connections.
+        self.close_if_graylisted(now, peer, out);
+    }
+
+    pub(super) fn disconnected(&mut self, now: Time, peer: PeerHandle, out: &mut impl Sink<Output>) {
+        if self.peers.get(peer).is_none() {
+            return;
+        }
+        self.forget_memberships(now, peer, PruneReason::Disconnected, out);
+        self.peers.remove(peer);
+        self.scores.disconnected(now, peer);
+        self.pull_due(now, out);
+    }
+
+    /// Takes the peer out of every mesh and fanout and stops asking it for messages.
+    pub(super) fn forget_memberships(
+        &mut self,
+        now: Time,
+        peer: PeerHandle,
+        reason: PruneReason,
+        out: &mut impl Sink<Output>,
+    ) {
+        for topic in self.topics.iter() {
+            self.remove_from_mesh(now, topic, peer, reason, out);
+            if let Some(fanout) = &mut self.states[topic.index()].fanout {
+                fanout.peers.retain(|other| *other != peer);
+            }
+        }
+        self.promises.disconnected(peer);
+        self.cache.disconnected(peer);
+    }
+
+    pub(super) fn subscriptions(
+        &mut self,
+        now: Time,
+        peer: PeerHandle,
+        subscriptions: &[Subscription],
+        out: &mut impl Sink<Output>,
+    ) {
+        for Subscription { subscribe, topic } in subscriptions {
+            let Some(topic) = self.topics.find(topic) else {
+                self.counters.topics_unknown += 1;
+                continue;
+            };
+            if *subscribe {
+                self.peer_subscribed(now, peer, topic, out);
+            } else {
+                self.peer_unsubscribed(now, peer, topic, out);
+            }
+        }
+    }
+
+    fn peer_subscribed(&mut self, now: Time, peer: PeerHandle, topic: TopicIndex, out: &mut impl Sink<Output>) {
+        let new = self.peers.get_mut(peer).is_some_and(|slot| slot.subscribed.insert(topic));
+        let state = &self.states[topic.index()];
+        if new && state.joined && state.mesh.len() < self.config.degree.low && self.may_graft(now, topic, peer) {
+            self.graft(now, topic, peer, out);
+        }
+    }
+
+    fn peer_unsubscribed(&mut self, now: Time, peer: PeerHandle, topic: TopicIndex, out: &mut impl Sink<Output>) {
+        if let Some(slot) = self.peers.get_mut(peer) {
+            slot.subscribed.remove(topic);
+        }
+        self.remove_from_mesh(now, topic, peer, PruneReason::Unsubscribed, out);
+        if let Some(fanout) = &mut self.states[topic.index()].fanout {
+            fanout.peers.retain(|other| *other != peer);
+        }
+    }
+
+    /// Joins a topic: announces it to all peers and makes a mesh. Joining twice, or a topic that is not configured, does
+    /// nothing.
+    pub(super) fn join(&mut self, now: Time, topic: &Topic, out: &mut impl Sink<Output>) {
+        let Some(index) = self.topics.find(topic) else {
+            self.counters.topics_unknown += 1;
+            return;
+        };
+        let state = &mut self.states[index.index()];
+        if state.joined {
+            return;
+        }
+        state.joined = true;
+        let fanout = state.fanout.take().map(|fanout| fanout.peers).unwrap_or_default();
+        self.announce_subscription(index, true, out);
+        for peer in fanout {
+            if self.may_graft(now, index, peer) {
+                self.graft(now, index, peer, out);
+            }
+        }
+        let missing = self.config.degree.target.saturating_sub(self.states[index.index()].mesh.len());
+        for peer in self.choose_grafts(now, index, missing) {
+            self.graft(now, index, peer, out);
+        }
+    }
+
+    /// Leaves a topic: tells all peers, and prunes the mesh.
+    pub(super) fn leave(&mut self, now: Time, topic: &Topic, out: &mut impl Sink<Output>) {
+        let Some(index) = self.topics.find(topic).filter(|index| self.states[index.index()].joined) else { return };
+        self.announce_subscription(index, false, out);
+        for peer in self.states[index.index()].mesh.clone() {
+            self.prune(now, index, peer, PruneReason::Unsubscribed, out);
+        }
+        self.states[index.index()].joined = false;
+    }
+
+    fn announce_subscription(&self, topic: TopicIndex, subscribe: bool, out: &mut impl Sink<Output>) {
+        for slot in self.peers.iter().filter(|slot| !slot.closing) {
+            let topic = self.topics.name(topic).clone();
+            send(out, slot.handle, Frame::Subscription(Subscription { subscribe, topic }));
+        }
+    }
+
+    /// Puts the peer into our mesh, without telling it. False when it is there already.
+    pub(super) fn insert_into_mesh(
+        &mut self,
+        now: Time,
+        topic: TopicIndex,
+        peer: PeerHandle,
+        out: &mut impl Sink<Output>,
+    ) -> bool {
+        let mesh = &mut self.states[topic.index()].mesh;
+        let Err(position) = mesh.binary_search(&peer) else { return false };
+        mesh.insert(position, peer);
+        if let Some(slot) = self.peers.get_mut(peer) {
+            slot.mesh.insert(topic);
+        }
+        self.scores.grafted(now, peer, topic);
+        out.emit(Output::Event(Event::Grafted { peer, topic: self.topics.name(topic).clone() }));
+        true
+    }
+
+    /// Takes the peer out of our mesh, without telling it. False when it is not there.
+    pub(super) fn remove_from_mesh(
+        &mut self,
+        now: Time,
+        topic: TopicIndex,
+        peer: PeerHandle,
+        reason: PruneReason,
+        out: &mut impl Sink<Output>,
+    ) -> bool {
+        let mesh = &mut self.states[topic.index()].mesh;
+        let Ok(position) = mesh.binary_search(&peer) else { return false };
+        mesh.remove(position);
+        if let Some(slot) = self.peers.get_mut(peer) {
+            slot.mesh.remove(topic);
+        }
+        self.scores.pruned(now, peer, topic);
+        out.emit(Output::Event(Event::Pruned { peer, topic: self.topics.name(topic).clone(), reason }));
+        true
+    }
+}
