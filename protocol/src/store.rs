@@ -1,0 +1,94 @@
+//! What a node keeps on disk, as operations that the chain emits and the driver carries out.
+//!
+//! # The stored state
+//! - *Blocks* by id: encoding, height and slot.
+//! - *Canonical*: the id of the canonical block at each height from 1 to the head's. The block that every chain starts
+//!   from has no encoding and is not stored.
+//! - *Transactions*: where in the canonical chain each one stands.
+//! - *Head*: the last canonical block.
+//!
+//! # Rules
+//! 1. A [`Batch`] is applied whole or not at all, and in the order of its operations; batches in the order in which they were emitted.
+//!    After each, the canonical heights are 1 to the head's without a gap, and each has its block.
+//! 2. Carrying out an operation again changes nothing, so a batch that may or may not have been applied before a crash can be applied again.
+//! 3. Nothing ever deletes a block: one that left the canonical chain may come back, and a peer may still ask for it. What this costs is bounded by
+//!    two blocks a slot (the rule on equivocation), and in practice next to nothing.
+//!
+//! Storage that lags behind is harmless: a node that restarts with a shorter chain fetches the rest again. So the
+//! chain does not wait for an answer.
+
+use crate::id::{BlockId, TransactionId};
+use bytes::Bytes;
+
+/// Operations that belong together.
+pub type Batch = Vec<StoreOp>;
+
+/// One change of the stored state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreOp {
+    /// Keep a block.
+    PutBlock {
+        /// Its name.
+        id: BlockId,
+        /// How many blocks come before it.
+        height: u64,
+        /// The slot it was made in.
+        slot: u64,
+        /// Its encoding.
+        bytes: Bytes,
+    },
+    /// The block, which is stored, is the canonical one at this height. Replaces what was there.
+    SetCanonical {
+        /// The height.
+        height: u64,
+        /// The block.
+        id: BlockId,
+    },
+    /// No height from this one on has a canonical block.
+    UnsetCanonicalFrom {
+        /// The lowest height that loses its block.
+        height: u64,
+    },
+    /// The transaction stands in a canonical block. Replaces what was known of it.
+    IndexTransaction {
+        /// The transaction.
+        transaction: TransactionId,
+        /// The block.
+        block: BlockId,
+        /// The block's height.
+        height: u64,
+        /// Place in the block, counted from 0.
+        position: u32,
+    },
+    /// The transaction stands in no canonical block any more.
+    UnindexTransaction {
+        /// The transaction.
+        transaction: TransactionId,
+    },
+    /// The last canonical block.
+    SetHead {
+        /// Its height.
+        height: u64,
+        /// Its name.
+        id: BlockId,
+        /// Its slot.
+        slot: u64,
+    },
+}
+
+/// What the chain asks the store for, on behalf of a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadRequest {
+    /// The block with this id, canonical or not.
+    Block(BlockId),
+    /// The canonical blocks that follow the first id in `locator` that is canonical, or that follow genesis if none is; in order, without gaps, at most `blocks_max` blocks and
+    /// `bytes_max` bytes of encodings, but at least one block if there is one.
+    After {
+        /// Ids of the asking peer's chain, from its head downwards.
+        locator: Vec<BlockId>,
+        /// The most blocks to load.
+        blocks_max: u16,
+        /// The most bytes to load.
+        bytes_max: u32,
+    },
+}
