@@ -20,8 +20,7 @@
 //! - **Three rejected messages graylist, whatever was banked**, as [`ScoreConfig::validate`] enforces.
 //! - **Ranking ignores P1** and what was earned on other topics ([`Scores::rank`]). *Rationale:* time is cheap; a sleeper
 //!   must not keep its place for having waited.
-//! - **A deficit can be relative to traffic** ([`MeshDeliveriesConfig::traffic_fraction`]), so that an idle network prunes
-//!   nobody.
+//! - **A deficit can depend on traffic** ([`MeshDeliveriesConfig::traffic_fraction`]), so that an idle network prunes nobody.
 //! - **Deficits and broken promises are suspended while our own heartbeat is late** ([`Scores::suspend_deficits`]).
 //!   *Rationale:* a starved node would blame its peers for its own lateness (the self-health idea of Lifeguard, arXiv
 //!   1707.00788).
@@ -43,15 +42,16 @@ mod numeric;
 mod retained;
 #[cfg(test)]
 mod tests;
+mod validate;
 
 pub use breakdown::{ScoreBreakdown, TopicBreakdown};
 pub use colocation::IpNetwork;
 pub use config::{
-    ApplicationConfig, BehaviourConfig, ColocationConfig, DECAY_INTERVAL_MIN, FirstDeliveriesConfig,
-    MeshDeliveriesConfig, PenaltyConfig, REJECTIONS_TO_GRAYLIST, RetentionConfig, ScoreConfig, ScoreConfigError,
-    Thresholds, TimeInMeshConfig, TopicScoreConfig, ValidScoreConfig,
+    ApplicationConfig, BehaviourConfig, ColocationConfig, FirstDeliveriesConfig, MeshDeliveriesConfig, PenaltyConfig,
+    RetentionConfig, ScoreConfig, Thresholds, TimeInMeshConfig, TopicScoreConfig,
 };
 pub use numeric::decay_factor;
+pub use validate::{DECAY_INTERVAL_MIN, REJECTIONS_TO_GRAYLIST, ScoreConfigError, ValidScoreConfig};
 
 use super::topic::TopicIndex;
 use crate::id::{PeerHandle, PeerId};
@@ -96,7 +96,7 @@ struct Peer {
 struct TopicStats {
     /// When the peer joined our mesh; None outside.
     grafted_at: Option<Time>,
-    /// Microseconds in the mesh as of the last decay.
+    /// Microseconds in the mesh as of the last decay; zero outside.
     mesh_time_us: u64,
     /// Whether the peer has been in the mesh for long enough to owe deliveries.
     deficit_active: bool,
@@ -238,8 +238,7 @@ impl Scores {
         if self.total(slot, &known) <= 0.0 {
             for index in 0..self.topics.len() {
                 self.leave_mesh(slot, index);
-                let stats = self.stats_mut(slot, index);
-                (stats.first_deliveries, stats.mesh_time_us) = (0.0, 0);
+                self.stats_mut(slot, index).first_deliveries = 0.0;
             }
             let record = Record {
                 topics: (0..self.topics.len())
@@ -460,11 +459,8 @@ impl Scores {
         }
         let config = &self.topics[topic].mesh_deliveries;
         let carried = self.traffic[topic] - stats.traffic_at_graft;
-        let demanded = match config.traffic_fraction {
-            Some(fraction) => config.threshold.min(fraction * carried),
-            None => config.threshold,
-        };
-        (demanded - stats.mesh_deliveries).max(0.0)
+        let enough = config.traffic_fraction.is_none_or(|fraction| fraction * carried >= config.threshold);
+        if enough { (config.threshold - stats.mesh_deliveries).max(0.0) } else { 0.0 }
     }
 
     fn application_part(&self, known: &Peer) -> f64 {
@@ -498,6 +494,7 @@ impl Scores {
         let stats = self.stats_mut(slot, topic);
         stats.mesh_failure = (stats.mesh_failure + deficit * deficit).min(COUNTER_MAX);
         stats.grafted_at = None;
+        stats.mesh_time_us = 0;
         stats.deficit_active = false;
         stats.traffic_at_graft = 0.0;
     }
@@ -579,7 +576,8 @@ impl TopicStats {
         assert!(counts.iter().all(|count| (0.0..=f64::MAX).contains(count)), "counters are counts: {self:?}");
         assert!((0.0..=config.first_deliveries.deliveries_max).contains(&self.first_deliveries), "P2 is capped");
         assert!((0.0..=config.mesh_deliveries.deliveries_max).contains(&self.mesh_deliveries), "P3 is capped");
-        assert!(self.grafted_at.is_some() || !self.deficit_active, "only mesh members owe deliveries");
+        let outside = self.mesh_time_us == 0 && !self.deficit_active;
+        assert!(self.grafted_at.is_some() || outside, "only mesh members gain time and owe deliveries");
     }
 }
 
