@@ -3,6 +3,8 @@
 //! They bound the memory that one decoded RPC can take; how often a peer may send is the engine's business. None of them is
 //! below what a correct implementation with its default configuration sends.
 
+use crate::genesis::BLOCK_BYTES_MAX;
+
 /// A PRUNE back-off is clamped to this many seconds at decode (CVE-2026-33040, CVE-2026-34219).
 pub const PRUNE_BACKOFF_SECONDS_MAX: u64 = 3_600;
 
@@ -13,9 +15,10 @@ pub const EXCHANGED_PEERS_PER_PRUNE_MAX: usize = 16;
 /// the number is a guess with ample room.
 pub const SIGNED_RECORD_BYTES_MAX: usize = 4_096;
 
-/// The longest frame within a Starling network: a block of the largest size, its topic and the control that travels with
-/// it. (go-libp2p-pubsub: 1 MiB, rust-libp2p: 64 KiB, Lighthouse: 10 MiB.)
-pub const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The longest frame within a Starling network: the largest block that a genesis can admit, its topic, the control that
+/// travels with it, and [`FRAME_HEADROOM_BYTES`], with room to spare. (go-libp2p-pubsub: 1 MiB, rust-libp2p: 64 KiB,
+/// Lighthouse: 10 MiB.)
+pub const FRAME_BYTES_MAX: usize = BLOCK_BYTES_MAX as usize + 64 * 1024;
 
 /// Towards a stock rust-libp2p peer a frame must stay this far below that peer's maximum: its codec compares the whole
 /// read buffer, which may already hold the beginning of the next frame (8 KiB of read-ahead), with the maximum.

@@ -134,8 +134,6 @@ impl Model {
             let mut more: Vec<Frame> = self.waiting.iter().filter(of_topic).map(|piece| piece.frame.clone()).collect();
             more.splice(0..0, rpc.iter().cloned());
             if !rpc.is_empty() && frame_len(&more) > max_bytes.min(self.config.rpc_control_bytes_max) {
-                // The others must wait too, also those IDONTWANTs that would fit.
-                *rpc = std::mem::take(rpc);
                 break;
             }
             *rpc = more;
@@ -144,6 +142,7 @@ impl Model {
     }
 
     fn pop_idontwant(&mut self, rpc: &mut Vec<Frame>, max_bytes: usize) {
+        // A topic that has to wait makes the IDONTWANTs wait too.
         if self.waiting.iter().any(|piece| topic(&piece.frame).is_some()) {
             return;
         }
@@ -157,7 +156,8 @@ impl Model {
             trial.push(Frame::IDontWant(more.clone()));
             let fits = more.len() <= self.config.rpc_idontwant_ids_max
                 && frame_len(&trial) <= max_bytes.min(self.config.rpc_control_bytes_max);
-            if !fits && !(rpc.is_empty() && ids.is_empty()) {
+            let first = rpc.is_empty() && ids.is_empty();
+            if !fits && !first {
                 break;
             }
             ids = more;
