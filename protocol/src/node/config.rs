@@ -1,0 +1,103 @@
+//! What a node machine is made of.
+
+use crate::genesis::Genesis;
+use crate::id::PeerId;
+use crate::mempool;
+use crate::mesh::{MeshConfig, MeshConfigError, TopicConfig, ValidMeshConfig};
+use crate::peers::PeerConfig;
+use starling_crypto::SecretKey;
+
+/// Bounds of the composition itself.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Bounds of the mempool.
+    pub mempool: mempool::Config,
+    /// Verifications under way at once. A guess: a tenth of a second's work for two cores.
+    pub verifications_max: usize,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self { mempool: mempool::Config::default(), verifications_max: 4_096 }
+    }
+}
+
+/// Everything that a node machine is made of.
+#[derive(Debug)]
+pub struct NodeParts {
+    /// The network.
+    pub genesis: Genesis,
+    /// Our own peer id.
+    pub own_id: PeerId,
+    /// Bounds.
+    pub config: NodeConfig,
+    /// The mesh's configuration; its topics are those of the genesis.
+    pub mesh: ValidMeshConfig,
+    /// Whom to dial.
+    pub peers: PeerConfig,
+    /// The key that makes blocks, if this node is a producer.
+    pub producer: Option<SecretKey>,
+    /// The account that [`super::Input::SubmitPayload`] signs for.
+    pub account: Option<SecretKey>,
+}
+
+/// The mesh's topics for this network: blocks go first in every queue, because everybody waits for them.
+#[must_use]
+pub fn topics(genesis: &Genesis) -> Vec<TopicConfig> {
+    vec![
+        TopicConfig { topic: genesis.transaction_topic().clone(), priority: false },
+        TopicConfig { topic: genesis.block_topic().clone(), priority: true },
+    ]
+}
+
+/// Why parts do not make a node.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NodeConfigError {
+    /// The mesh's configuration contradicts itself.
+    #[error("mesh configuration: {0}")]
+    Mesh(#[from] MeshConfigError),
+    /// The producer key is not in the genesis.
+    #[error(
+        "the producer key {key} is not among the producers of network `{network}`; \
+         use a key that the genesis file lists, or start without --producer-key"
+    )]
+    NotAProducer {
+        /// The public key that was given.
+        key: String,
+        /// The network's name.
+        network: String,
+    },
+}
+
+impl NodeParts {
+    /// A node of this network with default settings and the given target of peers.
+    ///
+    /// # Errors
+    /// When the producer key is not one that the genesis names.
+    pub fn new(genesis: Genesis, own_id: PeerId, target_peers: usize) -> Result<Self, NodeConfigError> {
+        let mesh = MeshConfig::with_topics(topics(&genesis)).validate()?;
+        Ok(Self {
+            genesis,
+            own_id,
+            config: NodeConfig::default(),
+            mesh,
+            peers: PeerConfig::for_target(target_peers),
+            producer: None,
+            account: None,
+        })
+    }
+
+    /// The same node as a producer of blocks.
+    ///
+    /// # Errors
+    /// When the genesis does not name the key.
+    pub fn with_producer(mut self, key: SecretKey) -> Result<Self, NodeConfigError> {
+        let public = key.public_key();
+        if !self.genesis.producers().contains(&public) {
+            let (key, network) = (public.to_string(), self.genesis.name().to_owned());
+            return Err(NodeConfigError::NotAProducer { key, network });
+        }
+        self.producer = Some(key);
+        Ok(self)
+    }
+}

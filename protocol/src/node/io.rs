@@ -1,0 +1,338 @@
+//! What goes into the node machine and what comes out.
+//!
+//! These two enums are the whole boundary between deciding and doing. A driver (the real node's event loop, a simulator, a
+//! fuzzer) turns what happens into [`Input`]s and carries out [`Output`]s; it decides nothing itself.
+
+use crate::id::{BlockId, Direction, MessageId, PeerHandle, PeerId, TransactionId, Version};
+use crate::mempool::MempoolError;
+use crate::mesh;
+use crate::peers::{Address, Standing};
+use crate::rpc::{ExchangedPeer, Frame, Rpc};
+use crate::store::{Batch, LoadRequest};
+use crate::time::{Duration, Time};
+use crate::transaction::TransactionError;
+use crate::verify::{Job, Outcome};
+use bytes::Bytes;
+use core::fmt;
+use std::net::IpAddr;
+
+/// Names something that the driver will answer, or that the node will answer to the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Input<'a> {
+    /// A peer's gossipsub stream is up.
+    Connected {
+        /// The handle by which the peer is called until `Disconnected`.
+        peer: PeerHandle,
+        /// Who it is.
+        id: PeerId,
+        /// The remote address, for colocation rules.
+        ip: IpAddr,
+        /// Who dialled.
+        direction: Direction,
+        /// The negotiated gossipsub.
+        version: Version,
+    },
+    /// The peer is gone.
+    Disconnected {
+        /// Who.
+        peer: PeerHandle,
+    },
+    /// A mesh RPC was decoded.
+    Rpc {
+        /// From whom.
+        peer: PeerHandle,
+        /// The content.
+        rpc: &'a Rpc,
+        /// When it was decoded.
+        received: Time,
+    },
+    /// Frames were dropped because the peer's send queue was full.
+    SendQueueFull {
+        /// Whose.
+        peer: PeerHandle,
+        /// How many.
+        dropped: u32,
+    },
+    /// A fault of the peer that the driver saw: undecodable frames, wire limits exceeded.
+    Misbehaved {
+        /// Who.
+        peer: PeerHandle,
+        /// How many behaviour penalties it costs.
+        penalties: u32,
+    },
+    /// A round-trip time was measured.
+    Rtt {
+        /// To whom.
+        peer: PeerHandle,
+        /// How long.
+        rtt: Duration,
+    },
+    /// The peer's own signed record, verified by the driver.
+    PeerRecord {
+        /// Whose.
+        peer: PeerHandle,
+        /// The signed envelope.
+        signed_record: Bytes,
+    },
+    /// Addresses of a peer, proven or claimed.
+    Discovered {
+        /// Whose.
+        id: PeerId,
+        /// Binary multiaddrs.
+        addresses: &'a [Address],
+        /// How much the peer is worth remembering.
+        standing: Standing,
+    },
+    /// A dial did not lead to a connection.
+    DialFailed {
+        /// Whom.
+        id: PeerId,
+    },
+    /// A signed transaction was submitted locally; answered by [`Output::SubmitResult`].
+    Submit {
+        /// Given back with the result.
+        ticket: Ticket,
+        /// The encoded transaction.
+        bytes: &'a [u8],
+    },
+    /// A payload was submitted locally, to be signed with the node's own account key; answered likewise.
+    SubmitPayload {
+        /// Given back with the result.
+        ticket: Ticket,
+        /// The payload.
+        payload: &'a [u8],
+    },
+    /// The answer to [`Output::Verify`].
+    Verified {
+        /// Which job.
+        ticket: Ticket,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// A peer asks for blocks; answered by [`Output::Respond`].
+    Request {
+        /// Given back with the response.
+        ticket: Ticket,
+        /// Who asks.
+        peer: PeerHandle,
+        /// The encoded request.
+        body: &'a [u8],
+    },
+    /// The answer to [`Output::Request`]; none when it failed or timed out.
+    Response {
+        /// Which request.
+        ticket: Ticket,
+        /// The encoded response.
+        body: Option<&'a [u8]>,
+    },
+    /// The answer to [`Output::Persist`].
+    Persisted {
+        /// Which batch.
+        ticket: Ticket,
+        /// Whether it is on disk.
+        durable: bool,
+    },
+    /// The answer to [`Output::Load`].
+    Loaded {
+        /// Which query.
+        ticket: Ticket,
+        /// The encoded blocks found, in ascending height.
+        blocks: Vec<Bytes>,
+    },
+    /// Unix time in microseconds at [`Time::ZERO`]; given at the start and whenever the wall clock was set.
+    WallClock {
+        /// The offset.
+        unix_us_at_zero: u64,
+    },
+}
+
+/// What the driver shall do.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Put a frame into the peer's send queue.
+    Send {
+        /// To whom.
+        peer: PeerHandle,
+        /// What.
+        frame: Frame,
+    },
+    /// Remove what is still queued of these messages for the peer.
+    Cancel {
+        /// Whose queue.
+        peer: PeerHandle,
+        /// Which messages.
+        ids: Vec<MessageId>,
+    },
+    /// Verify; answer with [`Input::Verified`].
+    Verify {
+        /// To be given back.
+        ticket: Ticket,
+        /// The work.
+        job: Job,
+    },
+    /// Dial the peer; answer with [`Input::Connected`] or [`Input::DialFailed`].
+    Dial {
+        /// Whom.
+        id: PeerId,
+        /// Binary multiaddrs to try.
+        addresses: Vec<Address>,
+    },
+    /// Look for peers (a Kademlia random walk); what is found comes as [`Input::Discovered`].
+    Discover,
+    /// Close every connection with the peer.
+    Disconnect {
+        /// Who.
+        peer: PeerHandle,
+        /// Why.
+        reason: mesh::DisconnectReason,
+    },
+    /// Offered peers: verify their records and answer with [`Input::Discovered`] for the good ones.
+    PeerExchangeCandidates {
+        /// Who offers.
+        peer: PeerHandle,
+        /// Whom.
+        candidates: Vec<ExchangedPeer>,
+    },
+    /// Store atomically; answer with [`Input::Persisted`].
+    Persist {
+        /// To be given back.
+        ticket: Ticket,
+        /// What.
+        batch: Batch,
+    },
+    /// Load stored blocks; answer with [`Input::Loaded`].
+    Load {
+        /// To be given back.
+        ticket: Ticket,
+        /// Which.
+        what: LoadRequest,
+    },
+    /// Ask a peer; answer with [`Input::Response`].
+    Request {
+        /// To be given back.
+        ticket: Ticket,
+        /// Whom.
+        peer: PeerHandle,
+        /// The encoded request.
+        body: Bytes,
+    },
+    /// Answer a peer's request.
+    Respond {
+        /// Which request.
+        ticket: Ticket,
+        /// The encoded response.
+        body: Bytes,
+    },
+    /// The end of a submission.
+    SubmitResult {
+        /// Which.
+        ticket: Ticket,
+        /// Its id in the network, or why it was refused.
+        result: Result<Submitted, SubmitError>,
+    },
+    /// Something to be observed; nobody has to act on it.
+    Event(Event),
+}
+
+/// The traffic class of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MessageClass {
+    /// A signed transaction.
+    Transaction,
+    /// A signed block.
+    Block,
+}
+
+impl MessageClass {
+    /// The name used in traces, metrics and reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Transaction => "transaction",
+            Self::Block => "block",
+        }
+    }
+}
+
+impl fmt::Display for MessageClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An observation, for traces, metrics and logs.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Something in the mesh.
+    Mesh(mesh::Event),
+    /// A transaction reached us inside a block before it did over the mesh.
+    InBlock {
+        /// The mesh message it would have been.
+        message: MessageId,
+        /// Who sent the block.
+        peer: PeerHandle,
+    },
+    /// Our producer key made a block.
+    Produced {
+        /// The block.
+        id: BlockId,
+        /// Its height.
+        height: u64,
+        /// Its slot.
+        slot: u64,
+        /// How many transactions it holds.
+        transactions: u32,
+    },
+    /// A batch could not be stored.
+    StorageFailed,
+}
+
+/// A transaction was taken in and published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Submitted {
+    /// Its id.
+    pub id: TransactionId,
+    /// The id of the mesh message that carries it.
+    pub message: MessageId,
+    /// The nonce that it uses up.
+    pub nonce: u64,
+}
+
+/// Why a submission was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// The bytes are no valid transaction of this network.
+    #[error(transparent)]
+    Transaction(#[from] TransactionError),
+    /// The mempool cannot take it.
+    #[error(transparent)]
+    Mempool(#[from] MempoolError),
+    /// The signature is not the sender's.
+    #[error("the signature is not the sender's over this transaction; sign the transaction id with the sender's key")]
+    BadSignature,
+    /// There is no key to sign with.
+    #[error(
+        "this node has no account key to sign with; start it with --account-key, or sign elsewhere and use tx_submit"
+    )]
+    NoAccountKey,
+    /// Too much is under way.
+    #[error("the node is verifying as many signatures as it can; try again in a moment")]
+    Overloaded,
+}
+
+/// Why a node machine wants to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WakeReason {
+    /// The mesh has something to do.
+    Mesh(mesh::WakeReason),
+    /// The chain has something to do.
+    Chain,
+    /// Somebody is to be dialled or looked for.
+    Peers,
+    /// A slot begins.
+    Slot,
+}

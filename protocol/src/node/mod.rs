@@ -1,0 +1,220 @@
+//! The whole node as one machine.
+//!
+//! [`Node`] composes the mesh, the mempool, the chain and the peer book, and is the only machine that a driver sees.
+//! Whatever drives this one type exercises the whole system: the real node, a simulator, a property test, a fuzzer.
+//!
+//! # What it decides
+//! - Whether a message is valid. Transactions: canonical, of this network, stamped, not expired, nonce acceptable, then the
+//!   signature. Blocks: canonical, of this network, within limits, the right producer for the slot, transaction root, then
+//!   the header's signature; what is inside is judged after it was relayed.
+//! - Who is to blame. Only what a sender could have known is rejected: an honest relay may have another head or clock.
+//! - What is submitted, produced, stored, fetched and dialled.
+//!
+//! # Rules
+//! 1. Every asynchronous step is an output with a [`Ticket`] and comes back as an input with the same ticket. Tickets are
+//!    never reused; an answer to an unknown ticket is ignored.
+//! 2. At most [`NodeConfig::verifications_max`] verifications are under way; beyond that messages are shed without blame and
+//!    submissions are refused as overload.
+//! 3. A submission is answered exactly once.
+//! 4. Without a wall clock ([`Input::WallClock`]) there are no slots: nothing is produced and nothing expires.
+//!
+//! # Cost
+//! An input costs what the machine it is for charges; [`Node::next_wake`] is O(1) but for the mesh's O(log) part.
+
+mod config;
+pub mod io;
+mod query;
+mod relay;
+mod slots;
+mod submit;
+
+use crate::genesis::Genesis;
+use crate::id::{PeerHandle, PeerId, Topic};
+use crate::mempool::Mempool;
+use crate::mesh::{self, Mesh, Sink};
+use crate::peers::{PeerAction, PeerBook};
+use crate::random::Streams;
+use crate::time::Time;
+use crate::transaction::Transaction;
+use crate::verify::{Job, Outcome};
+pub use config::{NodeConfig, NodeConfigError, NodeParts, topics};
+pub use io::{Event, Input, MessageClass, Output, SubmitError, Submitted, Ticket, WakeReason};
+use starling_crypto::SecretKey;
+use std::collections::BTreeMap;
+
+/// The node machine. See the module documentation.
+#[derive(Debug)]
+pub struct Node {
+    genesis: Genesis,
+    config: NodeConfig,
+    mesh: Mesh,
+    mempool: Mempool,
+    peers: PeerBook,
+    producer: Option<SecretKey>,
+    account: Option<SecretKey>,
+    /// Who sits in each slot of the driver's peer table.
+    connected: Vec<Option<(PeerHandle, PeerId)>>,
+    clock: slots::SlotClock,
+    tickets: u64,
+    verifications: BTreeMap<Ticket, Verification>,
+}
+
+/// What a verification is for.
+#[derive(Debug)]
+enum Verification {
+    /// A transaction that came over the mesh.
+    Relay { validation: mesh::ValidationTicket, transaction: Transaction, peer: PeerHandle },
+    /// A transaction that was submitted here.
+    Submission { ticket: Ticket, transaction: Transaction },
+}
+
+impl Node {
+    /// A node without peers that has joined both topics. `seed` decides every random choice; in a real node it is secret.
+    #[must_use]
+    pub fn new(parts: NodeParts, seed: [u8; 32], now: Time) -> Self {
+        let NodeParts { genesis, own_id, config, mesh, peers, producer, account } = parts;
+        let streams = Streams::new(seed);
+        let mut mesh = Mesh::new(mesh, streams.derive("mesh"), now);
+        // Nobody is connected yet, so joining has no effects.
+        let mut nothing = Vec::new();
+        for topic in [genesis.transaction_topic(), genesis.block_topic()] {
+            mesh.handle(now, mesh::Input::Subscribe { topic: topic.clone() }, &mut nothing);
+        }
+        assert!(nothing.is_empty(), "joining a topic without peers has effects");
+        Self {
+            mempool: Mempool::new(config.mempool.clone(), &genesis),
+            peers: PeerBook::new(peers, own_id, streams.stream("peers"), now),
+            clock: slots::SlotClock::default(),
+            connected: Vec::new(),
+            tickets: 0,
+            verifications: BTreeMap::new(),
+            mesh,
+            genesis,
+            config,
+            producer,
+            account,
+        }
+    }
+
+    /// Takes in what happened. `now` never runs backwards.
+    pub fn handle(&mut self, now: Time, input: Input<'_>, out: &mut impl Sink<Output>) {
+        match input {
+            Input::Connected { peer, id, ip, direction, version } => {
+                if self.connected.len() <= peer.index() {
+                    self.connected.resize(peer.index() + 1, None);
+                }
+                self.connected[peer.index()] = Some((peer, id));
+                self.peers.connected(now, id, direction);
+                self.mesh_input(now, mesh::Input::Connected { peer, id, ip, direction, version }, out);
+            }
+            Input::Disconnected { peer } => self.disconnected(now, peer, out),
+            Input::Rpc { peer, rpc, received } => self.mesh_input(now, mesh::Input::Rpc { peer, rpc, received }, out),
+            Input::SendQueueFull { peer, dropped } => {
+                self.mesh_input(now, mesh::Input::SendQueueFull { peer, dropped }, out);
+            }
+            Input::Misbehaved { peer, penalties } => {
+                self.mesh_input(now, mesh::Input::Misbehaved { peer, penalties }, out);
+            }
+            Input::Rtt { peer, rtt } => self.mesh_input(now, mesh::Input::Rtt { peer, rtt }, out),
+            Input::PeerRecord { peer, signed_record } => {
+                self.mesh_input(now, mesh::Input::PeerRecord { peer, signed_record }, out);
+            }
+            Input::Discovered { id, addresses, standing } => self.peers.discovered(now, id, addresses, standing),
+            Input::DialFailed { id } => self.peers.dial_failed(now, id),
+            Input::Submit { ticket, bytes } => self.submit(now, ticket, bytes, out),
+            Input::SubmitPayload { ticket, payload } => self.submit_payload(now, ticket, payload, out),
+            Input::Verified { ticket, outcome } => self.verified(now, ticket, outcome, out),
+            Input::WallClock { unix_us_at_zero } => self.clock.set(unix_us_at_zero),
+            Input::Request { .. } | Input::Response { .. } | Input::Persisted { .. } | Input::Loaded { .. } => {}
+        }
+        self.act_on_peers(now, out);
+    }
+
+    /// Does what is due. A call when nothing is due does nothing.
+    pub fn on_wake(&mut self, now: Time, out: &mut impl Sink<Output>) {
+        let mut sink = relay::MeshSink::new(out);
+        self.mesh.on_wake(now, &mut sink);
+        let validations = sink.into_validations();
+        self.validate(now, validations, out);
+        self.act_on_slot(now, out);
+        self.act_on_peers(now, out);
+    }
+
+    /// When [`Node::on_wake`] has something to do, and what.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<(Time, WakeReason)> {
+        let mesh = self.mesh.next_wake().map(|(at, reason)| (at, WakeReason::Mesh(reason)));
+        let peers = Some((self.peers.next_wake(), WakeReason::Peers));
+        let slot = self.clock.next_slot(&self.genesis).map(|at| (at, WakeReason::Slot));
+        [mesh, peers, slot].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// Asserts every invariant of every machine inside.
+    ///
+    /// # Panics
+    /// When one does not hold.
+    pub fn check(&self) {
+        self.mesh.check();
+        self.mempool.check();
+        self.peers.check();
+        assert!(self.verifications.len() <= self.config.verifications_max, "too many verifications under way");
+        let seats = self.connected.iter().flatten().count();
+        assert_eq!(seats, self.mesh.peers_len(), "the mesh knows other peers than the node");
+    }
+
+    fn disconnected(&mut self, now: Time, peer: PeerHandle, out: &mut impl Sink<Output>) {
+        let Some(seat) = self.connected.get_mut(peer.index()) else { return };
+        let Some((_, id)) = seat.take_if(|(handle, _)| *handle == peer) else { return };
+        self.peers.disconnected(now, id);
+        self.mesh_input(now, mesh::Input::Disconnected { peer }, out);
+    }
+
+    fn act_on_peers(&mut self, now: Time, out: &mut impl Sink<Output>) {
+        self.peers.on_wake(now, |action| {
+            out.emit(match action {
+                PeerAction::Dial { id, addresses } => Output::Dial { id, addresses },
+                PeerAction::Discover => Output::Discover,
+            });
+        });
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        Ticket(self.tickets)
+    }
+
+    /// Starts a verification; false when too many are under way.
+    fn verify(&mut self, job: Job, purpose: Verification, out: &mut impl Sink<Output>) -> bool {
+        if self.verifications.len() >= self.config.verifications_max {
+            return false;
+        }
+        let ticket = self.ticket();
+        self.verifications.insert(ticket, purpose);
+        out.emit(Output::Verify { ticket, job });
+        true
+    }
+
+    fn verified(&mut self, now: Time, ticket: Ticket, outcome: Outcome, out: &mut impl Sink<Output>) {
+        match self.verifications.remove(&ticket) {
+            None => {}
+            Some(Verification::Relay { validation, transaction, peer }) => {
+                let verdict = self.admit(now, &transaction, peer, outcome);
+                self.mesh_input(now, mesh::Input::Verdict { ticket: validation, verdict }, out);
+            }
+            Some(Verification::Submission { ticket, transaction }) => {
+                self.submission_verified(now, ticket, &transaction, outcome, out);
+            }
+        }
+    }
+
+    /// The class of messages that a topic carries.
+    fn class_of(&self, topic: &Topic) -> Option<MessageClass> {
+        if topic == self.genesis.transaction_topic() {
+            Some(MessageClass::Transaction)
+        } else if topic == self.genesis.block_topic() {
+            Some(MessageClass::Block)
+        } else {
+            None
+        }
+    }
+}

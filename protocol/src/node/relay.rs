@@ -1,0 +1,127 @@
+//! Between the mesh and the rest: messages to be judged, verdicts, and effects passed through.
+
+use super::io::{Event, Output};
+use super::{MessageClass, Node, Verification};
+use crate::id::PeerHandle;
+use crate::mempool::{Fault, Source};
+use crate::mesh::{self, Sink, ValidationTicket, Verdict};
+use crate::message::Payload;
+use crate::time::Time;
+use crate::transaction::Transaction;
+use crate::verify::{Job, Outcome};
+use std::sync::Arc;
+
+/// A message that the mesh wants judged.
+pub(super) struct Validation {
+    ticket: ValidationTicket,
+    payload: Arc<Payload>,
+    peer: PeerHandle,
+}
+
+/// Passes the mesh's effects on to the driver's sink, and keeps what the node itself has to act on.
+pub(super) struct MeshSink<'a, S> {
+    out: &'a mut S,
+    validations: Vec<Validation>,
+}
+
+impl<'a, S: Sink<Output>> MeshSink<'a, S> {
+    pub(super) fn new(out: &'a mut S) -> Self {
+        Self { out, validations: Vec::new() }
+    }
+
+    pub(super) fn into_validations(self) -> Vec<Validation> {
+        self.validations
+    }
+}
+
+impl<S: Sink<Output>> Sink<mesh::Output> for MeshSink<'_, S> {
+    fn emit(&mut self, output: mesh::Output) {
+        match output {
+            mesh::Output::Send { peer, frame } => self.out.emit(Output::Send { peer, frame }),
+            mesh::Output::Cancel { peer, ids } => self.out.emit(Output::Cancel { peer, ids }),
+            mesh::Output::Disconnect { peer, reason } => self.out.emit(Output::Disconnect { peer, reason }),
+            mesh::Output::PeerExchangeCandidates { peer, candidates } => {
+                self.out.emit(Output::PeerExchangeCandidates { peer, candidates });
+            }
+            mesh::Output::Event(event) => self.out.emit(Output::Event(Event::Mesh(event))),
+            mesh::Output::Validate { ticket, payload, peer } => {
+                self.validations.push(Validation { ticket, payload, peer });
+            }
+            // A message is taken in when it was verified, which is what made the mesh accept and deliver it.
+            mesh::Output::Deliver { .. } => {}
+        }
+    }
+}
+
+impl Node {
+    /// Hands an input to the mesh and acts on what it asks for.
+    pub(super) fn mesh_input(&mut self, now: Time, input: mesh::Input<'_>, out: &mut impl Sink<Output>) {
+        let mut sink = MeshSink::new(out);
+        self.mesh.handle(now, input, &mut sink);
+        let validations = sink.into_validations();
+        self.validate(now, validations, out);
+    }
+
+    /// Judges messages as far as that is cheap, and asks for the verification of their signatures.
+    pub(super) fn validate(&mut self, now: Time, validations: Vec<Validation>, out: &mut impl Sink<Output>) {
+        for validation in validations {
+            let ticket = validation.ticket;
+            let verdict = match self.class_of(validation.payload.topic()) {
+                Some(MessageClass::Transaction) => self.validate_transaction(now, validation, out),
+                Some(MessageClass::Block) => self.validate_block(now, validation, out),
+                None => Some(Verdict::Ignore),
+            };
+            if let Some(verdict) = verdict {
+                // A verdict never leads to further validations, so this recursion is one deep.
+                self.mesh_input(now, mesh::Input::Verdict { ticket, verdict }, out);
+            }
+        }
+    }
+
+    /// The verdict, or none while the signature is being verified.
+    fn validate_transaction(
+        &mut self,
+        now: Time,
+        validation: Validation,
+        out: &mut impl Sink<Output>,
+    ) -> Option<Verdict> {
+        let Validation { ticket, payload, peer } = validation;
+        let Ok(transaction) = Transaction::decode(payload.data_bytes(), &self.genesis) else {
+            return Some(Verdict::Reject);
+        };
+        if let Err(error) = self.precheck(now, &transaction) {
+            return Some(verdict_of(error.fault()));
+        }
+        let purpose = Verification::Relay { validation: ticket, transaction: transaction.clone(), peer };
+        if self.verify(Job::Transaction(transaction), purpose, out) { None } else { Some(Verdict::Shed) }
+    }
+
+    fn validate_block(&mut self, _now: Time, _validation: Validation, _out: &mut impl Sink<Output>) -> Option<Verdict> {
+        Some(Verdict::Ignore)
+    }
+
+    /// Takes a transaction of a peer into the mempool when its signature is valid.
+    pub(super) fn admit(
+        &mut self,
+        now: Time,
+        transaction: &Transaction,
+        peer: PeerHandle,
+        outcome: Outcome,
+    ) -> Verdict {
+        match outcome {
+            Outcome::Invalid { .. } => Verdict::Reject,
+            Outcome::Shed => Verdict::Shed,
+            Outcome::Valid => match self.insert(now, transaction, Source::Peer(peer)) {
+                Ok(_inserted) => Verdict::Accept,
+                Err(error) => verdict_of(error.fault()),
+            },
+        }
+    }
+}
+
+fn verdict_of(fault: Fault) -> Verdict {
+    match fault {
+        Fault::Peer => Verdict::Reject,
+        Fault::Nobody => Verdict::Ignore,
+    }
+}
