@@ -153,3 +153,107 @@ impl Backoffs {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TOPIC: TopicIndex = TopicIndex(0);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn id(number: u64) -> PeerId {
+        PeerId::from_number(number)
+    }
+
+    fn backoffs() -> Backoffs {
+        Backoffs::new(BackoffConfig::default())
+    }
+
+    /// CVE-2026-33040 and CVE-2026-34219: a back-off near the end of the number range, and looking at it later.
+    #[test]
+    fn a_backoff_of_any_length_is_clamped_and_ends() {
+        for duration in [Duration::MAX, Duration::from_secs(u64::MAX), Duration::from_secs(u64::MAX - 1)] {
+            for start in [Time::ZERO, Time::from_secs(100), Time::MAX] {
+                let mut backoffs = backoffs();
+                backoffs.set(start, TOPIC, id(1), duration);
+                backoffs.check();
+                let _ = backoffs.remaining(Time::MAX, TOPIC, &id(1));
+                let _ = backoffs.violation(Time::MAX, TOPIC, &id(1));
+                backoffs.expire(Time::MAX);
+                assert!(backoffs.is_empty());
+            }
+        }
+        let mut backoffs = backoffs();
+        backoffs.set(Time::ZERO, TOPIC, id(1), Duration::MAX);
+        assert_eq!(backoffs.remaining(Time::ZERO, TOPIC, &id(1)), Duration::from_secs(3_600));
+        assert!(backoffs.forbids_grafting(Time::from_secs(3_600), TOPIC, &id(1)));
+        assert!(!backoffs.forbids_grafting(Time::from_secs(3_601), TOPIC, &id(1)));
+    }
+
+    #[test]
+    fn we_keep_away_for_longer_than_we_blame() {
+        let mut backoffs = backoffs();
+        backoffs.set(Time::ZERO, TOPIC, id(1), 60 * SECOND);
+        let at = |seconds| backoffs.violation(Time::from_secs(seconds), TOPIC, &id(1));
+        assert_eq!([at(0), at(9)], [Some(Violation::Flood); 2]);
+        assert_eq!([at(10), at(59)], [Some(Violation::Early); 2]);
+        assert_eq!(at(60), None);
+        assert!(backoffs.forbids_grafting(Time::from_secs(60), TOPIC, &id(1)));
+        assert!(!backoffs.forbids_grafting(Time::from_secs(61), TOPIC, &id(1)));
+        assert_eq!(backoffs.violation(Time::ZERO, TopicIndex(1), &id(1)), None, "other topics are free");
+    }
+
+    #[test]
+    fn a_backoff_is_never_shortened() {
+        let mut backoffs = backoffs();
+        backoffs.set(Time::ZERO, TOPIC, id(1), 60 * SECOND);
+        backoffs.set(Time::from_secs(20), TOPIC, id(1), 10 * SECOND);
+        assert_eq!(backoffs.remaining(Time::from_secs(20), TOPIC, &id(1)), 40 * SECOND);
+        assert_eq!(backoffs.violation(Time::from_secs(25), TOPIC, &id(1)), Some(Violation::Flood));
+        backoffs.check();
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_drops_what_would_have_ended_first() {
+        let mut backoffs = Backoffs::new(BackoffConfig { entries_max: 10, ..BackoffConfig::default() });
+        backoffs.set(Time::ZERO, TOPIC, id(1_000), 3_600 * SECOND);
+        for number in 0..100 {
+            backoffs.set(Time::ZERO, TOPIC, id(number), 60 * SECOND);
+            backoffs.check();
+        }
+        assert_eq!(backoffs.len(), 10);
+        assert!(backoffs.forbids_grafting(Time::from_secs(3_000), TOPIC, &id(1_000)));
+    }
+
+    proptest! {
+        #[test]
+        fn backoffs_agree_with_the_naive_model(
+            steps in prop::collection::vec((0_u64..30, 0_u8..2, 0_u64..4, prop_oneof![0_u64..90, Just(u64::MAX)]), 1..80)
+        ) {
+            let mut backoffs = backoffs();
+            // Every prune ever, never forgotten: topic, peer, when, until.
+            let mut prunes: Vec<(u8, u64, u64, u64)> = Vec::new();
+            let mut now_s = 0;
+            for (pass_s, topic, peer, duration_s) in steps {
+                now_s += pass_s;
+                let now = Time::from_secs(now_s);
+                backoffs.expire(now);
+                backoffs.set(now, TopicIndex(topic), id(peer), Duration::from_secs(duration_s));
+                prunes.push((topic, peer, now_s, now_s + duration_s.min(3_600)));
+                backoffs.check();
+                for (topic, peer) in (0..2).flat_map(|topic| (0..4).map(move |peer| (topic, peer))) {
+                    let own = || prunes.iter().filter(|prune| (prune.0, prune.1) == (topic, peer));
+                    let end_s = own().map(|prune| prune.3).max();
+                    let pruned_s = own().map(|prune| prune.2).max().unwrap_or(0);
+                    let expected = end_s.filter(|end_s| now_s < *end_s).map(|_| {
+                        if now_s < pruned_s + 10 { Violation::Flood } else { Violation::Early }
+                    });
+                    prop_assert_eq!(backoffs.violation(now, TopicIndex(topic), &id(peer)), expected);
+                    let forbidden = end_s.is_some_and(|end_s| now_s < end_s + 1);
+                    prop_assert_eq!(backoffs.forbids_grafting(now, TopicIndex(topic), &id(peer)), forbidden);
+                }
+            }
+        }
+    }
+}

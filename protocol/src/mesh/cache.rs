@@ -235,3 +235,183 @@ impl MessageCache {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const CONFIG: CacheConfig = CacheConfig { history_windows: 4, gossip_windows: 2, entries_max: 6, bytes_max: 400 };
+
+    fn peer(slot: u32) -> PeerHandle {
+        PeerHandle { slot, generation: 0 }
+    }
+
+    /// Message `number` on topic "a" or "b", of ten to fifty bytes; number 11 is larger than the whole cache.
+    fn message(number: u8) -> Arc<Payload> {
+        let topic = Topic::new(if number.is_multiple_of(2) { "a" } else { "b" });
+        let length = if number == 11 { 500 } else { 10 * (usize::from(number) % 5 + 1) };
+        Payload::new(&topic, &vec![number; length])
+    }
+
+    #[test]
+    fn a_message_is_advertised_for_some_windows_and_served_for_more() {
+        let mut cache = MessageCache::new(CONFIG);
+        let old = message(0);
+        assert!(cache.put(Arc::clone(&old)));
+        assert!(!cache.put(Arc::clone(&old)), "once is enough");
+        cache.shift();
+        let new = message(2);
+        cache.put(Arc::clone(&new));
+        cache.put(message(1));
+        assert_eq!(cache.gossip_ids(&Topic::new("a")), [new.id(), old.id()], "the newest window comes first");
+        cache.shift();
+        assert_eq!(cache.gossip_ids(&Topic::new("a")), [new.id()]);
+        cache.shift();
+        assert!(cache.gossip_ids(&Topic::new("a")).is_empty());
+        assert!(cache.get(&old.id()).is_some() && cache.get(&new.id()).is_some());
+        cache.shift();
+        assert!(cache.get(&old.id()).is_none() && cache.get(&new.id()).is_some());
+        cache.check();
+    }
+
+    #[test]
+    fn requests_are_counted_by_peer_and_forgotten_with_it() {
+        let mut cache = MessageCache::new(CONFIG);
+        let payload = message(0);
+        cache.put(Arc::clone(&payload));
+        let mut ask = |slot| cache.transmit(&payload.id(), peer(slot)).map(|(_, count)| count);
+        assert_eq!([ask(0), ask(0), ask(1), ask(0)], [Some(1), Some(2), Some(1), Some(3)]);
+        cache.disconnected(peer(0));
+        assert_eq!(cache.transmit(&payload.id(), peer(0)).map(|(_, count)| count), Some(1));
+        assert!(cache.transmit(&message(1).id(), peer(0)).is_none());
+        cache.check();
+    }
+
+    #[test]
+    fn beyond_its_bounds_the_oldest_message_goes_first() {
+        let mut cache = MessageCache::new(CacheConfig { bytes_max: 1_000_000, ..CONFIG });
+        let ids: Vec<MessageId> = (0..7).map(|number| message(number).id()).collect();
+        for number in 0..7 {
+            cache.put(message(number));
+            if number == 2 {
+                cache.shift();
+            }
+        }
+        assert!(cache.get(&ids[0]).is_none(), "the oldest made room");
+        assert!(ids[1..].iter().all(|id| cache.get(id).is_some()));
+        assert!(cache.remove(&ids[3]) && !cache.remove(&ids[3]));
+        cache.check();
+        assert!(!MessageCache::new(CONFIG).put(message(11)), "what can never fit is not kept");
+    }
+
+    #[test]
+    fn contradictory_bounds_are_refused() {
+        CacheConfig::default().validate().expect("the defaults are valid");
+        let error = CacheConfig { gossip_windows: 6, ..CacheConfig::default() }.validate().expect_err("too long");
+        assert_eq!(error, CacheConfigError::GossipBeyondHistory { gossip: 6, history: 5 });
+        let error = CacheConfig { bytes_max: 0, ..CacheConfig::default() }.validate().expect_err("no room");
+        assert_eq!(error, CacheConfigError::Zero("bytes_max"));
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Put(u8),
+        Transmit(u8, u32),
+        Remove(u8),
+        Shift,
+        Disconnect(u32),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0_u8..12).prop_map(Step::Put),
+            3 => (0_u8..12, 0_u32..3).prop_map(|(number, slot)| Step::Transmit(number, slot)),
+            1 => (0_u8..12).prop_map(Step::Remove),
+            2 => Just(Step::Shift),
+            1 => (0_u32..3).prop_map(Step::Disconnect),
+        ]
+    }
+
+    /// Messages from oldest to newest, each with its age in windows and the requests for it.
+    #[derive(Debug, Default)]
+    struct Model {
+        messages: Vec<(u8, usize, Vec<u32>)>,
+    }
+
+    impl Model {
+        fn bytes(&self) -> usize {
+            self.messages.iter().map(|(number, ..)| message(*number).encoded().len()).sum()
+        }
+
+        fn position(&self, number: u8) -> Option<usize> {
+            self.messages.iter().position(|(other, ..)| *other == number)
+        }
+
+        fn gossip(&self, topic: &Topic) -> Vec<MessageId> {
+            let windows = 0..CONFIG.gossip_windows;
+            let of_age = |age| self.messages.iter().filter(move |(_, other, _)| *other == age);
+            windows
+                .flat_map(of_age)
+                .map(|(number, ..)| message(*number))
+                .filter(|payload| payload.topic() == topic)
+                .map(|payload| payload.id())
+                .collect()
+        }
+    }
+
+    fn apply(step: Step, cache: &mut MessageCache, model: &mut Model) {
+        match step {
+            Step::Put(number) => {
+                let expected = model.position(number).is_none() && number != 11;
+                assert_eq!(cache.put(message(number)), expected);
+                if expected {
+                    model.messages.push((number, 0, Vec::new()));
+                    while model.messages.len() > CONFIG.entries_max || model.bytes() > CONFIG.bytes_max {
+                        model.messages.remove(0);
+                    }
+                }
+            }
+            Step::Transmit(number, slot) => {
+                let expected = model.position(number).map(|index| {
+                    let requests = &mut model.messages[index].2;
+                    requests.push(slot);
+                    requests.iter().filter(|other| **other == slot).count()
+                });
+                let actual = cache.transmit(&message(number).id(), peer(slot)).map(|(_, count)| count);
+                assert_eq!(actual, expected.map(|count| u32::try_from(count).expect("few requests")));
+            }
+            Step::Remove(number) => {
+                assert_eq!(cache.remove(&message(number).id()), model.position(number).is_some());
+                model.messages.retain(|(other, ..)| *other != number);
+            }
+            Step::Shift => {
+                cache.shift();
+                model.messages.iter_mut().for_each(|(_, age, _)| *age += 1);
+                model.messages.retain(|(_, age, _)| *age < CONFIG.history_windows);
+            }
+            Step::Disconnect(slot) => {
+                cache.disconnected(peer(slot));
+                model.messages.iter_mut().for_each(|(.., requests)| requests.retain(|other| *other != slot));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_cache_agrees_with_the_naive_model(steps in prop::collection::vec(step(), 1..120)) {
+            let (mut cache, mut model) = (MessageCache::new(CONFIG), Model::default());
+            for step in steps {
+                apply(step, &mut cache, &mut model);
+                cache.check();
+                prop_assert_eq!((cache.len(), cache.bytes()), (model.messages.len(), model.bytes()));
+                for number in 0..12 {
+                    prop_assert_eq!(cache.get(&message(number).id()).is_some(), model.position(number).is_some());
+                }
+                for topic in ["a", "b"].map(Topic::new) {
+                    prop_assert_eq!(cache.gossip_ids(&topic), model.gossip(&topic));
+                }
+            }
+        }
+    }
+}

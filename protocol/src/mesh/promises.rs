@@ -461,3 +461,6 @@ impl WaitEstimate {
         self.mean_us = (7 * self.mean_us + sample_us) / 8;
     }
 }
+
+#[cfg(test)]
+mod tests;
