@@ -8,5 +8,7 @@ pub mod clock;
 pub mod keyfile;
 pub mod metrics;
 pub mod net;
+pub mod rpc;
+pub mod storage;
 pub mod telemetry;
 pub mod trace;

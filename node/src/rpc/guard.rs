@@ -1,0 +1,157 @@
+//! Who may talk to the RPC: see the first promise of [`crate::rpc`].
+//!
+//! # Host
+//! There must be exactly one, and it must be one of: `localhost`; an address of the loopback network; the address at which
+//! the connection arrived; a configured name. Under DNS rebinding the attacker's page is loaded from a name of the
+//! attacker's, and the browser sends that name: an address never appears. The port is not compared, because a forwarded
+//! port (`ssh -L`, a container) differs without harm.
+//!
+//! # Origin
+//! None, or a configured one, compared as a string. `null`, which sandboxed pages and files send, is never allowed.
+
+use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
+use hyper::{StatusCode, Uri};
+use std::net::IpAddr;
+
+/// What is allowed beyond the machine itself.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Guard {
+    /// Further host names, lowercase.
+    pub(super) hosts: Vec<String>,
+    /// Origins such as `https://example.org`.
+    pub(super) origins: Vec<String>,
+}
+
+/// Why a request is turned away before anything looks at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Denied {
+    pub(super) status: StatusCode,
+    pub(super) cause: String,
+    pub(super) remedy: String,
+}
+
+impl Guard {
+    /// Checks a request that arrived at `local`; the allowed origin, if the request names one.
+    pub(super) fn check(&self, uri: &Uri, headers: &HeaderMap, local: IpAddr) -> Result<Option<HeaderValue>, Denied> {
+        let mut hosts = headers.get_all(HOST).iter();
+        let (Some(host), None) = (hosts.next(), hosts.next()) else {
+            return Err(Denied {
+                status: StatusCode::BAD_REQUEST,
+                cause: "the request has no Host header, or several".into(),
+                remedy: "send exactly one, as HTTP/1.1 asks".into(),
+            });
+        };
+        self.check_host(host.to_str().unwrap_or("(not text)"), local)?;
+        // A request line in absolute form names the host too, and outranks the header (RFC 9112, section 3.2.2).
+        if let Some(authority) = uri.authority() {
+            self.check_host(authority.as_str(), local)?;
+        }
+        self.check_origin(headers)
+    }
+
+    fn check_host(&self, host: &str, local: IpAddr) -> Result<(), Denied> {
+        let name = without_port(host).to_ascii_lowercase();
+        let by_address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        let allowed = match by_address {
+            Ok(address) => address.to_canonical().is_loopback() || address.to_canonical() == local.to_canonical(),
+            Err(_a_name) => name == "localhost" || self.hosts.contains(&name),
+        };
+        if allowed {
+            return Ok(());
+        }
+        Err(Denied {
+            status: StatusCode::FORBIDDEN,
+            cause: format!("the host {host:?} is not allowed, to protect against DNS rebinding"),
+            remedy: format!(
+                "use the address, as in http://{local}, or start the node with --rpc-allow-host {}",
+                if name.is_empty() { "NAME" } else { &name }
+            ),
+        })
+    }
+
+    fn check_origin(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Denied> {
+        for origin in headers.get_all(ORIGIN) {
+            let text = origin.to_str().unwrap_or("(not text)");
+            if text == "null" || !self.origins.iter().any(|allowed| allowed == text) {
+                return Err(Denied {
+                    status: StatusCode::FORBIDDEN,
+                    cause: format!("requests from the web page {text:?} are not allowed"),
+                    remedy: "call from a program, or start the node with --rpc-allow-origin for pages that you trust"
+                        .into(),
+                });
+            }
+        }
+        Ok(headers.get(ORIGIN).cloned())
+    }
+}
+
+/// The host without `:port`; an address of IP version 6 stands in brackets and has colons of its own.
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.ends_with(':') => {
+            if name.contains(':') && !name.ends_with(']') { host } else { name }
+        }
+        _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 7));
+
+    fn check(guard: &Guard, host: &str, origin: Option<&str>) -> Result<Option<HeaderValue>, Denied> {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, host.parse().expect("a header value"));
+        if let Some(origin) = origin {
+            headers.insert(ORIGIN, origin.parse().expect("a header value"));
+        }
+        guard.check(&Uri::from_static("/"), &headers, LOCAL)
+    }
+
+    #[test]
+    fn the_machine_itself_is_allowed_and_names_are_not() {
+        let guard = Guard { hosts: vec!["node.example".into()], origins: Vec::new() };
+        for host in ["127.0.0.1", "127.3.2.1:8080", "localhost", "LocalHost:1", "[::1]", "[::1]:80", "10.0.0.7:1"] {
+            check(&guard, host, None).unwrap_or_else(|denied| panic!("{host}: {denied:?}"));
+        }
+        check(&guard, "Node.Example:443", None).expect("configured");
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "10.0.0.8",
+            "8.8.8.8:80",
+            "",
+            "[::2]",
+            "127.0.0.1@evil.example",
+            "localhost:80:80",
+        ] {
+            let denied = check(&guard, host, None).expect_err(host);
+            assert_eq!(denied.status, StatusCode::FORBIDDEN, "{host}");
+        }
+    }
+
+    #[test]
+    fn the_host_must_be_there_once_and_agree_with_the_request_line() {
+        let guard = Guard::default();
+        let mut headers = HeaderMap::new();
+        assert!(guard.check(&Uri::from_static("/"), &headers, LOCAL).is_err());
+        headers.append(HOST, HeaderValue::from_static("localhost"));
+        guard.check(&Uri::from_static("/"), &headers, LOCAL).expect("one");
+        assert!(guard.check(&Uri::from_static("http://evil.example/"), &headers, LOCAL).is_err());
+        headers.append(HOST, HeaderValue::from_static("localhost"));
+        assert!(guard.check(&Uri::from_static("/"), &headers, LOCAL).is_err());
+    }
+
+    #[test]
+    fn an_origin_is_refused_unless_configured() {
+        let guard = Guard { hosts: Vec::new(), origins: vec!["https://wallet.example".into(), "null".into()] };
+        assert_eq!(check(&guard, "localhost", None).expect("none"), None);
+        check(&guard, "localhost", Some("https://wallet.example")).expect("configured").expect("returned");
+        for origin in ["http://wallet.example", "https://evil.example", "http://localhost", "null"] {
+            assert!(check(&guard, "localhost", Some(origin)).is_err(), "{origin}");
+        }
+    }
+}

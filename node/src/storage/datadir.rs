@@ -1,0 +1,165 @@
+//! The data directory: which files a node keeps where, and the lock that keeps a second process out.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// It is not there.
+    #[error("there is no data directory {}; `starling init --datadir {}` makes one", .0.display(), .0.display())]
+    Missing(PathBuf),
+    /// Another process uses it.
+    #[error(
+        "the data directory {} is in use by {holder}; stop that node first, or give another --datadir",
+        .path.display()
+    )]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// Who has it, as far as is known.
+        holder: String,
+    },
+    /// The system refused.
+    #[error("cannot {doing} {}: {source}", .path.display())]
+    Io {
+        /// What was attempted.
+        doing: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// A data directory, locked for this process until it is dropped.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    /// The operating system releases the lock when this is closed, also when the process is killed.
+    _lock: File,
+}
+
+impl DataDir {
+    /// Makes the directory, readable by its owner only, if it does not exist, and locks it.
+    ///
+    /// # Errors
+    /// If it cannot be made, or another process has locked it.
+    pub fn create(path: &Path) -> Result<Self, DataDirError> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| DataDirError::Io {
+            doing: "make the data directory",
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::open(path)
+    }
+
+    /// Locks an existing directory.
+    ///
+    /// # Errors
+    /// If it does not exist, or another process has locked it.
+    pub fn open(path: &Path) -> Result<Self, DataDirError> {
+        if !path.is_dir() {
+            return Err(DataDirError::Missing(path.to_owned()));
+        }
+        let lock_path = path.join("LOCK");
+        let failed = |source| DataDirError::Io { doing: "lock", path: lock_path.clone(), source };
+        let mut lock =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&lock_path).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                let holder = match lock.read_to_string(&mut pid) {
+                    Ok(_) if pid.trim().parse::<u32>().is_ok() => format!("process {}", pid.trim()),
+                    _ => "another process".into(),
+                };
+                return Err(DataDirError::InUse { path: path.to_owned(), holder });
+            }
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        // The number only helps the reader of the error above; the lock itself is the kernel's.
+        lock.set_len(0).and_then(|()| lock.rewind()).map_err(failed)?;
+        writeln!(lock, "{}", std::process::id()).map_err(failed)?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The configuration file.
+    #[must_use]
+    pub fn config_file(path: &Path) -> PathBuf {
+        path.join("config.toml")
+    }
+
+    /// The network's genesis.
+    #[must_use]
+    pub fn genesis_file(path: &Path) -> PathBuf {
+        path.join("genesis.toml")
+    }
+
+    /// The libp2p identity.
+    #[must_use]
+    pub fn node_key_file(path: &Path) -> PathBuf {
+        path.join("node.pem")
+    }
+
+    /// The key that signs the node's transactions.
+    #[must_use]
+    pub fn account_key_file(path: &Path) -> PathBuf {
+        path.join("account.pem")
+    }
+
+    /// The blocks and indexes.
+    #[must_use]
+    pub fn store_file(path: &Path) -> PathBuf {
+        path.join("chain.redb")
+    }
+
+    /// Where a running node can be reached.
+    #[must_use]
+    pub fn addresses_file(path: &Path) -> PathBuf {
+        path.join("addresses.json")
+    }
+}
+
+/// Where the data directory is when none is named: `$XDG_DATA_HOME/starling`, else `~/.local/share/starling`
+/// (XDG Base Directory Specification). `None` when the environment names neither.
+#[must_use]
+pub fn default_path() -> Option<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_DATA_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/share")))?;
+    Some(base.join("starling"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_locked_directory_names_its_holder_and_is_free_again_afterwards() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("node");
+        assert!(matches!(DataDir::open(&path), Err(DataDirError::Missing(_))));
+        let first = DataDir::create(&path).expect("made");
+        let error = DataDir::open(&path).expect_err("locked").to_string();
+        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        drop(first);
+        DataDir::open(&path).expect("free again");
+    }
+
+    #[test]
+    fn a_new_directory_is_private() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a/b");
+        let data = DataDir::create(&path).expect("made");
+        assert_eq!(std::fs::metadata(data.path()).expect("there").permissions().mode() & 0o777, 0o700);
+    }
+}

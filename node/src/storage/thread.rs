@@ -1,0 +1,141 @@
+//! The thread that waits for the disk.
+//!
+//! Jobs are done one after the other, in order. Batches that wait together are committed together: one flush of the disk
+//! serves them all, so a slow disk makes commits larger instead of the queue longer. The queue is bounded; whoever submits to a full
+//! one gets the job back as [`Full`] and decides what that means.
+
+use super::{Store, StoreError};
+use starling_protocol::store::Batch;
+use std::io;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use tokio::sync::mpsc;
+
+/// Jobs that may wait. A batch is a block or two, so this is minutes of chain; the machine asks for no more than it has
+/// requests for. A guess.
+pub const QUEUE_MAX: usize = 1_024;
+
+/// Batches that are committed in one go.
+const GROUP_MAX: usize = 64;
+
+/// The answer to a batch, with the number that was given with it.
+#[derive(Debug)]
+pub struct Persisted {
+    /// Which batch.
+    pub ticket: u64,
+    /// Whether it is on the disk.
+    pub result: Result<(), StoreError>,
+}
+
+/// The queue is full, or the thread has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the disk does not keep up; check its speed and health")]
+pub struct Full;
+
+type Query = Box<dyn FnOnce(&Store) + Send>;
+
+enum Job {
+    Persist { ticket: u64, batch: Batch },
+    Query(Query),
+}
+
+/// Owns the store. Dropping it finishes what is queued.
+#[derive(Debug)]
+pub struct StorageThread {
+    /// `None` only while closing.
+    jobs: Option<SyncSender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl StorageThread {
+    /// Starts the thread; the receiver yields the answers to batches, in order.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn start(store: Store) -> io::Result<(Self, mpsc::Receiver<Persisted>)> {
+        let (jobs, receiver) = sync_channel(QUEUE_MAX);
+        // Room for every batch that can be under way, so the thread never waits for the event loop.
+        let (answers, persisted) = mpsc::channel(QUEUE_MAX + GROUP_MAX);
+        let thread =
+            std::thread::Builder::new().name("storage".into()).spawn(move || work(&store, &receiver, &answers))?;
+        Ok((Self { jobs: Some(jobs), thread: Some(thread) }, persisted))
+    }
+
+    /// Has a batch applied; its answer comes from the channel of [`Self::start`]. Never waits.
+    ///
+    /// # Errors
+    /// If the queue is full; then no answer comes.
+    pub fn persist(&self, ticket: u64, batch: Batch) -> Result<(), Full> {
+        self.submit(Job::Persist { ticket, batch })
+    }
+
+    /// Has the store asked something; `query` runs on the thread, after all batches submitted before, and sends its
+    /// findings wherever it likes. Never waits.
+    ///
+    /// # Errors
+    /// If the queue is full; then `query` is dropped without having run.
+    pub fn query(&self, query: impl FnOnce(&Store) + Send + 'static) -> Result<(), Full> {
+        self.submit(Job::Query(Box::new(query)))
+    }
+
+    /// Finishes what is queued and closes the store. Waits for the disk.
+    pub fn close(mut self) {
+        self.finish();
+    }
+
+    fn submit(&self, job: Job) -> Result<(), Full> {
+        let jobs = self.jobs.as_ref().ok_or(Full)?;
+        jobs.try_send(job).map_err(|_full_or_ended| Full)
+    }
+
+    fn finish(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the storage thread panicked");
+        }
+    }
+}
+
+impl Drop for StorageThread {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+fn work(store: &Store, jobs: &Receiver<Job>, answers: &mpsc::Sender<Persisted>) {
+    let mut next = jobs.recv().ok();
+    while let Some(job) = next.take() {
+        match job {
+            Job::Query(query) => query(store),
+            Job::Persist { ticket, batch } => {
+                let mut group = vec![(ticket, batch)];
+                while group.len() < GROUP_MAX {
+                    match jobs.try_recv() {
+                        Ok(Job::Persist { ticket, batch }) => group.push((ticket, batch)),
+                        Ok(query) => {
+                            next = Some(query);
+                            break;
+                        }
+                        Err(_empty_or_closed) => break,
+                    }
+                }
+                persist(store, &group, answers);
+            }
+        }
+        if next.is_none() {
+            next = jobs.recv().ok();
+        }
+    }
+}
+
+fn persist(store: &Store, group: &[(u64, Batch)], answers: &mpsc::Sender<Persisted>) {
+    let together = store.apply(group.iter().map(|(_, batch)| &batch[..]));
+    for (ticket, batch) in group {
+        // A batch must not fail for what another one did: when the group fails, each is tried by itself.
+        let result = if together.is_ok() { Ok(()) } else { store.apply([&batch[..]]) };
+        // Fails only when the driver has gone, and then nobody needs the answer.
+        let _gone = answers.blocking_send(Persisted { ticket: *ticket, result });
+    }
+}
