@@ -5,7 +5,9 @@
 
 use crate::api::{ApiError, Refusal, RefusalReason};
 use jsonrpsee::types::ErrorObjectOwned;
-use jsonrpsee::types::error::{INTERNAL_ERROR_CODE, INVALID_PARAMS_CODE, PARSE_ERROR_CODE, SERVER_IS_BUSY_CODE};
+use jsonrpsee::types::error::{
+    INTERNAL_ERROR_CODE, INVALID_PARAMS_CODE, INVALID_REQUEST_CODE, PARSE_ERROR_CODE, SERVER_IS_BUSY_CODE,
+};
 use serde::{Deserialize, Serialize};
 
 /// The node is shutting down.
@@ -68,10 +70,17 @@ pub(super) fn invalid_params(cause: impl Into<String>, remedy: impl Into<String>
     object(INVALID_PARAMS_CODE, "invalid_params", cause, remedy)
 }
 
-/// The error object for a body that is no JSON-RPC request.
+/// What a request looks like.
+const EXAMPLE: &str = "send a JSON-RPC 2.0 request such as {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"node_info\"}";
+
+/// The error object for a body that is no JSON.
 pub(super) fn parse_error(cause: impl Into<String>) -> ErrorObjectOwned {
-    let remedy = "send a JSON-RPC 2.0 request such as {\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"node_info\"}";
-    object(PARSE_ERROR_CODE, "parse_error", cause, remedy)
+    object(PARSE_ERROR_CODE, "parse_error", cause, EXAMPLE)
+}
+
+/// The error object for JSON that is no request.
+pub(super) fn invalid_request(cause: impl Into<String>) -> ErrorObjectOwned {
+    object(INVALID_REQUEST_CODE, "invalid_request", cause, EXAMPLE)
 }
 
 /// The error object for a result that cannot be written as JSON.

@@ -14,6 +14,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use jsonrpsee::server::{
     BatchRequestConfig, HttpBody, ServerConfig, ServerHandle, StopHandle, TowerService, stop_channel,
 };
+use jsonrpsee::types::ErrorObjectOwned;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -302,8 +305,7 @@ impl Shared {
                 );
             }
         };
-        if let Some(cause) = json_trouble(&body) {
-            let error = codes::parse_error(cause);
+        if let Err(error) = check_shape(&body) {
             let answer = serde_json::json!({ "jsonrpc": "2.0", "id": null, "error": error });
             return pages::json_page(StatusCode::BAD_REQUEST, &answer);
         }
@@ -321,16 +323,29 @@ impl Shared {
     }
 }
 
-/// Why a body cannot be a JSON-RPC request or a batch of them, in words.
-fn json_trouble(body: &[u8]) -> Option<String> {
+/// Whether a body can be a JSON-RPC request or a batch of them.
+fn check_shape(body: &[u8]) -> Result<(), ErrorObjectOwned> {
+    #[derive(Deserialize)]
+    struct Call {
+        #[serde(rename = "jsonrpc")]
+        _version: String,
+        #[serde(rename = "method")]
+        _method: String,
+    }
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
     if first.is_none() {
-        return Some("the request's body is empty".into());
+        return Err(codes::parse_error("the request's body is empty"));
     }
-    if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(body) {
-        return Some(format!("the request's body is not JSON: {error}"));
+    serde_json::from_slice::<IgnoredAny>(body)
+        .map_err(|error| codes::parse_error(format!("the request's body is not JSON: {error}")))?;
+    match first {
+        // The members of a batch get their own answers.
+        Some(b'[') => Ok(()),
+        Some(b'{') => serde_json::from_slice::<Call>(body)
+            .map(|_call| ())
+            .map_err(|error| codes::invalid_request(format!("the request is not a JSON-RPC call: {error}"))),
+        _ => Err(codes::invalid_request("the request's body is neither an object nor an array")),
     }
-    (!matches!(first, Some(b'{' | b'['))).then(|| "the request's body is neither an object nor an array".into())
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

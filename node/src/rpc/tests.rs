@@ -209,7 +209,7 @@ async fn malformed_and_oversized_bodies_are_explained() {
         (&"[".repeat(900), 400, "is not JSON"),
         (&format!("\"{}\"", "a".repeat(2_000)), 413, "more than 1000 bytes"),
         ("7", 400, "neither an object nor an array"),
-        ("{\"jsonrpc\":\"2.0\"}", 200, "-32600"),
+        ("{\"jsonrpc\":\"2.0\"}", 400, "missing field `method`"),
         (&format!("[{HEAD_CALL},{HEAD_CALL},{HEAD_CALL}]"), 200, "too large"),
     ] {
         let (found, answer) = raw(&server, &post(JSON, body)).await;
