@@ -1,0 +1,257 @@
+//! IHAVE and IWANT.
+
+use crate::bench::{Bench, config, message, topic};
+use crate::network::Network;
+use starling_protocol::id::PeerHandle;
+use starling_protocol::mesh::promises::PromiseConfig;
+use starling_protocol::mesh::{Arrival, Event, Output, Verdict};
+use starling_protocol::rpc::{Class, Frame};
+use starling_protocol::time::Duration;
+
+const MS: Duration = Duration::from_millis(1);
+
+fn announced_to(bench: &Bench, peer: PeerHandle) -> usize {
+    let counts = bench.frames_to(peer).into_iter().map(|frame| match frame {
+        Frame::IHave { ids, .. } => ids.len(),
+        _ => 0,
+    });
+    counts.sum()
+}
+
+fn asked_of(bench: &Bench, peer: PeerHandle) -> usize {
+    let counts = bench.frames_to(peer).into_iter().map(|frame| match frame {
+        Frame::IWant(ids) => ids.len(),
+        _ => 0,
+    });
+    counts.sum()
+}
+
+#[test]
+fn gossipsub_gossip() {
+    // A mesh of degree two in a dense network: what it does not bring in time comes by gossip.
+    let mut network = Network::new(20, 9, |_| {
+        let mut config = config();
+        config.degree.target = 2;
+        config.degree.low = 1;
+        config.degree.high = 2;
+        config.degree.score = 1;
+        config.degree.outbound = 0;
+        config.degree.near = 0;
+        config.heartbeat.nearer_ticks = 0;
+        config
+    });
+    network.connect_some(10, MS * 20);
+    network.run(MS * 3_000);
+    for number in 0..20 {
+        let payload = message(number);
+        network.publish(usize::try_from(number).expect("few"), &payload);
+        network.run(MS * 3_000);
+        assert_eq!(network.reached(&payload), 19, "message {number}");
+    }
+    assert!(network.nodes.iter().any(|node| node.sent.iwant > 0), "the mesh alone was enough: nothing is tested");
+}
+
+#[test]
+fn gossipsub_gossip_reaches_d_lazy_peers_outside_the_mesh() {
+    let mut bench = Bench::joined(config());
+    let peers = bench.subscribers(30);
+    bench.heartbeat();
+    bench.publish(&message(1));
+    bench.take();
+    bench.heartbeat();
+    let announced: Vec<_> = peers.iter().filter(|peer| announced_to(&bench, **peer) > 0).collect();
+    assert!(announced.iter().all(|peer| !bench.in_mesh(**peer)));
+    let outside = 30 - bench.mesh.mesh_degree(&topic());
+    assert_eq!(announced.len(), (outside / 4).max(6));
+    // Announced in three windows, then no more.
+    bench.heartbeat();
+    bench.heartbeat();
+    bench.take();
+    bench.heartbeat();
+    assert!(peers.iter().all(|peer| announced_to(&bench, *peer) == 0));
+}
+
+#[test]
+fn gossipsub_gossip_piggyback() {
+    // Announcements of several topics and control leave in the same heartbeat.
+    let mut bench = Bench::joined(config());
+    let other = crate::bench::other_topic();
+    bench.input(starling_protocol::mesh::Input::Subscribe { topic: other.clone() });
+    let peers = bench.subscribers(20);
+    peers.iter().for_each(|peer| bench.subscribe(*peer, &other));
+    bench.publish(&message(1));
+    bench.publish(&starling_protocol::message::Payload::new(&other, b"block"));
+    bench.take();
+    bench.heartbeat();
+    let topics: std::collections::BTreeSet<_> = peers
+        .iter()
+        .flat_map(|peer| bench.frames_to(*peer))
+        .filter_map(|frame| match frame {
+            Frame::IHave { topic, .. } => Some(topic),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(topics.into_iter().collect::<Vec<_>>(), [other, topic()]);
+}
+
+#[test]
+fn gossipsub_gossip_propagation() {
+    // Two halves joined by one node that is in no mesh: only gossip can cross.
+    let mut network = Network::new(21, 10, |_| config());
+    for half in [0..10_usize, 10..20] {
+        for one in half.clone() {
+            for other in half.clone().filter(|other| *other > one) {
+                network.connect(one, other, MS * 10);
+            }
+        }
+    }
+    network.run(MS * 2_000);
+    (0..20).for_each(|node| network.connect(20, node, MS * 10));
+    for node in 0..20 {
+        let peer = network.handle(20, node);
+        let prune =
+            vec![starling_protocol::rpc::Prune { topic: topic(), backoff_seconds: Some(60), peers: Vec::new() }];
+        let rpc = starling_protocol::rpc::Rpc { prune, ..Default::default() };
+        network.input(20, starling_protocol::mesh::Input::Rpc { peer, rpc: &rpc, received: network.now });
+        let peer = network.handle(node, 20);
+        network.input(node, starling_protocol::mesh::Input::Rpc { peer, rpc: &rpc, received: network.now });
+    }
+    network.run(MS * 1_000);
+    assert_eq!(network.nodes[20].mesh.mesh_degree(&topic()), 0);
+    let payload = message(1);
+    network.publish(0, &payload);
+    network.run(MS * 5_000);
+    assert_eq!(network.reached(&payload), 20);
+}
+
+#[test]
+fn an_announced_message_is_pulled_and_served_once() {
+    let mut bench = Bench::joined(config());
+    let peer = bench.subscriber();
+    bench.take();
+    bench.ihave_from(peer, &[message(1)]);
+    bench.ihave_from(peer, &[message(1)]);
+    bench.pass(MS * 200);
+    assert_eq!(asked_of(&bench, peer), 1);
+    bench.take();
+    bench.publish_from(peer, &message(1));
+    let pulled = bench
+        .take()
+        .into_iter()
+        .any(|output| matches!(output, Output::Event(Event::Arrived { how: Arrival::Pulled, .. })));
+    assert!(pulled);
+    bench.ihave_from(peer, &[message(1)]);
+    bench.pass(MS * 200);
+    assert_eq!(asked_of(&bench, peer), 0, "what was seen is not asked for");
+}
+
+#[test]
+fn a_push_during_the_wait_saves_the_pull() {
+    let mut bench = Bench::joined(config());
+    let (announcer, source) = (bench.subscriber(), bench.subscriber());
+    bench.take();
+    bench.ihave_from(announcer, &[message(1)]);
+    bench.publish_from(source, &message(1));
+    bench.pass(MS * 1_000);
+    assert_eq!(asked_of(&bench, announcer), 0);
+}
+
+#[test]
+fn an_unanswered_request_moves_on_and_costs_a_penalty_in_the_end() {
+    let mut bench = Bench::joined(config());
+    let (silent, other) = (bench.subscriber(), bench.subscriber());
+    bench.take();
+    bench.ihave_from(silent, &[message(1)]);
+    bench.ihave_from(other, &[message(1)]);
+    bench.pass(MS * 150);
+    assert_eq!((asked_of(&bench, silent), asked_of(&bench, other)), (1, 0), "one request at a time");
+    bench.pass(MS * 1_100);
+    assert_eq!(asked_of(&bench, other), 1, "the next announcer is asked");
+    bench.publish_from(other, &message(1));
+    bench.pass(MS * 5_000);
+    assert_eq!(bench.mesh.counters().promises_broken, 0, "an arrival from anybody settles the promise");
+    bench.ihave_from(silent, &[message(2)]);
+    bench.pass(MS * 5_000);
+    assert_eq!(bench.mesh.counters().promises_broken, 1);
+    assert_eq!(bench.mesh.wanted_len(), 0);
+}
+
+#[test]
+fn broken_promises_are_forgiven_while_we_are_late_ourselves() {
+    let mut config = config();
+    config.promise = PromiseConfig::classic();
+    let mut bench = Bench::joined(config);
+    let peer = bench.subscriber();
+    bench.pass(MS * 1_000);
+    // Ten requests at different moments are ten promises.
+    for number in 0..10 {
+        bench.ihave_from(peer, &[message(number)]);
+        bench.pass(MS * 20);
+    }
+    // Starved: the next wake comes after six seconds. Whatever arrived meanwhile is still in the socket.
+    bench.starve(MS * 6_000);
+    assert!(bench.mesh.counters().heartbeats_late > 0);
+    assert!(bench.mesh.counters().promises_broken > 6);
+    assert!(bench.mesh.score(peer) >= 0.0, "score {}", bench.mesh.score(peer));
+}
+
+#[test]
+fn gossip_is_neither_sent_to_nor_taken_from_a_peer_below_the_threshold() {
+    let mut bench = Bench::joined(config());
+    let peers = bench.subscribers(12);
+    let outside = *peers.iter().find(|peer| !bench.in_mesh(**peer)).expect("twelve do not fit");
+    bench.publish(&message(1));
+    // Below gossip (-500), above graylist (-2500): -10 x (15 - 6)^2.
+    bench.input(starling_protocol::mesh::Input::Misbehaved { peer: outside, penalties: 15 });
+    let score = bench.mesh.score(outside);
+    assert!(score < bench.mesh.thresholds().gossip && score > bench.mesh.thresholds().graylist);
+    bench.take();
+    bench.heartbeat();
+    assert_eq!(announced_to(&bench, outside), 0);
+    bench.iwant_from(outside, &message(1));
+    assert_eq!(bench.copies_to(outside, &message(1)), 0);
+    bench.ihave_from(outside, &[message(2)]);
+    bench.pass(MS * 200);
+    assert_eq!(asked_of(&bench, outside), 0);
+}
+
+#[test]
+fn replies_wait_behind_forwards_and_only_accepted_messages_are_served() {
+    let mut bench = Bench::joined(config());
+    let (source, peer) = (bench.subscriber(), bench.subscriber());
+    bench.publish_from(source, &message(1));
+    bench.iwant_from(peer, &message(1));
+    assert_eq!(bench.copies_to(peer, &message(1)), 0, "not validated yet");
+    bench.judge(Verdict::Reject);
+    bench.iwant_from(peer, &message(1));
+    assert_eq!(bench.copies_to(peer, &message(1)), 0, "rejected");
+    bench.publish(&message(2));
+    bench.take();
+    bench.iwant_from(peer, &message(2));
+    let frames = bench.frames_to(peer);
+    assert!(matches!(frames[..], [Frame::Publish { class: Class::Reply, .. }]), "{frames:?}");
+}
+
+#[test]
+fn service_is_bounded_in_bytes_and_ids() {
+    let mut config = config();
+    config.gossip.iwant_bytes_max = 10_000;
+    config.gossip.iwant_ids_max = 50;
+    let mut bench = Bench::joined(config);
+    let peer = bench.subscriber();
+    let large: Vec<_> = (0..20).map(crate::bench::large_message).collect();
+    large.iter().for_each(|payload| bench.publish(payload));
+    bench.take();
+    large.iter().for_each(|payload| bench.iwant_from(peer, payload));
+    let served: usize = large.iter().map(|payload| bench.copies_to(peer, payload)).sum();
+    assert_eq!(served, 5, "messages of 2 KB until 10 KB are reached");
+    bench.heartbeat();
+    bench.take();
+    let unknown = vec![message(99).id(); 50];
+    bench.rpc(peer, &starling_protocol::rpc::Rpc { iwant: unknown, ..Default::default() });
+    bench.iwant_from(peer, &large[10]);
+    assert_eq!(bench.copies_to(peer, &large[10]), 0, "the ids of this heartbeat are used up");
+    bench.heartbeat();
+    bench.iwant_from(peer, &large[10]);
+    assert_eq!(bench.copies_to(peer, &large[10]), 1);
+}

@@ -1,0 +1,14 @@
+//! Tests of the mesh engine through its inputs and outputs alone.
+//!
+//! Most names are those of go-libp2p-pubsub's tests of the same behaviour, so that the two can be compared.
+
+mod advisories;
+mod attacks;
+mod bench;
+mod gossip;
+mod idontwant;
+mod lifecycle;
+mod membership;
+mod network;
+mod scoring;
+mod spread;
