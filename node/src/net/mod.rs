@@ -1,4 +1,15 @@
-//! Everything that touches the network: transports, the mesh behaviour and discovery.
+//! Everything that touches the network.
+//!
+//! [`network::Network`] is what the driver uses; the rest is behind it: `swarm` puts together the transports
+//! ([`transport`], [`emulation`], [`muxer`]) and the behaviours ([`limits`], [`mesh`], [`discovery`], [`blocks`]).
 
+pub mod blocks;
+pub mod clock;
+pub mod discovery;
 pub mod emulation;
+pub mod limits;
+pub mod mesh;
+pub mod muxer;
+pub mod network;
+pub(crate) mod swarm;
 pub mod transport;

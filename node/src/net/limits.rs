@@ -1,0 +1,384 @@
+//! How many connections, and whose.
+//!
+//! # Rules
+//! 1. At most [`ConnectionLimits::established_max`] connections in all and
+//!    [`ConnectionLimits::established_inbound_max`] inbound, so that inbound peers cannot take the places of those we dial.
+//! 2. At most [`ConnectionLimits::per_peer_max`] with one peer. Two, not one: with one, two nodes that dial each other at
+//!    the same time each refuse the other's connection and both are left with none.
+//! 3. At most [`ConnectionLimits::per_ip_max`] with one address and [`ConnectionLimits::per_subnet_max`] with one subnet
+//!    (IPv4 /24, IPv6 /48; an IPv6 address is counted as its /56, which one customer usually has). Loopback is exempt from the
+//!    subnet limit: a local network of processes lives in one.
+//! 4. At most [`ConnectionLimits::pending_inbound_max`] inbound handshakes and
+//!    [`ConnectionLimits::pending_outbound_max`] dials at once. Handshakes are counted against the address too, so that one
+//!    host cannot hold them all.
+//!
+//! An inbound connection is checked before its handshake, by address, and after it, by peer; a dial is checked when its
+//! address is known, at the end. Every map holds live connections only, so rule 1 and 4 bound all of them.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::task::{Context, Poll};
+
+use libp2p::core::Endpoint;
+use libp2p::core::transport::PortUse;
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::behaviour::ConnectionEstablished;
+use libp2p::swarm::{
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    dummy,
+};
+use libp2p::{Multiaddr, PeerId};
+
+/// Limits on connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Established connections in all.
+    pub established_max: usize,
+    /// Established connections that were dialled by the remote.
+    pub established_inbound_max: usize,
+    /// Established connections with one peer.
+    pub per_peer_max: usize,
+    /// Connections with one IP address, inbound handshakes included.
+    pub per_ip_max: usize,
+    /// Connections with one subnet, inbound handshakes included; loopback is exempt.
+    pub per_subnet_max: usize,
+    /// Inbound handshakes in progress.
+    pub pending_inbound_max: usize,
+    /// Dials in progress.
+    pub pending_outbound_max: usize,
+}
+
+impl Default for ConnectionLimits {
+    /// Guesses, for a node whose target is a few dozen peers; the yardstick is go-libp2p's resource manager, which admits
+    /// 8 connections from one IPv4 address by default.
+    fn default() -> Self {
+        Self {
+            established_max: 192,
+            established_inbound_max: 128,
+            per_peer_max: 2,
+            per_ip_max: 8,
+            per_subnet_max: 32,
+            pending_inbound_max: 64,
+            pending_outbound_max: 32,
+        }
+    }
+}
+
+/// Why a connection was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the limit of {max} {what} is reached; close one of them or raise the limit")]
+pub struct LimitExceeded {
+    /// What there are too many of.
+    pub what: &'static str,
+    /// The limit.
+    pub max: usize,
+}
+
+/// The behaviour that enforces [`ConnectionLimits`]. It must come first in the combined behaviour, so that no other
+/// creates state for a connection that is refused.
+#[derive(Debug)]
+pub struct Behaviour {
+    limits: ConnectionLimits,
+    /// Address of every inbound handshake in progress.
+    pending_inbound: BTreeMap<ConnectionId, Option<IpAddr>>,
+    pending_outbound: BTreeMap<ConnectionId, ()>,
+    established: BTreeMap<ConnectionId, Established>,
+}
+
+#[derive(Debug)]
+struct Established {
+    peer: PeerId,
+    ip: Option<IpAddr>,
+    inbound: bool,
+}
+
+impl Behaviour {
+    /// No connections yet.
+    #[must_use]
+    pub fn new(limits: ConnectionLimits) -> Self {
+        Self {
+            limits,
+            pending_inbound: BTreeMap::new(),
+            pending_outbound: BTreeMap::new(),
+            established: BTreeMap::new(),
+        }
+    }
+
+    /// Inbound and outbound established connections.
+    #[must_use]
+    pub fn established(&self) -> (usize, usize) {
+        let inbound = self.established.values().filter(|connection| connection.inbound).count();
+        (inbound, self.established.len() - inbound)
+    }
+
+    fn check_address(&self, ip: Option<IpAddr>) -> Result<(), LimitExceeded> {
+        let Some(ip) = ip else { return Ok(()) };
+        let established = self.established.values().filter_map(|connection| connection.ip);
+        let known = || established.clone().chain(self.pending_inbound.values().copied().flatten());
+        let of_ip = known().filter(|other| host(*other) == host(ip)).count();
+        check(of_ip, self.limits.per_ip_max, "connections with one IP address")?;
+        if ip.is_loopback() {
+            return Ok(());
+        }
+        let of_subnet = known().filter(|other| subnet(*other) == subnet(ip)).count();
+        check(of_subnet, self.limits.per_subnet_max, "connections with one subnet")
+    }
+
+    fn check_peer(&self, peer: PeerId) -> Result<(), LimitExceeded> {
+        let of_peer = self.established.values().filter(|connection| connection.peer == peer).count();
+        check(of_peer, self.limits.per_peer_max, "connections with one peer")?;
+        check(self.established.len(), self.limits.established_max, "connections in all")
+    }
+}
+
+fn check(present: usize, max: usize, what: &'static str) -> Result<(), LimitExceeded> {
+    if present < max { Ok(()) } else { Err(LimitExceeded { what, max }) }
+}
+
+/// What one host is taken to have: an IPv4 address, or an IPv6 /56.
+fn host(ip: IpAddr) -> (bool, u128) {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => (true, u128::from(ip.to_bits())),
+        IpAddr::V6(ip) => (false, ip.to_bits() >> (128 - 56)),
+    }
+}
+
+/// What one operator is taken to have: an IPv4 /24, or an IPv6 /48.
+fn subnet(ip: IpAddr) -> (bool, u128) {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => (true, u128::from(ip.to_bits() >> 8)),
+        IpAddr::V6(ip) => (false, ip.to_bits() >> (128 - 48)),
+    }
+}
+
+/// The IP address that a multiaddr begins with.
+pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(IpAddr::from(ip).to_canonical()),
+        _ => None,
+    }
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = dummy::ConnectionHandler;
+    type ToSwarm = Infallible;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        _: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        let ip = ip_of(remote);
+        check(self.pending_inbound.len(), self.limits.pending_inbound_max, "inbound handshakes in progress")
+            .and_then(|()| self.check_address(ip))
+            .map_err(ConnectionDenied::new)?;
+        self.pending_inbound.insert(connection, ip);
+        Ok(())
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.pending_inbound.remove(&connection);
+        let (inbound, _) = self.established();
+        check(inbound, self.limits.established_inbound_max, "inbound connections")
+            .and_then(|()| self.check_peer(peer))
+            .and_then(|()| self.check_address(ip_of(remote)))
+            .map_err(ConnectionDenied::new)?;
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        _: Option<PeerId>,
+        _: &[Multiaddr],
+        _: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        check(self.pending_outbound.len(), self.limits.pending_outbound_max, "dials in progress")
+            .map_err(ConnectionDenied::new)?;
+        self.pending_outbound.insert(connection, ());
+        Ok(Vec::new())
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.pending_outbound.remove(&connection);
+        self.check_peer(peer).and_then(|()| self.check_address(ip_of(address))).map_err(ConnectionDenied::new)?;
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(ConnectionEstablished { peer_id, connection_id, endpoint, .. }) => {
+                let ip = ip_of(endpoint.get_remote_address());
+                let connection = Established { peer: peer_id, ip, inbound: endpoint.is_listener() };
+                self.established.insert(connection_id, connection);
+            }
+            FromSwarm::ConnectionClosed(closed) => {
+                self.established.remove(&closed.connection_id);
+            }
+            FromSwarm::DialFailure(failure) => {
+                self.pending_outbound.remove(&failure.connection_id);
+            }
+            FromSwarm::ListenFailure(failure) => {
+                self.pending_inbound.remove(&failure.connection_id);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
+        match event {}
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::core::ConnectedPoint;
+    use libp2p::swarm::behaviour::ListenFailure;
+    use libp2p::swarm::{DialError, ListenError};
+
+    use super::*;
+
+    /// Drives the behaviour as a swarm would for inbound connections.
+    struct Inbound {
+        behaviour: Behaviour,
+        next: usize,
+    }
+
+    impl Inbound {
+        fn new(limits: ConnectionLimits) -> Self {
+            Self { behaviour: Behaviour::new(limits), next: 0 }
+        }
+
+        fn begin(&mut self, ip: &str) -> Option<ConnectionId> {
+            self.next += 1;
+            let id = ConnectionId::new_unchecked(self.next);
+            let pending = self.behaviour.handle_pending_inbound_connection(id, &address("127.0.0.1"), &address(ip));
+            if pending.is_err() {
+                self.fail(id, ip);
+            }
+            pending.ok().map(|()| id)
+        }
+
+        fn fail(&mut self, id: ConnectionId, ip: &str) {
+            self.behaviour.on_swarm_event(FromSwarm::ListenFailure(ListenFailure {
+                local_addr: &address("127.0.0.1"),
+                send_back_addr: &address(ip),
+                error: &ListenError::Aborted,
+                connection_id: id,
+                peer_id: None,
+            }));
+        }
+
+        fn establish(&mut self, ip: &str, peer: PeerId) -> Option<ConnectionId> {
+            let id = self.begin(ip)?;
+            let (local, remote) = (address("127.0.0.1"), address(ip));
+            self.behaviour.handle_established_inbound_connection(id, peer, &local, &remote).ok()?;
+            self.behaviour.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id: peer,
+                connection_id: id,
+                endpoint: &ConnectedPoint::Listener { local_addr: local, send_back_addr: remote },
+                failed_addresses: &[],
+                other_established: 0,
+            }));
+            Some(id)
+        }
+    }
+
+    fn address(ip: &str) -> Multiaddr {
+        Multiaddr::from(ip.parse::<IpAddr>().unwrap()).with(Protocol::Tcp(1))
+    }
+
+    #[test]
+    fn one_address_and_one_subnet_get_their_share_and_no_more() {
+        let limits = ConnectionLimits { per_ip_max: 2, per_subnet_max: 3, ..ConnectionLimits::default() };
+        let mut swarm = Inbound::new(limits);
+        assert!(swarm.establish("192.0.2.1", PeerId::random()).is_some());
+        let pending = swarm.begin("192.0.2.1").expect("the second of two");
+        assert!(swarm.begin("192.0.2.1").is_none(), "a handshake counts against its address");
+        swarm.fail(pending, "192.0.2.1");
+        assert!(swarm.establish("192.0.2.1", PeerId::random()).is_some());
+        assert!(swarm.establish("192.0.2.2", PeerId::random()).is_some());
+        assert!(swarm.establish("192.0.2.3", PeerId::random()).is_none(), "the subnet is full");
+        assert!(swarm.establish("192.0.3.1", PeerId::random()).is_some());
+        assert!(swarm.establish("2001:db8:0:100::1", PeerId::random()).is_some());
+        assert!(swarm.establish("2001:db8:0:1ff::2", PeerId::random()).is_some(), "the second of the same /56");
+        assert!(swarm.establish("2001:db8:0:133::3", PeerId::random()).is_none());
+    }
+
+    #[test]
+    fn loopback_is_one_subnet_without_a_limit() {
+        let mut swarm = Inbound::new(ConnectionLimits { per_subnet_max: 1, ..ConnectionLimits::default() });
+        assert!((1..20).all(|i| swarm.establish(&format!("127.0.0.{i}"), PeerId::random()).is_some()));
+    }
+
+    #[test]
+    fn a_peer_gets_two_connections_and_a_closed_one_makes_room() {
+        let mut swarm = Inbound::new(ConnectionLimits::default());
+        let peer = PeerId::random();
+        let first = swarm.establish("192.0.2.1", peer).expect("the first");
+        assert!(swarm.establish("192.0.2.1", peer).is_some());
+        assert!(swarm.establish("192.0.2.1", peer).is_none());
+        swarm.behaviour.on_swarm_event(FromSwarm::ConnectionClosed(libp2p::swarm::behaviour::ConnectionClosed {
+            peer_id: peer,
+            connection_id: first,
+            endpoint: &ConnectedPoint::Listener { local_addr: address("::1"), send_back_addr: address("::1") },
+            cause: None,
+            remaining_established: 1,
+        }));
+        assert!(swarm.establish("192.0.2.1", peer).is_some());
+        assert_eq!(swarm.behaviour.established(), (2, 0));
+    }
+
+    #[test]
+    fn inbound_connections_leave_room_for_dials() {
+        let limits = ConnectionLimits { established_inbound_max: 1, established_max: 2, ..ConnectionLimits::default() };
+        let mut swarm = Inbound::new(limits);
+        assert!(swarm.establish("192.0.2.1", PeerId::random()).is_some());
+        assert!(swarm.establish("192.0.2.2", PeerId::random()).is_none());
+        let dialled = swarm.behaviour.handle_established_outbound_connection(
+            ConnectionId::new_unchecked(9),
+            PeerId::random(),
+            &address("192.0.2.3"),
+            Endpoint::Dialer,
+            PortUse::New,
+        );
+        assert!(dialled.is_ok());
+    }
+
+    #[test]
+    fn dials_in_progress_are_bounded_and_forgotten_when_they_fail() {
+        let mut behaviour = Behaviour::new(ConnectionLimits { pending_outbound_max: 1, ..ConnectionLimits::default() });
+        let dial = |id, behaviour: &mut Behaviour| {
+            let id = ConnectionId::new_unchecked(id);
+            behaviour.handle_pending_outbound_connection(id, None, &[], Endpoint::Dialer).is_ok()
+        };
+        assert!(dial(1, &mut behaviour));
+        assert!(!dial(2, &mut behaviour));
+        behaviour.on_swarm_event(FromSwarm::DialFailure(libp2p::swarm::DialFailure {
+            peer_id: None,
+            error: &DialError::Aborted,
+            connection_id: ConnectionId::new_unchecked(1),
+        }));
+        assert!(dial(3, &mut behaviour));
+    }
+}

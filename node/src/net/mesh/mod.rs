@@ -1,0 +1,555 @@
+//! The mesh as a libp2p behaviour: gossipsub's streams, without any of its decisions.
+//!
+//! # What it promises
+//! 1. **One peer, whatever the connections.** A peer is announced ([`Event::Connected`]) when an outbound mesh stream with
+//!    it is open, and is gone ([`Event::Disconnected`]) when its last connection is. Between the two, every RPC that it sends
+//!    on any of its connections is reported under one [`PeerHandle`].
+//! 2. **We write on one connection of a peer and read on all.** Stock gossipsub uses the first connection and ignores a
+//!    second, but which is first may differ between the two ends of simultaneous dials.
+//! 3. **Of two connections the one dialled by the smaller peer id stays.** [`MeshConfig::settle_after`] the second came up, writing
+//!    moves to that one; [`MeshConfig::close_after`] later the other is closed. Both ends follow the same rule at about the same time, and the
+//!    wait in between lets what is on its way arrive, so nothing is lost. Of two connections in the same direction the dialler
+//!    keeps the older one; the other end waits for it to do so.
+//!    *Rationale:* closing at once, or refusing the second connection, lets two simultaneous dials kill each other.
+//! 4. **Sending never blocks.** A frame goes into the peer's bounded queue (`starling_protocol::send_queue`) or is dropped
+//!    and counted ([`Event::SendQueueFull`]). What waits survives a move from one connection to the other.
+//! 5. A peer that does not read for [`MeshConfig::stall_max`], or whose streams keep breaking, loses its connection.
+//!
+//! Peers and connections are bounded by [`super::limits`]; per peer there are two small vectors and the queue.
+
+mod handler;
+mod outbox;
+mod protocol;
+mod reader;
+mod writer;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use libp2p::core::transport::PortUse;
+use libp2p::core::{ConnectedPoint, Endpoint};
+use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished};
+use libp2p::swarm::{
+    CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, THandler,
+    THandlerInEvent, THandlerOutEvent, ToSwarm,
+};
+use libp2p::{Multiaddr, PeerId};
+use starling_protocol::id::{Direction, HandleAllocator, MessageId, PeerHandle, Version};
+use starling_protocol::rpc::{Frame, Rpc};
+use starling_protocol::send_queue::{SendQueueConfig, SendQueueStats};
+use starling_protocol::time::Time;
+use starling_protocol::wire::{TopicInterner, WireError, WireLimits};
+use tokio::time::{Instant, Sleep};
+
+pub use handler::{BAD_FRAMES_MAX, Handler, STREAM_ATTEMPTS_MAX};
+use handler::{FromHandler, ToHandler};
+use outbox::Outbox;
+pub use protocol::{MeshUpgrade, PROTOCOLS};
+
+/// Settings of the mesh behaviour.
+#[derive(Clone, Debug)]
+pub struct MeshConfig {
+    /// Limits on received RPCs.
+    pub wire_limits: WireLimits,
+    /// Limits of each peer's send queue.
+    pub send_queue: SendQueueConfig,
+    /// Known topics, interned when they are decoded.
+    pub topics: TopicInterner,
+    /// The highest protocol version to speak.
+    pub highest_version: Version,
+    /// How long a stream may refuse bytes before the peer is given up.
+    pub stall_max: Duration,
+    /// How long after a second connection came up the mesh settles on one.
+    pub settle_after: Duration,
+    /// How long after that the other connection is closed.
+    pub close_after: Duration,
+}
+
+impl Default for MeshConfig {
+    fn default() -> Self {
+        Self {
+            wire_limits: WireLimits::default(),
+            send_queue: SendQueueConfig::default(),
+            topics: TopicInterner::default(),
+            highest_version: Version::V1_2,
+            // A guess: far beyond any jam that the peer will get out of.
+            stall_max: Duration::from_secs(10),
+            // A guess: a few round trips of a slow link, after which both ends know both connections.
+            settle_after: Duration::from_secs(2),
+            close_after: Duration::from_secs(3),
+        }
+    }
+}
+
+/// What happened to the mesh's streams.
+#[derive(Debug)]
+pub enum Event {
+    /// A peer's mesh stream is open.
+    Connected {
+        /// Its handle until `Disconnected`.
+        peer: PeerHandle,
+        /// Who it is.
+        id: PeerId,
+        /// Its address.
+        ip: IpAddr,
+        /// Who dialled the connection that we write on.
+        direction: Direction,
+        /// What was agreed on.
+        version: Version,
+    },
+    /// The last connection of an announced peer is gone.
+    Disconnected {
+        /// Which; the handle is void from now on.
+        peer: PeerHandle,
+        /// Who it was.
+        id: PeerId,
+    },
+    /// An RPC was decoded.
+    Rpc {
+        /// From whom.
+        peer: PeerHandle,
+        /// The content.
+        rpc: Box<Rpc>,
+        /// When it was decoded, on the clock of [`super::clock`].
+        received: Time,
+        /// Bytes of its frame, without the length prefix.
+        frame_bytes: usize,
+    },
+    /// Frames were dropped because the peer's queue was full.
+    SendQueueFull {
+        /// Whose.
+        peer: PeerHandle,
+        /// How many, since the last such event.
+        dropped: u64,
+    },
+    /// A frame of the peer could not be decoded.
+    BadFrame {
+        /// Whose.
+        peer: PeerHandle,
+        /// What was wrong.
+        error: WireError,
+    },
+    /// A peer is connected that speaks no version of gossipsub; it has no handle.
+    Unsupported {
+        /// Who.
+        id: PeerId,
+    },
+}
+
+/// Bytes of mesh frames, shared by all connections.
+#[derive(Debug, Default)]
+pub struct MeshCounters {
+    read_bytes: AtomicU64,
+    read_frames: AtomicU64,
+    written_bytes: AtomicU64,
+    written_frames: AtomicU64,
+}
+
+impl MeshCounters {
+    /// Bytes of decoded frames, without length prefixes.
+    #[must_use]
+    pub fn read_bytes(&self) -> u64 {
+        self.read_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Decoded frames.
+    #[must_use]
+    pub fn read_frames(&self) -> u64 {
+        self.read_frames.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of frames begun to be written, with length prefixes.
+    #[must_use]
+    pub fn written_bytes(&self) -> u64 {
+        self.written_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Frames begun to be written.
+    #[must_use]
+    pub fn written_frames(&self) -> u64 {
+        self.written_frames.load(Ordering::Relaxed)
+    }
+
+    fn add_read(&self, bytes: usize) {
+        self.read_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.read_frames.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn add_written(&self, bytes: usize) {
+        self.written_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.written_frames.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What all handlers share.
+#[derive(Debug)]
+struct Shared {
+    wire_limits: WireLimits,
+    topics: TopicInterner,
+    highest_version: Version,
+    stall_max: Duration,
+    counters: Arc<MeshCounters>,
+}
+
+/// The behaviour; see the module documentation.
+pub struct Behaviour {
+    own: PeerId,
+    send_queue: SendQueueConfig,
+    settle_after: Duration,
+    close_after: Duration,
+    shared: Arc<Shared>,
+    handles: HandleAllocator,
+    /// By slot.
+    peers: Vec<Option<Peer>>,
+    /// Looked up, never iterated.
+    slots: HashMap<PeerId, u32>,
+    /// Peers with more than one connection, by the time at which something is to be done about it.
+    unsettled: VecDeque<(Instant, PeerHandle, Step)>,
+    timer: Option<Pin<Box<Sleep>>>,
+    outputs: VecDeque<ToSwarm<Event, ToHandler>>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    id: PeerId,
+    handle: PeerHandle,
+    /// Oldest first.
+    connections: Vec<Connection>,
+    /// The connection that we write on.
+    active: ConnectionId,
+    announced: bool,
+    outbox: Arc<Outbox>,
+    /// Frames dropped since the last report.
+    dropped: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Connection {
+    id: ConnectionId,
+    direction: Direction,
+    ip: IpAddr,
+}
+
+/// What is to be done about a second connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Settle,
+    Close,
+}
+
+impl Behaviour {
+    /// No peers yet.
+    #[must_use]
+    pub fn new(own: PeerId, config: MeshConfig) -> Self {
+        Self {
+            own,
+            send_queue: config.send_queue,
+            settle_after: config.settle_after,
+            close_after: config.close_after,
+            shared: Arc::new(Shared {
+                wire_limits: config.wire_limits,
+                topics: config.topics,
+                highest_version: config.highest_version,
+                stall_max: config.stall_max,
+                counters: Arc::default(),
+            }),
+            handles: HandleAllocator::default(),
+            peers: Vec::new(),
+            slots: HashMap::new(),
+            unsettled: VecDeque::new(),
+            timer: None,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Puts a frame into the peer's send queue. A handle that is not in force is ignored.
+    pub fn send(&mut self, peer: PeerHandle, frame: Frame) {
+        let Some(known) = self.peer_mut(peer) else { return };
+        let dropped = known.outbox.push(frame);
+        if dropped > 0 {
+            let unreported = known.dropped > 0;
+            known.dropped += dropped;
+            if !unreported {
+                // The number is filled in when the event goes out, so that a burst is one event.
+                self.outputs.push_back(ToSwarm::GenerateEvent(Event::SendQueueFull { peer, dropped: 0 }));
+            }
+        }
+    }
+
+    /// Removes what is still queued of these messages for the peer.
+    pub fn cancel(&mut self, peer: PeerHandle, ids: &[MessageId]) {
+        if let Some(known) = self.peer_mut(peer) {
+            known.outbox.cancel(ids);
+        }
+    }
+
+    /// Closes all connections with the peer; `Disconnected` follows.
+    pub fn disconnect(&mut self, peer: PeerHandle) {
+        if let Some(known) = self.peer_mut(peer) {
+            let peer_id = known.id;
+            self.outputs.push_back(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::All });
+        }
+    }
+
+    /// The announced peer of this id.
+    #[must_use]
+    pub fn handle_of(&self, id: &PeerId) -> Option<PeerHandle> {
+        let known = self.peer_by_id(id)?;
+        known.announced.then_some(known.handle)
+    }
+
+    /// The id of an announced peer.
+    #[must_use]
+    pub fn id_of(&self, peer: PeerHandle) -> Option<PeerId> {
+        let known = self.peers.get(peer.index())?.as_ref()?;
+        (known.handle == peer && known.announced).then_some(known.id)
+    }
+
+    /// Bytes waiting for the peer and what its queue has done so far.
+    #[must_use]
+    pub fn queue_stats(&self, peer: PeerHandle) -> Option<(usize, SendQueueStats)> {
+        let known = self.peers.get(peer.index())?.as_ref()?;
+        (known.handle == peer).then(|| known.outbox.stats())
+    }
+
+    /// Bytes read and written in mesh frames.
+    #[must_use]
+    pub fn counters(&self) -> &Arc<MeshCounters> {
+        &self.shared.counters
+    }
+
+    fn peer_mut(&mut self, peer: PeerHandle) -> Option<&mut Peer> {
+        self.peers.get_mut(peer.index())?.as_mut().filter(|known| known.handle == peer)
+    }
+
+    fn peer_by_id(&self, id: &PeerId) -> Option<&Peer> {
+        self.peers.get(*self.slots.get(id)? as usize)?.as_ref()
+    }
+
+    fn tell(&mut self, peer_id: PeerId, connection: ConnectionId, event: ToHandler) {
+        self.outputs.push_back(ToSwarm::NotifyHandler { peer_id, handler: NotifyHandler::One(connection), event });
+    }
+
+    fn close(&mut self, peer_id: PeerId, connection: ConnectionId) {
+        let connection = CloseConnection::One(connection);
+        self.outputs.push_back(ToSwarm::CloseConnection { peer_id, connection });
+    }
+
+    fn established(&mut self, id: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
+        let direction = if endpoint.is_dialer() { Direction::Outbound } else { Direction::Inbound };
+        let address = endpoint.get_remote_address();
+        let ip = super::limits::ip_of(address).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let new = Connection { id: connection, direction, ip };
+        let Some(slot) = self.slots.get(&id).copied() else {
+            let handle = self.handles.allocate();
+            let outbox = Arc::new(Outbox::new(self.send_queue.clone()));
+            let peer = Peer {
+                id,
+                handle,
+                connections: vec![new],
+                active: connection,
+                announced: false,
+                outbox: Arc::clone(&outbox),
+                dropped: 0,
+            };
+            if self.peers.len() <= handle.index() {
+                self.peers.resize_with(handle.index() + 1, || None);
+            }
+            self.peers[handle.index()] = Some(peer);
+            self.slots.insert(id, handle.slot);
+            self.tell(id, connection, ToHandler::Write(outbox));
+            return;
+        };
+        let Some(peer) = &mut self.peers[slot as usize] else { return };
+        peer.connections.push(new);
+        let (handle, announced) = (peer.handle, peer.announced);
+        if announced {
+            self.tell(id, connection, ToHandler::Read);
+        }
+        self.unsettled.push_back((Instant::now() + self.settle_after, handle, Step::Settle));
+        self.timer = None;
+    }
+
+    fn closed(&mut self, id: PeerId, connection: ConnectionId) {
+        let Some(slot) = self.slots.get(&id).copied() else { return };
+        let Some(peer) = &mut self.peers[slot as usize] else { return };
+        peer.connections.retain(|other| other.id != connection);
+        if let Some(next) = peer.connections.first().copied() {
+            if peer.active == connection {
+                peer.active = next.id;
+                let outbox = Arc::clone(&peer.outbox);
+                self.tell(id, next.id, ToHandler::Write(outbox));
+            }
+            return;
+        }
+        let (handle, announced) = (peer.handle, peer.announced);
+        self.peers[slot as usize] = None;
+        self.slots.remove(&id);
+        self.handles.release(handle);
+        self.unsettled.retain(|(_, other, _)| *other != handle);
+        if announced {
+            self.outputs.push_back(ToSwarm::GenerateEvent(Event::Disconnected { peer: handle, id }));
+        }
+    }
+
+    fn opened(&mut self, id: PeerId, connection: ConnectionId, version: Version) {
+        let Some(slot) = self.slots.get(&id).copied() else { return };
+        let Some(peer) = &mut self.peers[slot as usize] else { return };
+        if peer.announced || peer.active != connection {
+            return;
+        }
+        peer.announced = true;
+        let Some(Connection { direction, ip, .. }) = peer.connections.iter().find(|c| c.id == connection).copied()
+        else {
+            return;
+        };
+        let connected = Event::Connected { peer: peer.handle, id, ip, direction, version };
+        self.outputs.push_back(ToSwarm::GenerateEvent(connected));
+        let others: Vec<_> = peer.connections.iter().map(|c| c.id).filter(|other| *other != connection).collect();
+        for other in others {
+            self.tell(id, other, ToHandler::Read);
+        }
+    }
+
+    /// The connection that both ends agree to keep, if there is one to agree on.
+    fn settled(&self, peer: &Peer) -> Option<ConnectionId> {
+        let first = peer.connections.first()?;
+        let both_ways = peer.connections.iter().any(|other| other.direction != first.direction);
+        let kept_direction =
+            if self.own.to_bytes() < peer.id.to_bytes() { Direction::Outbound } else { Direction::Inbound };
+        if both_ways {
+            return peer.connections.iter().find(|other| other.direction == kept_direction).map(|other| other.id);
+        }
+        (first.direction == Direction::Outbound).then_some(first.id)
+    }
+
+    fn take_step(&mut self, handle: PeerHandle, step: Step) {
+        let Some(peer) = self.peers.get(handle.index()).and_then(Option::as_ref) else { return };
+        if peer.handle != handle || peer.connections.len() < 2 {
+            return;
+        }
+        let Some(kept) = self.settled(peer) else { return };
+        let (id, former, outbox) = (peer.id, peer.active, Arc::clone(&peer.outbox));
+        let others: Vec<_> = peer.connections.iter().map(|c| c.id).filter(|other| *other != kept).collect();
+        match step {
+            Step::Settle => {
+                if former != kept {
+                    self.tell(id, former, ToHandler::StopWriting);
+                    self.tell(id, kept, ToHandler::Write(outbox));
+                    if let Some(peer) = self.peer_mut(handle) {
+                        peer.active = kept;
+                    }
+                }
+                self.unsettled.push_back((Instant::now() + self.close_after, handle, Step::Close));
+            }
+            Step::Close => {
+                for other in others {
+                    self.close(id, other);
+                }
+            }
+        }
+    }
+
+    /// Does what is due about second connections and waits for the next.
+    fn poll_unsettled(&mut self, context: &mut Context<'_>) {
+        loop {
+            let now = Instant::now();
+            while let Some(index) = self.unsettled.iter().position(|(due, ..)| *due <= now) {
+                if let Some((_, handle, step)) = self.unsettled.remove(index) {
+                    self.take_step(handle, step);
+                }
+            }
+            let Some(next) = self.unsettled.iter().map(|(due, ..)| *due).min() else {
+                self.timer = None;
+                return;
+            };
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next)));
+            if timer.deadline() != next {
+                timer.as_mut().reset(next);
+            }
+            if timer.as_mut().poll(context).is_pending() {
+                return;
+            }
+        }
+    }
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = Handler;
+    type ToSwarm = Event;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(Handler::new(Arc::clone(&self.shared)))
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(Handler::new(Arc::clone(&self.shared)))
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(ConnectionEstablished { peer_id, connection_id, endpoint, .. }) => {
+                self.established(peer_id, connection_id, endpoint);
+            }
+            FromSwarm::ConnectionClosed(ConnectionClosed { peer_id, connection_id, .. }) => {
+                self.closed(peer_id, connection_id);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(&mut self, id: PeerId, connection: ConnectionId, event: THandlerOutEvent<Self>) {
+        let handle = self.handle_of(&id);
+        match (event, handle) {
+            (FromHandler::Opened(version), _) => self.opened(id, connection, version),
+            (FromHandler::Unsupported, _) => {
+                let announced = handle.is_some();
+                if !announced {
+                    self.outputs.push_back(ToSwarm::GenerateEvent(Event::Unsupported { id }));
+                }
+            }
+            (FromHandler::GaveUp(error), _) => {
+                tracing::debug!(%id, %error, "closing a connection whose mesh stream does not work");
+                self.close(id, connection);
+            }
+            (FromHandler::Rpc { rpc, received, frame_bytes }, Some(peer)) => {
+                let event = Event::Rpc { peer, rpc, received, frame_bytes };
+                self.outputs.push_back(ToSwarm::GenerateEvent(event));
+            }
+            (FromHandler::BadFrame(error), Some(peer)) => {
+                self.outputs.push_back(ToSwarm::GenerateEvent(Event::BadFrame { peer, error }));
+            }
+            // The peer was closed meanwhile.
+            (FromHandler::Rpc { .. } | FromHandler::BadFrame(_), None) => {}
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<ToSwarm<Event, THandlerInEvent<Self>>> {
+        self.poll_unsettled(context);
+        let Some(mut output) = self.outputs.pop_front() else { return Poll::Pending };
+        if let ToSwarm::GenerateEvent(Event::SendQueueFull { peer, dropped }) = &mut output
+            && let Some(known) = self.peer_mut(*peer)
+        {
+            *dropped = std::mem::take(&mut known.dropped);
+        }
+        Poll::Ready(output)
+    }
+}

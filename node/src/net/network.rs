@@ -1,0 +1,670 @@
+//! The node's network as the driver sees it: peers by handle, addresses as bytes, nothing of libp2p's types.
+//!
+//! # Contract
+//! - [`Network::start`] binds every listening address before it returns, so the bound ports are known.
+//! - [`Network::next_event`] waits for what happens next. It is cancel-safe: in a `select!` nothing is lost when another branch
+//!   wins. All methods only queue work, which is carried out while `next_event` is awaited, so the driver must keep awaiting it.
+//! - A peer exists between [`NetEvent::Connected`] and [`NetEvent::Disconnected`], under one [`PeerHandle`]; a slot is reused with a
+//!   new generation. Every method ignores a handle that is no longer in force.
+//! - [`Network::dial`] is answered by `Connected` or by [`NetEvent::DialFailed`], once. A peer that speaks no gossipsub
+//!   counts as a failure and is disconnected. So is a node that says in identify that it belongs to another Starling network.
+//! - [`Network::request`] is answered by exactly one [`NetEvent::Response`] with its ticket; a [`NetEvent::Request`] is to be
+//!   answered with [`Network::respond`] within [`blocks::TIMEOUT`], or not at all.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use libp2p::core::transport::ListenerId;
+use libp2p::identity::Keypair;
+use libp2p::metrics::{Metrics, Recorder, Registry};
+use libp2p::multiaddr::Protocol;
+use libp2p::request_response::{self, InboundRequestId, OutboundFailure, OutboundRequestId, ResponseChannel};
+use libp2p::swarm::dial_opts::DialOpts;
+use libp2p::swarm::{DialError, Swarm, SwarmEvent};
+use libp2p::{Multiaddr, identify, ping};
+use starling_protocol::id::{Direction, MessageId, PeerHandle, PeerId, Version};
+use starling_protocol::peers::Address;
+use starling_protocol::rpc::{Frame, Rpc};
+use starling_protocol::send_queue::SendQueueStats;
+use starling_protocol::time::Time;
+use starling_protocol::wire::WireError;
+
+use super::emulation::LinkEmulation;
+use super::limits::ConnectionLimits;
+use super::mesh::{MeshConfig, MeshCounters};
+use super::swarm::{Behaviour, BehaviourEvent, NETWORK_NAME_PREFIX, build_swarm, network_name};
+use super::transport::SocketCounters;
+use super::{blocks, discovery, mesh};
+
+/// How long starting may take until every listener has reported its address.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Settings of the network.
+#[derive(Clone, Debug)]
+pub struct NetworkConfig {
+    /// The first eight hex characters of the network's id; names the protocols.
+    pub network: String,
+    /// Where to listen; port 0 takes a free one.
+    pub listen: Vec<Multiaddr>,
+    /// Addresses at which the node can be reached from outside, if they differ from those it listens on.
+    pub external: Vec<Multiaddr>,
+    /// The gossipsub streams.
+    pub mesh: MeshConfig,
+    /// How many connections.
+    pub limits: ConnectionLimits,
+    /// Longest response to a request for blocks, in bytes.
+    pub response_bytes_max: usize,
+    /// What the node calls itself.
+    pub agent_version: String,
+    /// How often the round trip to every peer is measured.
+    pub ping_interval: Duration,
+    /// How often peers are asked anew who they are.
+    pub identify_interval: Duration,
+    /// Emulated links, over TCP only.
+    pub link_emulation: Option<LinkEmulation>,
+}
+
+impl NetworkConfig {
+    /// The defaults for a network: TCP and QUIC on every address, ports chosen by the system.
+    ///
+    /// # Panics
+    /// Never: the addresses are constants.
+    #[must_use]
+    pub fn new(network: &str) -> Self {
+        let parse = |address: &str| address.parse().expect("a constant address");
+        Self {
+            network: network.to_owned(),
+            listen: vec![parse("/ip4/0.0.0.0/tcp/0"), parse("/ip4/0.0.0.0/udp/0/quic-v1")],
+            external: Vec::new(),
+            mesh: MeshConfig::default(),
+            limits: ConnectionLimits::default(),
+            response_bytes_max: starling_protocol::wire::limits::FRAME_BYTES_MAX,
+            agent_version: concat!("starling/", env!("CARGO_PKG_VERSION")).to_owned(),
+            // libp2p's default; the mesh needs no fresher figure.
+            ping_interval: Duration::from_secs(15),
+            // A guess: a peer whose dial-back had to be put off is looked at again after a minute.
+            identify_interval: Duration::from_secs(60),
+            link_emulation: None,
+        }
+    }
+}
+
+/// Why the network did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The identity's key cannot be used.
+    #[error("the node's identity key cannot be used for encryption: {0}; use an ed25519 key")]
+    Identity(String),
+    /// A listening address cannot be used.
+    #[error("cannot listen on {address}: {cause}; choose a free port (0 takes any) and an address of this host")]
+    Listen {
+        /// The address.
+        address: Multiaddr,
+        /// What the transport said.
+        cause: String,
+    },
+    /// QUIC was asked for together with link emulation.
+    #[error("cannot listen on {address} with link emulation, which works over TCP only; remove the QUIC address")]
+    EmulatedQuic {
+        /// The address.
+        address: Multiaddr,
+    },
+}
+
+/// What happened on the network.
+#[derive(Debug)]
+pub enum NetEvent {
+    /// A peer's mesh stream is open.
+    Connected {
+        /// Its handle until `Disconnected`.
+        peer: PeerHandle,
+        /// Who it is.
+        id: PeerId,
+        /// Its address.
+        ip: IpAddr,
+        /// Who dialled.
+        direction: Direction,
+        /// The gossipsub version agreed on.
+        version: Version,
+    },
+    /// A peer is gone.
+    Disconnected {
+        /// Which.
+        peer: PeerHandle,
+        /// Who it was.
+        id: PeerId,
+    },
+    /// An RPC was decoded.
+    Rpc {
+        /// From whom.
+        peer: PeerHandle,
+        /// The content.
+        rpc: Box<Rpc>,
+        /// When it was decoded, on the clock of [`super::clock::monotonic_now`].
+        received: Time,
+        /// Bytes of its frame.
+        frame_bytes: usize,
+    },
+    /// Frames for the peer were dropped because it reads too slowly.
+    SendQueueFull {
+        /// Whose.
+        peer: PeerHandle,
+        /// How many.
+        dropped: u64,
+    },
+    /// A frame of the peer could not be decoded.
+    BadFrame {
+        /// Whose.
+        peer: PeerHandle,
+        /// What was wrong with it.
+        error: WireError,
+    },
+    /// A dial that was asked for did not lead to a mesh peer.
+    DialFailed {
+        /// Who was dialled.
+        id: PeerId,
+        /// Why, for logs.
+        reason: String,
+    },
+    /// We heard of a peer, or proved its address.
+    Discovered {
+        /// Who.
+        id: PeerId,
+        /// Where it is.
+        addresses: Vec<Address>,
+        /// Whether we have reached it there.
+        proven: bool,
+    },
+    /// A peer said who it is.
+    Identified {
+        /// Which.
+        peer: PeerHandle,
+        /// What it calls itself.
+        agent_version: String,
+        /// Where it listens, unproven.
+        addresses: Vec<Address>,
+        /// Its signed record, checked to be its own.
+        signed_record: Option<Bytes>,
+    },
+    /// A round trip was measured.
+    Rtt {
+        /// To whom.
+        peer: PeerHandle,
+        /// How long.
+        rtt: Duration,
+    },
+    /// A peer asks for blocks; answer with [`Network::respond`].
+    Request {
+        /// Who asks.
+        peer: PeerHandle,
+        /// Names the request in the answer.
+        request: InboundRequest,
+        /// What it asks.
+        body: Vec<u8>,
+    },
+    /// The answer to [`Network::request`].
+    Response {
+        /// Who was asked; the handle may be void by now.
+        peer: PeerHandle,
+        /// As given with the request.
+        ticket: u64,
+        /// The answer's bytes, or why there is none.
+        result: Result<Vec<u8>, RequestError>,
+    },
+}
+
+/// Names a peer's request until it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InboundRequest(u64);
+
+/// Why a request was not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// The peer is not connected, or was lost before it answered.
+    #[error("the peer is not connected; ask another one")]
+    Disconnected,
+    /// No answer came in time.
+    #[error("the peer did not answer in time; ask another one")]
+    Timeout,
+    /// The peer does not serve blocks of this network.
+    #[error("the peer does not speak this network's block protocol; ask another one")]
+    Unsupported,
+    /// The stream broke, or the answer was malformed or too long.
+    #[error("the answer could not be read; ask another one")]
+    Broken,
+}
+
+/// What is known of a peer that has no handle yet.
+#[derive(Debug, Default)]
+struct Early {
+    identity: Option<Identity>,
+    rtt: Option<Duration>,
+}
+
+/// What a peer said of itself.
+#[derive(Debug)]
+struct Identity {
+    agent_version: String,
+    addresses: Vec<Address>,
+    signed_record: Option<Bytes>,
+}
+
+impl Identity {
+    fn of(self, peer: PeerHandle) -> NetEvent {
+        let Self { agent_version, addresses, signed_record } = self;
+        NetEvent::Identified { peer, agent_version, addresses, signed_record }
+    }
+}
+
+/// A running network.
+pub struct Network {
+    /// Boxed, because it has some ten kilobytes and lives in futures.
+    swarm: Box<Swarm<Behaviour>>,
+    own: PeerId,
+    network_name: String,
+    sockets: Arc<SocketCounters>,
+    metrics: Metrics,
+    listening: Vec<Multiaddr>,
+    /// Dials that were asked for and are unanswered. Bounded by the limit on pending dials.
+    dials: BTreeMap<PeerId, ()>,
+    /// What became known of connected peers before their mesh stream opened; reported when it does.
+    early: BTreeMap<libp2p::PeerId, Early>,
+    /// Our unanswered requests.
+    asked: HashMap<OutboundRequestId, (PeerHandle, u64)>,
+    /// Peers' unanswered requests.
+    to_answer: BTreeMap<InboundRequest, (InboundRequestId, ResponseChannel<Vec<u8>>)>,
+    next_request: u64,
+    events: VecDeque<NetEvent>,
+}
+
+impl Network {
+    /// Starts listening. libp2p's metrics are registered in `registry`.
+    ///
+    /// # Errors
+    /// When the key cannot be used, an address cannot be listened on, or QUIC is to be emulated.
+    pub async fn start(
+        config: &NetworkConfig,
+        keypair: &Keypair,
+        registry: &mut Registry,
+    ) -> Result<Self, NetworkError> {
+        let sockets = Arc::new(SocketCounters::default());
+        let swarm = Box::new(build_swarm(config, keypair, &sockets)?);
+        let own = to_protocol_id(swarm.local_peer_id());
+        let mut network = Self {
+            own: own.ok_or_else(|| NetworkError::Identity("its peer id is too long".to_owned()))?,
+            swarm,
+            network_name: network_name(&config.network),
+            sockets,
+            metrics: Metrics::new(registry),
+            listening: Vec::new(),
+            dials: BTreeMap::new(),
+            early: BTreeMap::new(),
+            asked: HashMap::new(),
+            to_answer: BTreeMap::new(),
+            next_request: 0,
+            events: VecDeque::new(),
+        };
+        for address in &config.external {
+            network.swarm.add_external_address(address.clone());
+        }
+        network.listen(config).await?;
+        Ok(network)
+    }
+
+    async fn listen(&mut self, config: &NetworkConfig) -> Result<(), NetworkError> {
+        let mut waiting: Vec<(ListenerId, Multiaddr)> = Vec::new();
+        for address in &config.listen {
+            let is_quic = address.iter().any(|part| matches!(part, Protocol::QuicV1));
+            if is_quic && config.link_emulation.is_some() {
+                return Err(NetworkError::EmulatedQuic { address: address.clone() });
+            }
+            let listener = self.swarm.listen_on(address.clone()).map_err(|error| listen_error(address, &error))?;
+            waiting.push((listener, address.clone()));
+        }
+        let deadline = tokio::time::Instant::now() + LISTEN_TIMEOUT;
+        while let Some((_, address)) = waiting.first().cloned() {
+            let next = tokio::time::timeout_at(deadline, self.swarm.select_next_some()).await;
+            let event = next.map_err(|late| listen_error(&address, &late))?;
+            match &event {
+                SwarmEvent::NewListenAddr { listener_id, .. } => {
+                    waiting.retain(|(waiting, _)| waiting != listener_id);
+                }
+                SwarmEvent::ListenerClosed { listener_id, reason: Err(error), .. }
+                | SwarmEvent::ListenerError { listener_id, error } => {
+                    if let Some((_, address)) = waiting.iter().find(|(waiting, _)| waiting == listener_id) {
+                        return Err(listen_error(address, error));
+                    }
+                }
+                _ => {}
+            }
+            self.translate(event);
+        }
+        Ok(())
+    }
+
+    /// Waits for the next event. Cancel-safe.
+    pub async fn next_event(&mut self) -> NetEvent {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return event;
+            }
+            let event = self.swarm.select_next_some().await;
+            self.translate(event);
+        }
+    }
+
+    /// The node's own peer id.
+    #[must_use]
+    pub fn own_id(&self) -> PeerId {
+        self.own
+    }
+
+    /// The addresses listened on, without the peer id.
+    #[must_use]
+    pub fn listening(&self) -> &[Multiaddr] {
+        &self.listening
+    }
+
+    /// Puts a frame into the peer's send queue.
+    pub fn send(&mut self, peer: PeerHandle, frame: Frame) {
+        self.swarm.behaviour_mut().mesh.send(peer, frame);
+    }
+
+    /// Removes what is still queued of these messages for the peer.
+    pub fn cancel(&mut self, peer: PeerHandle, ids: &[MessageId]) {
+        self.swarm.behaviour_mut().mesh.cancel(peer, ids);
+    }
+
+    /// Closes every connection with the peer; `Disconnected` follows.
+    pub fn disconnect(&mut self, peer: PeerHandle) {
+        self.swarm.behaviour_mut().mesh.disconnect(peer);
+    }
+
+    /// Dials a peer at any of these binary multiaddrs; those that cannot be read are left out.
+    pub fn dial(&mut self, id: PeerId, addresses: &[Address]) {
+        let Ok(peer) = libp2p::PeerId::from_bytes(id.as_bytes()) else {
+            return self.dial_failed(id, "the peer id is not a multihash".to_owned());
+        };
+        if self.swarm.behaviour().mesh.handle_of(&peer).is_some() {
+            return self.dial_failed(id, "the peer is connected already".to_owned());
+        }
+        let addresses = addresses.iter().filter_map(|bytes| Multiaddr::try_from(bytes.to_vec()).ok()).collect();
+        let opts = DialOpts::peer_id(peer).addresses(addresses).allocate_new_port().build();
+        match self.swarm.dial(opts) {
+            // A dial or a young connection of the peer's own is in the way; its outcome answers ours.
+            Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {
+                self.dials.insert(id, ());
+            }
+            Err(error) => self.dial_failed(id, error.to_string()),
+        }
+    }
+
+    /// Looks for peers: one random walk through Kademlia, unless one is running.
+    pub fn discover(&mut self) {
+        self.swarm.behaviour_mut().discovery.walk();
+    }
+
+    /// Asks the peer for blocks; the answer carries the ticket.
+    pub fn request(&mut self, peer: PeerHandle, ticket: u64, body: Vec<u8>) {
+        let behaviour = self.swarm.behaviour_mut();
+        let Some(id) = behaviour.mesh.id_of(peer) else {
+            let result = Err(RequestError::Disconnected);
+            return self.events.push_back(NetEvent::Response { peer, ticket, result });
+        };
+        let request = behaviour.blocks.send_request(&id, body);
+        self.asked.insert(request, (peer, ticket));
+    }
+
+    /// Answers a peer's request; too late an answer is dropped.
+    pub fn respond(&mut self, request: InboundRequest, body: Vec<u8>) {
+        if let Some((_, channel)) = self.to_answer.remove(&request) {
+            // An error says that the peer has gone, which is reported elsewhere.
+            let _ = self.swarm.behaviour_mut().blocks.send_response(channel, body);
+        }
+    }
+
+    /// Bytes waiting for the peer and what its send queue has done.
+    #[must_use]
+    pub fn queue_stats(&self, peer: PeerHandle) -> Option<(usize, SendQueueStats)> {
+        self.swarm.behaviour().mesh.queue_stats(peer)
+    }
+
+    /// Established connections: inbound and outbound.
+    #[must_use]
+    pub fn connections(&self) -> (usize, usize) {
+        self.swarm.behaviour().limits.established()
+    }
+
+    /// Peers in the Kademlia table.
+    pub fn table_size(&mut self) -> usize {
+        self.swarm.behaviour_mut().discovery.table_size()
+    }
+
+    /// Bytes through TCP sockets.
+    #[must_use]
+    pub fn socket_counters(&self) -> &Arc<SocketCounters> {
+        &self.sockets
+    }
+
+    /// Bytes in mesh frames.
+    #[must_use]
+    pub fn mesh_counters(&self) -> &Arc<MeshCounters> {
+        self.swarm.behaviour().mesh.counters()
+    }
+
+    fn dial_failed(&mut self, id: PeerId, reason: String) {
+        self.dials.remove(&id);
+        self.events.push_back(NetEvent::DialFailed { id, reason });
+    }
+
+    fn dial_failed_if_asked(&mut self, id: &libp2p::PeerId, reason: impl FnOnce() -> String) {
+        if let Some(id) = to_protocol_id(id)
+            && self.dials.contains_key(&id)
+        {
+            self.dial_failed(id, reason());
+        }
+    }
+
+    fn translate(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        self.metrics.record(&event);
+        match event {
+            SwarmEvent::Behaviour(event) => self.translate_behaviour(event),
+            SwarmEvent::NewListenAddr { address, .. } => self.listening.push(address),
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.listening.retain(|other| *other != address),
+            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
+                tracing::warn!(?addresses, ?reason, "a listener closed");
+                self.listening.retain(|other| !addresses.contains(other));
+            }
+            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a connection could not be accepted"),
+            SwarmEvent::OutgoingConnectionError { peer_id: Some(id), error, .. } => {
+                tracing::debug!(%id, %error, "a dial failed");
+                if self.swarm.behaviour().mesh.handle_of(&id).is_none() && !self.swarm.is_connected(&id) {
+                    self.dial_failed_if_asked(&id, || error.to_string());
+                }
+            }
+            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
+                tracing::debug!(from = %send_back_addr, %error, "an inbound connection failed");
+            }
+            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
+                self.early.remove(&peer_id);
+                self.dial_failed_if_asked(&peer_id, || match cause {
+                    Some(cause) => cause.to_string(),
+                    None => "the connection closed before its mesh stream opened".to_owned(),
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn translate_behaviour(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Mesh(event) => self.translate_mesh(event),
+            BehaviourEvent::Discovery(event) => self.translate_discovery(event),
+            BehaviourEvent::Identify(event) => self.translate_identify(event),
+            BehaviourEvent::Ping(event) => self.translate_ping(&event),
+            BehaviourEvent::Blocks(event) => self.translate_blocks(event),
+            BehaviourEvent::Limits(never) => match never {},
+        }
+    }
+
+    fn translate_mesh(&mut self, event: mesh::Event) {
+        let event = match event {
+            mesh::Event::Connected { peer, id, ip, direction, version } => {
+                return self.connected(peer, &id, ip, direction, version);
+            }
+            mesh::Event::Disconnected { peer, id } => match to_protocol_id(&id) {
+                Some(id) => NetEvent::Disconnected { peer, id },
+                None => return,
+            },
+            mesh::Event::Rpc { peer, rpc, received, frame_bytes } => NetEvent::Rpc { peer, rpc, received, frame_bytes },
+            mesh::Event::SendQueueFull { peer, dropped } => NetEvent::SendQueueFull { peer, dropped },
+            mesh::Event::BadFrame { peer, error } => NetEvent::BadFrame { peer, error },
+            mesh::Event::Unsupported { id } => {
+                let asked = to_protocol_id(&id).is_some_and(|id| self.dials.contains_key(&id));
+                if asked {
+                    self.dial_failed_if_asked(&id, || "the peer speaks no gossipsub".to_owned());
+                    // Fails only when the peer has gone already.
+                    let _ = self.swarm.disconnect_peer_id(id);
+                }
+                return;
+            }
+        };
+        self.events.push_back(event);
+    }
+
+    fn connected(
+        &mut self,
+        peer: PeerHandle,
+        libp2p_id: &libp2p::PeerId,
+        ip: IpAddr,
+        direction: Direction,
+        version: Version,
+    ) {
+        let Some(id) = to_protocol_id(libp2p_id) else {
+            return self.disconnect(peer);
+        };
+        self.dials.remove(&id);
+        self.events.push_back(NetEvent::Connected { peer, id, ip, direction, version });
+        let Early { identity, rtt } = self.early.remove(libp2p_id).unwrap_or_default();
+        self.events.extend(identity.map(|identity| identity.of(peer)));
+        self.events.extend(rtt.map(|rtt| NetEvent::Rtt { peer, rtt }));
+    }
+
+    fn translate_discovery(&mut self, event: discovery::Event) {
+        let (id, addresses, proven) = match event {
+            discovery::Event::Discovered { id, addresses } => (id, addresses, false),
+            discovery::Event::Proven { id, address } => (id, vec![address], true),
+            discovery::Event::Kademlia(event) => return self.metrics.record(&*event),
+        };
+        if let Some(id) = to_protocol_id(&id) {
+            let addresses = addresses.into_iter().map(to_address).collect();
+            self.events.push_back(NetEvent::Discovered { id, addresses, proven });
+        }
+    }
+
+    fn translate_identify(&mut self, event: identify::Event) {
+        self.metrics.record(&event);
+        let identify::Event::Received { connection_id, peer_id, info } = event else { return };
+        if info.protocol_version.starts_with(NETWORK_NAME_PREFIX) && info.protocol_version != self.network_name {
+            tracing::debug!(%peer_id, theirs = info.protocol_version, "disconnecting a node of another network");
+            // Fails only when the peer has gone already.
+            let _ = self.swarm.disconnect_peer_id(peer_id);
+            return;
+        }
+        let behaviour = self.swarm.behaviour_mut();
+        behaviour.discovery.identified(peer_id, connection_id, &info);
+        let peer = behaviour.mesh.handle_of(&peer_id);
+        let identity = Identity {
+            agent_version: info.agent_version,
+            addresses: info.listen_addrs.into_iter().map(to_address).collect(),
+            // identify keeps only a record that is signed by the peer itself.
+            signed_record: info.signed_peer_record.map(|record| record.into_protobuf_encoding().into()),
+        };
+        match peer {
+            Some(peer) => self.events.push_back(identity.of(peer)),
+            None if self.swarm.is_connected(&peer_id) => {
+                self.early.entry(peer_id).or_default().identity = Some(identity);
+            }
+            None => {}
+        }
+    }
+
+    fn translate_ping(&mut self, event: &ping::Event) {
+        self.metrics.record(event);
+        let peer = self.swarm.behaviour().mesh.handle_of(&event.peer);
+        match (&event.result, peer) {
+            (Ok(rtt), Some(peer)) => self.events.push_back(NetEvent::Rtt { peer, rtt: *rtt }),
+            (Ok(rtt), None) if self.swarm.is_connected(&event.peer) => {
+                self.early.entry(event.peer).or_default().rtt = Some(*rtt);
+            }
+            (Ok(_), None) => {}
+            (Err(error), _) => tracing::debug!(id = %event.peer, %error, "a ping was not answered"),
+        }
+    }
+
+    fn translate_blocks(&mut self, event: blocks::Event) {
+        match event {
+            request_response::Event::Message { peer, message, .. } => match message {
+                request_response::Message::Request { request_id, request, channel } => {
+                    // Without a mesh stream nobody could judge the peer; dropping the channel refuses the request.
+                    let Some(peer) = self.swarm.behaviour().mesh.handle_of(&peer) else { return };
+                    let request_name = InboundRequest(self.next_request);
+                    self.next_request += 1;
+                    self.to_answer.insert(request_name, (request_id, channel));
+                    self.events.push_back(NetEvent::Request { peer, request: request_name, body: request });
+                }
+                request_response::Message::Response { request_id, response } => self.answered(request_id, Ok(response)),
+            },
+            request_response::Event::OutboundFailure { request_id, error, .. } => {
+                let error = match error {
+                    OutboundFailure::DialFailure | OutboundFailure::ConnectionClosed => RequestError::Disconnected,
+                    OutboundFailure::Timeout => RequestError::Timeout,
+                    OutboundFailure::UnsupportedProtocols => RequestError::Unsupported,
+                    OutboundFailure::Io(_) => RequestError::Broken,
+                };
+                self.answered(request_id, Err(error));
+            }
+            request_response::Event::InboundFailure { request_id, .. } => {
+                self.to_answer.retain(|_, (waiting, _)| *waiting != request_id);
+            }
+            request_response::Event::ResponseSent { .. } => {}
+        }
+    }
+
+    fn answered(&mut self, request: OutboundRequestId, result: Result<Vec<u8>, RequestError>) {
+        if let Some((peer, ticket)) = self.asked.remove(&request) {
+            self.events.push_back(NetEvent::Response { peer, ticket, result });
+        }
+    }
+}
+
+fn listen_error(address: &Multiaddr, cause: &dyn std::error::Error) -> NetworkError {
+    let mut words = cause.to_string();
+    let mut source = cause.source();
+    while let Some(inner) = source {
+        words = format!("{words}: {inner}");
+        source = inner.source();
+    }
+    NetworkError::Listen { address: address.clone(), cause: words }
+}
+
+/// The binary form of an address, without the `/p2p/..` that some sources put behind it: whose address it is stands beside it.
+fn to_address(mut address: Multiaddr) -> Address {
+    if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
+        address.pop();
+    }
+    Bytes::from(address.to_vec())
+}
+
+/// The protocol's form of a libp2p peer id; `None` for one that is longer than any correct id.
+#[must_use]
+pub fn to_protocol_id(id: &libp2p::PeerId) -> Option<PeerId> {
+    PeerId::from_bytes(&id.to_bytes())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,498 @@
+//! Real swarms on loopback addresses. Every wait is for a condition, with a deadline.
+
+use std::io;
+
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use libp2p::request_response::ProtocolSupport;
+use libp2p::{StreamProtocol, SwarmBuilder, Transport, noise};
+use starling_protocol::id::Topic;
+use starling_protocol::message::Payload;
+use starling_protocol::rpc::{Class, Subscription};
+
+use super::*;
+use crate::net::mesh::BAD_FRAMES_MAX;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Conditions on counters change without an event.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// A network and what it reported.
+struct Host {
+    network: Network,
+    events: Vec<NetEvent>,
+}
+
+impl Host {
+    async fn start(config: NetworkConfig) -> Self {
+        Self::start_as(config, &Keypair::generate_ed25519()).await
+    }
+
+    async fn start_as(config: NetworkConfig, keypair: &Keypair) -> Self {
+        let network = Network::start(&config, keypair, &mut Registry::default()).await.unwrap();
+        Self { network, events: Vec::new() }
+    }
+
+    fn addresses(&self) -> Vec<Address> {
+        self.network.listening().iter().cloned().map(to_address).collect()
+    }
+
+    /// The handles of connected peers, in the order in which they connected.
+    fn peers(&self) -> Vec<(PeerHandle, PeerId)> {
+        let mut peers = Vec::new();
+        for event in &self.events {
+            match event {
+                NetEvent::Connected { peer, id, .. } => peers.push((*peer, *id)),
+                NetEvent::Disconnected { peer, .. } => peers.retain(|(other, _)| other != peer),
+                _ => {}
+            }
+        }
+        peers
+    }
+
+    fn received(&self) -> Vec<&[u8]> {
+        let rpcs = self.events.iter().filter_map(|event| match event {
+            NetEvent::Rpc { rpc, .. } => Some(rpc),
+            _ => None,
+        });
+        rpcs.flat_map(|rpc| rpc.publish.iter().map(|payload| payload.data())).collect()
+    }
+
+    fn dial_failures(&self) -> usize {
+        self.events.iter().filter(|event| matches!(event, NetEvent::DialFailed { .. })).count()
+    }
+}
+
+fn config(ip: &str) -> NetworkConfig {
+    let mut config = NetworkConfig::new("0123abcd");
+    config.listen = vec![format!("/ip4/{ip}/tcp/0").parse().unwrap()];
+    config.mesh.settle_after = Duration::from_millis(200);
+    config.mesh.close_after = Duration::from_millis(200);
+    config
+}
+
+/// Runs all hosts until the condition holds, which is looked at after every event and now and then.
+async fn run(hosts: &mut [&mut Host], mut done: impl FnMut(&mut [&mut Host]) -> bool) {
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    while !done(hosts) {
+        let now = tokio::time::Instant::now();
+        if now > deadline {
+            let events: Vec<_> = hosts.iter().map(|host| &host.events).collect();
+            panic!("the condition does not hold after {DEADLINE:?}; events: {events:#?}");
+        }
+        let next = {
+            let waiting = hosts.iter_mut().map(|host| Box::pin(host.network.next_event()));
+            let next = tokio::time::timeout_at(now + LOOK_AGAIN, futures::future::select_all(waiting)).await;
+            next.map(|(event, index, _)| (event, index))
+        };
+        if let Ok((event, index)) = next {
+            hosts[index].events.push(event);
+        }
+    }
+}
+
+fn dial(from: &mut Host, to: &Host) {
+    from.network.dial(to.network.own_id(), &to.addresses());
+}
+
+fn message(data: &[u8]) -> Frame {
+    Frame::Publish { payload: Payload::new(&Topic::new("t"), data), class: Class::Forward }
+}
+
+async fn exchange(mut config_a: NetworkConfig, mut config_b: NetworkConfig) {
+    config_a.mesh.send_queue.bytes_max = 8 << 20;
+    config_b.mesh.send_queue.bytes_max = 8 << 20;
+    let (mut a, mut b) = (Host::start(config_a).await, Host::start(config_b).await);
+    dial(&mut a, &b);
+    run(&mut [&mut a, &mut b], |hosts| hosts.iter().all(|host| host.peers().len() == 1)).await;
+    let (to_b, _) = a.peers()[0];
+    let (to_a, id_of_a) = b.peers()[0];
+    assert_eq!(id_of_a, a.network.own_id());
+
+    let large = vec![7; 1_500_000];
+    a.network.send(to_b, Frame::Subscription(Subscription { subscribe: true, topic: Topic::new("t") }));
+    a.network.send(to_b, message(&large));
+    a.network.send(to_b, message(b"small"));
+    b.network.send(to_a, message(b"back"));
+    run(&mut [&mut a, &mut b], |hosts| hosts[0].received().len() == 1 && hosts[1].received().len() == 2).await;
+    assert_eq!(a.received(), [b"back"]);
+    assert!(b.received().contains(&&large[..]) && b.received().contains(&&b"small"[..]));
+    let subscriptions = b.events.iter().filter_map(|event| match event {
+        NetEvent::Rpc { rpc, .. } => Some(rpc.subscriptions.len()),
+        _ => None,
+    });
+    assert_eq!(subscriptions.sum::<usize>(), 1);
+    assert!(a.network.mesh_counters().written_bytes() > 1_500_000);
+    assert!(b.network.mesh_counters().read_bytes() > 1_500_000);
+
+    a.network.disconnect(to_b);
+    run(&mut [&mut a, &mut b], |hosts| hosts.iter().all(|host| host.peers().is_empty())).await;
+    a.network.send(to_b, message(b"to nobody"));
+    assert_eq!(a.network.queue_stats(to_b), None);
+}
+
+#[tokio::test]
+async fn two_nodes_exchange_rpcs_over_tcp() {
+    exchange(config("127.0.0.3"), config("127.0.0.4")).await;
+}
+
+#[tokio::test]
+async fn two_nodes_exchange_rpcs_over_quic() {
+    let quic = |ip: &str| {
+        let mut config = config(ip);
+        config.listen = vec![format!("/ip4/{ip}/udp/0/quic-v1").parse().unwrap()];
+        config
+    };
+    exchange(quic("127.0.0.3"), quic("127.0.0.4")).await;
+}
+
+#[tokio::test]
+async fn two_nodes_exchange_rpcs_over_an_emulated_link() {
+    let emulated = |ip: &str| {
+        let mut config = config(ip);
+        config.link_emulation = Some(LinkEmulation {
+            seed: 1,
+            uplink_bits_per_s: 50_000_000,
+            default_delay_us: 10_000,
+            jitter_us_max: 1_000,
+            peers: Vec::new(),
+        });
+        config
+    };
+    exchange(emulated("127.0.0.3"), emulated("127.0.0.4")).await;
+}
+
+#[tokio::test]
+async fn older_peers_get_the_highest_common_version() {
+    let mut old = config("127.0.0.3");
+    old.mesh.highest_version = Version::V1_0;
+    let (mut a, mut b) = (Host::start(old).await, Host::start(config("127.0.0.4")).await);
+    dial(&mut b, &a);
+    run(&mut [&mut a, &mut b], |hosts| hosts.iter().all(|host| host.peers().len() == 1)).await;
+    for host in [&a, &b] {
+        assert!(host.events.iter().any(|event| matches!(event, NetEvent::Connected { version: Version::V1_0, .. })));
+    }
+}
+
+#[tokio::test]
+async fn three_nodes_find_each_other_through_kademlia() {
+    let mut bootnode = Host::start(config("127.0.0.3")).await;
+    let mut b = Host::start(config("127.0.0.4")).await;
+    let mut c = Host::start(config("127.0.0.5")).await;
+    dial(&mut b, &bootnode);
+    dial(&mut c, &bootnode);
+    // The bootnode proves by dial-back where b and c listen; only then can it tell others.
+    run(&mut [&mut bootnode, &mut b, &mut c], |hosts| hosts[0].network.table_size() == 2).await;
+    let id_of_b = b.network.own_id();
+    let address_of_b = b.addresses();
+    let found = |host: &Host| {
+        host.events.iter().find_map(|event| match event {
+            NetEvent::Discovered { id, addresses, proven: false } if *id == id_of_b => Some(addresses.clone()),
+            _ => None,
+        })
+    };
+    run(&mut [&mut bootnode, &mut b, &mut c], |hosts| {
+        hosts[2].network.discover();
+        found(hosts[2]).is_some()
+    })
+    .await;
+    let addresses = found(&c).unwrap();
+    assert_eq!(addresses, address_of_b);
+    c.network.dial(id_of_b, &addresses);
+    run(&mut [&mut bootnode, &mut b, &mut c], |hosts| hosts[1].peers().len() == 2 && hosts[2].peers().len() == 2).await;
+    // The dial-backs were short: every pair has one connection, and nobody was ever disconnected.
+    run(&mut [&mut bootnode, &mut b, &mut c], |hosts| {
+        hosts.iter().all(|host| host.network.connections().0 + host.network.connections().1 == 2)
+    })
+    .await;
+    for host in [&bootnode, &b, &c] {
+        assert!(!host.events.iter().any(|event| matches!(event, NetEvent::Disconnected { .. })));
+        assert!(
+            host.events.iter().any(|event| { matches!(event, NetEvent::Identified { signed_record: Some(_), .. }) })
+        );
+    }
+}
+
+#[tokio::test]
+async fn simultaneous_dials_leave_one_working_connection() {
+    for _ in 0..3 {
+        let (mut a, mut b) = (Host::start(config("127.0.0.3")).await, Host::start(config("127.0.0.4")).await);
+        dial(&mut a, &b);
+        dial(&mut b, &a);
+        run(&mut [&mut a, &mut b], |hosts| hosts.iter().all(|host| host.peers().len() == 1)).await;
+        let (to_b, to_a) = (a.peers()[0].0, b.peers()[0].0);
+        let mut sent = 0u32;
+        // Messages flow in both directions while the mesh moves to the connection that stays.
+        run(&mut [&mut a, &mut b], |hosts| {
+            sent += 1;
+            hosts[0].network.send(to_b, message(&sent.to_le_bytes()));
+            hosts[1].network.send(to_a, message(&sent.to_le_bytes()));
+            let one = |host: &Host| host.network.connections().0 + host.network.connections().1 == 1;
+            one(hosts[0]) && one(hosts[1])
+        })
+        .await;
+        let all = sent as usize;
+        run(&mut [&mut a, &mut b], |hosts| hosts.iter().all(|host| host.received().len() == all)).await;
+        assert_eq!(a.peers().len() + b.peers().len(), 2, "neither saw the other go");
+        let dialled_by_smaller = if a.network.own_id() < b.network.own_id() { &a } else { &b };
+        assert!(
+            a.dial_failures() + b.dial_failures() == 0,
+            "both dials are answered by the connection, whoever made it"
+        );
+        assert_eq!(dialled_by_smaller.network.connections().1 + dialled_by_smaller.network.connections().0, 1);
+    }
+}
+
+#[tokio::test]
+async fn dials_that_lead_nowhere_are_reported_once() {
+    let mut a = Host::start(config("127.0.0.3")).await;
+    let gone = Host::start(config("127.0.0.4")).await;
+    let (id, addresses) = (gone.network.own_id(), gone.addresses());
+    drop(gone);
+    a.network.dial(id, &addresses);
+    a.network.dial(PeerId::from_number(7), &addresses);
+    a.network.dial(id, &[Bytes::from_static(b"no multiaddr")]);
+    run(&mut [&mut a], |hosts| hosts[0].dial_failures() >= 2).await;
+    let other = Host::start(config("127.0.0.4")).await;
+    // The peer at the address is not the one that was dialled.
+    a.network.dial(id, &other.addresses());
+    let before = a.dial_failures();
+    let mut other = other;
+    run(&mut [&mut a, &mut other], |hosts| hosts[0].dial_failures() > before).await;
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named_with_the_remedy() {
+    let taken = Host::start(config("127.0.0.3")).await;
+    let mut same = config("127.0.0.3");
+    same.listen = taken.network.listening().to_vec();
+    let refused = Network::start(&same, &Keypair::generate_ed25519(), &mut Registry::default()).await;
+    let message = refused.err().unwrap().to_string();
+    assert!(message.contains(&same.listen[0].to_string()) && message.contains("free port"), "{message}");
+    assert!(message.contains("in use"), "{message}");
+
+    same.listen = vec!["/ip4/127.0.0.3/udp/0/quic-v1".parse().unwrap()];
+    same.link_emulation = Some(LinkEmulation::default());
+    let refused = Network::start(&same, &Keypair::generate_ed25519(), &mut Registry::default()).await;
+    assert!(matches!(refused.err(), Some(NetworkError::EmulatedQuic { .. })));
+}
+
+#[tokio::test]
+async fn nodes_of_different_networks_part() {
+    let mut other = config("127.0.0.4");
+    other.network = "ffffffff".to_owned();
+    let (mut a, mut b) = (Host::start(config("127.0.0.3")).await, Host::start(other).await);
+    dial(&mut a, &b);
+    let parted = |host: &Host| {
+        let (inbound, outbound) = host.network.connections();
+        let met = host.events.iter().any(|e| matches!(e, NetEvent::Disconnected { .. } | NetEvent::DialFailed { .. }));
+        inbound + outbound == 0 && (met || host.events.is_empty())
+    };
+    run(&mut [&mut a, &mut b], |hosts| {
+        let left = !hosts[0].events.is_empty();
+        left && parted(hosts[0]) && parted(hosts[1])
+    })
+    .await;
+    assert_eq!(a.network.table_size() + b.network.table_size(), 0);
+}
+
+#[tokio::test]
+async fn requests_are_answered_or_fail_with_a_reason() {
+    let mut small = config("127.0.0.3");
+    small.response_bytes_max = 1_000;
+    let mut generous = config("127.0.0.4");
+    generous.response_bytes_max = 5_000;
+    let (mut a, mut b) = (Host::start(small).await, Host::start(generous).await);
+    dial(&mut a, &b);
+    run(&mut [&mut a, &mut b], |hosts| hosts.iter().all(|host| host.peers().len() == 1)).await;
+    let to_b = a.peers()[0].0;
+    a.network.request(to_b, 1, b"short".to_vec());
+    a.network.request(to_b, 2, b"long".to_vec());
+    a.network.request(PeerHandle { slot: 9, generation: 9 }, 3, Vec::new());
+    let answers = |host: &Host| {
+        let all = host.events.iter().filter_map(|event| match event {
+            NetEvent::Response { ticket, result, .. } => Some((*ticket, result.clone())),
+            _ => None,
+        });
+        all.collect::<BTreeMap<_, _>>()
+    };
+    run(&mut [&mut a, &mut b], |hosts| {
+        let unanswered = std::mem::take(&mut hosts[1].events);
+        for event in unanswered {
+            match event {
+                NetEvent::Request { request, body, .. } => {
+                    let length = if body == b"short" { 1_000 } else { 1_001 };
+                    hosts[1].network.respond(request, vec![1; length]);
+                }
+                other => hosts[1].events.push(other),
+            }
+        }
+        answers(hosts[0]).len() == 3
+    })
+    .await;
+    let answers = answers(&a);
+    assert_eq!(answers[&1].as_deref(), Ok(&[1; 1_000][..]));
+    assert_eq!(answers[&2], Err(RequestError::Broken));
+    assert_eq!(answers[&3], Err(RequestError::Disconnected));
+}
+
+/// A peer that opens a stream of this protocol, writes the bytes of each request to it as they are, and never reads.
+#[derive(Clone)]
+struct Raw;
+
+impl request_response::Codec for Raw {
+    type Protocol = StreamProtocol;
+    type Request = Vec<u8>;
+    type Response = ();
+
+    async fn read_request<T: AsyncRead + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        _: &mut T,
+    ) -> io::Result<Vec<u8>> {
+        std::future::pending().await
+    }
+
+    async fn read_response<T: AsyncRead + Unpin + Send>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<()> {
+        io.read_exact(&mut [0]).await
+    }
+
+    async fn write_request<T: AsyncWrite + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        bytes: Vec<u8>,
+    ) -> io::Result<()> {
+        io.write_all(&bytes).await?;
+        io.flush().await
+    }
+
+    async fn write_response<T: AsyncWrite + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        _: &mut T,
+        (): (),
+    ) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+type RawSwarm = Swarm<request_response::Behaviour<Raw>>;
+
+fn raw_peer() -> RawSwarm {
+    let protocols = [(StreamProtocol::new("/meshsub/1.1.0"), ProtocolSupport::Full)];
+    let config = request_response::Config::default().with_request_timeout(Duration::from_secs(3_600));
+    let noise = |keypair: &Keypair| noise::Config::new(keypair).unwrap();
+    SwarmBuilder::with_new_identity()
+        .with_tokio()
+        .with_other_transport(|keypair| {
+            crate::net::transport::TcpTransport::new(Arc::default(), None)
+                .upgrade(libp2p::core::upgrade::Version::V1Lazy)
+                .authenticate(noise(keypair))
+                .multiplex(crate::net::muxer::Config)
+        })
+        .unwrap()
+        .with_behaviour(|_| request_response::Behaviour::with_codec(Raw, protocols, config))
+        .unwrap()
+        .build()
+}
+
+/// Runs a host and a raw peer until the condition holds for the host.
+async fn run_raw(host: &mut Host, raw: &mut RawSwarm, mut done: impl FnMut(&mut Host) -> bool) {
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    while !done(host) {
+        tokio::select! {
+            event = host.network.next_event() => host.events.push(event),
+            _ = raw.select_next_some() => {}
+            () = tokio::time::sleep(LOOK_AGAIN) => {
+                assert!(tokio::time::Instant::now() < deadline, "no progress; events: {:#?}", host.events);
+            }
+        }
+    }
+}
+
+fn raw_connect(host: &Host, raw: &mut RawSwarm) -> libp2p::PeerId {
+    let id = libp2p::PeerId::from_bytes(host.network.own_id().as_bytes()).unwrap();
+    raw.add_peer_address(id, host.network.listening()[0].clone());
+    id
+}
+
+#[tokio::test]
+async fn garbage_is_reported_and_harms_nobody() {
+    let mut host = Host::start(config("127.0.0.3")).await;
+    let mut raw = raw_peer();
+    let id = raw_connect(&host, &mut raw);
+    let bad = |host: &Host| host.events.iter().filter(|e| matches!(e, NetEvent::BadFrame { .. })).count();
+    // Frames of which none can be decoded, more than are tolerated.
+    raw.behaviour_mut().send_request(&id, [3, 0xff, 0xff, 0xff].repeat(2 * BAD_FRAMES_MAX as usize));
+    run_raw(&mut host, &mut raw, |host| bad(host) == BAD_FRAMES_MAX as usize).await;
+
+    // From another peer a length prefix beyond every limit, then one that never ends.
+    for prefix in [vec![0xff, 0xff, 0xff, 0x7f], vec![0xff; 64]] {
+        let before = bad(&host);
+        let mut raw = raw_peer();
+        let id = raw_connect(&host, &mut raw);
+        raw.behaviour_mut().send_request(&id, prefix);
+        run_raw(&mut host, &mut raw, |host| bad(host) == before + 1).await;
+        assert!(matches!(
+            host.events.iter().rev().find(|event| matches!(event, NetEvent::BadFrame { .. })),
+            Some(NetEvent::BadFrame { error: WireError::FrameTooLong { .. }, .. })
+        ));
+    }
+    // A frame that is announced and never comes costs what has arrived, and honest peers are served meanwhile.
+    let mut half = raw_peer();
+    let id = raw_connect(&host, &mut half);
+    half.behaviour_mut().send_request(&id, vec![0xff, 0xff, 0x3f, 1, 2, 3]);
+    let mut honest = Host::start(config("127.0.0.4")).await;
+    dial(&mut honest, &host);
+    run(&mut [&mut host, &mut honest], |hosts| hosts[1].peers().len() == 1).await;
+    let to_host = honest.peers()[0].0;
+    honest.network.send(to_host, message(b"good"));
+    run(&mut [&mut host, &mut honest], |hosts| hosts[0].received().contains(&&b"good"[..])).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_never_reads_fills_its_queue_and_loses_its_connection() {
+    let mut impatient = config("127.0.0.3");
+    impatient.mesh.stall_max = Duration::from_millis(300);
+    impatient.mesh.send_queue.bytes_max = 1 << 20;
+    let mut host = Host::start(impatient).await;
+    let mut raw = raw_peer();
+    let id = raw_connect(&host, &mut raw);
+    raw.behaviour_mut().send_request(&id, vec![0]);
+    run_raw(&mut host, &mut raw, |host| host.peers().len() == 1).await;
+    let peer = host.peers()[0].0;
+    for number in 0..40u8 {
+        host.network.send(peer, message(&[number; 100_000]));
+    }
+    run_raw(&mut host, &mut raw, |host| host.peers().is_empty()).await;
+    let dropped: u64 = host
+        .events
+        .iter()
+        .filter_map(|event| if let NetEvent::SendQueueFull { dropped, .. } = event { Some(*dropped) } else { None })
+        .sum();
+    assert!((20..40).contains(&dropped), "{dropped} of 40 frames dropped with room for ten");
+}
+
+#[tokio::test]
+async fn a_peer_without_gossipsub_counts_as_a_failed_dial() {
+    let mut host = Host::start(config("127.0.0.3")).await;
+    let mut raw = {
+        let mut raw = raw_peer();
+        // Supports a protocol of its own only.
+        let protocols = [(StreamProtocol::new("/other/1"), ProtocolSupport::Full)];
+        *raw.behaviour_mut() =
+            request_response::Behaviour::with_codec(Raw, protocols, request_response::Config::default());
+        raw
+    };
+    raw.listen_on("/ip4/127.0.0.4/tcp/0".parse().unwrap()).unwrap();
+    let address = loop {
+        if let SwarmEvent::NewListenAddr { address, .. } = raw.select_next_some().await {
+            break address;
+        }
+    };
+    let id = to_protocol_id(raw.local_peer_id()).unwrap();
+    host.network.dial(id, &[to_address(address)]);
+    run_raw(&mut host, &mut raw, |host| host.dial_failures() == 1 && host.network.connections() == (0, 0)).await;
+    assert!(host.peers().is_empty());
+}
