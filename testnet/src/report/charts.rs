@@ -89,15 +89,18 @@ fn distribution(_: &Run, class: Class, statistics: &ClassStatistics) -> String {
         else {
             continue;
         };
-        let share = float(percent as u64) / 100.0;
+        // Quantiles are of what was delivered, and the curve ends at the coverage.
+        let share = float(percent as u64) / 100.0 * statistics.coverage();
         let over = multiple(float(latency_us), float(bound_us));
         let text = format!("p{percent} {}, {over}", milliseconds(latency_us));
-        let (at, bound_at) = ((float(latency_us) / 1e3, share), (float(bound_us) / 1e3, share));
+        let (at, bound_at) = ((float(latency_us) / 1e3, share), (float(bound_us) / 1e3, float(percent as u64) / 100.0));
         plot.dot("bound", bound_at, 3.5, &format!("bound p{percent} {}", milliseconds(bound_us)));
         plot.dot("arrival", at, 4.0, &text);
-        // The p99 is so near the top that its label goes below, where the curve, still rising, leaves room to the right.
-        let beside = if percent == 99 { (at.0, share - 0.05) } else { at };
-        plot.label("", beside, at.0 > end_ms * 0.8, &text);
+        // The p99 is so near the top that its label goes below, if there is room to the right of the curve.
+        let (beside, left) = if percent == 99 { ((at.0, share - 0.05), false) } else { (at, at.0 > end_ms * 0.75) };
+        if percent < 99 || at.0 < end_ms * 0.75 {
+            plot.label("", beside, left, &text);
+        }
     }
     let beyond = shown_us.iter().filter(|&&time_us| float(time_us) > end_us).count();
     if beyond > 0 {
