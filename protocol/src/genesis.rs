@@ -18,7 +18,7 @@
 //! TOML; unknown fields are refused, so that a misspelt one cannot silently take its default (there are no defaults).
 //! [`Genesis::to_toml`] writes one with comments.
 
-mod date;
+pub mod date;
 
 use crate::block::BLOCK_OVERHEAD_BYTES;
 use crate::codec;

@@ -25,8 +25,12 @@ pub(super) fn from_datetime(moment: &Datetime) -> Option<u64> {
     u64::try_from(days * DAY_MS + (minutes * 60 + second) * 1_000 + millisecond).ok()
 }
 
-/// The text of a moment, in UTC to the millisecond. The moment is before the year 10000.
-pub(super) fn to_rfc3339(unix_ms: u64) -> String {
+/// The text of a moment, in UTC to the millisecond.
+///
+/// # Panics
+/// If the moment is some hundred million years away; the text has more than four digits of year from the year 10000 on.
+#[must_use]
+pub fn to_rfc3339(unix_ms: u64) -> String {
     let unix_ms = i64::try_from(unix_ms).expect("a moment before the year 10000 is far below 2^63 ms");
     let (year, month, day) = date_from_days(unix_ms / DAY_MS);
     let ms = unix_ms % DAY_MS;

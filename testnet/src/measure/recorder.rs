@@ -37,6 +37,7 @@ pub struct Recorder {
 struct NodeLog {
     counters: Vec<(u64, Counters)>,
     lag_p99_us: Vec<(u64, u64)>,
+    lines_dropped: u64,
 }
 
 /// What all nodes wrote about one message.
@@ -57,6 +58,8 @@ pub struct Activity {
     pub lag_p99_us: Option<u64>,
     /// The latest number of mesh links, for transactions and blocks.
     pub degrees: [u32; 2],
+    /// Lines that the node left out of its trace: receptions that may be counted as missing although they happened.
+    pub lines_dropped: u64,
 }
 
 impl Recorder {
@@ -95,6 +98,7 @@ impl Recorder {
             Event::Mesh { t_us, class, degree } => self.readiness.record(node, t_us, class, degree),
             Event::Lag { t_us, p99_us, .. } => self.nodes[node].lag_p99_us.push((t_us, p99_us)),
             Event::Bytes { t_us, counters } => self.nodes[node].counters.push((t_us, counters)),
+            Event::Dropped { lines } => self.nodes[node].lines_dropped += lines,
         }
     }
 
@@ -162,6 +166,7 @@ impl Recorder {
             },
             lag_p99_us: nearest_rank(&lags_us, 50),
             degrees: self.readiness.degrees(node),
+            lines_dropped: log.lines_dropped,
         }
     }
 
@@ -276,11 +281,14 @@ mod tests {
             "bytes,4900,1000,2000,3000,4000",
             "bytes,6000,9999,9999,9999,9999",
             "mesh,6000,block,3",
+            "dropped,7",
+            "dropped,2",
         ];
         let recorder = recorded(&lines.map(|line| (2, line.to_owned())));
         let activity = recorder.activity(2, &WINDOW);
         assert_eq!(activity.bytes, Counters { socket_in: 990, socket_out: 1_980, frame_in: 2_970, frame_out: 3_960 });
         assert_eq!((activity.lag_p99_us, activity.degrees), (Some(60), [0, 3]));
+        assert_eq!(activity.lines_dropped, 9);
         assert_eq!(recorder.activity(0, &WINDOW), Activity::default());
     }
 }

@@ -97,6 +97,8 @@ pub enum Event<'a> {
     Lag { t_us: u64, p50_us: u64, p99_us: u64, max_us: u64 },
     /// Byte counters, written once a second and at the end.
     Bytes { t_us: u64, counters: Counters },
+    /// So many lines had to be left out here, because they came faster than they could be written.
+    Dropped { lines: u64 },
 }
 
 impl<'a> Event<'a> {
@@ -161,8 +163,10 @@ impl<'a> Event<'a> {
                     frame_out: fields.number("a number of bytes")?,
                 },
             },
+            "dropped" => Self::Dropped { lines: fields.number("a number of lines")? },
             unknown => {
-                return Err(fields.wrong(unknown, "publish, arrive, copy, accept, inblock, mesh, lag or bytes"));
+                const KINDS: &str = "publish, arrive, copy, accept, inblock, mesh, lag, bytes or dropped";
+                return Err(fields.wrong(unknown, KINDS));
             }
         };
         match fields.rest {
@@ -397,6 +401,7 @@ mod tests {
             ("mesh,77,block,8".to_owned(), Event::Mesh { t_us, class: Class::Block, degree: 8 }),
             ("lag,77,1,2,3".to_owned(), Event::Lag { t_us, p50_us: 1, p99_us: 2, max_us: 3 }),
             ("bytes,77,1,2,3,4".to_owned(), Event::Bytes { t_us, counters }),
+            ("dropped,9".to_owned(), Event::Dropped { lines: 9 }),
         ] {
             assert_eq!(Event::parse(&line).as_ref(), Ok(&expected), "{line}");
         }
