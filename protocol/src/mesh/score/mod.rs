@@ -38,6 +38,7 @@
 mod breakdown;
 mod colocation;
 mod config;
+pub mod gater;
 mod numeric;
 mod retained;
 #[cfg(test)]

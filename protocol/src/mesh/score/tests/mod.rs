@@ -2,6 +2,7 @@
 //! `score_params_test.go`; `hardening` is about what goes beyond the specification; `model` runs a naive copy in lockstep.
 
 mod cases;
+mod gater;
 mod hardening;
 mod model;
 mod parameters;
