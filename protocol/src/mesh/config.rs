@@ -8,6 +8,7 @@
 use super::backoff::BackoffConfig;
 use super::cache::{CacheConfig, CacheConfigError};
 use super::promises::{PromiseConfig, PromiseConfigError};
+use super::score::gater::{GaterConfig, GaterConfigError};
 use super::score::{ScoreConfig, ScoreConfigError, ValidScoreConfig};
 use super::seen::{SeenConfig, SeenConfigError};
 use super::topic::TOPICS_MAX;
@@ -42,6 +43,8 @@ pub struct MeshConfig {
     pub seen: SeenConfig,
     /// Peer scoring.
     pub score: ScoreConfig,
+    /// Whose messages are turned away while validation is overloaded.
+    pub gater: GaterConfig,
     /// Peers to whom every message of their topics is forwarded outside the mesh and without regard to scores (spec v1.1,
     /// "Explicit Peering Agreements"). Both sides have to configure each other.
     pub direct_peers: BTreeSet<PeerId>,
@@ -64,6 +67,7 @@ impl MeshConfig {
             cache: CacheConfig::default(),
             seen: SeenConfig::default(),
             score: ScoreConfig::default(),
+            gater: GaterConfig::default(),
             direct_peers: BTreeSet::new(),
         }
     }
@@ -271,6 +275,9 @@ pub enum MeshConfigError {
     /// The score configuration is wrong.
     #[error(transparent)]
     Score(#[from] ScoreConfigError),
+    /// The gater's configuration is wrong.
+    #[error(transparent)]
+    Gater(#[from] GaterConfigError),
     /// The seen-cache's configuration is wrong.
     #[error(transparent)]
     Seen(#[from] SeenConfigError),
@@ -324,6 +331,7 @@ impl MeshConfig {
         self.seen.validate()?;
         self.cache.validate()?;
         self.promise.validate()?;
+        self.gater.validate()?;
         let score = self.score.clone().validate()?;
         Ok(ValidMeshConfig { config: self, score })
     }

@@ -23,6 +23,7 @@ impl Mesh {
         self.counters.heartbeats += 1;
         self.schedule_next(now);
         self.scores.decay(now);
+        self.gater.decay(now);
         self.backoffs.expire(now);
         self.seen.expire(now);
         self.deliveries.expire(now);

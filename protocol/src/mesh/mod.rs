@@ -79,6 +79,7 @@ use peers::{PeerSlot, PeerTable};
 use pending::{Deliveries, Pending};
 use promises::Promises;
 use score::Scores;
+use score::gater::Gater;
 use seen::SeenCache;
 
 /// The gossipsub engine of one node. See the module documentation.
@@ -90,6 +91,7 @@ pub struct Mesh {
     states: Vec<TopicState>,
     peers: PeerTable,
     scores: Scores,
+    gater: Gater,
     seen: SeenCache,
     cache: MessageCache,
     pending: Pending,
@@ -127,6 +129,7 @@ struct Randomness {
     gossip: Stream,
     publish: Stream,
     exchange: Stream,
+    gater: Stream,
     phase: Stream,
 }
 
@@ -152,6 +155,7 @@ impl Mesh {
             states: (0..topics.len()).map(|_| TopicState::default()).collect(),
             peers: PeerTable::default(),
             scores,
+            gater: Gater::new(config.gater),
             seen: SeenCache::new(config.seen, streams.hash_key("mesh/seen")),
             cache: MessageCache::new(config.cache),
             pending: Pending::default(),
@@ -163,6 +167,7 @@ impl Mesh {
                 gossip: streams.stream("mesh/gossip"),
                 publish: streams.stream("mesh/publish"),
                 exchange: streams.stream("mesh/exchange"),
+                gater: streams.stream("mesh/gater"),
                 phase,
             },
             beat: Beat { next: now + first + Duration::from_micros(jitter_us), ticks: 0 },
@@ -297,6 +302,7 @@ impl Mesh {
     pub fn check(&self) {
         self.peers.check();
         self.scores.check();
+        self.gater.check();
         self.seen.check();
         self.cache.check();
         self.pending.check();

@@ -29,7 +29,7 @@ pub struct Counters {
     pub messages_ignored: u64,
     /// Verdicts Reject.
     pub messages_rejected: u64,
-    /// Messages dropped by our own overload, by verdict or because too many validations were under way.
+    /// Messages dropped by our own overload: by verdict, because too many validations were under way, or by the gater.
     pub messages_shed: u64,
     /// Validations without a verdict in time.
     pub validations_late: u64,

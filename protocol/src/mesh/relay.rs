@@ -8,7 +8,8 @@
 //! 2. **Announced as unwanted.** A large first copy makes us tell all other mesh peers, before validation, that they
 //!    need not send theirs (v1.2: "as soon as they receive").
 //! 3. **Validated** outside, once. The bound on validations under way sheds the newest message: it is forgotten, so that a
-//!    later copy or an announcement can bring it back. A verdict that does not come in time counts as Ignore.
+//!    later copy or an announcement can bring it back. After that, for a while, the gater turns away more from senders of
+//!    what we do not accept ([`super::score::gater`]). A verdict that does not come in time counts as Ignore.
 //! 4. **Accepted**: remembered, kept for serving, credited, delivered, and forwarded to the mesh and to direct peers, but
 //!    not to whom it came from, who said IDONTWANT, or who has it for certain.
 //!
@@ -21,6 +22,7 @@
 
 use super::io::{Event, Output, Sink, ValidationTicket, Verdict};
 use super::pending::Validation;
+use super::score::gater::Outcome;
 use super::seen::SeenState;
 use super::topic::TopicIndex;
 use super::{Fanout, Mesh, send};
@@ -74,7 +76,12 @@ impl Mesh {
         let how = self.promises.delivered(now, &id, peer);
         let relay = &self.config.relay;
         let Some(slot) = self.peers.get_mut(peer) else { return };
-        if self.pending.len() >= relay.pending_max || slot.pending >= relay.pending_per_peer_max {
+        let overloaded = self.pending.len() >= relay.pending_max;
+        if overloaded {
+            self.gater.shed(now);
+        }
+        let admitted = slot.direct || self.gater.admits(now, peer, &mut self.random.gater);
+        if overloaded || !admitted || slot.pending >= relay.pending_per_peer_max {
             self.counters.messages_shed += 1;
             out.emit(Output::Event(Event::Validated { payload: payload.clone(), peer, verdict: Verdict::Shed }));
             return;
@@ -83,6 +90,7 @@ impl Mesh {
             return;
         }
         slot.pending += 1;
+        self.gater.validating();
         self.counters.messages_first += 1;
         if payload.data().len() >= relay.idontwant_bytes_min {
             self.send_idontwant(topic, id, Some(peer), &asked, out);
@@ -95,6 +103,8 @@ impl Mesh {
     }
 
     fn receive_duplicate(&mut self, now: Time, peer: PeerHandle, id: MessageId, topic: TopicIndex, state: SeenState) {
+        let invalid = state == SeenState::Rejected;
+        self.gater.outcome(peer, if invalid { Outcome::Rejected } else { Outcome::Duplicate });
         match state {
             SeenState::Pending => {
                 if let Some(validation) = self.pending.find(&id)
@@ -153,6 +163,7 @@ impl Mesh {
                 self.counters.messages_accepted += 1;
                 self.seen.accept(now, &id);
                 self.scores.first_delivery(now, from, topic);
+                self.gater.outcome(from, Outcome::Accepted);
                 for peer in &copies {
                     self.scores.duplicate_delivery(now, *peer, topic, None);
                 }
@@ -166,10 +177,12 @@ impl Mesh {
             Verdict::Ignore => {
                 self.counters.messages_ignored += 1;
                 self.seen.ignore(now, &id);
+                self.gater.outcome(from, Outcome::Ignored);
             }
             Verdict::Reject => {
                 self.counters.messages_rejected += 1;
                 self.seen.reject(now, &id);
+                self.gater.outcome(from, Outcome::Rejected);
                 for peer in copies.into_iter().chain([from]) {
                     self.scores.invalid_message(peer, topic);
                     self.close_if_graylisted(now, peer, out);
@@ -177,6 +190,7 @@ impl Mesh {
             }
             Verdict::Shed => {
                 self.counters.messages_shed += 1;
+                self.gater.shed(now);
                 self.seen.forget(&id);
             }
         }

@@ -33,6 +33,7 @@ impl Mesh {
             self.disconnected(now, former, out);
         }
         self.scores.connected(now, peer, id, ip);
+        self.gater.connected(peer, ip);
         self.peers.insert(PeerSlot {
             handle: peer,
             id,
@@ -67,6 +68,7 @@ impl Mesh {
         self.forget_memberships(now, peer, PruneReason::Disconnected, out);
         self.peers.remove(peer);
         self.scores.disconnected(now, peer);
+        self.gater.disconnected(now, peer);
         self.pull_due(now, out);
     }
 

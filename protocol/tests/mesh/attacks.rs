@@ -223,3 +223,37 @@ fn a_message_that_we_shed_by_verdict_may_come_again() {
     let delivered = |output: &Output| matches!(output, Output::Deliver { .. });
     assert_eq!(bench.take().iter().filter(|output| delivered(output)).count(), 1);
 }
+
+#[test]
+fn under_overload_the_gater_prefers_senders_of_what_we_accept() {
+    let mut config = config();
+    config.relay.pending_max = 8;
+    let mut bench = Bench::joined(config);
+    let (flooder, honest) = (bench.subscriber(), bench.subscriber());
+    let taken = |bench: &mut Bench, peer, numbers: core::ops::Range<u64>, verdict| {
+        let mut taken = 0;
+        for number in numbers {
+            bench.publish_from(peer, &message(number));
+            taken += bench.tickets().len();
+            bench.judge(verdict);
+            bench.take();
+        }
+        taken
+    };
+    // While we keep up, everybody is looked at.
+    assert_eq!(taken(&mut bench, flooder, 0..50, Verdict::Ignore), 50);
+    assert_eq!(taken(&mut bench, honest, 50..100, Verdict::Accept), 50);
+    // Overload: verdicts do not keep pace.
+    for number in 100..300 {
+        bench.publish_from(flooder, &message(number));
+    }
+    assert_eq!(bench.tickets().len(), 8);
+    bench.judge(Verdict::Ignore);
+    bench.take();
+    assert!(taken(&mut bench, flooder, 300..400, Verdict::Ignore) < 10, "its share is small");
+    assert_eq!(taken(&mut bench, honest, 400..500, Verdict::Accept), 100, "who delivers is heard");
+    // A minute later all is forgiven.
+    bench.pass(S * 70);
+    bench.take();
+    assert_eq!(taken(&mut bench, flooder, 500..550, Verdict::Ignore), 50);
+}
