@@ -4,6 +4,7 @@
 //! simulator and under fuzzers; the same seed and inputs give the same outputs, byte for byte.
 
 pub mod block;
+pub mod chain;
 pub mod codec;
 pub mod genesis;
 pub mod id;

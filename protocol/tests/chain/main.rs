@@ -1,0 +1,8 @@
+//! The chain, seen from outside: fork choice and nonces against a naive chain, reorganisations, blame, and catching up with
+//! simulated peers in virtual time.
+
+mod basics;
+mod model;
+mod support;
+mod syncing;
+mod world;

@@ -1,0 +1,159 @@
+//! What the tests build chains with.
+
+use starling_crypto::SecretKey;
+use starling_protocol::block::{Block, Header};
+use starling_protocol::chain::{Effect, Moment, Position};
+use starling_protocol::genesis::{Genesis, GenesisParameters, Limits};
+use starling_protocol::id::{BlockId, PeerHandle, TransactionId};
+use starling_protocol::store::{LoadRequest, StoreOp};
+use starling_protocol::time::Time;
+use starling_protocol::transaction::{Transaction, TransactionBuilder};
+use std::collections::BTreeMap;
+
+pub(crate) const PRODUCERS: u8 = 3;
+pub(crate) const EXPIRY_SLOTS_MAX: u64 = 20;
+
+pub(crate) fn key(number: u8) -> SecretKey {
+    SecretKey::from_seed(&[number; 32])
+}
+
+pub(crate) fn account(number: u8) -> starling_crypto::PublicKeyBytes {
+    key(number).public_key().to_bytes()
+}
+
+pub(crate) fn genesis() -> Genesis {
+    genesis_with(Limits { expiry_slots_max: EXPIRY_SLOTS_MAX, ..Limits::default() })
+}
+
+pub(crate) fn genesis_with(limits: Limits) -> Genesis {
+    Genesis::new(GenesisParameters {
+        name: "chain".into(),
+        start_time_ms: 0,
+        slot_ms: 1_000,
+        producers: (0..PRODUCERS).map(|number| account(200 + number)).collect(),
+        limits,
+        stamp_bits: 0,
+    })
+    .expect("a valid genesis")
+}
+
+pub(crate) fn producer_key(slot: u64) -> SecretKey {
+    key(200 + u8::try_from(slot % u64::from(PRODUCERS)).expect("small"))
+}
+
+/// A moment in the middle of a slot.
+pub(crate) fn at(slot: u64) -> Moment {
+    Moment { now: Time::from_millis(slot * 1_000 + 500), slot, slot_ahead: slot }
+}
+
+pub(crate) fn peer(slot: u32) -> PeerHandle {
+    PeerHandle { slot, generation: 0 }
+}
+
+pub(crate) fn transaction(sender: u8, nonce: u64, expiry_slot: u64) -> Transaction {
+    transaction_saying(sender, nonce, expiry_slot, b"")
+}
+
+pub(crate) fn transaction_saying(sender: u8, nonce: u64, expiry_slot: u64, payload: &[u8]) -> Transaction {
+    let builder = TransactionBuilder::new(&genesis(), expiry_slot).nonce(nonce).payload(payload);
+    builder.build(&key(sender)).expect("a valid transaction")
+}
+
+pub(crate) fn origin(genesis: &Genesis) -> Position {
+    Position { id: genesis.block_id(), height: 0, slot: 0 }
+}
+
+/// A block in its producer's turn.
+pub(crate) fn block(genesis: &Genesis, parent: &Position, slot: u64, transactions: Vec<Transaction>) -> Block {
+    Block::produce(genesis, &producer_key(slot), (slot, parent.height + 1, parent.id), transactions)
+        .expect("a valid block")
+}
+
+/// A block whose height and slot need not follow on its parent's.
+pub(crate) fn misplaced(genesis: &Genesis, parent: BlockId, slot: u64, height: u64) -> Block {
+    let honest = block(genesis, &Position { id: parent, height: 0, slot: 0 }, slot, Vec::new());
+    let header = Header { height, ..*honest.header() };
+    Block::from_parts(header.sign(&producer_key(slot)), Vec::new())
+}
+
+/// `count` blocks, one a slot, after `parent`.
+pub(crate) fn blocks_after(genesis: &Genesis, parent: &Position, count: u64) -> Vec<Block> {
+    let mut parent = *parent;
+    (0..count)
+        .map(|_| {
+            let next = block(genesis, &parent, parent.slot + 1, Vec::new());
+            parent = Position::of(&next);
+            next
+        })
+        .collect()
+}
+
+/// A store that asserts its own rules.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Store {
+    pub(crate) blocks: BTreeMap<BlockId, bytes::Bytes>,
+    pub(crate) canonical: BTreeMap<u64, BlockId>,
+    pub(crate) transactions: BTreeMap<TransactionId, (BlockId, u64, u32)>,
+    pub(crate) head: Option<(u64, BlockId)>,
+}
+
+impl Store {
+    pub(crate) fn apply(&mut self, batch: &[StoreOp]) {
+        for op in batch {
+            match op {
+                StoreOp::PutBlock { id, bytes, .. } => {
+                    self.blocks.insert(*id, bytes.clone());
+                }
+                StoreOp::SetCanonical { height, id } => {
+                    self.canonical.insert(*height, *id);
+                }
+                StoreOp::UnsetCanonicalFrom { height } => {
+                    self.canonical.split_off(height);
+                }
+                StoreOp::IndexTransaction { transaction, block, height, position } => {
+                    self.transactions.insert(*transaction, (*block, *height, *position));
+                }
+                StoreOp::UnindexTransaction { transaction } => {
+                    self.transactions.remove(transaction);
+                }
+                StoreOp::SetHead { height, id, .. } => self.head = Some((*height, *id)),
+            }
+        }
+        let head = self.head.expect("each batch sets the head");
+        assert!(head.0 == 0 || self.canonical[&head.0] == head.1, "the head is canonical");
+        let (first, last) = (self.canonical.first_key_value(), self.canonical.last_key_value());
+        assert!(first.is_none_or(|(height, _)| *height == 1) && last.is_none_or(|(height, _)| *height == head.0));
+        assert_eq!(self.canonical.len() as u64, head.0, "canonical heights are without gaps");
+        let last = self.canonical.values().rev().take(batch.len());
+        assert!(last.into_iter().all(|id| self.blocks.contains_key(id)), "canonical blocks are stored");
+    }
+
+    pub(crate) fn load(&self, what: &LoadRequest) -> Vec<bytes::Bytes> {
+        match what {
+            LoadRequest::Block(id) => self.blocks.get(id).cloned().into_iter().collect(),
+            LoadRequest::After { locator, blocks_max, bytes_max } => {
+                let height = |id| self.canonical.iter().find(|(_, other)| *other == id).map(|(height, _)| *height);
+                let common = locator.iter().find_map(height).unwrap_or(0);
+                let (mut loaded, mut bytes) = (Vec::new(), 0);
+                for id in self.canonical.range(common + 1..).map(|(_, id)| id).take(usize::from(*blocks_max)) {
+                    bytes += self.blocks[id].len();
+                    if bytes > *bytes_max as usize && !loaded.is_empty() {
+                        break;
+                    }
+                    loaded.push(self.blocks[id].clone());
+                }
+                loaded
+            }
+        }
+    }
+
+    pub(crate) fn canonical_blocks(&self, genesis: &Genesis) -> Vec<Block> {
+        let blocks = self.canonical.values().map(|id| Block::decode(self.blocks[id].clone(), genesis));
+        blocks.collect::<Result<_, _>>().expect("stored blocks decode")
+    }
+}
+
+/// The effects of one kind.
+pub(crate) fn events(effects: &[Effect]) -> Vec<&starling_protocol::chain::Event> {
+    effects.iter().filter_map(|effect| if let Effect::Event(event) = effect { Some(event) } else { None }).collect()
+}

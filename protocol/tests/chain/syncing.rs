@@ -1,0 +1,310 @@
+//! Catching up.
+
+use crate::support::*;
+use crate::world::{Manner, World};
+use starling_protocol::block::Block;
+use starling_protocol::chain::{Chain, Config, Event, PeerFault, Position};
+use starling_protocol::genesis::Limits;
+use starling_protocol::time::Duration;
+
+/// A world whose first nodes have all of these blocks.
+fn world_with(nodes: usize, ahead: usize, blocks: &[Block], config: &Config) -> World {
+    let mut world = World::new(nodes, config);
+    world.set_slot(blocks.last().map_or(1, |block| block.header().slot));
+    for node in 0..ahead {
+        for block in blocks {
+            world.own(node, block);
+        }
+    }
+    world
+}
+
+fn chain_of(count: u64) -> Vec<Block> {
+    blocks_after(&genesis(), &origin(&genesis()), count)
+}
+
+#[test]
+fn a_missed_parent_is_fetched_from_whoever_sent_the_child() {
+    let blocks = chain_of(5);
+    let mut world = world_with(3, 2, &blocks[..3], &Config { first_probes: 0, ..Config::default() });
+    for block in &blocks[..2] {
+        world.own(2, block);
+    }
+    world.connect(0, 2);
+    world.connect(1, 2);
+    world.set_slot(5);
+    for block in &blocks[3..] {
+        world.own(1, block);
+    }
+    // Node 2 missed blocks 3 and 4.
+    world.send_block(1, 2, &blocks[4]);
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.head(2), Position::of(&blocks[4]));
+    assert_eq!(world.nodes[2].requests_sent, 2, "one for each missing block");
+    assert_eq!(world.nodes[2].chain.orphans(), (0, 0));
+}
+
+#[test]
+fn a_parent_is_asked_of_others_if_the_first_fails() {
+    for manner in [Manner::Silent, Manner::Refuses, Manner::Garbage, Manner::Spoils, Manner::Unasked] {
+        let blocks = chain_of(3);
+        let mut world = world_with(3, 2, &blocks, &Config { first_probes: 0, ..Config::default() });
+        world.own(2, &blocks[0]);
+        world.nodes[0].manner = manner;
+        world.connect(0, 2);
+        world.connect(1, 2);
+        world.send_block(0, 2, &blocks[2]);
+        world.run_for(Duration::from_secs(8));
+        assert_eq!(world.head(2), Position::of(&blocks[2]), "{manner:?}");
+        let expected = match manner {
+            Manner::Garbage => Some(PeerFault::Malformed),
+            Manner::Spoils => Some(PeerFault::BadSignature),
+            Manner::Unasked => Some(PeerFault::WrongBlock),
+            _ => None,
+        };
+        let faults: Vec<_> = expected.map(|fault| (World::handle(0), fault)).into_iter().collect();
+        assert_eq!(world.nodes[2].faults, faults, "{manner:?}");
+    }
+}
+
+#[test]
+fn a_late_joiner_catches_up_with_a_thousand_blocks() {
+    let blocks = chain_of(1_000);
+    let mut world = world_with(2, 1, &blocks, &Config::default());
+    let started = world.now;
+    world.connect(0, 1);
+    world.run_for(Duration::from_secs(8));
+    assert_eq!(world.head(1), Position::of(&blocks[999]));
+    assert_eq!(world.nodes[1].requests_sent, 8, "1000 blocks in batches of 128");
+    assert_eq!(world.nodes[1].faults, []);
+    assert!(world.now.since(started) <= Duration::from_secs(8));
+    let events = &world.nodes[1].events;
+    assert!(matches!(events[0], Event::SyncStarted { height: 0, .. }), "{events:?}");
+    assert!(matches!(events[1], Event::SyncEnded { height: 1_000, complete: true, .. }), "{events:?}");
+    assert_eq!(world.nodes[1].store.canonical, world.nodes[0].store.canonical);
+
+    // Restarted from its own store, it has the same chain.
+    let (genesis, config) = (world.genesis.clone(), Config::default());
+    let depth = usize::try_from(Chain::restore_depth(&genesis, &config)).expect("small");
+    let stored = world.nodes[1].store.canonical_blocks(&genesis);
+    let restored = Chain::restore(genesis, config, stored[1_000 - depth..].to_vec()).expect("a chain");
+    assert_eq!((restored.head(), restored.root()), (world.head(1), world.nodes[1].chain.root()));
+}
+
+#[test]
+fn a_joiner_learns_from_the_mesh_what_it_lacks() {
+    let blocks = chain_of(300);
+    let mut world = world_with(2, 1, &blocks[..299], &Config { first_probes: 0, ..Config::default() });
+    world.set_slot(300);
+    world.connect(0, 1);
+    world.own(0, &blocks[299]);
+    world.send_block(0, 1, &blocks[299]);
+    world.run_for(Duration::from_secs(3));
+    assert_eq!(world.head(1), Position::of(&blocks[299]));
+    assert_eq!(world.nodes[1].chain.sync_progress().target, 300);
+}
+
+#[test]
+fn a_quiet_network_is_probed() {
+    let blocks = chain_of(10);
+    let mut world = world_with(2, 1, &blocks, &Config { first_probes: 0, ..Config::default() });
+    world.connect(0, 1);
+    world.run_for(Duration::from_secs(11));
+    assert_eq!(world.head(1), Position::of(&blocks[9]));
+}
+
+#[test]
+fn a_lying_or_useless_peer_is_replaced_and_reported() {
+    let faults = [
+        (Manner::Silent, None),
+        (Manner::Refuses, None),
+        (Manner::Drips, None),
+        (Manner::Garbage, Some(PeerFault::Malformed)),
+        (Manner::Boasts, Some(PeerFault::Useless)),
+        (Manner::Shuffles, Some(PeerFault::Unconnected)),
+        (Manner::Spoils, Some(PeerFault::BadSignature)),
+        (Manner::Unasked, Some(PeerFault::Unconnected)),
+    ];
+    for (manner, fault) in faults {
+        let blocks = chain_of(200);
+        let mut world = world_with(3, 2, &blocks, &Config::default());
+        world.nodes[0].manner = manner;
+        world.connect(0, 2);
+        world.connect(1, 2);
+        world.run_for(Duration::from_secs(25));
+        assert_eq!(world.head(2), Position::of(&blocks[199]), "{manner:?}");
+        let expected: Vec<_> = fault.map(|fault| (World::handle(0), fault)).into_iter().collect();
+        assert_eq!(world.nodes[2].faults, expected, "{manner:?}");
+    }
+}
+
+#[test]
+fn a_partition_heals_to_one_head() {
+    // Each side has 140 blocks of its own, more than a batch, and one side is one block ahead.
+    let genesis = genesis();
+    let common = chain_of(10);
+    let last = Position::of(&common[9]);
+    let mut sides: [Vec<Block>; 2] = [common.clone(), common];
+    let mut heads = [last, last];
+    for slot in 11..=291 {
+        let side = usize::try_from(slot % 2).expect("small");
+        let next = block(&genesis, &heads[side], slot, vec![]);
+        heads[side] = Position::of(&next);
+        sides[side].push(next);
+    }
+    let mut world = World::new(2, &Config::default());
+    world.set_slot(291);
+    for (node, side) in sides.iter().enumerate() {
+        for block in side {
+            world.own(node, block);
+        }
+    }
+    assert_eq!(world.head(1).height, world.head(0).height + 1);
+    world.connect(0, 1);
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.head(0), world.head(1));
+    assert_eq!(world.head(0), heads[1]);
+    assert_eq!(world.nodes[0].store.canonical, world.nodes[1].store.canonical);
+    assert!(world.nodes[0].faults.is_empty() && world.nodes[1].faults.is_empty());
+}
+
+#[test]
+fn a_fork_deeper_than_can_be_undone_is_told_and_nobody_is_blamed() {
+    let genesis = genesis();
+    let config = Config { undo_depth: 8, ..Config::default() };
+    let common = chain_of(5);
+    let mut world = World::new(2, &config);
+    world.set_slot(100);
+    let mut heads = [Position::of(&common[4]); 2];
+    for block in &common {
+        world.own(0, block);
+        world.own(1, block);
+    }
+    for slot in 6..=65 {
+        let side = usize::from(slot % 3 == 0);
+        let next = block(&genesis, &heads[side], slot, vec![]);
+        world.own(side, &next);
+        heads[side] = Position::of(&next);
+    }
+    world.connect(0, 1);
+    world.run_for(Duration::from_secs(5));
+    assert_eq!([world.head(0), world.head(1)], heads);
+    let deep = |event: &Event| matches!(event, Event::DeepFork { .. });
+    assert!(world.nodes[1].events.iter().any(deep), "{:?}", world.nodes[1].events);
+    assert!(world.nodes[1].faults.is_empty() && world.nodes[0].faults.is_empty());
+}
+
+#[test]
+fn an_invalid_block_in_a_peers_chain_ends_the_sync_with_it() {
+    // The liar is a producer with a modified node: its chain holds a replay, which honest nodes do not adopt.
+    let genesis = genesis();
+    let blocks = chain_of(20);
+    let mut world = World::new(3, &Config { first_probes: 0, ..Config::default() });
+    world.set_slot(50);
+    for block in &blocks {
+        world.own(0, block);
+    }
+    let bad = block(&genesis, &Position::of(&blocks[10]), 12, vec![transaction(1, 0, 1)]);
+    let on_bad = blocks_after(&genesis, &Position::of(&bad), 30);
+    for block in blocks[..11].iter().chain([&bad]).chain(&on_bad) {
+        world.own(1, block);
+    }
+    world.connect(1, 2);
+    world.connect(0, 2);
+    world.run_for(Duration::from_secs(40));
+    assert_eq!(world.head(2), Position::of(&blocks[19]));
+    assert_eq!(world.nodes[2].faults, [(World::handle(1), PeerFault::InvalidChain)]);
+    assert!(world.nodes[2].events.iter().any(|event| matches!(event, Event::Invalid { height: 12, .. })));
+}
+
+#[test]
+fn a_storm_of_orphans_stays_within_bounds_and_costs_others_nothing() {
+    let config = Config { orphans_max: 10, orphans_per_peer_max: 4, first_probes: 0, ..Config::default() };
+    let genesis = genesis();
+    let blocks = chain_of(3);
+    let mut world = world_with(3, 1, &blocks, &config);
+    world.set_slot(400);
+    world.own(2, &blocks[0]);
+    world.connect(0, 2);
+    world.connect(1, 2);
+    // Node 1, a producer's accomplice, sends blocks on parents that do not exist.
+    for slot in 370..400 {
+        let nowhere =
+            starling_protocol::id::BlockId(starling_crypto::Digest([u8::try_from(slot % 256).expect("small"); 32]));
+        let orphan = misplaced(&genesis, nowhere, slot, 3);
+        world.send_block(1, 2, &orphan);
+        world.run_for(Duration::from_millis(1));
+        assert!(world.nodes[2].chain.orphans().0 <= 4);
+    }
+    let child = block(&genesis, &Position::of(&blocks[2]), 400, vec![]);
+    world.own(0, &child);
+    world.send_block(0, 2, &child);
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.head(2), Position::of(&child));
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(world.nodes[2].chain.orphans(), (0, 0), "what nobody has is given up");
+}
+
+#[test]
+fn losing_messages_delays_and_does_not_wedge() {
+    for lost_percent in [10, 30, 50] {
+        let blocks = chain_of(400);
+        let mut world = world_with(4, 3, &blocks[..350], &Config::default());
+        world.lost_percent = lost_percent;
+        for other in 0..3 {
+            world.connect(other, 3);
+        }
+        for block in &blocks[350..] {
+            world.set_slot(block.header().slot);
+            for node in 0..3 {
+                world.own(node, block);
+            }
+            world.send_block(0, 3, block);
+        }
+        world.run_for(Duration::from_secs(60));
+        assert_eq!(world.head(3), Position::of(&blocks[399]), "{lost_percent} % lost");
+        assert_eq!(world.nodes[3].faults, [], "loss is nobody's fault");
+    }
+}
+
+#[test]
+fn large_blocks_come_in_smaller_batches() {
+    let limits = Limits { expiry_slots_max: EXPIRY_SLOTS_MAX, ..Limits::default() };
+    let genesis = genesis_with(limits);
+    let mut parent = origin(&genesis);
+    let mut blocks = Vec::new();
+    for slot in 1..=9 {
+        let payloads = (0..60).map(|nonce| {
+            let builder = starling_protocol::transaction::TransactionBuilder::new(&genesis, slot + 1);
+            let nonce = nonce + 60 * (slot - 1);
+            builder.nonce(nonce).payload(vec![1; 16 << 10]).build(&key(1)).expect("a valid transaction")
+        });
+        let next = block(&genesis, &parent, slot, payloads.collect());
+        parent = Position::of(&next);
+        blocks.push(next);
+    }
+    let mut world = World::with_genesis(&genesis, 2, &Config::default());
+    world.set_slot(9);
+    for block in &blocks {
+        world.own(0, block);
+    }
+    world.connect(0, 1);
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.head(1), parent);
+    assert_eq!(world.nodes[1].requests_sent, 5, "two of nearly 1 MiB at a time");
+}
+
+#[test]
+fn a_peer_that_leaves_in_the_middle_is_replaced_at_once() {
+    let blocks = chain_of(500);
+    let mut world = world_with(3, 2, &blocks, &Config::default());
+    world.connect(0, 2);
+    world.connect(1, 2);
+    world.run_for(Duration::from_millis(150));
+    assert!((1..500).contains(&world.head(2).height));
+    world.disconnect(0, 2);
+    // The mesh tells node 2 that node 1 is ahead.
+    world.send_block(1, 2, &blocks[499]);
+    world.run_for(Duration::from_secs(3));
+    assert_eq!(world.head(2), Position::of(&blocks[499]));
+}

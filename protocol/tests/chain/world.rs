@@ -1,0 +1,310 @@
+//! Several chains that talk to each other in virtual time: requests, answers and blocks take a while, may be lost, and some peers lie.
+
+use crate::support::*;
+use starling_protocol::block::Block;
+use starling_protocol::chain::{
+    Chain, Config, Effect, Event, LoadTicket, Moment, PeerFault, Position, Relay, RequestFailure, RequestId,
+    ResponseTicket, Verified, VerifyTicket,
+};
+use starling_protocol::genesis::Genesis;
+use starling_protocol::id::{BlockId, PeerHandle};
+use starling_protocol::request::{BlockRequest, BlockResponse, EncodedBlock, Head};
+use starling_protocol::store::LoadRequest;
+use starling_protocol::time::{Duration, Time};
+use std::collections::BTreeMap;
+
+/// One way between any two nodes.
+const LATENCY: Duration = Duration::from_millis(40);
+const VERIFYING: Duration = Duration::from_millis(3);
+const DISK: Duration = Duration::from_millis(5);
+
+/// How a node answers requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    Honest,
+    /// Never answers.
+    Silent,
+    /// Closes the stream.
+    Refuses,
+    /// Answers with bytes that are no response.
+    Garbage,
+    /// Claims a long chain and sends nothing.
+    Boasts,
+    /// Sends blocks in the wrong order.
+    Shuffles,
+    /// Sends blocks whose signatures were spoilt.
+    Spoils,
+    /// Sends what nobody asked for.
+    Unasked,
+    /// Sends one block at a time, as late as it dares.
+    Drips,
+}
+
+pub(crate) struct Node {
+    pub(crate) chain: Chain,
+    pub(crate) store: Store,
+    pub(crate) manner: Manner,
+    pub(crate) events: Vec<Event>,
+    pub(crate) faults: Vec<(PeerHandle, PeerFault)>,
+    pub(crate) requests_sent: usize,
+}
+
+enum Happening {
+    Block { to: usize, from: usize, block: Block },
+    Request { to: usize, from: usize, request: RequestId, body: BlockRequest },
+    Response { to: usize, request: RequestId, response: Result<BlockResponse, RequestFailure> },
+    Verified { node: usize, ticket: VerifyTicket, verified: Verified },
+    MeshVerified { node: usize, from: usize, block: Block },
+    Loaded { node: usize, ticket: LoadTicket, what: LoadRequest },
+}
+
+pub(crate) struct World {
+    pub(crate) genesis: Genesis,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) now: Time,
+    queue: BTreeMap<(Time, u64), Happening>,
+    sequence: u64,
+    /// Requests that peers wait to have answered: who asks, with which id.
+    awaiting: BTreeMap<ResponseTicket, (usize, RequestId)>,
+    /// How many of a hundred messages are lost.
+    pub(crate) lost_percent: u64,
+    messages: u64,
+    calls: u64,
+}
+
+impl World {
+    pub(crate) fn new(nodes: usize, config: &Config) -> Self {
+        Self::with_genesis(&genesis(), nodes, config)
+    }
+
+    pub(crate) fn with_genesis(genesis: &Genesis, nodes: usize, config: &Config) -> Self {
+        let node = || Node {
+            chain: Chain::new(genesis.clone(), config.clone()),
+            store: Store::default(),
+            manner: Manner::Honest,
+            events: Vec::new(),
+            faults: Vec::new(),
+            requests_sent: 0,
+        };
+        Self {
+            nodes: (0..nodes).map(|_| node()).collect(),
+            genesis: genesis.clone(),
+            now: Time::ZERO,
+            queue: BTreeMap::new(),
+            sequence: 0,
+            awaiting: BTreeMap::new(),
+            lost_percent: 0,
+            messages: 0,
+            calls: 0,
+        }
+    }
+
+    pub(crate) fn handle(node: usize) -> PeerHandle {
+        peer(u32::try_from(node).expect("few nodes"))
+    }
+
+    pub(crate) fn moment(&self) -> Moment {
+        let us = self.now.as_micros();
+        Moment::new(self.now, us, &self.genesis, starling_protocol::chain::CLOCK_ALLOWANCE)
+    }
+
+    /// Lets time pass until a slot has begun.
+    pub(crate) fn set_slot(&mut self, slot: u64) {
+        self.run_until(Time::from_secs(slot));
+    }
+
+    pub(crate) fn connect(&mut self, one: usize, other: usize) {
+        self.call(one, |chain, at, out| chain.peer_connected(at, Self::handle(other), out));
+        self.call(other, |chain, at, out| chain.peer_connected(at, Self::handle(one), out));
+    }
+
+    pub(crate) fn disconnect(&mut self, one: usize, other: usize) {
+        self.call(one, |chain, at, out| chain.peer_disconnected(at, Self::handle(other), out));
+        self.call(other, |chain, at, out| chain.peer_disconnected(at, Self::handle(one), out));
+    }
+
+    /// Gives a node a block of its own.
+    pub(crate) fn own(&mut self, node: usize, block: &Block) {
+        self.call(node, |chain, at, out| chain.insert_block(at, block.clone(), None, Verified::Valid, out));
+    }
+
+    /// The mesh brings a block from one node to another.
+    pub(crate) fn send_block(&mut self, from: usize, to: usize, block: &Block) {
+        self.post(LATENCY, true, Happening::Block { to, from, block: block.clone() });
+    }
+
+    pub(crate) fn head(&self, node: usize) -> Position {
+        self.nodes[node].chain.head()
+    }
+
+    pub(crate) fn run_for(&mut self, duration: Duration) {
+        self.run_until(self.now + duration);
+    }
+
+    pub(crate) fn run_until(&mut self, end: Time) {
+        let mut steps = 0;
+        loop {
+            let wakes = self.nodes.iter().enumerate();
+            let wake = wakes.filter_map(|(node, state)| Some((state.chain.next_wake()?, node))).min();
+            let next = self.queue.first_key_value().map(|((time, _), _)| *time);
+            let wake_first = match (wake, next) {
+                (None, None) => break,
+                (Some((wake, _)), Some(next)) => wake < next,
+                (wake, None) => wake.is_some(),
+                (None, Some(_)) => false,
+            };
+            let time = if wake_first { wake.map(|(time, _)| time) } else { next }.expect("one of the two is first");
+            if time > end {
+                break;
+            }
+            self.now = self.now.max(time);
+            if wake_first {
+                let node = wake.expect("it is first").1;
+                self.call(node, Chain::on_wake);
+            } else {
+                let (_, happening) = self.queue.pop_first().expect("it is first");
+                self.happen(happening);
+            }
+            steps += 1;
+            assert!(steps < 200_000, "the nodes never come to rest");
+        }
+        self.now = self.now.max(end);
+        for node in &self.nodes {
+            node.chain.check();
+        }
+    }
+
+    fn call(&mut self, node: usize, act: impl FnOnce(&mut Chain, Moment, &mut Vec<Effect>)) {
+        let at = self.moment();
+        let mut effects = Vec::new();
+        act(&mut self.nodes[node].chain, at, &mut effects);
+        // Recomputing everything after each of many thousand calls would take most of the tests' time.
+        self.calls += 1;
+        if self.calls.is_multiple_of(16) {
+            self.nodes[node].chain.check();
+        }
+        for effect in effects {
+            self.carry_out(node, effect);
+        }
+    }
+
+    fn post(&mut self, delay: Duration, may_be_lost: bool, happening: Happening) {
+        self.messages += 1;
+        // The high bits of a multiplicative hash (Knuth) are random enough to pick what is lost.
+        let lot = self.messages.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        if may_be_lost && lot % 100 < self.lost_percent {
+            return;
+        }
+        self.sequence += 1;
+        self.queue.insert((self.now + delay, self.sequence), happening);
+    }
+
+    fn carry_out(&mut self, node: usize, effect: Effect) {
+        match effect {
+            Effect::Verify { ticket, block } => {
+                let verified = verify(&block, &self.genesis);
+                self.post(VERIFYING, false, Happening::Verified { node, ticket, verified });
+            }
+            Effect::Request { request, peer, body } => {
+                self.nodes[node].requests_sent += 1;
+                // As the wire would have it.
+                let body = BlockRequest::decode(&body.encode()).expect("a request of ours decodes");
+                self.post(LATENCY, true, Happening::Request { to: peer.index(), from: node, request, body });
+            }
+            Effect::Respond { ticket, response } => {
+                let (to, request) = self.awaiting.remove(&ticket).expect("each request is answered once");
+                let (delay, response) = self.spoken_by(node, response);
+                if let Some(response) = response {
+                    self.post(delay, true, Happening::Response { to, request, response });
+                }
+            }
+            Effect::Load { ticket, what } => self.post(DISK, false, Happening::Loaded { node, ticket, what }),
+            Effect::Persist(batch) => self.nodes[node].store.apply(&batch),
+            Effect::HeadChanged { .. } => {}
+            Effect::PeerFault { peer, fault } => self.nodes[node].faults.push((peer, fault)),
+            Effect::Event(event) => self.nodes[node].events.push(event),
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Block { to, from, block } => {
+                let mut relay = None;
+                self.call(to, |chain, at, out| relay = Some(chain.check_relay(at, block.signed_header(), out)));
+                if relay == Some(Relay::Accept) {
+                    self.post(VERIFYING, false, Happening::MeshVerified { node: to, from, block });
+                }
+            }
+            Happening::MeshVerified { node, from, block } => {
+                let verified = verify(&block, &self.genesis);
+                let from = Some(Self::handle(from));
+                self.call(node, |chain, at, out| chain.insert_block(at, block, from, verified, out));
+            }
+            Happening::Request { to, from, request, body } => {
+                self.sequence += 1;
+                let ticket = ResponseTicket(self.sequence);
+                self.awaiting.insert(ticket, (from, request));
+                self.call(to, |chain, _, out| chain.on_request(Self::handle(from), ticket, body, out));
+            }
+            Happening::Response { to, request, response } => {
+                self.call(to, |chain, at, out| chain.on_response(at, request, response, out));
+            }
+            Happening::Verified { node, ticket, verified } => {
+                self.call(node, |chain, at, out| chain.on_verified(at, ticket, verified, out));
+            }
+            Happening::Loaded { node, ticket, what } => {
+                let blocks = self.nodes[node].store.load(&what);
+                self.call(node, |chain, _, out| chain.on_loaded(ticket, blocks, out));
+            }
+        }
+    }
+
+    /// What a node of this manner says instead of its honest answer, and after how long.
+    fn spoken_by(
+        &self,
+        node: usize,
+        honest: Option<BlockResponse>,
+    ) -> (Duration, Option<Result<BlockResponse, RequestFailure>>) {
+        let Some(mut response) = honest else { return (LATENCY, Some(Err(RequestFailure::Failed))) };
+        let mut delay = LATENCY;
+        match self.nodes[node].manner {
+            Manner::Honest => {}
+            Manner::Silent => return (delay, None),
+            Manner::Refuses => return (delay, Some(Err(RequestFailure::Failed))),
+            Manner::Garbage => return (delay, Some(Err(RequestFailure::Malformed))),
+            Manner::Boasts => {
+                response = BlockResponse { head: Head { height: 1 << 40, id: response.head.id }, blocks: Vec::new() };
+            }
+            Manner::Shuffles => response.blocks.reverse(),
+            Manner::Spoils => {
+                // A byte of the header's signature.
+                for block in &mut response.blocks {
+                    block.0[starling_protocol::block::HEADER_BYTES + 3] ^= 1;
+                }
+            }
+            Manner::Unasked => {
+                let mut other = misplaced(&self.genesis, BlockId(starling_crypto::Digest([9; 32])), 7, 3);
+                if response.blocks.len() == 1 {
+                    other = misplaced(&self.genesis, self.genesis.block_id(), 5, 2);
+                }
+                response.blocks = vec![EncodedBlock(other.bytes().to_vec())];
+            }
+            Manner::Drips => {
+                response.blocks.truncate(1);
+                delay = Duration::from_millis(4_800);
+            }
+        }
+        let bytes = response.encode();
+        (delay, Some(BlockResponse::decode(&bytes, &self.genesis).map_err(|_error| RequestFailure::Malformed)))
+    }
+}
+
+pub(crate) fn verify(block: &Block, genesis: &Genesis) -> Verified {
+    if block.verify_header_signature(genesis).is_err() {
+        return Verified::HeaderInvalid;
+    }
+    match block.verify_bodies(genesis) {
+        Ok(()) => Verified::Valid,
+        Err(error) => Verified::BodyInvalid(error),
+    }
+}
