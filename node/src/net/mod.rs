@@ -11,5 +11,6 @@ pub mod limits;
 pub mod mesh;
 pub mod muxer;
 pub mod network;
+pub mod peer_record;
 pub(crate) mod swarm;
 pub mod transport;

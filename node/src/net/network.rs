@@ -653,7 +653,7 @@ fn listen_error(address: &Multiaddr, cause: &dyn std::error::Error) -> NetworkEr
 }
 
 /// The binary form of an address, without the `/p2p/..` that some sources put behind it: whose address it is stands beside it.
-fn to_address(mut address: Multiaddr) -> Address {
+pub(crate) fn to_address(mut address: Multiaddr) -> Address {
     if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
         address.pop();
     }

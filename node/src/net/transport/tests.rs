@@ -256,6 +256,23 @@ async fn connections_share_one_uplink_fairly() {
 }
 
 #[tokio::test]
+async fn rate_is_respected_from_slow_to_fast_links() {
+    println!("| rate asked for | measured |");
+    for bits_per_s in [1_000_000, 10_000_000, 50_000_000, 200_000_000] {
+        let link = link(bits_per_s, 0, 0);
+        let (mut a, _) = listening("127.0.0.3", Some(&link)).await;
+        let (mut b, address) = listening("127.0.0.4", None).await;
+        let (sender, receiver, _) = connect(&mut a, &mut b, &address).await;
+        // A quarter of a second's worth.
+        let bytes = usize::try_from(bits_per_s / 8 / 4).unwrap();
+        let took = race(vec![(sender, receiver)], bytes).await[0];
+        println!("| {} Mbit/s | {:.2} Mbit/s |", bits_per_s / 1_000_000, bytes as f64 * 8e-6 / took.as_secs_f64());
+        assert!(took >= Duration::from_millis(250), "{bits_per_s} bit/s: too fast, {took:?}");
+        assert!(took < Duration::from_millis(500), "{bits_per_s} bit/s: too slow, {took:?}");
+    }
+}
+
+#[tokio::test]
 async fn writer_is_refused_while_the_uplink_is_busy() {
     let link = link(80_000, 0, 0);
     let (mut a, _) = listening("127.0.0.3", Some(&link)).await;
