@@ -90,9 +90,11 @@ fn verdict(run: &Run) -> String {
     } else if complaints.is_empty() {
         html.push_str("<div class=\"verdict\">Every message reached every node.</div>\n");
     } else {
-        html.push_str("<div class=\"verdict bad\">Not every message reached every node.<ul>");
+        html.push_str(
+            "<div class=\"verdict bad\">Not every message reached every node.<details><summary>Which</summary><ul>",
+        );
         complaints.iter().for_each(|line| html.push_str(&format!("<li>{}</li>", escape(line))));
-        html.push_str("</ul></div>\n");
+        html.push_str("</ul></details></div>\n");
     }
     for note in run.saturation().iter().chain(&run.notes) {
         html.push_str(&format!("<div class=\"verdict warn\">{}</div>\n", escape(note)));
@@ -149,22 +151,22 @@ fn tiles(class: &ClassStatistics) -> String {
 const NODE_COLUMNS: [(&str, &str); 18] = [
     ("Node", "text"),
     ("Region", "text"),
-    ("Address", "text mono"),
-    ("Peer id", "text mono"),
     ("Last mile, ms", ""),
     ("Published", ""),
     ("Received", ""),
     ("Missing", ""),
-    ("Transaction latency p50, ms", ""),
-    ("Transaction latency p99, ms", ""),
-    ("Block latency p50, ms", ""),
+    ("Transaction p50, ms", ""),
+    ("Transaction p99, ms", ""),
+    ("Block p50, ms", ""),
     ("Copies per delivery", ""),
-    ("Mesh links, transactions / blocks", ""),
+    ("Mesh links, tx / block", ""),
     ("Frames in, KiB", ""),
     ("Frames out, KiB", ""),
     ("Processor, s", ""),
     ("Memory, MiB", ""),
     ("Event-loop lag p99, ms", ""),
+    ("Address", "text mono"),
+    ("Peer id", "text mono"),
 ];
 
 fn nodes(run: &Run) -> String {
@@ -213,8 +215,6 @@ fn node_cells(run: &Run, node: usize) -> [String; 18] {
     [
         format!("{}{}{}", if usage.lost { "!" } else { "" }, facts.name, if facts.producer { "*" } else { "" }),
         facts.region.clone(),
-        facts.ip.to_string(),
-        facts.peer_id.clone(),
         milli(Some(facts.last_mile_us)),
         published.to_string(),
         received.to_string(),
@@ -229,6 +229,8 @@ fn node_cells(run: &Run, node: usize) -> [String; 18] {
         format!("{:.2}", float(usage.cpu_us) / 1e6),
         format!("{:.1}", float(usage.rss_kib_max) / 1_024.0),
         milli(usage.activity.lag_p99_us),
+        facts.ip.to_string(),
+        facts.peer_id.clone(),
     ]
 }
 

@@ -49,7 +49,8 @@ impl LinkEmulation {
         Self {
             uplink_bits_per_s: topology.site(node).uplink_bits_per_s,
             jitter_us_max: topology.profile().jitter_us_max(),
-            seed: seed.wrapping_add(node as u64),
+            // A TOML integer has 63 bits.
+            seed: seed.wrapping_add(node as u64) & i64::MAX.unsigned_abs(),
             default_delay_us: 0,
             peer: peers.map(|(peer, &ip)| PeerDelay { ip, delay_us: topology.one_way_us(node, peer) }).collect(),
         }

@@ -22,8 +22,9 @@ pub const LOOPBACK_TOML: &str = include_str!("../../profiles/loopback.toml");
 const FORMAT: u32 = 1;
 /// More regions than this are surely a mistake; it bounds the matrix.
 const REGIONS_MAX: usize = 1_000;
-/// A delay above this is surely in the wrong unit: light goes round the Earth in 134 ms.
-const DELAY_MS_MAX: f64 = 10_000.0;
+/// A delay above this is surely in the wrong unit: light goes round the Earth in 134 ms. Half a round trip and two last
+/// miles also stay below the 10 s that a node's link emulation takes.
+const DELAY_MS_MAX: f64 = 3_000.0;
 /// The slowest uplink that can be asked for, in Mbit/s; below it a single block would take minutes.
 const UPLINK_MBIT_MIN: f64 = 0.01;
 /// The fastest uplink that can be asked for, in Mbit/s; above it an uplink is no limit and should be left out.
