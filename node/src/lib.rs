@@ -4,13 +4,15 @@
 //! RPC requests and disk results become inputs of the protocol's machine, its outputs become IO.
 
 pub mod api;
-pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod driver;
 pub mod keyfile;
 pub mod metrics;
 pub mod net;
 pub mod rpc;
+pub mod service;
 pub mod storage;
 pub mod telemetry;
 pub mod trace;
+pub mod workers;

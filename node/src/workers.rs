@@ -49,14 +49,12 @@ impl Workers {
     pub fn start(threads: usize, genesis: &Genesis) -> io::Result<(Self, mpsc::Receiver<(Ticket, Outcome)>)> {
         // Room for every job that can be under way, so a worker never waits for the event loop.
         let (answers, receiver) = mpsc::channel(RELAY_JOBS_MAX + ADOPTION_JOBS_MAX + threads);
-        let shared =
-            Arc::new(Shared { queues: Mutex::default(), work: Condvar::new(), genesis: genesis.clone() });
+        let shared = Arc::new(Shared { queues: Mutex::default(), work: Condvar::new(), genesis: genesis.clone() });
         let mut workers = Self { shared, threads: Vec::new() };
         for number in 0..threads.max(1) {
             let (shared, answers) = (workers.shared.clone(), answers.clone());
-            let thread = std::thread::Builder::new()
-                .name(format!("verify-{number}"))
-                .spawn(move || work(&shared, &answers))?;
+            let thread =
+                std::thread::Builder::new().name(format!("verify-{number}")).spawn(move || work(&shared, &answers))?;
             workers.threads.push(thread);
         }
         Ok((workers, receiver))

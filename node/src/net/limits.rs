@@ -65,6 +65,14 @@ impl Default for ConnectionLimits {
     }
 }
 
+impl ConnectionLimits {
+    /// The defaults with this many established connections in all, a third of which only we can fill by dialling.
+    #[must_use]
+    pub fn for_peers(established_max: usize) -> Self {
+        Self { established_max, established_inbound_max: established_max - established_max / 3, ..Self::default() }
+    }
+}
+
 /// Why a connection was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the limit of {max} {what} is reached; close one of them or raise the limit")]

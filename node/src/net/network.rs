@@ -427,6 +427,12 @@ impl Network {
         }
     }
 
+    /// The address of the connection's other end, as long as the peer is connected.
+    #[must_use]
+    pub fn remote_address(&self, peer: PeerHandle) -> Option<&Multiaddr> {
+        self.swarm.behaviour().mesh.remote_address(peer)
+    }
+
     /// Bytes waiting for the peer and what its send queue has done.
     #[must_use]
     pub fn queue_stats(&self, peer: PeerHandle) -> Option<(usize, SendQueueStats)> {

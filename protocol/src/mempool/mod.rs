@@ -147,6 +147,12 @@ impl Mempool {
         }
     }
 
+    /// The bounds.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// Everything that [`Mempool::insert`] checks, but for room. `account_next_nonce` is the sender's next nonce according to the chain for a
     /// block of the current slot, or `None` if the chain does not remember the sender.
     ///

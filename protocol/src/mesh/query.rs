@@ -139,11 +139,23 @@ impl Mesh {
         state.and_then(|state| state.fanout.as_ref()).map_or(&[], |fanout| &fanout.peers)
     }
 
+    /// The degree below which the mesh of a joined topic seeks further peers (D_low).
+    #[must_use]
+    pub fn degree_low(&self) -> usize {
+        self.config.degree.low
+    }
+
     /// How many connected peers are subscribed to the topic.
     #[must_use]
     pub fn topic_peers(&self, topic: &Topic) -> usize {
         let Some(topic) = self.topics.find(topic) else { return 0 };
         self.peers.iter().filter(|slot| slot.subscribed.contains(topic)).count()
+    }
+
+    /// Whether the message is known, whatever became of it.
+    #[must_use]
+    pub fn has_seen(&self, id: &MessageId) -> bool {
+        self.seen.peek(id).is_some()
     }
 
     /// How many peers are connected.

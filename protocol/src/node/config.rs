@@ -1,5 +1,7 @@
 //! What a node machine is made of.
 
+use crate::block::Block;
+use crate::chain::{self, Chain, RestoreError};
 use crate::genesis::Genesis;
 use crate::id::PeerId;
 use crate::mempool;
@@ -31,6 +33,8 @@ pub struct NodeParts {
     pub own_id: PeerId,
     /// Bounds.
     pub config: NodeConfig,
+    /// The chain as far as it is stored.
+    pub chain: Chain,
     /// The mesh's configuration; its topics are those of the genesis.
     pub mesh: ValidMeshConfig,
     /// Whom to dial.
@@ -67,6 +71,9 @@ pub enum NodeConfigError {
         /// The network's name.
         network: String,
     },
+    /// The stored blocks are no chain.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
 }
 
 impl NodeParts {
@@ -77,6 +84,7 @@ impl NodeParts {
     pub fn new(genesis: Genesis, own_id: PeerId, target_peers: usize) -> Result<Self, NodeConfigError> {
         let mesh = MeshConfig::with_topics(topics(&genesis)).validate()?;
         Ok(Self {
+            chain: Chain::new(genesis.clone(), chain::Config::default()),
             genesis,
             own_id,
             config: NodeConfig::default(),
@@ -85,6 +93,22 @@ impl NodeParts {
             producer: None,
             account: None,
         })
+    }
+
+    /// The same node with a chain that ends with these stored canonical blocks: at least the last
+    /// [`Self::restore_depth`], or all.
+    ///
+    /// # Errors
+    /// When the blocks do not follow on each other.
+    pub fn with_stored_blocks(mut self, blocks: impl IntoIterator<Item = Block>) -> Result<Self, NodeConfigError> {
+        self.chain = Chain::restore(self.genesis.clone(), chain::Config::default(), blocks)?;
+        Ok(self)
+    }
+
+    /// How many of the last canonical blocks a node needs to go on where it stopped.
+    #[must_use]
+    pub fn restore_depth(genesis: &Genesis) -> u64 {
+        Chain::restore_depth(genesis, &chain::Config::default())
     }
 
     /// The same node as a producer of blocks.

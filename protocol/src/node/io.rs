@@ -3,8 +3,9 @@
 //! These two enums are the whole boundary between deciding and doing. A driver (the real node's event loop, a simulator, a
 //! fuzzer) turns what happens into [`Input`]s and carries out [`Output`]s; it decides nothing itself.
 
+use crate::chain;
 use crate::id::{BlockId, Direction, MessageId, PeerHandle, PeerId, TransactionId, Version};
-use crate::mempool::MempoolError;
+use crate::mempool::{MempoolError, Settled};
 use crate::mesh;
 use crate::peers::{Address, Standing};
 use crate::rpc::{ExchangedPeer, Frame, Rpc};
@@ -224,8 +225,8 @@ pub enum Output {
     Respond {
         /// Which request.
         ticket: Ticket,
-        /// The encoded response.
-        body: Bytes,
+        /// The encoded response; none to refuse.
+        body: Option<Bytes>,
     },
     /// The end of a submission.
     SubmitResult {
@@ -275,6 +276,24 @@ pub enum Event {
         message: MessageId,
         /// Who sent the block.
         peer: PeerHandle,
+    },
+    /// Something in the chain.
+    Chain(chain::Event),
+    /// The canonical chain has changed.
+    HeadChanged {
+        /// Where it ends now.
+        head: chain::Position,
+        /// How many blocks are canonical no more.
+        undone: usize,
+        /// What that did to the mempool.
+        settled: Settled,
+    },
+    /// A peer answered a request as no honest peer does.
+    PeerFault {
+        /// Who.
+        peer: PeerHandle,
+        /// What it did.
+        fault: chain::PeerFault,
     },
     /// Our producer key made a block.
     Produced {

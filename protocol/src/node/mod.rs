@@ -21,6 +21,7 @@
 //! # Cost
 //! An input costs what the machine it is for charges; [`Node::next_wake`] is O(1) but for the mesh's O(log) part.
 
+mod blocks;
 mod config;
 pub mod io;
 mod query;
@@ -28,6 +29,8 @@ mod relay;
 mod slots;
 mod submit;
 
+use crate::block::Block;
+use crate::chain::Chain;
 use crate::genesis::Genesis;
 use crate::id::{PeerHandle, PeerId, Topic};
 use crate::mempool::Mempool;
@@ -39,6 +42,7 @@ use crate::transaction::Transaction;
 use crate::verify::{Job, Outcome};
 pub use config::{NodeConfig, NodeConfigError, NodeParts, topics};
 pub use io::{Event, Input, MessageClass, Output, SubmitError, Submitted, Ticket, WakeReason};
+pub use query::TransactionStatus;
 use starling_crypto::SecretKey;
 use std::collections::BTreeMap;
 
@@ -49,6 +53,7 @@ pub struct Node {
     config: NodeConfig,
     mesh: Mesh,
     mempool: Mempool,
+    chain: Chain,
     peers: PeerBook,
     producer: Option<SecretKey>,
     account: Option<SecretKey>,
@@ -57,6 +62,8 @@ pub struct Node {
     clock: slots::SlotClock,
     tickets: u64,
     verifications: BTreeMap<Ticket, Verification>,
+    /// Blocks being verified, each in several jobs.
+    checks: BTreeMap<Ticket, blocks::BlockCheck>,
 }
 
 /// What a verification is for.
@@ -66,13 +73,17 @@ enum Verification {
     Relay { validation: mesh::ValidationTicket, transaction: Transaction, peer: PeerHandle },
     /// A transaction that was submitted here.
     Submission { ticket: Ticket, transaction: Transaction },
+    /// The header of a block that came over the mesh.
+    Header { validation: mesh::ValidationTicket, block: Block, peer: PeerHandle },
+    /// A part of a block.
+    Block { check: Ticket, header: bool },
 }
 
 impl Node {
     /// A node without peers that has joined both topics. `seed` decides every random choice; in a real node it is secret.
     #[must_use]
     pub fn new(parts: NodeParts, seed: [u8; 32], now: Time) -> Self {
-        let NodeParts { genesis, own_id, config, mesh, peers, producer, account } = parts;
+        let NodeParts { genesis, own_id, config, chain, mesh, peers, producer, account } = parts;
         let streams = Streams::new(seed);
         let mut mesh = Mesh::new(mesh, streams.derive("mesh"), now);
         // Nobody is connected yet, so joining has no effects.
@@ -88,6 +99,8 @@ impl Node {
             connected: Vec::new(),
             tickets: 0,
             verifications: BTreeMap::new(),
+            checks: BTreeMap::new(),
+            chain,
             mesh,
             genesis,
             config,
@@ -106,6 +119,9 @@ impl Node {
                 self.connected[peer.index()] = Some((peer, id));
                 self.peers.connected(now, id, direction);
                 self.mesh_input(now, mesh::Input::Connected { peer, id, ip, direction, version }, out);
+                let mut effects = Vec::new();
+                self.chain.peer_connected(self.moment(now), peer, &mut effects);
+                self.chain_effects(now, effects, out);
             }
             Input::Disconnected { peer } => self.disconnected(now, peer, out),
             Input::Rpc { peer, rpc, received } => self.mesh_input(now, mesh::Input::Rpc { peer, rpc, received }, out),
@@ -125,7 +141,14 @@ impl Node {
             Input::SubmitPayload { ticket, payload } => self.submit_payload(now, ticket, payload, out),
             Input::Verified { ticket, outcome } => self.verified(now, ticket, outcome, out),
             Input::WallClock { unix_us_at_zero } => self.clock.set(unix_us_at_zero),
-            Input::Request { .. } | Input::Response { .. } | Input::Persisted { .. } | Input::Loaded { .. } => {}
+            Input::Request { ticket, peer, body } => self.block_request(now, (ticket, peer), body, out),
+            Input::Response { ticket, body } => self.block_response(now, ticket, body, out),
+            Input::Loaded { ticket, blocks } => self.blocks_loaded(now, ticket, blocks, out),
+            Input::Persisted { durable, .. } => {
+                if !durable {
+                    out.emit(Output::Event(Event::StorageFailed));
+                }
+            }
         }
         self.act_on_peers(now, out);
     }
@@ -136,6 +159,9 @@ impl Node {
         self.mesh.on_wake(now, &mut sink);
         let validations = sink.into_validations();
         self.validate(now, validations, out);
+        let mut effects = Vec::new();
+        self.chain.on_wake(self.moment(now), &mut effects);
+        self.chain_effects(now, effects, out);
         self.act_on_slot(now, out);
         self.act_on_peers(now, out);
     }
@@ -145,8 +171,9 @@ impl Node {
     pub fn next_wake(&self) -> Option<(Time, WakeReason)> {
         let mesh = self.mesh.next_wake().map(|(at, reason)| (at, WakeReason::Mesh(reason)));
         let peers = Some((self.peers.next_wake(), WakeReason::Peers));
+        let chain = self.chain.next_wake().map(|at| (at, WakeReason::Chain));
         let slot = self.clock.next_slot(&self.genesis).map(|at| (at, WakeReason::Slot));
-        [mesh, peers, slot].into_iter().flatten().min_by_key(|(at, _)| *at)
+        [mesh, chain, peers, slot].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// Asserts every invariant of every machine inside.
@@ -156,6 +183,7 @@ impl Node {
     pub fn check(&self) {
         self.mesh.check();
         self.mempool.check();
+        self.chain.check();
         self.peers.check();
         assert!(self.verifications.len() <= self.config.verifications_max, "too many verifications under way");
         let seats = self.connected.iter().flatten().count();
@@ -167,6 +195,9 @@ impl Node {
         let Some((_, id)) = seat.take_if(|(handle, _)| *handle == peer) else { return };
         self.peers.disconnected(now, id);
         self.mesh_input(now, mesh::Input::Disconnected { peer }, out);
+        let mut effects = Vec::new();
+        self.chain.peer_disconnected(self.moment(now), peer, &mut effects);
+        self.chain_effects(now, effects, out);
     }
 
     fn act_on_peers(&mut self, now: Time, out: &mut impl Sink<Output>) {
@@ -204,6 +235,10 @@ impl Node {
             Some(Verification::Submission { ticket, transaction }) => {
                 self.submission_verified(now, ticket, &transaction, outcome, out);
             }
+            Some(Verification::Header { validation, block, peer }) => {
+                self.header_verified(now, validation, (&block, peer), outcome, out);
+            }
+            Some(Verification::Block { check, header }) => self.block_job_done(now, (check, header), outcome, out),
         }
     }
 

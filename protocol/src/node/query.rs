@@ -1,13 +1,29 @@
 //! Reading the node's state, for the RPC and metrics. Nothing here changes anything.
 
 use super::Node;
+use crate::chain::{Chain, Location};
 use crate::genesis::Genesis;
-use crate::id::{PeerHandle, PeerId};
-use crate::mempool::{Account, Mempool};
+use crate::id::{PeerHandle, PeerId, TransactionId};
+use crate::mempool::{self, Account, Mempool};
 use crate::mesh::Mesh;
 use crate::peers::PeerStats;
 use crate::time::Time;
 use starling_crypto::PublicKeyBytes;
+
+/// What became of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionStatus {
+    /// It waits in the mempool.
+    Pending,
+    /// It stands in a canonical block.
+    Included(Location),
+    /// It expired without having been included.
+    Expired,
+    /// Another transaction used its nonce.
+    Superseded,
+    /// Nothing is known of it.
+    Unknown,
+}
 
 impl Node {
     /// The network.
@@ -26,6 +42,24 @@ impl Node {
     #[must_use]
     pub fn mempool(&self) -> &Mempool {
         &self.mempool
+    }
+
+    /// The blocks.
+    #[must_use]
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// What became of a transaction, as far as the memory knows; the store knows older inclusions.
+    #[must_use]
+    pub fn transaction_status(&self, id: &TransactionId) -> TransactionStatus {
+        match (self.chain.transaction_location(id), self.mempool.status(id)) {
+            (Some(location), _) => TransactionStatus::Included(location),
+            (None, Some(mempool::Status::Pending { .. })) => TransactionStatus::Pending,
+            (None, Some(mempool::Status::Expired)) => TransactionStatus::Expired,
+            (None, Some(mempool::Status::Superseded)) => TransactionStatus::Superseded,
+            (None, Some(mempool::Status::Evicted) | None) => TransactionStatus::Unknown,
+        }
     }
 
     /// Numbers about connected and known peers.
@@ -52,17 +86,17 @@ impl Node {
         self.slot(now).unwrap_or(0)
     }
 
-    /// The account's next nonce by the chain alone; none when the chain does not remember the account.
+    /// The account's next nonce by the chain alone; in a block of `slot`; none when the chain
+    /// does not remember the account, which may then use any.
     #[must_use]
-    pub fn next_nonce(&self, account: &Account) -> Option<u64> {
-        let _ = account;
-        None
+    pub fn next_nonce(&self, account: &Account, slot: u64) -> Option<u64> {
+        self.chain.next_nonce(account, slot)
     }
 
     /// The nonce that the account's next transaction should carry, counting those that are pending.
     #[must_use]
-    pub fn next_free_nonce(&self, account: &Account) -> u64 {
-        self.mempool.next_free_nonce(account, self.next_nonce(account))
+    pub fn next_free_nonce(&self, account: &Account, slot: u64) -> u64 {
+        self.mempool.next_free_nonce(account, self.next_nonce(account, slot))
     }
 
     /// The account that payloads are signed for.

@@ -13,9 +13,9 @@ use std::sync::Arc;
 
 /// A message that the mesh wants judged.
 pub(super) struct Validation {
-    ticket: ValidationTicket,
-    payload: Arc<Payload>,
-    peer: PeerHandle,
+    pub(super) ticket: ValidationTicket,
+    pub(super) payload: Arc<Payload>,
+    pub(super) peer: PeerHandle,
 }
 
 /// Passes the mesh's effects on to the driver's sink, and keeps what the node itself has to act on.
@@ -94,10 +94,6 @@ impl Node {
         }
         let purpose = Verification::Relay { validation: ticket, transaction: transaction.clone(), peer };
         if self.verify(Job::Transaction(transaction), purpose, out) { None } else { Some(Verdict::Shed) }
-    }
-
-    fn validate_block(&mut self, _now: Time, _validation: Validation, _out: &mut impl Sink<Output>) -> Option<Verdict> {
-        Some(Verdict::Ignore)
     }
 
     /// Takes a transaction of a peer into the mempool when its signature is valid.

@@ -1,8 +1,12 @@
 //! Slots: wall time, as far as the protocol needs it.
 
 use super::Node;
+use super::io::{Event, Output};
+use crate::block::Block;
+use crate::chain::Template;
 use crate::genesis::Genesis;
-use crate::mesh::Sink;
+use crate::mesh::{self, Sink};
+use crate::message::Payload;
 use crate::time::Time;
 
 /// Turns the driver's monotonic time into slots of the network.
@@ -45,15 +49,39 @@ impl SlotClock {
         Some(slot)
     }
 
-    fn unix_us(&self, now: Time) -> Option<u64> {
+    /// Unix time in microseconds; none while the wall clock is unknown.
+    pub(super) fn unix_us(&self, now: Time) -> Option<u64> {
         Some(self.unix_us_at_zero?.saturating_add(now.as_micros()))
     }
 }
 
 impl Node {
     /// Does what the beginning of a slot asks for.
-    pub(super) fn act_on_slot<S: Sink<super::Output>>(&mut self, now: Time, _out: &mut S) {
+    pub(super) fn act_on_slot(&mut self, now: Time, out: &mut impl Sink<Output>) {
+        let first = self.clock.acted.is_none();
         let Some(slot) = self.clock.enter(now, &self.genesis) else { return };
         self.mempool.expire(slot);
+        // A producer that restarts within its slot may have signed a block for it that was lost with the disk's cache. A second
+        // one would be equivocation, so only slots that begin while we run are ours.
+        if !first {
+            self.produce(now, slot, out);
+        }
+    }
+
+    fn produce(&mut self, now: Time, slot: u64, out: &mut impl Sink<Output>) {
+        let Some(key) = &self.producer else { return };
+        if *self.genesis.producer_of(slot) != key.public_key() {
+            return;
+        }
+        let Some(template) = self.chain.produce_candidate(slot, &self.mempool) else { return };
+        let Template { slot, height, parent, transactions } = template;
+        let count = transactions.len();
+        let block = Block::produce(&self.genesis, key, (slot, height, parent), transactions)
+            .expect("it is our turn, and the chain keeps to the limits of the genesis");
+        let payload = Payload::new(self.genesis.block_topic(), block.bytes());
+        let transactions = u32::try_from(count).unwrap_or(u32::MAX);
+        out.emit(Output::Event(Event::Produced { id: block.id(), height, slot, transactions }));
+        self.mesh_input(now, mesh::Input::Publish { payload }, out);
+        self.insert_own_block(now, block, out);
     }
 }

@@ -13,8 +13,8 @@ use bytes::Bytes;
 impl Node {
     /// Everything that can be said about a transaction before its signature is looked at.
     pub(super) fn precheck(&self, now: Time, transaction: &Transaction) -> Result<(), MempoolError> {
-        let next_nonce = self.next_nonce(&transaction.sender());
-        self.mempool.precheck(transaction, next_nonce, self.slot_or_zero(now))
+        let slot = self.slot_or_zero(now);
+        self.mempool.precheck(transaction, self.next_nonce(&transaction.sender(), slot), slot)
     }
 
     /// Takes a verified transaction into the mempool.
@@ -24,8 +24,8 @@ impl Node {
         transaction: &Transaction,
         source: Source,
     ) -> Result<Inserted, MempoolError> {
-        let next_nonce = self.next_nonce(&transaction.sender());
         let slot = self.slot_or_zero(now);
+        let next_nonce = self.next_nonce(&transaction.sender(), slot);
         // A transaction that came inside a large buffer must not keep that buffer alive.
         self.mempool.insert(transaction.detached(), source, next_nonce, slot)
     }
@@ -73,10 +73,11 @@ impl Node {
     fn sign_payload(&self, now: Time, payload: &[u8]) -> Result<Transaction, SubmitError> {
         let account = self.account.as_ref().ok_or(SubmitError::NoAccountKey)?;
         let sender = account.public_key().to_bytes();
-        let nonce = self.mempool.next_free_nonce(&sender, self.next_nonce(&sender));
+        let slot = self.slot_or_zero(now);
+        let nonce = self.next_free_nonce(&sender, slot);
         // Half of the allowed lifetime: long enough to be included, and safe from clocks that run ahead or behind.
         let lifetime = (self.genesis.limits().expiry_slots_max / 2).max(1);
-        let expiry = self.slot_or_zero(now).saturating_add(lifetime);
+        let expiry = slot.saturating_add(lifetime);
         Ok(TransactionBuilder::new(&self.genesis, expiry).nonce(nonce).payload(payload).build(account)?)
     }
 

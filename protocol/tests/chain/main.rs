@@ -2,7 +2,6 @@
 //! simulated peers in virtual time.
 
 mod basics;
-mod chaos;
 mod model;
 mod support;
 mod syncing;

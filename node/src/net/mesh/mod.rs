@@ -228,11 +228,12 @@ struct Peer {
     dropped: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Connection {
     id: ConnectionId,
     direction: Direction,
     ip: IpAddr,
+    address: Multiaddr,
 }
 
 /// What is to be done about a second connection.
@@ -310,6 +311,13 @@ impl Behaviour {
         (known.handle == peer && known.announced).then_some(known.id)
     }
 
+    /// The other end of the connection that we write on.
+    #[must_use]
+    pub fn remote_address(&self, peer: PeerHandle) -> Option<&Multiaddr> {
+        let known = self.peers.get(peer.index())?.as_ref().filter(|known| known.handle == peer)?;
+        known.connections.iter().find(|connection| connection.id == known.active).map(|active| &active.address)
+    }
+
     /// Bytes waiting for the peer and what its queue has done so far.
     #[must_use]
     pub fn queue_stats(&self, peer: PeerHandle) -> Option<(usize, SendQueueStats)> {
@@ -344,7 +352,7 @@ impl Behaviour {
         let direction = if endpoint.is_dialer() { Direction::Outbound } else { Direction::Inbound };
         let address = endpoint.get_remote_address();
         let ip = super::limits::ip_of(address).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let new = Connection { id: connection, direction, ip };
+        let new = Connection { id: connection, direction, ip, address: address.clone() };
         let Some(slot) = self.slots.get(&id).copied() else {
             let handle = self.handles.allocate();
             let outbox = Arc::new(Outbox::new(self.send_queue.clone()));
@@ -379,7 +387,7 @@ impl Behaviour {
         let Some(slot) = self.slots.get(&id).copied() else { return };
         let Some(peer) = &mut self.peers[slot as usize] else { return };
         peer.connections.retain(|other| other.id != connection);
-        if let Some(next) = peer.connections.first().copied() {
+        if let Some(next) = peer.connections.first().cloned() {
             if peer.active == connection {
                 peer.active = next.id;
                 let outbox = Arc::clone(&peer.outbox);
@@ -404,8 +412,7 @@ impl Behaviour {
             return;
         }
         peer.announced = true;
-        let Some(Connection { direction, ip, .. }) = peer.connections.iter().find(|c| c.id == connection).copied()
-        else {
+        let Some(&Connection { direction, ip, .. }) = peer.connections.iter().find(|c| c.id == connection) else {
             return;
         };
         let connected = Event::Connected { peer: peer.handle, id, ip, direction, version };

@@ -1,0 +1,346 @@
+//! What the node is asked, answered from the machine's state and, for what is older, from the disk.
+
+use super::Driver;
+use crate::api::{
+    AccountReply, BlockReply, BlockSelector, Command, HeadReply, MempoolReply, NetReply, NodeReply, PeerDirection,
+    PeerReply, ReadyReply, Refusal, RefusalReason, Reply, ScoreReply, Submitted, TopicReply, TopicScoreReply,
+    TransactionBody, TransactionReply, TransactionStatus,
+};
+use crate::clock;
+use crate::storage::{Store, StoreError};
+use starling_crypto::PublicKeyBytes;
+use starling_protocol::block::Block;
+use starling_protocol::genesis::Genesis;
+use starling_protocol::id::{Direction, PeerId, Topic, TransactionId, Version};
+use starling_protocol::mempool::MempoolError;
+use starling_protocol::mesh::PeerView;
+use starling_protocol::node::{self, Input, SubmitError};
+use starling_protocol::transaction::TransactionError;
+
+impl Driver {
+    pub(super) fn command(&mut self, command: Command) {
+        // Whoever asked may have stopped waiting; then the answer goes nowhere.
+        match command {
+            Command::SubmitTransaction { transaction, reply } => {
+                let ticket = self.ticket();
+                self.submissions.insert(ticket, reply);
+                self.feed(Input::Submit { ticket, bytes: &transaction });
+            }
+            Command::PublishPayload { payload, reply } => {
+                let ticket = self.ticket();
+                self.submissions.insert(ticket, reply);
+                self.feed(Input::SubmitPayload { ticket, payload: &payload });
+            }
+            Command::TransactionStatus { id, reply } => self.transaction_status(id, reply),
+            Command::Account { public_key, reply } => drop(reply.send(self.account(public_key))),
+            Command::MempoolInfo { reply } => drop(reply.send(self.mempool_info())),
+            Command::ChainHead { reply } => drop(reply.send(self.chain_head())),
+            Command::Block { block, reply } => self.block(block, reply),
+            Command::Peers { reply } => drop(reply.send(self.peers())),
+            Command::NetInfo { reply } => drop(reply.send(self.net_info())),
+            Command::NodeInfo { reply } => drop(reply.send(self.node_info())),
+            Command::Ready { reply } => drop(reply.send(self.ready())),
+            Command::Shutdown { reply } => {
+                let _asker_gone = reply.send(());
+                self.stopping = true;
+            }
+        }
+    }
+
+    fn transaction_status(&self, id: TransactionId, reply: Reply<Result<TransactionReply, Refusal>>) {
+        let status = match self.node.transaction_status(&id) {
+            node::TransactionStatus::Pending => TransactionStatus::Pending,
+            node::TransactionStatus::Expired => TransactionStatus::Expired,
+            node::TransactionStatus::Superseded => TransactionStatus::Superseded,
+            node::TransactionStatus::Included(location) => TransactionStatus::Included {
+                height: location.height,
+                block_id: location.block,
+                index: location.position,
+            },
+            node::TransactionStatus::Unknown => return self.stored_transaction(id, reply),
+        };
+        let transaction = match &status {
+            TransactionStatus::Included { block_id, index, .. } => {
+                self.node.chain().block(block_id).and_then(|block| block.transactions().get(*index as usize))
+            }
+            _ => self.node.mempool().get(&id),
+        };
+        let transaction = transaction.map(TransactionBody::from);
+        drop(reply.send(Ok(TransactionReply { id, status, transaction })));
+    }
+
+    /// Looks a transaction up on the disk, where older inclusions are.
+    fn stored_transaction(&self, id: TransactionId, reply: Reply<Result<TransactionReply, Refusal>>) {
+        let genesis = self.node.genesis().clone();
+        self.ask_storage(reply, move |store| {
+            let Some(location) = store.transaction(id)? else {
+                return Ok(TransactionReply { id, status: TransactionStatus::Unknown, transaction: None });
+            };
+            let block = stored_block(store, location.block, &genesis)?;
+            let transaction = block.as_ref().and_then(|block| block.transactions().get(location.position as usize));
+            let status = TransactionStatus::Included {
+                height: location.height,
+                block_id: location.block,
+                index: location.position,
+            };
+            Ok(TransactionReply { id, status, transaction: transaction.map(TransactionBody::from) })
+        });
+    }
+
+    fn block(&self, selector: BlockSelector, reply: Reply<Result<Option<BlockReply>, Refusal>>) {
+        let chain = self.node.chain();
+        let in_memory = match selector {
+            BlockSelector::Height(height) => chain.block_at(height),
+            BlockSelector::Id(id) => chain.block(&id),
+        };
+        if let Some(block) = in_memory {
+            let canonical = chain.is_canonical(&block.id());
+            return drop(reply.send(Ok(Some(BlockReply::new(block, canonical)))));
+        }
+        let genesis = self.node.genesis().clone();
+        self.ask_storage(reply, move |store| {
+            let id = match selector {
+                BlockSelector::Height(height) => store.canonical(height)?,
+                BlockSelector::Id(id) => Some(id),
+            };
+            let Some(id) = id else { return Ok(None) };
+            let Some(block) = stored_block(store, id, &genesis)? else { return Ok(None) };
+            let canonical = store.canonical(block.header().height)? == Some(id);
+            Ok(Some(BlockReply::new(&block, canonical)))
+        });
+    }
+
+    fn ask_storage<T: Send + 'static>(
+        &self,
+        reply: Reply<Result<T, Refusal>>,
+        question: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) {
+        // When the queue is full the reply is dropped with the query, and the asker is told that the node is busy.
+        let _full = self.storage.query(move |store| {
+            let answer = question(store).map_err(|error| {
+                Refusal::new(RefusalReason::Storage, error.to_string(), "check the disk and the node's log")
+            });
+            let _asker_gone = reply.send(answer);
+        });
+    }
+
+    fn account(&self, public_key: PublicKeyBytes) -> AccountReply {
+        let slot = self.slot_now();
+        let included = self.node.next_nonce(&public_key, slot).unwrap_or(0);
+        let next_nonce = self.node.next_free_nonce(&public_key, slot);
+        let pending = self.node.mempool().iter().filter(|transaction| transaction.sender() == public_key).count();
+        AccountReply { public_key, next_nonce, next_nonce_included: included, pending: count(pending) }
+    }
+
+    fn mempool_info(&self) -> MempoolReply {
+        let pool = self.node.mempool();
+        let (stats, config) = (pool.stats(), pool.config());
+        MempoolReply {
+            transactions: stats.transactions as u64,
+            transactions_future: stats.future as u64,
+            transactions_max: config.transactions_max as u64,
+            held_bytes: stats.bytes as u64,
+            held_bytes_max: config.bytes_max as u64,
+        }
+    }
+
+    fn chain_head(&self) -> HeadReply {
+        let head = self.node.chain().head();
+        HeadReply { height: head.height, block_id: head.id, slot: head.slot, slot_now: self.slot_now() }
+    }
+
+    fn peers(&self) -> Vec<PeerReply> {
+        let mut peers: Vec<PeerReply> = self.node.mesh().peer_views().iter().map(|view| self.peer(view)).collect();
+        peers.sort_by(|a, b| a.peer_id.cmp(&b.peer_id));
+        peers
+    }
+
+    fn peer(&self, view: &PeerView) -> PeerReply {
+        let seat = self.agents.get(view.handle.index()).and_then(Option::as_ref);
+        let seat = seat.filter(|seat| seat.peer == view.handle);
+        let classes = |topics: &[Topic]| topics.iter().map(|topic| self.observer.class(topic)).collect();
+        let score = &view.score;
+        PeerReply {
+            peer_id: peer_id_text(&view.id),
+            address: self.network.remote_address(view.handle).map(|a| a.to_string()).unwrap_or_default(),
+            direction: match view.direction {
+                Direction::Inbound => PeerDirection::Inbound,
+                Direction::Outbound => PeerDirection::Outbound,
+            },
+            protocol: match view.version {
+                Version::V1_0 => "/meshsub/1.0.0",
+                Version::V1_1 => "/meshsub/1.1.0",
+                Version::V1_2 => "/meshsub/1.2.0",
+            }
+            .to_owned(),
+            agent: seat.and_then(|seat| seat.agent.clone()),
+            connected_s: seat.map_or(0, |seat| clock::now().since(seat.since).as_secs()),
+            rtt_ms: view.rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
+            subscribed: classes(&view.subscribed),
+            mesh: classes(&view.mesh),
+            queue_bytes: self.network.queue_stats(view.handle).map_or(0, |(bytes, _)| bytes as u64),
+            score: ScoreReply {
+                total: score.total,
+                topics: self
+                    .node
+                    .mesh()
+                    .topics()
+                    .zip(&score.topics)
+                    .map(|((topic, _), parts)| TopicScoreReply {
+                        class: self.observer.class(topic),
+                        time_in_mesh: parts.time_in_mesh,
+                        first_deliveries: parts.first_deliveries,
+                        mesh_deficit: parts.mesh_deliveries,
+                        mesh_failures: parts.mesh_failure,
+                        invalid_messages: parts.invalid,
+                    })
+                    .collect(),
+                application: score.application,
+                ip_colocation: score.colocation,
+                behaviour: score.behaviour,
+            },
+        }
+    }
+
+    fn topics(&self) -> Vec<TopicReply> {
+        let mesh = self.node.mesh();
+        let topic = |topic: &Topic| TopicReply {
+            class: self.observer.class(topic),
+            topic: topic.to_string(),
+            mesh_degree: count(mesh.mesh_degree(topic)),
+            mesh_degree_low: count(mesh.degree_low()),
+            peers_subscribed: count(mesh.topic_peers(topic)),
+        };
+        mesh.topics().map(|(name, _)| topic(name)).collect()
+    }
+
+    fn net_info(&mut self) -> NetReply {
+        let (inbound, outbound) = self.network.connections();
+        let peers_known = count(self.network.table_size());
+        let own = peer_id_text(&self.network.own_id());
+        let (sockets, frames) = (self.network.socket_counters(), self.network.mesh_counters());
+        NetReply {
+            listen_addresses: self.network.listening().iter().map(|address| format!("{address}/p2p/{own}")).collect(),
+            peer_id: own,
+            peers_inbound: count(inbound),
+            peers_outbound: count(outbound),
+            peers_target: count(self.peers_target),
+            peers_max: count(self.peers_max),
+            peers_known,
+            topics: self.topics(),
+            socket_in_bytes: sockets.read_bytes(),
+            socket_out_bytes: sockets.written_bytes(),
+            frame_in_bytes: frames.read_bytes(),
+            frame_out_bytes: frames.written_bytes(),
+        }
+    }
+
+    fn node_info(&self) -> NodeReply {
+        let genesis = self.node.genesis();
+        NodeReply {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            network_name: genesis.name().to_owned(),
+            network_id: genesis.network_id(),
+            peer_id: peer_id_text(&self.network.own_id()),
+            account: self.node.account(),
+            producer: self.node.producer(),
+            pid: std::process::id(),
+            uptime_s: clock::now().since(self.started).as_secs(),
+            slot_now: self.slot_now(),
+            slot_ms: genesis.slot_us() / 1_000,
+            payload_bytes_max: u64::from(genesis.limits().payload_bytes_max),
+            stamp_bits: genesis.stamp_bits(),
+            expiry_slots_max: genesis.limits().expiry_slots_max,
+        }
+    }
+
+    /// A node is ready when it is in the mesh of every topic with the least degree that the mesh is content with, or with
+    /// everybody there is.
+    fn ready(&self) -> ReadyReply {
+        let topics = self.topics();
+        let mut waiting_for = Vec::new();
+        for topic in &topics {
+            let wanted = topic.mesh_degree_low.min(topic.peers_subscribed).max(1);
+            if topic.mesh_degree < wanted {
+                waiting_for.push(format!(
+                    "{} peers in the mesh of {}s: {} of at least {wanted}",
+                    if topic.mesh_degree == 0 { "the first" } else { "more" },
+                    topic.class.name(),
+                    topic.mesh_degree,
+                ));
+            }
+        }
+        let sync = self.node.chain().sync_progress();
+        if sync.peer.is_some() && sync.height < sync.target {
+            waiting_for.push(format!("the chain: at height {} of {}", sync.height, sync.target));
+        }
+        ReadyReply {
+            ready: waiting_for.is_empty(),
+            waiting_for,
+            peers: count(self.node.peer_stats().connected),
+            topics,
+            height: sync.height,
+        }
+    }
+
+    fn slot_now(&self) -> u64 {
+        self.node.slot(clock::now()).unwrap_or(0)
+    }
+}
+
+/// The RPC's form of how a submission ended.
+pub(super) fn submitted(result: Result<node::Submitted, SubmitError>) -> Result<Submitted, Refusal> {
+    match result {
+        Ok(node::Submitted { id, message, nonce }) => Ok(Submitted { id, message_id: message.to_string(), nonce }),
+        Err(error) => {
+            let text = error.to_string();
+            // The machine's messages give cause and remedy in one sentence, with a semicolon between.
+            let (cause, remedy) =
+                text.split_once("; ").unwrap_or((&text, "correct the transaction and submit it again"));
+            Err(Refusal::new(reason(&error), cause, remedy))
+        }
+    }
+}
+
+fn reason(error: &SubmitError) -> RefusalReason {
+    match error {
+        SubmitError::BadSignature => RefusalReason::BadSignature,
+        SubmitError::NoAccountKey => RefusalReason::NoAccountKey,
+        SubmitError::Overloaded => RefusalReason::Overloaded,
+        SubmitError::Transaction(error) => match error {
+            TransactionError::Encoding(_) => RefusalReason::Malformed,
+            TransactionError::Network { .. } => RefusalReason::WrongNetwork,
+            TransactionError::PayloadTooLong { .. } => RefusalReason::PayloadTooLarge,
+            TransactionError::Stamp { .. } | TransactionError::StampNotFound { .. } => RefusalReason::WrongStamp,
+            TransactionError::Expired { .. } => RefusalReason::Expired,
+            TransactionError::ExpiryTooFar { .. } => RefusalReason::ExpiryTooFar,
+            TransactionError::Sender(_) | TransactionError::Signature(_) => RefusalReason::BadSignature,
+        },
+        SubmitError::Mempool(error) => match error {
+            MempoolError::Known => RefusalReason::AlreadyKnown,
+            MempoolError::Expired { .. } => RefusalReason::Expired,
+            MempoolError::ExpiryTooFar { .. } => RefusalReason::ExpiryTooFar,
+            MempoolError::NonceUsed { .. } | MempoolError::NonceTaken { .. } => RefusalReason::NonceUsed,
+            MempoolError::NonceGap { .. } | MempoolError::NonceExhausted => RefusalReason::NonceTooFar,
+            MempoolError::SenderQuota { .. } | MempoolError::Full { .. } => RefusalReason::MempoolFull,
+        },
+    }
+}
+
+fn stored_block(
+    store: &Store,
+    id: starling_protocol::id::BlockId,
+    genesis: &Genesis,
+) -> Result<Option<Block>, StoreError> {
+    // What was stored was valid; a block that cannot be decoded any more counts as not there.
+    Ok(store.block(id)?.and_then(|stored| Block::decode(stored.bytes, genesis).ok()))
+}
+
+/// A peer id as libp2p writes it.
+pub(super) fn peer_id_text(id: &PeerId) -> String {
+    libp2p::PeerId::from_bytes(id.as_bytes()).map_or_else(|_| format!("{id:?}"), |id| id.to_string())
+}
+
+fn count(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

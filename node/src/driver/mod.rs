@@ -1,0 +1,344 @@
+//! The event loop around the node machine: it translates and does not decide.
+//!
+//! Everything that happens (network, commands, verified signatures, the disk, time) becomes an [`Input`] of
+//! [`Node`]; every [`Output`] is carried out at once. The loop never waits for anything but the next event:
+//! signatures are verified by [`Workers`], the disk belongs to [`StorageThread`], and connections write from queues of their
+//! own. An output that cannot be carried out (workers or disk overloaded) is answered as such, never dropped silently.
+//!
+//! Two kinds of tickets meet here: those that the machine gives out and gets back, and those that the driver gives out for
+//! submissions and peers' requests. They never mix, because each kind only ever comes back in its own outputs.
+
+mod commands;
+mod events;
+mod exchange;
+mod lag;
+mod observe;
+
+use crate::api::{Command, Refusal, Reply, Submitted};
+use crate::clock;
+use crate::metrics::Metrics;
+use crate::net::network::{InboundRequest, Network};
+use crate::storage::{Persisted, StorageThread};
+use crate::trace::{Trace, TraceLine};
+use crate::workers::Workers;
+use bytes::Bytes;
+use lag::Lag;
+use observe::Observer;
+use starling_protocol::id::{PeerHandle, PeerId};
+use starling_protocol::node::{Input, Node, Output, Ticket};
+use starling_protocol::peers::{Address, Standing};
+use starling_protocol::time::{Duration, Time};
+use starling_protocol::verify::Outcome;
+use std::collections::{BTreeMap, BTreeSet};
+use tokio::sync::{mpsc, oneshot};
+
+/// How often counters are written to the trace and gauges refreshed.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the wall clock is compared with the monotonic one; a step of it is noticed within this time.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A wall clock that moved less than this against the monotonic one was merely slewed.
+const CLOCK_STEP_MIN_US: u64 = 1_000;
+
+/// Loads from disk that may be under way; the chain asks for fewer.
+const LOADS_MAX: usize = 256;
+
+/// What a driver is made of.
+pub struct DriverParts {
+    /// The machine.
+    pub node: Node,
+    /// The network, listening.
+    pub network: Network,
+    /// The verifying threads and their answers.
+    pub workers: (Workers, mpsc::Receiver<(Ticket, Outcome)>),
+    /// The disk and its answers.
+    pub storage: (StorageThread, mpsc::Receiver<Persisted>),
+    /// What is asked of the node.
+    pub commands: mpsc::Receiver<Command>,
+    /// Where measurements go.
+    pub trace: Trace,
+    /// The node's metrics.
+    pub metrics: Metrics,
+    /// Peers to begin with.
+    pub known_peers: Vec<KnownPeer>,
+    /// How many peers are aimed at and allowed, for reports.
+    pub peers_target: usize,
+    /// See `peers_target`.
+    pub peers_max: usize,
+}
+
+/// A peer that the operator named.
+#[derive(Clone, Debug)]
+pub struct KnownPeer {
+    /// Who.
+    pub id: PeerId,
+    /// Where, as a binary multiaddr.
+    pub address: Address,
+    /// How it is to be treated.
+    pub standing: Standing,
+    /// As it was written, for messages.
+    pub text: String,
+}
+
+/// The running node.
+pub struct Driver {
+    node: Node,
+    network: Network,
+    workers: Workers,
+    verified: mpsc::Receiver<(Ticket, Outcome)>,
+    storage: StorageThread,
+    persisted: mpsc::Receiver<Persisted>,
+    loads: mpsc::Sender<(Ticket, Vec<Bytes>)>,
+    loaded: mpsc::Receiver<(Ticket, Vec<Bytes>)>,
+    commands: mpsc::Receiver<Command>,
+    observer: Observer,
+    known_peers: Vec<KnownPeer>,
+    /// Named peers whose failure was reported and who have not been reached since.
+    unreachable: BTreeSet<PeerId>,
+    peers_target: usize,
+    peers_max: usize,
+    started: Time,
+    unix_us_at_zero: u64,
+    /// What the connected peers said of themselves, by slot.
+    agents: Vec<Option<PeerAgent>>,
+    tickets: u64,
+    submissions: BTreeMap<Ticket, Reply<Result<Submitted, Refusal>>>,
+    requests: BTreeMap<Ticket, InboundRequest>,
+    lag: Lag,
+    /// Taken and given back by `feed`, so that outputs need no allocation of their own.
+    outputs: Vec<Output>,
+    stopping: bool,
+}
+
+#[derive(Debug)]
+struct PeerAgent {
+    peer: PeerHandle,
+    since: Time,
+    agent: Option<String>,
+}
+
+impl Driver {
+    /// Puts the parts together; nothing happens before [`Driver::run`].
+    #[must_use]
+    pub fn new(parts: DriverParts) -> Self {
+        let (loads, loaded) = mpsc::channel(LOADS_MAX);
+        let observer = Observer::new(parts.trace, parts.metrics, parts.node.genesis());
+        Self {
+            observer,
+            node: parts.node,
+            network: parts.network,
+            workers: parts.workers.0,
+            verified: parts.workers.1,
+            storage: parts.storage.0,
+            persisted: parts.storage.1,
+            loads,
+            loaded,
+            commands: parts.commands,
+            known_peers: parts.known_peers,
+            unreachable: BTreeSet::new(),
+            peers_target: parts.peers_target,
+            peers_max: parts.peers_max,
+            started: clock::now(),
+            unix_us_at_zero: 0,
+            agents: Vec::new(),
+            tickets: 0,
+            submissions: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            lag: Lag::default(),
+            outputs: Vec::new(),
+            stopping: false,
+        }
+    }
+
+    /// Runs until `stop` fires or is dropped, or a command asks for the end; then finishes what the disk has to do.
+    pub async fn run(mut self, mut stop: oneshot::Receiver<()>) {
+        self.read_wall_clock();
+        for known in self.known_peers.clone() {
+            let KnownPeer { id, address, standing, .. } = known;
+            self.feed(Input::Discovered { id, addresses: &[address], standing });
+        }
+        let mut report = tokio::time::interval(REPORT_INTERVAL);
+        report.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut wall_clock = tokio::time::interval(CLOCK_INTERVAL);
+        while !self.stopping {
+            let due = self.node.next_wake().map_or(Time::MAX, |(at, _)| at);
+            if due <= clock::now() {
+                self.wake(due);
+                continue;
+            }
+            tokio::select! {
+                biased;
+                _ = &mut stop => break,
+                Some((ticket, outcome)) = self.verified.recv() => self.feed(Input::Verified { ticket, outcome }),
+                event = self.network.next_event() => self.network_event(event),
+                Some(command) = self.commands.recv() => self.command(command),
+                Some(answer) = self.persisted.recv() => self.persisted(&answer),
+                Some((ticket, blocks)) = self.loaded.recv() => self.feed(Input::Loaded { ticket, blocks }),
+                () = tokio::time::sleep_until(clock::tokio_instant(due)) => {}
+                _ = report.tick() => self.report(),
+                _ = wall_clock.tick() => self.read_wall_clock(),
+            }
+        }
+        self.finish();
+    }
+
+    /// Hands an input to the machine and carries out what follows.
+    fn feed(&mut self, input: Input<'_>) {
+        let now = clock::now();
+        let mut outputs = core::mem::take(&mut self.outputs);
+        self.node.handle(now, input, &mut outputs);
+        self.carry_out(now, outputs);
+    }
+
+    fn wake(&mut self, due: Time) {
+        let now = clock::now();
+        self.lag.record(now.since(due));
+        let mut outputs = core::mem::take(&mut self.outputs);
+        self.node.on_wake(now, &mut outputs);
+        self.carry_out(now, outputs);
+    }
+
+    fn carry_out(&mut self, now: Time, mut outputs: Vec<Output>) {
+        // What has an answer at once is answered after the rest has been carried out; that may lead to more outputs.
+        let mut answers = Vec::new();
+        for output in outputs.drain(..) {
+            match output {
+                Output::Send { peer, frame } => self.network.send(peer, frame),
+                Output::Cancel { peer, ids } => self.network.cancel(peer, &ids),
+                Output::Verify { ticket, job } => {
+                    if !self.workers.submit(ticket, job) {
+                        answers.push(Answer::NotVerified(ticket));
+                    }
+                }
+                Output::Dial { id, addresses } => self.network.dial(id, &addresses),
+                Output::Discover => self.network.discover(),
+                Output::Disconnect { peer, reason } => {
+                    tracing::info!(peer = ?self.node.peer_id(peer), ?reason, "disconnecting a peer");
+                    self.network.disconnect(peer);
+                }
+                Output::PeerExchangeCandidates { candidates, .. } => {
+                    answers.extend(exchange::verified(&candidates).map(|(id, found)| Answer::Exchanged(id, found)));
+                }
+                Output::Persist { ticket, batch } => {
+                    if let Err(full) = self.storage.persist(ticket.0, batch) {
+                        tracing::error!("{full}");
+                        answers.push(Answer::NotPersisted(ticket));
+                    }
+                }
+                Output::Load { ticket, what } => {
+                    let answer = self.loads.clone();
+                    let query = self.storage.query(move |store| {
+                        let blocks = store.load(&what).unwrap_or_else(|error| {
+                            tracing::error!(%error, "stored blocks could not be read");
+                            Vec::new()
+                        });
+                        // The channel holds more answers than the machine asks for, and a stopping driver wants none.
+                        let _stopped = answer.try_send((ticket, blocks.into_iter().map(|block| block.bytes).collect()));
+                    });
+                    if query.is_err() {
+                        answers.push(Answer::NotLoaded(ticket));
+                    }
+                }
+                Output::Request { ticket, peer, body } => self.network.request(peer, ticket.0, body.to_vec()),
+                Output::Respond { ticket, body } => {
+                    if let (Some(request), Some(body)) = (self.requests.remove(&ticket), body) {
+                        self.network.respond(request, body.to_vec());
+                    }
+                }
+                Output::SubmitResult { ticket, result } => {
+                    if let Some(reply) = self.submissions.remove(&ticket) {
+                        let _asker_gone = reply.send(commands::submitted(result));
+                    }
+                }
+                Output::Event(event) => self.observer.observe(now, event, &self.node),
+            }
+        }
+        self.outputs = outputs;
+        for answer in answers {
+            match answer {
+                Answer::NotVerified(ticket) => self.feed(Input::Verified { ticket, outcome: Outcome::Shed }),
+                Answer::NotPersisted(ticket) => self.feed(Input::Persisted { ticket, durable: false }),
+                Answer::NotLoaded(ticket) => self.feed(Input::Loaded { ticket, blocks: Vec::new() }),
+                Answer::Exchanged(id, addresses) => {
+                    self.feed(Input::Discovered { id, addresses: &addresses, standing: Standing::Heard });
+                }
+            }
+        }
+    }
+
+    fn persisted(&mut self, answer: &Persisted) {
+        if let Err(error) = &answer.result {
+            tracing::error!(%error, "a batch could not be stored");
+        }
+        self.feed(Input::Persisted { ticket: Ticket(answer.ticket), durable: answer.result.is_ok() });
+    }
+
+    fn read_wall_clock(&mut self) {
+        // Negative only on a host whose wall clock was never set; then no slot has begun.
+        let unix_us_at_zero = u64::try_from(clock::wall_offset_us()).unwrap_or(0);
+        if unix_us_at_zero.abs_diff(self.unix_us_at_zero) >= CLOCK_STEP_MIN_US {
+            if self.unix_us_at_zero != 0 {
+                tracing::warn!("the wall clock was set; slots follow it");
+            }
+            self.unix_us_at_zero = unix_us_at_zero;
+            self.feed(Input::WallClock { unix_us_at_zero });
+        }
+    }
+
+    /// Writes the counters to the trace and refreshes the gauges.
+    fn report(&mut self) {
+        let at = clock::now();
+        if let Some(lag) = self.lag.take() {
+            self.observer.metrics.loop_lag_seconds.observe(lag.max.as_secs_f64());
+            let us = |duration| starling_protocol::time::micros(duration);
+            let (p50_us, p99_us, max_us) = (us(lag.p50), us(lag.p99), us(lag.max));
+            self.observer.trace.write(TraceLine::Lag { at, p50_us, p99_us, max_us });
+        }
+        let (sockets, frames) = (self.network.socket_counters(), self.network.mesh_counters());
+        self.observer.trace.write(TraceLine::Bytes {
+            at,
+            socket_in: sockets.read_bytes(),
+            socket_out: sockets.written_bytes(),
+            frame_in: frames.read_bytes(),
+            frame_out: frames.written_bytes(),
+        });
+        let metrics = &self.observer.metrics;
+        let (inbound, outbound) = self.network.connections();
+        for (direction, count) in [("inbound", inbound), ("outbound", outbound)] {
+            metrics.peers.get_or_create(&crate::metrics::DirectionLabel { direction }).set(gauge(count));
+        }
+        let pool = self.node.mempool().stats();
+        metrics.mempool_transactions.set(gauge(pool.transactions));
+        metrics.mempool_bytes.set(gauge(pool.bytes));
+        let queued = self.agents.iter().flatten().filter_map(|agent| self.network.queue_stats(agent.peer));
+        metrics.queue_bytes.set(gauge(queued.map(|(bytes, _)| bytes).sum()));
+    }
+
+    /// Ends the node: no new input is taken, what the disk has to do is done, and the last counters are written.
+    fn finish(mut self) {
+        self.report();
+        let Self { storage, observer, .. } = self;
+        storage.close();
+        if let Err(error) = observer.trace.close() {
+            tracing::error!(%error, "the trace could not be written to the end");
+        }
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        Ticket(self.tickets)
+    }
+}
+
+/// What the driver answers at once.
+enum Answer {
+    NotVerified(Ticket),
+    NotPersisted(Ticket),
+    NotLoaded(Ticket),
+    Exchanged(PeerId, Vec<Address>),
+}
+
+fn gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,222 @@
+//! A whole node put together from its settings: data directory, store, machine, network, RPC and event loop.
+//!
+//! [`Service::start`] returns when everything is bound and loaded, so that its addresses are known and every mistake in the
+//! settings has been reported. [`Service::run`] then runs until it is told to stop, and leaves nothing half-written.
+
+use crate::api::NodeHandle;
+use crate::clock;
+use crate::config::Settings;
+use crate::driver::{Driver, DriverParts, KnownPeer};
+use crate::metrics::Metrics;
+use crate::net::limits::ConnectionLimits;
+use crate::net::mesh::MeshConfig as StreamConfig;
+use crate::net::network::{Network, NetworkConfig, NetworkError, to_protocol_id};
+use crate::rpc::{RpcError, RpcServer};
+use crate::storage::{DataDir, DataDirError, StorageThread, Store, StoreError};
+use crate::trace::Trace;
+use crate::workers::Workers;
+use libp2p::Multiaddr;
+use libp2p::identity::Keypair;
+use libp2p::multiaddr::Protocol;
+use prometheus_client::registry::Registry;
+use starling_protocol::block::Block;
+use starling_protocol::genesis::Genesis;
+use starling_protocol::mesh::MeshConfig;
+use starling_protocol::node::{Node, NodeConfigError, NodeParts, topics};
+use starling_protocol::peers::{Address, Standing};
+use starling_protocol::request::BlockResponse;
+use starling_protocol::wire::TopicInterner;
+use std::net::SocketAddr;
+use std::path::Path;
+use tokio::sync::oneshot;
+
+/// Threads that verify signatures: one for each core, up to a number that no gossip network keeps busy.
+const VERIFY_THREADS_MAX: usize = 4;
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The stored chain cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The machine's configuration is contradictory, or the stored blocks are no chain.
+    #[error(transparent)]
+    Node(#[from] NodeConfigError),
+    /// The network cannot be started.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The RPC cannot be served.
+    #[error(transparent)]
+    Rpc(#[from] RpcError),
+    /// The trace file cannot be written.
+    #[error("cannot write the trace to {path}: {source}; choose a file in a directory that exists and can be written")]
+    Trace {
+        /// Which file.
+        path: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The operating system refused something.
+    #[error("the operating system refused {what}: {source}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// What it says.
+        source: std::io::Error,
+    },
+}
+
+/// A node that is ready to run.
+pub struct Service {
+    driver: Driver,
+    rpc: RpcServer,
+    handle: NodeHandle,
+    listening: Vec<Multiaddr>,
+    peer_id: libp2p::PeerId,
+    /// Locks the data directory for as long as the node runs.
+    _datadir: DataDir,
+}
+
+impl Service {
+    /// Starts everything but the event loop.
+    ///
+    /// # Errors
+    /// What cannot be used, and what to do about it.
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        let genesis = settings.genesis.clone();
+        let datadir = DataDir::open(&settings.datadir)?;
+        let store = Store::open(&DataDir::store_file(&settings.datadir), genesis.network_id())?;
+        let keypair = identity(&settings);
+        let peer_id = keypair.public().to_peer_id();
+        let known_peers = known_peers(&settings);
+        let node = machine(&settings, &genesis, &store, peer_id, &known_peers)?;
+
+        let mut registry = Registry::default();
+        let network = Network::start(&network_config(&settings, &genesis), &keypair, &mut registry).await?;
+        let listening = network.listening().iter().map(|a| a.clone().with(Protocol::P2p(peer_id))).collect();
+
+        let metrics = Metrics::new(registry);
+        let (handle, commands) = NodeHandle::channel();
+        let rpc = RpcServer::start(&settings.rpc, handle.clone(), metrics.clone()).await?;
+        let system = |what| move |source| StartError::System { what, source };
+        let driver = Driver::new(DriverParts {
+            node,
+            network,
+            workers: Workers::start(verify_threads(), &genesis).map_err(system("threads to verify signatures"))?,
+            storage: StorageThread::start(store).map_err(system("a thread for the disk"))?,
+            commands,
+            trace: trace(settings.trace.as_deref())?,
+            metrics,
+            known_peers,
+            peers_target: settings.target_peers,
+            peers_max: settings.max_peers,
+        });
+        Ok(Self { driver, rpc, handle, listening, peer_id, _datadir: datadir })
+    }
+
+    /// The addresses that peers can dial, each ending in `/p2p/<peer id>`, with the ports that were bound.
+    #[must_use]
+    pub fn listening(&self) -> &[Multiaddr] {
+        &self.listening
+    }
+
+    /// Where the RPC is served, with the port that was bound.
+    #[must_use]
+    pub fn rpc_address(&self) -> SocketAddr {
+        self.rpc.local_address()
+    }
+
+    /// The node's libp2p peer id.
+    #[must_use]
+    pub fn peer_id(&self) -> libp2p::PeerId {
+        self.peer_id
+    }
+
+    /// A handle to ask the node things while it runs.
+    #[must_use]
+    pub fn handle(&self) -> NodeHandle {
+        self.handle.clone()
+    }
+
+    /// Runs until `stop` fires or is dropped, or the RPC asks for the end.
+    pub async fn run(self, stop: oneshot::Receiver<()>) {
+        Box::pin(self.driver.run(stop)).await;
+        self.rpc.stop().await;
+    }
+}
+
+fn machine(
+    settings: &Settings,
+    genesis: &Genesis,
+    store: &Store,
+    peer_id: libp2p::PeerId,
+    known_peers: &[KnownPeer],
+) -> Result<Node, StartError> {
+    let own_id =
+        to_protocol_id(&peer_id).ok_or_else(|| NetworkError::Identity("its peer id is too long".to_owned()))?;
+    let mut mesh = MeshConfig::with_topics(topics(genesis));
+    mesh.relay.flood_publish = settings.flood_publish;
+    mesh.direct_peers = known_peers.iter().filter(|p| p.standing == Standing::Trusted).map(|p| p.id).collect();
+    let blocks_max = usize::try_from(NodeParts::restore_depth(genesis)).unwrap_or(usize::MAX);
+    let stored = store.recent_canonical(0, blocks_max)?;
+    // What was stored was valid; a block that does not decode ends the part of the chain that can be used.
+    let blocks = stored.into_iter().map_while(|stored| Block::decode(stored.bytes, genesis).ok());
+    let mut parts = NodeParts::new(genesis.clone(), own_id, settings.target_peers)?.with_stored_blocks(blocks)?;
+    parts.mesh = mesh.validate().map_err(NodeConfigError::from)?;
+    parts.account = Some(settings.account_key.clone());
+    if let Some(key) = &settings.producer_key {
+        parts = parts.with_producer(key.clone())?;
+    }
+    let mut seed = [0; 32];
+    rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
+        .map_err(|source| StartError::System { what: "random numbers", source: source.into() })?;
+    Ok(Node::new(parts, seed, clock::now()))
+}
+
+fn network_config(settings: &Settings, genesis: &Genesis) -> NetworkConfig {
+    let mut config = NetworkConfig::new(&genesis.short_id());
+    config.listen.clone_from(&settings.listen);
+    config.link_emulation.clone_from(&settings.link_emulation);
+    config.response_bytes_max = BlockResponse::bytes_max(genesis);
+    config.limits = ConnectionLimits::for_peers(settings.max_peers);
+    config.mesh = StreamConfig {
+        topics: TopicInterner::new([genesis.transaction_topic().clone(), genesis.block_topic().clone()]),
+        ..StreamConfig::default()
+    };
+    config
+}
+
+fn known_peers(settings: &Settings) -> Vec<KnownPeer> {
+    let named = |addresses: &[Multiaddr], standing| -> Vec<KnownPeer> {
+        let peer = |address: &Multiaddr| {
+            let id = address.iter().find_map(|part| match part {
+                Protocol::P2p(id) => to_protocol_id(&id),
+                _ => None,
+            })?;
+            Some(KnownPeer { id, address: Address::from(address.to_vec()), standing, text: address.to_string() })
+        };
+        addresses.iter().filter_map(peer).collect()
+    };
+    [named(&settings.bootnodes, Standing::Bootnode), named(&settings.trusted_peers, Standing::Trusted)].concat()
+}
+
+fn identity(settings: &Settings) -> Keypair {
+    let mut seed = settings.node_key.seed();
+    Keypair::ed25519_from_bytes(seed.as_mut_slice()).expect("an ed25519 seed has 32 bytes")
+}
+
+fn trace(path: Option<&Path>) -> Result<Trace, StartError> {
+    match path {
+        None => Ok(Trace::disabled()),
+        Some(path) => {
+            Trace::create(path).map_err(|source| StartError::Trace { path: path.display().to_string(), source })
+        }
+    }
+}
+
+fn verify_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().min(VERIFY_THREADS_MAX))
+}
