@@ -243,6 +243,7 @@ fn under_overload_the_gater_prefers_senders_of_what_we_accept() {
     // While we keep up, everybody is looked at.
     assert_eq!(taken(&mut bench, flooder, 0..50, Verdict::Ignore), 50);
     assert_eq!(taken(&mut bench, honest, 50..100, Verdict::Accept), 50);
+    assert_eq!(taken(&mut bench, honest, 600..610, Verdict::Ignore), 10);
     // Overload: verdicts do not keep pace.
     for number in 100..300 {
         bench.publish_from(flooder, &message(number));
@@ -251,7 +252,7 @@ fn under_overload_the_gater_prefers_senders_of_what_we_accept() {
     bench.judge(Verdict::Ignore);
     bench.take();
     assert!(taken(&mut bench, flooder, 300..400, Verdict::Ignore) < 10, "its share is small");
-    assert_eq!(taken(&mut bench, honest, 400..500, Verdict::Accept), 100, "who delivers is heard");
+    assert!(taken(&mut bench, honest, 400..500, Verdict::Accept) > 70, "who delivers is heard");
     // A minute later all is forgiven.
     bench.pass(S * 70);
     bench.take();

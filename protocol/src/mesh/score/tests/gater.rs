@@ -68,6 +68,9 @@ fn peer_gater_removes_the_stats_of_a_peer_that_is_gone() {
     gater.shed(Time::ZERO);
     let share = admitted(&gater, Time::ZERO, 1);
     assert!((480..700).contains(&share), "one in seventeen passes, got {share} of 10000");
+    gater.decay(Time::from_secs(10 * 3_600));
+    gater.check();
+    assert_eq!(gater.sources_len(), 1, "an address in use does not expire");
 }
 
 #[test]
