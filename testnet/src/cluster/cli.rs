@@ -1,0 +1,257 @@
+//! The command line of `starling-testnet`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::fleet::NODE_SUBCOMMAND;
+use super::{ClusterError, Options, host};
+use crate::report::terminal;
+use crate::wan::Profile;
+use crate::wan::profile::{LOOPBACK_TOML, WAN_TOML};
+
+/// Exit code when every message reached every node.
+const COMPLETE: u8 = 0;
+/// Exit code when a delivery is missing or the run failed.
+const INCOMPLETE: u8 = 1;
+/// Exit code when what was asked for cannot be.
+const USAGE: u8 = 2;
+/// Exit codes after a signal: 128 and its number, as shells have it.
+const INTERRUPTED: u8 = 130;
+const HUNG_UP: u8 = 129;
+const TERMINATED: u8 = 143;
+
+/// The load of `run` if none is asked for, in transactions a second. `up` has none then.
+const TX_RATE: f64 = 50.0;
+
+/// The largest seed: what a TOML integer can hold, since seeds are written into manifests.
+const SEED_MAX: u64 = i64::MAX.unsigned_abs();
+
+#[derive(Debug, Parser)]
+#[command(name = "starling-testnet", version, about = "Run a network of real Starling nodes on this host and measure it", long_about = None)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a network, spread transactions and blocks, measure, report, and stop it
+    #[command(after_long_help = RUN_EXAMPLES)]
+    Run(Network),
+    /// Start a network and keep it running until Ctrl-C, to play with
+    #[command(after_long_help = UP_EXAMPLES)]
+    Up(Network),
+}
+
+const RUN_EXAMPLES: &str = "Examples:
+  starling-testnet run
+      16 nodes spread over the world, 50 transactions a second for 20 s
+  starling-testnet run --nodes 64 --tx-rate 20 --seed 3
+  starling-testnet run --profile loopback --duration 5s --out /tmp/try
+  starling-testnet run --profile my.toml --tx-bytes 1000 --slot 500ms
+
+Exit codes: 0 every message reached every node; 1 a delivery is missing, or the run failed; 2 usage; 130 and 143 after
+SIGINT and SIGTERM. No node is left running in any case.";
+
+const UP_EXAMPLES: &str = "Examples:
+  starling-testnet up --nodes 5 --profile loopback
+  starling-testnet up --nodes 32 --tx-rate 10";
+
+#[derive(Debug, Args)]
+struct Network {
+    /// How many nodes
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(2..=1000))]
+    nodes: u16,
+    /// Connections that each node seeks
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=500))]
+    target_peers: u16,
+    /// For how long transactions are submitted
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration)]
+    duration: Duration,
+    /// Transactions a second, in all; 0 for none [default: 50, and none for `up`]
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    tx_rate: Option<f64>,
+    /// Payload bytes of each transaction
+    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=4_000_000))]
+    tx_bytes: u32,
+    /// Length of a slot; there is at most one block in each
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
+    slot: Duration,
+    /// The network to imitate: wan, loopback, or the path of a profile
+    #[arg(long, value_name = "PROFILE", default_value = "wan")]
+    profile: String,
+    /// Decides regions, keys, payloads and targets
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=SEED_MAX))]
+    seed: u64,
+    /// Folder for the results, new or empty [default: a new one under testnet-runs]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Leave the nodes' data directories and traces in the folder
+    #[arg(long)]
+    keep: bool,
+    /// The executable to run as a node [default: this one]
+    #[arg(long, value_name = "FILE")]
+    node_bin: Option<PathBuf>,
+    /// One more argument for every node's `starling run`; can be repeated
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    node_arg: Vec<String>,
+}
+
+/// Runs the tool with the arguments of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if arguments.get(1).is_some_and(|argument| argument == NODE_SUBCOMMAND) {
+        let node_arguments = std::iter::once(OsString::from("starling")).chain(arguments.into_iter().skip(2));
+        return starling_node::cli::main_with_args(node_arguments);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("an async runtime can be made unless the system is out of file descriptors");
+    let code = match Cli::parse().command {
+        Command::Run(network) => match network.options(TX_RATE) {
+            Ok(options) => runtime.block_on(run(&options)),
+            Err(error) => failed(&error),
+        },
+        Command::Up(network) => match network.options(0.0) {
+            Ok(options) => runtime.block_on(up(&options)),
+            Err(error) => failed(&error),
+        },
+    };
+    ExitCode::from(code)
+}
+
+async fn run(options: &Options) -> u8 {
+    let run = match super::run(options).await {
+        Ok(run) => run,
+        Err(error) => return failed(&error),
+    };
+    println!("{}", terminal::figures(&run));
+    println!("report           {}", options.out.join("report.html").display());
+    for line in terminal::complaints(&run) {
+        eprintln!("{line}");
+    }
+    if run.deliveries.messages().is_empty() {
+        eprintln!("no message was published while the load ran; give a longer --duration or a --tx-rate above 0");
+        return INCOMPLETE;
+    }
+    if run.is_complete() { COMPLETE } else { INCOMPLETE }
+}
+
+async fn up(options: &Options) -> u8 {
+    super::up(options).await.map_or_else(|error| failed(&error), |()| COMPLETE)
+}
+
+/// Says what went wrong and returns the exit code for it.
+fn failed(error: &ClusterError) -> u8 {
+    eprintln!("error: {error}");
+    match error {
+        ClusterError::Interrupted("SIGINT") => INTERRUPTED,
+        ClusterError::Interrupted("SIGHUP") => HUNG_UP,
+        ClusterError::Interrupted(_) => TERMINATED,
+        error if error.is_usage() => USAGE,
+        _ => INCOMPLETE,
+    }
+}
+
+impl Network {
+    /// The options that were asked for, with a transaction rate if none was.
+    fn options(self, tx_rate: f64) -> Result<Options, ClusterError> {
+        let usage = |error: String| ClusterError::Options(error);
+        let profile = Profile::named(&self.profile).map_err(|error| usage(error.to_string()))?;
+        let profile_toml = match &*self.profile {
+            "wan" => WAN_TOML.to_owned(),
+            "loopback" => LOOPBACK_TOML.to_owned(),
+            path => std::fs::read_to_string(path).map_err(|error| usage(format!("cannot read {path}: {error}")))?,
+        };
+        if let Some(program) = self.node_bin.as_ref().filter(|program| !program.is_file()) {
+            return Err(usage(format!(
+                "--node-bin {} is no file; give the path of a starling executable",
+                program.display()
+            )));
+        }
+        let out = self.out.unwrap_or_else(|| {
+            let time = host::date_time().replace([':', '-'], "");
+            PathBuf::from("testnet-runs").join(format!("{time}-seed-{}", self.seed))
+        });
+        // The nodes are given paths inside it and must not depend on this process's working directory.
+        let out = std::path::absolute(&out).map_err(|error| usage(format!("cannot use {}: {error}", out.display())))?;
+        Ok(Options {
+            nodes: usize::from(self.nodes),
+            target_peers: usize::from(self.target_peers),
+            duration: self.duration,
+            tx_rate: self.tx_rate.unwrap_or(tx_rate),
+            tx_bytes: self.tx_bytes as usize,
+            slot: self.slot,
+            profile,
+            profile_toml,
+            seed: self.seed,
+            out,
+            keep: self.keep,
+            node_bin: self.node_bin,
+            node_args: self.node_arg,
+            command: std::env::args().collect(),
+        })
+    }
+}
+
+/// A time such as `20s`, `500ms` or `2m`, from 1 ms to 24 h.
+fn duration(text: &str) -> Result<Duration, String> {
+    const EXPECTED: &str = "write a number and a unit, such as 20s, 500ms, 2m or 1h";
+    let unit_at = text.find(|character: char| !character.is_ascii_digit() && character != '.').ok_or(EXPECTED)?;
+    let (number, unit) = text.split_at(unit_at);
+    let number: f64 = number.parse().map_err(|_not_a_number| EXPECTED)?;
+    let unit_s = match unit {
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3_600.0,
+        _ => return Err(EXPECTED.to_owned()),
+    };
+    let seconds = number * unit_s;
+    if (0.001..=86_400.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("the time must be from 1ms to 24h".to_owned())
+    }
+}
+
+/// A rate from 0 to 100 000.
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse::<f64>().ok().filter(|rate| (0.0..=100_000.0).contains(rate));
+    rate.ok_or_else(|| "the rate must be a number from 0 to 100000".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("20s"), Ok(Duration::from_secs(20)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        for wrong in ["20", "", "s", "20 s", "20x", "-1s", "0s", "25h", "1.2.3s", "1e3s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn rates_are_finite_and_not_negative() {
+        assert_eq!(rate("0"), Ok(0.0));
+        assert_eq!(rate("12.5"), Ok(12.5));
+        for wrong in ["-1", "nan", "inf", "x", "1e9"] {
+            assert!(rate(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The tool as people run it: a process that starts processes.
+
+mod lifecycle;
+mod support;
