@@ -73,6 +73,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next field, or `None` at the end.
+    #[inline]
     pub(super) fn next(&mut self) -> Result<Option<Field<'a>>, WireError> {
         if self.at == self.bytes.len() {
             return Ok(None);
@@ -110,7 +111,19 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
+    #[inline]
     fn varint(&mut self) -> Result<u64, WireError> {
+        // Nearly all keys and lengths have one byte.
+        match self.bytes.get(self.at) {
+            Some(byte) if byte & 0x80 == 0 => {
+                self.at += 1;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, WireError> {
         let start = self.position();
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
