@@ -51,7 +51,7 @@ fn prune() -> impl Strategy<Value = Prune> {
         id: PeerId::from_bytes(&id).expect("a possible length"),
         signed_record: record.map(Into::into),
     });
-    (topic(), prop::option::of(0..=3_600u64), prop::collection::vec(peer, 0..5))
+    (topic(), prop::option::of(prop_oneof![Just(0), 1..=3_600u64]), prop::collection::vec(peer, 0..5))
         .prop_map(|(topic, backoff_seconds, peers)| Prune { topic, backoff_seconds, peers })
 }
 

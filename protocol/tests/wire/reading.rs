@@ -64,6 +64,15 @@ fn of_a_repeated_scalar_the_last_one_counts() {
 }
 
 #[test]
+fn every_number_but_zero_is_true() {
+    let subscribed = |frame: &[u8]| decode(frame).expect("decodes").subscriptions[0].subscribe;
+    assert!(!subscribed(b"\x0a\x00"));
+    assert!(!subscribed(b"\x0a\x02\x08\x00"));
+    assert!(subscribed(b"\x0a\x02\x08\x01"));
+    assert!(subscribed(b"\x0a\x02\x08\x02"));
+}
+
+#[test]
 fn a_known_field_in_a_wrong_wire_type_is_named() {
     assert_eq!(decode(b"\x10\x01"), Err(WireError::WrongWireType { field: "RPC.publish", at: 1 }));
     assert_eq!(decode(b"\x0a\x02\x0a\x00"), Err(WireError::WrongWireType { field: "SubOpts.subscribe", at: 4 }));
