@@ -4,7 +4,6 @@
 //! ([`transport`], [`emulation`], [`muxer`]) and the behaviours ([`limits`], [`mesh`], [`discovery`], [`blocks`]).
 
 pub mod blocks;
-pub mod clock;
 pub mod discovery;
 pub mod emulation;
 pub mod limits;

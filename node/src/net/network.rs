@@ -99,6 +99,9 @@ pub enum NetworkError {
     /// The identity's key cannot be used.
     #[error("the node's identity key cannot be used for encryption: {0}; use an ed25519 key")]
     Identity(String),
+    /// The operating system gave no random numbers.
+    #[error("the operating system gives no random numbers: {0}; check that getrandom is permitted to this process")]
+    Entropy(std::io::Error),
     /// A listening address cannot be used.
     #[error("cannot listen on {address}: {cause}; choose a free port (0 takes any) and an address of this host")]
     Listen {
@@ -144,7 +147,7 @@ pub enum NetEvent {
         peer: PeerHandle,
         /// The content.
         rpc: Box<Rpc>,
-        /// When it was decoded, on the clock of [`super::clock::monotonic_now`].
+        /// When it was decoded, on the clock of [`crate::clock`].
         received: Time,
         /// Bytes of its frame.
         frame_bytes: usize,
@@ -292,6 +295,11 @@ impl Network {
         registry: &mut Registry,
     ) -> Result<Self, NetworkError> {
         let sockets = Arc::new(SocketCounters::default());
+        let mut config = config.clone();
+        // Message ids can be ground, so the hash index of the queues is keyed by what nobody knows.
+        rustix::rand::getrandom(&mut config.mesh.send_queue.hash_key, rustix::rand::GetRandomFlags::empty())
+            .map_err(|error| NetworkError::Entropy(error.into()))?;
+        let config = &config;
         let swarm = Box::new(build_swarm(config, keypair, &sockets)?);
         let own = to_protocol_id(swarm.local_peer_id());
         let mut network = Self {

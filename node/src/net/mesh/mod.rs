@@ -115,7 +115,7 @@ pub enum Event {
         peer: PeerHandle,
         /// The content.
         rpc: Box<Rpc>,
-        /// When it was decoded, on the clock of [`super::clock`].
+        /// When it was decoded, on the clock of [`crate::clock`].
         received: Time,
         /// Bytes of its frame, without the length prefix.
         frame_bytes: usize,

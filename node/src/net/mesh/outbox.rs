@@ -12,7 +12,7 @@ use starling_protocol::rpc::Frame;
 use starling_protocol::send_queue::{PushResult, SendQueue, SendQueueConfig, SendQueueStats};
 use starling_protocol::wire::EncodedRpc;
 
-use crate::net::clock::monotonic_now;
+use crate::clock;
 
 /// Bytes asked of the queue at a time. A guess: large enough that a heartbeat's control is one RPC, small enough that a
 /// more urgent frame never waits for long behind what was taken before it.
@@ -38,7 +38,7 @@ impl Outbox {
     /// Adds a frame and wakes the writer; how many frames were dropped for it.
     pub(super) fn push(&self, frame: Frame) -> u64 {
         let mut inner = self.lock();
-        let result = inner.queue.push(monotonic_now(), frame);
+        let result = inner.queue.push(clock::now(), frame);
         let writer = inner.writer.take();
         drop(inner);
         if let Some(writer) = writer {
@@ -58,7 +58,7 @@ impl Outbox {
     /// The next RPC to write.
     pub(super) fn poll_pop(&self, context: &Context<'_>) -> Poll<EncodedRpc> {
         let mut inner = self.lock();
-        match inner.queue.pop(monotonic_now(), RPC_BYTES_WANTED) {
+        match inner.queue.pop(clock::now(), RPC_BYTES_WANTED) {
             Some(rpc) => Poll::Ready(rpc),
             None => {
                 inner.writer = Some(context.waker().clone());

@@ -10,7 +10,7 @@ use starling_protocol::rpc::Rpc;
 use starling_protocol::time::Time;
 use starling_protocol::wire::{self, TopicInterner, WireError, WireLimits};
 
-use crate::net::clock::monotonic_now;
+use crate::clock;
 
 /// Bytes asked of the stream at a time.
 const READ_BYTES: usize = 16 * 1_024;
@@ -81,7 +81,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
             self.buffer = BytesMut::new();
         }
         Ok(Some(match decoded {
-            Ok(rpc) => Read::Rpc { rpc: Box::new(rpc), received: monotonic_now(), frame_bytes: prefix.frame_bytes },
+            Ok(rpc) => Read::Rpc { rpc: Box::new(rpc), received: clock::now(), frame_bytes: prefix.frame_bytes },
             Err(error) => Read::BadFrame(error),
         }))
     }
