@@ -182,6 +182,12 @@ impl MessageCache {
         }
     }
 
+    /// Whether requests of the peer are still counted.
+    #[must_use]
+    pub fn knows(&self, peer: PeerHandle) -> bool {
+        self.entries.values().any(|entry| entry.transmissions.iter().any(|(other, _)| *other == peer))
+    }
+
     /// How many messages are kept.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -375,9 +375,13 @@ impl MeshConfig {
         let gossip = &self.gossip;
         let show = || format!("{gossip:?}");
         hold(gossip.factor_percent <= 100, "the gossip factor is at most 100 percent", show)?;
-        hold(!self.relay.validation_timeout.is_zero(), "the validation timeout is positive", || {
-            format!("{:?}", self.relay)
-        })
+        let relay = &self.relay;
+        // The seen-cache would otherwise forget a message that is still being validated.
+        hold(
+            !relay.validation_timeout.is_zero() && relay.validation_timeout < self.seen.refused_age_max,
+            "the validation timeout is positive and shorter than the seen-cache's refused_age_max",
+            || format!("{relay:?} and {:?}", self.seen),
+        )
     }
 
     fn check_bounds(&self) -> Result<(), MeshConfigError> {

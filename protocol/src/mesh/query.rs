@@ -224,6 +224,7 @@ impl Mesh {
     #[must_use]
     pub fn knows(&self, peer: PeerHandle) -> bool {
         self.peers.get(peer).is_some()
+            || self.cache.knows(peer)
             || self.states.iter().any(|state| {
                 let fanout = state.fanout.iter().flat_map(|fanout| &fanout.peers);
                 state.mesh.iter().chain(fanout).any(|other| *other == peer)

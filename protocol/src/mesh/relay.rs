@@ -221,14 +221,14 @@ impl Mesh {
         self.send_message(&recipients, payload, class, out);
     }
 
-    /// The mesh of the topic and the direct peers that are subscribed to it, ascending.
+    /// The mesh of the topic and the direct peers that are subscribed to it.
     fn mesh_and_direct(&self, topic: TopicIndex) -> Vec<PeerHandle> {
-        self.peers
-            .iter()
-            .filter(|slot| !slot.closing)
-            .filter(|slot| slot.mesh.contains(topic) || (slot.direct && slot.subscribed.contains(topic)))
-            .map(|slot| slot.handle)
-            .collect()
+        let mut recipients = self.states[topic.index()].mesh.clone();
+        if !self.config.direct_peers.is_empty() {
+            let direct = self.peers.iter().filter(|slot| slot.direct && slot.subscribed.contains(topic));
+            recipients.extend(direct.map(|slot| slot.handle));
+        }
+        recipients
     }
 
     /// Sends the message to those of the recipients that neither have it nor refuse it.

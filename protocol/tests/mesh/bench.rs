@@ -47,7 +47,11 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new(config: MeshConfig) -> Self {
-        let mesh = Mesh::new(config.validate().expect("a valid configuration"), [1; 32], Time::ZERO);
+        Self::seeded(config, 1)
+    }
+
+    pub(crate) fn seeded(config: MeshConfig, seed: u8) -> Self {
+        let mesh = Mesh::new(config.validate().expect("a valid configuration"), [seed; 32], Time::ZERO);
         Self { mesh, now: Time::ZERO, handles: HandleAllocator::default(), next_id: 0, out: Vec::new() }
     }
 

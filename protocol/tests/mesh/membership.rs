@@ -168,29 +168,32 @@ fn links_that_we_dialled_keep_their_quota_and_enter_a_full_mesh() {
 
 #[test]
 fn excess_is_pruned_to_d_keeping_the_best_and_d_out() {
-    let mut config = config();
-    config.degree.high = 12;
-    config.heartbeat.nearer_ticks = 0;
-    let mut bench = Bench::joined(config);
-    let outbound: Vec<_> = (0..2).map(|_| bench.subscriber_of(Direction::Outbound, Version::V1_2)).collect();
-    let peers = bench.subscribers(10);
-    peers.iter().chain(&outbound).for_each(|peer| bench.graft_from(*peer));
-    assert_eq!(bench.mesh.mesh_degree(&topic()), 12);
-    // Four peers deliver first; they are the D_score best.
-    let best = &peers[3..7];
-    for (number, peer) in (0..40).zip(best.iter().cycle()) {
-        bench.publish_from(*peer, &message(number));
+    for seed in 0..8 {
+        let mut config = config();
+        config.degree.high = 12;
+        config.heartbeat.nearer_ticks = 0;
+        let mut bench = Bench::seeded(config, seed);
+        bench.input(Input::Subscribe { topic: topic() });
+        let outbound: Vec<_> = (0..2).map(|_| bench.subscriber_of(Direction::Outbound, Version::V1_2)).collect();
+        let peers = bench.subscribers(10);
+        peers.iter().chain(&outbound).for_each(|peer| bench.graft_from(*peer));
+        assert_eq!(bench.mesh.mesh_degree(&topic()), 12);
+        // Four peers deliver first; they are the D_score best.
+        let best = &peers[3..7];
+        for (number, peer) in (0..40).zip(best.iter().cycle()) {
+            bench.publish_from(*peer, &message(number));
+        }
+        bench.judge(Verdict::Accept);
+        let extra = bench.subscriber_of(Direction::Outbound, Version::V1_2);
+        bench.graft_from(extra);
+        assert_eq!(bench.mesh.mesh_degree(&topic()), 13);
+        bench.take();
+        bench.heartbeat();
+        assert_eq!(bench.mesh.mesh_degree(&topic()), 6);
+        assert!(best.iter().all(|peer| bench.in_mesh(*peer)), "the best stay");
+        let kept = outbound.iter().chain([&extra]).filter(|peer| bench.in_mesh(**peer)).count();
+        assert_eq!(kept, 2, "and D_out links that we dialled");
     }
-    bench.judge(Verdict::Accept);
-    let extra = bench.subscriber_of(Direction::Outbound, Version::V1_2);
-    bench.graft_from(extra);
-    assert_eq!(bench.mesh.mesh_degree(&topic()), 13);
-    bench.take();
-    bench.heartbeat();
-    assert_eq!(bench.mesh.mesh_degree(&topic()), 6);
-    assert!(best.iter().all(|peer| bench.in_mesh(*peer)), "the best stay");
-    let kept = outbound.iter().chain([&extra]).filter(|peer| bench.in_mesh(**peer)).count();
-    assert_eq!(kept, 2, "and D_out links that we dialled");
 }
 
 #[test]
@@ -237,6 +240,36 @@ fn nearer_links_are_found_after_the_mesh_has_formed_without_shaking_it() {
     bench.pass(S * 600);
     assert_eq!(changes(&mut bench), 0, "and then the mesh is at rest");
     assert!((5..=8).contains(&bench.mesh.mesh_degree(&topic())));
+}
+
+#[test]
+fn near_links_keep_their_place_against_better_deliverers_and_hardly_nearer_ones() {
+    let mut bench = Bench::joined(config());
+    let peers = bench.subscribers(20);
+    for (index, peer) in peers.iter().enumerate() {
+        let millis = if index < 3 { 100 } else { 300 };
+        bench.input(Input::Rtt { peer: *peer, rtt: MS * millis });
+    }
+    bench.pass(S * 60);
+    assert!(peers[..3].iter().all(|peer| bench.in_mesh(*peer)));
+    // A tenth nearer is not worth a change.
+    let candidate = *peers[3..].iter().find(|peer| !bench.in_mesh(**peer)).expect("twenty do not fit");
+    bench.input(Input::Rtt { peer: candidate, rtt: MS * 90 });
+    let far: Vec<_> = peers[3..].iter().copied().filter(|peer| bench.in_mesh(*peer)).collect();
+    for number in 0..300 {
+        bench.publish_from(far[usize::try_from(number).expect("few") % far.len()], &message(number));
+        bench.judge(Verdict::Accept);
+        bench.take();
+        // Others press into the mesh all the time, so that a surplus has to go every few heartbeats.
+        let pressing = peers[4 + usize::try_from(number).expect("few") % 16];
+        if pressing != candidate {
+            bench.graft_from(pressing);
+        }
+        bench.pass(S);
+        assert!(peers[..3].iter().all(|peer| bench.in_mesh(*peer)), "a near link went at {number} s");
+        bench.take();
+    }
+    assert_eq!(bench.mesh.counters().grafts_nearer, 0, "a link changed for a tenth");
 }
 
 #[test]
