@@ -128,7 +128,10 @@ fn everybody_who_sent_a_rejected_message_answers_for_it_and_nobody_for_an_ignore
 /// A bench on two topics with P3 on the second, and two peers in both meshes.
 fn watched() -> (Bench, [starling_protocol::id::PeerHandle; 2]) {
     let mut config = config();
-    config.score.topics[1].mesh_deliveries = MeshDeliveriesConfig::relative_to_traffic();
+    // Silence on blocks costs 20 points, more than can be earned there and less than can be earned on transactions.
+    config.score.topics[1].positive_max = 10.0;
+    config.score.topics[1].mesh_deliveries =
+        MeshDeliveriesConfig { weight: -20.0, ..MeshDeliveriesConfig::relative_to_traffic() };
     let mut bench = Bench::joined(config);
     bench.input(Input::Subscribe { topic: other_topic() });
     let peers = [bench.subscriber(), bench.subscriber()];
