@@ -26,7 +26,7 @@ use crate::block::Block;
 use crate::genesis::Genesis;
 use crate::id::{BlockId, PeerHandle};
 use crate::mesh::Sink;
-use crate::request::{BlockRequest, BlockResponse, Head};
+use crate::request::{BlockRequest, BlockResponse};
 use crate::time::{Duration, Time};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -131,9 +131,9 @@ impl Fetch {
     }
 
     /// A peer has a block of this height.
-    pub(super) fn saw(&mut self, peer: Option<PeerHandle>, head: Head) {
+    pub(super) fn saw(&mut self, peer: Option<PeerHandle>, height: u64) {
         if let Some(peer) = peer.and_then(|peer| self.peers.get_mut(&peer)) {
-            peer.height = peer.height.max(head.height);
+            peer.height = peer.height.max(height);
         }
     }
 
@@ -298,6 +298,11 @@ impl Chain {
         }
     }
 
+    /// A peer claims a height. There are no more blocks than slots, whatever it claims.
+    pub(super) fn heard(&mut self, at: Moment, peer: PeerHandle, height: u64) {
+        self.fetch.saw(Some(peer), height.min(at.slot_ahead));
+    }
+
     pub(super) fn run_timers(&mut self, at: Moment, out: &mut dyn Sink<Effect>) {
         while let Some((time, timer)) = self.fetch.timers.first().copied()
             && time <= at.now
@@ -390,7 +395,7 @@ impl Chain {
             return;
         }
         if let Ok(response) = response {
-            self.fetch.saw(Some(peer), response.head);
+            self.heard(at, peer, response.head.height);
             match self.the_block(id, &response) {
                 Ok(Some(block)) => {
                     let ticket = self.fetch.verify(Purpose::Parent(id, peer), &block, out);

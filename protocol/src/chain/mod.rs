@@ -234,8 +234,8 @@ impl Chain {
         self.fetch.next_wake()
     }
 
-    /// What a block of `slot` on our head would contain; none if the slot is not after the head's, is not beyond the slots already signed for, or is
-    /// past (a block for a slot that is over would be of no use). Whose turn it is, is for the caller to know.
+    /// What a block of `slot` on our head would contain; none if the slot is not after the head's, or a block was signed for it
+    /// already, so that no producer signs two. The caller knows whether it is its turn and whether the slot has come.
     #[must_use]
     pub fn produce_candidate(&self, slot: u64, mempool: &Mempool) -> Option<Template> {
         if slot <= self.head.slot || self.headers.has(slot) {
@@ -402,7 +402,7 @@ impl Chain {
         out: &mut dyn Sink<Effect>,
     ) -> Placed {
         let (position, parent) = (Position::of(&block), block.header().parent);
-        self.fetch.saw(from, position.head());
+        self.fetch.saw(from, position.height);
         self.fetch.no_longer_wanted(&position.id);
         if self.tree.position(&position.id).is_some() || self.orphans.contains(&position.id) {
             return Placed::Known;

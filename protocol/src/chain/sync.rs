@@ -112,7 +112,7 @@ impl Chain {
         }
         let (peer, reached) = (sync.peer, sync.reached);
         let Ok(response) = response else { return self.end_sync(at, false, out) };
-        self.fetch.saw(Some(peer), response.head);
+        self.heard(at, peer, response.head.height);
         match self.read(at, &sync_locator(&self.fetch.sync), &response) {
             Reading::Nothing => self.end_sync(at, true, out),
             Reading::Fault(fault) => {

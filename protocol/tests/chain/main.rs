@@ -2,6 +2,7 @@
 //! simulated peers in virtual time.
 
 mod basics;
+mod chaos;
 mod model;
 mod support;
 mod syncing;

@@ -8,10 +8,12 @@ use starling_protocol::chain::{
 };
 use starling_protocol::genesis::Genesis;
 use starling_protocol::id::{BlockId, PeerHandle};
+use starling_protocol::mempool::{self, Mempool};
 use starling_protocol::request::{BlockRequest, BlockResponse, EncodedBlock, Head};
 use starling_protocol::store::LoadRequest;
 use starling_protocol::time::{Duration, Time};
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _};
 
 /// One way between any two nodes.
 const LATENCY: Duration = Duration::from_millis(40);
@@ -42,6 +44,7 @@ pub(crate) enum Manner {
 
 pub(crate) struct Node {
     pub(crate) chain: Chain,
+    pub(crate) pool: Mempool,
     pub(crate) store: Store,
     pub(crate) manner: Manner,
     pub(crate) events: Vec<Event>,
@@ -52,7 +55,7 @@ pub(crate) struct Node {
 enum Happening {
     Block { to: usize, from: usize, block: Block },
     Request { to: usize, from: usize, request: RequestId, body: BlockRequest },
-    Response { to: usize, request: RequestId, response: Result<BlockResponse, RequestFailure> },
+    Response { to: usize, from: usize, request: RequestId, response: Result<BlockResponse, RequestFailure> },
     Verified { node: usize, ticket: VerifyTicket, verified: Verified },
     MeshVerified { node: usize, from: usize, block: Block },
     Loaded { node: usize, ticket: LoadTicket, what: LoadRequest },
@@ -68,7 +71,13 @@ pub(crate) struct World {
     awaiting: BTreeMap<ResponseTicket, (usize, RequestId)>,
     /// How many of a hundred messages are lost.
     pub(crate) lost_percent: u64,
-    messages: u64,
+    /// The most milliseconds that a message takes longer than another, so that messages overtake each other.
+    pub(crate) jitter_ms: u64,
+    /// If set, the nodes below this number and the others cannot reach each other.
+    pub(crate) cut: Option<usize>,
+    /// A hash of all that was observed.
+    pub(crate) trace: DefaultHasher,
+    random: u64,
     calls: u64,
 }
 
@@ -80,6 +89,7 @@ impl World {
     pub(crate) fn with_genesis(genesis: &Genesis, nodes: usize, config: &Config) -> Self {
         let node = || Node {
             chain: Chain::new(genesis.clone(), config.clone()),
+            pool: Mempool::new(mempool::Config::default(), genesis),
             store: Store::default(),
             manner: Manner::Honest,
             events: Vec::new(),
@@ -94,7 +104,10 @@ impl World {
             sequence: 0,
             awaiting: BTreeMap::new(),
             lost_percent: 0,
-            messages: 0,
+            jitter_ms: 0,
+            cut: None,
+            trace: DefaultHasher::new(),
+            random: 1,
             calls: 0,
         }
     }
@@ -188,18 +201,39 @@ impl World {
         }
     }
 
-    fn post(&mut self, delay: Duration, may_be_lost: bool, happening: Happening) {
-        self.messages += 1;
-        // The high bits of a multiplicative hash (Knuth) are random enough to pick what is lost.
-        let lot = self.messages.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        if may_be_lost && lot % 100 < self.lost_percent {
-            return;
+    pub(crate) fn seed(&mut self, seed: u64) {
+        self.random = seed | 1;
+    }
+
+    /// A number below `bound`: the high bits of a linear congruential generator (constants by Knuth).
+    pub(crate) fn random(&mut self, bound: u64) -> u64 {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.random >> 33) % bound
+    }
+
+    fn post(&mut self, delay: Duration, over_the_network: bool, happening: Happening) {
+        let mut delay = delay;
+        if over_the_network {
+            if self.random(100) < self.lost_percent {
+                return;
+            }
+            let jitter_ms = self.jitter_ms + 1;
+            delay += Duration::from_millis(self.random(jitter_ms));
         }
         self.sequence += 1;
         self.queue.insert((self.now + delay, self.sequence), happening);
     }
 
+    fn reaches(&self, one: usize, other: usize) -> bool {
+        self.cut.is_none_or(|cut| (one < cut) == (other < cut))
+    }
+
     fn carry_out(&mut self, node: usize, effect: Effect) {
+        if let Effect::HeadChanged { .. } | Effect::Request { .. } | Effect::Event(_) | Effect::PeerFault { .. } =
+            &effect
+        {
+            (self.now, node, format!("{effect:?}")).hash(&mut self.trace);
+        }
         match effect {
             Effect::Verify { ticket, block } => {
                 let verified = verify(&block, &self.genesis);
@@ -215,12 +249,17 @@ impl World {
                 let (to, request) = self.awaiting.remove(&ticket).expect("each request is answered once");
                 let (delay, response) = self.spoken_by(node, response);
                 if let Some(response) = response {
-                    self.post(delay, true, Happening::Response { to, request, response });
+                    self.post(delay, true, Happening::Response { to, from: node, request, response });
                 }
             }
             Effect::Load { ticket, what } => self.post(DISK, false, Happening::Loaded { node, ticket, what }),
             Effect::Persist(batch) => self.nodes[node].store.apply(&batch),
-            Effect::HeadChanged { .. } => {}
+            Effect::HeadChanged { undone, adopted } => {
+                let slot = self.moment().slot;
+                let Node { chain, pool, .. } = &mut self.nodes[node];
+                pool.on_head_changed(&undone, &adopted, slot, |account| chain.next_nonce(account, slot));
+                pool.check();
+            }
             Effect::PeerFault { peer, fault } => self.nodes[node].faults.push((peer, fault)),
             Effect::Event(event) => self.nodes[node].events.push(event),
         }
@@ -228,6 +267,10 @@ impl World {
 
     fn happen(&mut self, happening: Happening) {
         match happening {
+            Happening::Block { to, from, .. }
+            | Happening::Request { to, from, .. }
+            | Happening::Response { to, from, .. }
+                if !self.reaches(to, from) => {}
             Happening::Block { to, from, block } => {
                 let mut relay = None;
                 self.call(to, |chain, at, out| relay = Some(chain.check_relay(at, block.signed_header(), out)));
@@ -246,7 +289,7 @@ impl World {
                 self.awaiting.insert(ticket, (from, request));
                 self.call(to, |chain, _, out| chain.on_request(Self::handle(from), ticket, body, out));
             }
-            Happening::Response { to, request, response } => {
+            Happening::Response { to, request, response, .. } => {
                 self.call(to, |chain, at, out| chain.on_response(at, request, response, out));
             }
             Happening::Verified { node, ticket, verified } => {
