@@ -145,6 +145,15 @@ pub fn read_or_create(path: &Path) -> Result<(SecretKey, bool), KeyFileError> {
     }
 }
 
+/// The key as libp2p's identity.
+///
+/// # Panics
+/// Never: every seed is an ed25519 key.
+#[must_use]
+pub fn libp2p_keypair(key: &SecretKey) -> libp2p::identity::Keypair {
+    libp2p::identity::Keypair::ed25519_from_bytes(*key.seed()).expect("a seed of 32 bytes")
+}
+
 /// Makes a new directory entry durable.
 pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     let parent = match path.parent() {

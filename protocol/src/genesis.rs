@@ -418,6 +418,14 @@ fn check_producers(producers: &[PublicKeyBytes]) -> Result<Vec<PublicKey>, Genes
     Ok(keys)
 }
 
+/// Reads a start time as the genesis file has it, an RFC 3339 time with its zone: milliseconds since 1970.
+///
+/// # Errors
+/// If it is none, or not between 1970 and 9999.
+pub fn parse_start_time(text: &str) -> Result<u64, GenesisError> {
+    start_time_ms(&toml::Value::String(text.to_owned()))
+}
+
 /// Reads the start time: an RFC 3339 date and time, quoted or not, or milliseconds since 1970.
 fn start_time_ms(value: &toml::Value) -> Result<u64, GenesisError> {
     let problem = || {

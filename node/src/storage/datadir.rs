@@ -1,7 +1,9 @@
 //! The data directory: which files a node keeps where, and the lock that keeps a second process out.
 
+use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
@@ -126,6 +128,40 @@ impl DataDir {
     #[must_use]
     pub fn addresses_file(path: &Path) -> PathBuf {
         path.join("addresses.json")
+    }
+}
+
+/// Where a running node can be reached: the content of `addresses.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addresses {
+    /// libp2p peer id, in base58.
+    pub peer_id: String,
+    /// Multiaddresses for other nodes, each ending in `/p2p/<peer id>`.
+    pub listen: Vec<String>,
+    /// The RPC.
+    pub rpc: SocketAddr,
+    /// Operating-system process id.
+    pub pid: u32,
+}
+
+impl Addresses {
+    /// Writes them to the data directory, at once as far as readers are concerned.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write(&self, datadir: &Path) -> io::Result<()> {
+        let path = DataDir::addresses_file(datadir);
+        let unfinished = path.with_extension("json.new");
+        std::fs::write(&unfinished, serde_json::to_string_pretty(self)? + "\n")?;
+        std::fs::rename(&unfinished, &path)
+    }
+
+    /// Removes them, when the node stops.
+    pub fn remove(datadir: &Path) {
+        let path = DataDir::addresses_file(datadir);
+        if let Err(error) = std::fs::remove_file(&path) {
+            tracing::warn!(path = %path.display(), %error, "cannot remove the file with the node's addresses");
+        }
     }
 }
 

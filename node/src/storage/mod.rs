@@ -17,7 +17,7 @@
 mod datadir;
 mod thread;
 
-pub use datadir::{DataDir, DataDirError, default_path};
+pub use datadir::{Addresses, DataDir, DataDirError, default_path};
 pub use thread::{Full, Persisted, QUEUE_MAX, StorageThread};
 
 use bytes::Bytes;

@@ -1,0 +1,87 @@
+//! `starling init`.
+
+use super::{Failure, genesis::write_new, output};
+use crate::config::{ConfigError, TEMPLATE, read_genesis};
+use crate::keyfile;
+use crate::storage::DataDir;
+use clap::Args;
+use serde::Serialize;
+use starling_protocol::genesis::Genesis;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  starling init --genesis genesis.toml
+  starling init --genesis genesis.toml --datadir /srv/starling --json
+
+Running it again changes nothing that is there already.")]
+pub(super) struct InitArgs {
+    /// The network's genesis; it is copied into the data directory.
+    #[arg(long, value_name = "FILE")]
+    genesis: PathBuf,
+    /// The data directory. Default: $XDG_DATA_HOME/starling.
+    #[arg(long, value_name = "DIR")]
+    datadir: Option<PathBuf>,
+    /// Print JSON instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Made {
+    datadir: PathBuf,
+    network_name: String,
+    network_id: String,
+    peer_id: String,
+    account: String,
+}
+
+impl InitArgs {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        let genesis = read_genesis(&self.genesis).map_err(Failure::usage)?;
+        let path = super::datadir(self.datadir, 0)?;
+        let _lock = DataDir::create(&path).map_err(Failure::runtime)?;
+        place_genesis(&path, &genesis)?;
+        let config = DataDir::config_file(&path);
+        if !config.exists() {
+            write_new(&config, TEMPLATE)?;
+        }
+        let (node, _) = keyfile::read_or_create(&DataDir::node_key_file(&path)).map_err(Failure::usage)?;
+        let (account, _) = keyfile::read_or_create(&DataDir::account_key_file(&path)).map_err(Failure::usage)?;
+        let made = Made {
+            datadir: path,
+            network_name: genesis.name().to_owned(),
+            network_id: genesis.network_id().to_string(),
+            peer_id: keyfile::libp2p_keypair(&node).public().to_peer_id().to_base58(),
+            account: account.public_key().to_string(),
+        };
+        output::print_as(self.json, &made, || {
+            output::fields(&[
+                ("data directory", made.datadir.display().to_string()),
+                ("network", format!("{} ({})", made.network_name, made.network_id)),
+                ("peer id", made.peer_id.clone()),
+                ("account", made.account.clone()),
+            ])
+        })
+    }
+}
+
+fn place_genesis(datadir: &Path, genesis: &Genesis) -> Result<(), Failure> {
+    let path = DataDir::genesis_file(datadir);
+    match read_genesis(&path) {
+        Ok(present) if present == *genesis => Ok(()),
+        Ok(present) => Err(Failure::Usage(format!(
+            "genesis does not match the data directory: {} is of network {} ({}), not of {} ({}); \
+             give another --datadir",
+            path.display(),
+            present.name(),
+            present.network_id(),
+            genesis.name(),
+            genesis.network_id(),
+        ))),
+        Err(ConfigError::NoGenesis(_)) => write_new(&path, &genesis.to_toml()),
+        Err(error) => Err(Failure::usage(error)),
+    }
+}

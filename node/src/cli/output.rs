@@ -1,0 +1,87 @@
+//! Printing.
+
+use super::Failure;
+use serde::Serialize;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+/// Writes text to standard output. Nobody reading on (`| head`) is no error.
+pub(super) fn print(text: &str) -> Result<ExitCode, Failure> {
+    let mut stdout = io::stdout().lock();
+    let newline = if text.ends_with('\n') || text.is_empty() { "" } else { "\n" };
+    match write!(stdout, "{text}{newline}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Runtime(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Writes a value as JSON, or as text that is made only when it is needed.
+pub(super) fn print_as(json: bool, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<ExitCode, Failure> {
+    if json { print(&serde_json::to_string_pretty(value).map_err(Failure::runtime)?) } else { print(&text()) }
+}
+
+/// Writes an error to standard error.
+pub(super) fn error(message: &str) {
+    let label = if crate::telemetry::use_colour(&io::stderr()) { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
+    // Without standard error there is nobody to tell.
+    let _closed = writeln!(io::stderr(), "{label} {message}");
+}
+
+/// Names and values below each other, the values aligned.
+pub(super) fn fields(rows: &[(&str, String)]) -> String {
+    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    rows.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
+}
+
+/// A table without borders, two blanks between its columns.
+pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut lines = vec![header.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()];
+    lines.extend(rows);
+    let widths: Vec<usize> = (0..header.len())
+        .map(|column| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max())
+        .map(Option::unwrap_or_default)
+        .collect();
+    let text = |line: &Vec<String>| {
+        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    lines.iter().map(text).collect()
+}
+
+/// A length of time in words, as `90s`, `5m` or `1500ms`.
+pub(super) fn parse_duration_ms(text: &str) -> Result<u64, String> {
+    let problem = || format!("{text:?} is no length of time; write a number with its unit, such as 500ms, 2s or 5m");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(problem)?;
+    let number: u64 = text[..digits].parse().map_err(|_too_large| problem())?;
+    let unit_ms = match &text[digits..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(problem()),
+    };
+    number.checked_mul(unit_ms).ok_or_else(problem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_time_need_a_unit() {
+        assert_eq!(parse_duration_ms("2s"), Ok(2_000));
+        assert_eq!(parse_duration_ms("1500ms"), Ok(1_500));
+        assert_eq!(parse_duration_ms("5m"), Ok(300_000));
+        for wrong in ["", "2", "s", "2.5s", "-2s", "2 s", "99999999999999999999s", "9999999999999999h"] {
+            assert!(parse_duration_ms(wrong).expect_err(wrong).contains("such as"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn tables_align_their_columns_without_trailing_blanks() {
+        let text = table(&["peer", "score"], [vec!["a".into(), "1".into()], vec!["bbbbbb".into(), String::new()]]);
+        assert_eq!(text, "peer    score\na       1\nbbbbbb\n");
+    }
+}

@@ -1,0 +1,186 @@
+//! The program `starling` as a user meets it: keys, genesis, data directories, and what is said about mistakes.
+
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn starling(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_starling"))
+        .args(args)
+        .current_dir(dir)
+        .env("HOME", dir)
+        .env_remove("XDG_DATA_HOME")
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program starts")
+}
+
+fn succeed(dir: &Path, args: &[&str]) -> String {
+    let output = starling(dir, args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn json(dir: &Path, args: &[&str]) -> Value {
+    serde_json::from_str(&succeed(dir, args)).expect("JSON")
+}
+
+/// Runs a command that must fail with this code and name all of `parts`; never in the words of a Rust `Debug` or a panic.
+fn fail(dir: &Path, args: &[&str], code: i32, parts: &[&str]) {
+    let output = starling(dir, args);
+    let error = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {error}");
+    assert!(output.stdout.is_empty(), "{args:?} printed {:?}", String::from_utf8_lossy(&output.stdout));
+    assert!(error.starts_with("error: "), "{error}");
+    for part in parts {
+        assert!(error.contains(part), "{args:?}: {part:?} is missing from {error:?}");
+    }
+    for debug in ["panicked", "Err(", "Some(", " { "] {
+        assert!(!error.contains(debug), "{args:?}: {error}");
+    }
+}
+
+fn network(dir: &Path) {
+    succeed(dir, &["key", "new", "producer.pem"]);
+    succeed(dir, &["genesis", "new", "--name", "local", "--producer-key", "producer.pem", "--out", "genesis.toml"]);
+}
+
+#[test]
+fn a_network_is_made_in_three_commands() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    network(dir);
+    let key = json(dir, &["key", "show", "producer.pem", "--json"]);
+    let checked = json(dir, &["genesis", "check", "genesis.toml", "--json"]);
+    assert_eq!(checked["name"], "local");
+    assert_eq!(checked["slot_ms"], 2_000);
+    assert_eq!(checked["producers"][0], key["public_key"]);
+    assert!(succeed(dir, &["genesis", "check", "genesis.toml"]).contains("network id"));
+
+    let made = json(dir, &["init", "--genesis", "genesis.toml", "--datadir", "data", "--json"]);
+    assert_eq!(made["network_id"], checked["network_id"]);
+    let again = json(dir, &["init", "--genesis", "genesis.toml", "--datadir", "data", "--json"]);
+    assert_eq!(again, made, "init changes nothing that is there");
+    assert_eq!(json(dir, &["key", "show", "data/node.pem", "--json"])["peer_id"], made["peer_id"]);
+    for key in ["data/node.pem", "data/account.pem", "producer.pem"] {
+        let mode = std::fs::metadata(dir.join(key)).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{key}");
+    }
+    assert!(dir.join("data/config.toml").is_file());
+}
+
+#[test]
+fn the_default_data_directory_follows_xdg() {
+    let dir = tempfile::tempdir().expect("a directory");
+    network(dir.path());
+    succeed(dir.path(), &["init", "--genesis", "genesis.toml"]);
+    assert!(dir.path().join(".local/share/starling/genesis.toml").is_file());
+}
+
+#[test]
+fn a_genesis_can_be_made_to_order() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    let key = json(dir, &["key", "new", "a.pem", "--json"]);
+    let public = key["public_key"].as_str().expect("text");
+    let flags = ["--start", "2027-01-31T12:00:00Z", "--slot", "500ms", "--stamp-bits", "8", "--nonce-window", "9"];
+    let text = succeed(dir, &[&["genesis", "new", "--name", "x", "--producer", public], &flags[..]].concat());
+    std::fs::write(dir.join("g.toml"), text).expect("written");
+    let checked = json(dir, &["genesis", "check", "g.toml", "--json"]);
+    assert_eq!(checked["start_time_ms"], 1_801_396_800_000_u64);
+    assert_eq!((&checked["slot_ms"], &checked["stamp_bits"]), (&Value::from(500), &Value::from(8)));
+    assert_eq!(checked["limits"]["nonce_window"], 9);
+}
+
+#[test]
+fn openssl_reads_our_keys() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let key = json(dir.path(), &["key", "new", "a.pem", "--json"]);
+    let shown = Command::new("openssl").args(["pkey", "-noout", "-text", "-in"]).arg(dir.path().join("a.pem")).output();
+    let Ok(shown) = shown else {
+        eprintln!("openssl is not installed; nothing to compare with");
+        return;
+    };
+    let digits: String = String::from_utf8_lossy(&shown.stdout).chars().filter(char::is_ascii_hexdigit).collect();
+    assert!(digits.contains(key["public_key"].as_str().expect("text")));
+}
+
+#[test]
+fn mistakes_are_answered_with_cause_and_remedy() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    network(dir);
+    fail(dir, &["key", "new", "producer.pem"], 2, &["exists already"]);
+    fail(dir, &["key", "show", "nothing.pem"], 2, &["starling key new nothing.pem"]);
+    fail(dir, &["key", "show", "genesis.toml"], 2, &["genesis.toml"]);
+    std::fs::set_permissions(dir.join("producer.pem"), std::fs::Permissions::from_mode(0o644)).expect("set");
+    fail(dir, &["key", "show", "producer.pem"], 2, &["0644", "chmod 600 producer.pem"]);
+    std::fs::set_permissions(dir.join("producer.pem"), std::fs::Permissions::from_mode(0o600)).expect("set");
+
+    fail(dir, &["genesis", "new", "--name", "x"], 2, &["--producer-key"]);
+    let with_key = ["genesis", "new", "--producer-key", "producer.pem", "--name"];
+    let new = |flags: &[&'static str]| [&with_key[..], flags].concat();
+    fail(dir, &new(&["a b"]), 2, &["name", "letters"]);
+    fail(dir, &new(&["x", "--slot", "2"]), 2, &["500ms"]);
+    fail(dir, &new(&["x", "--slot", "1ms"]), 2, &["slot_ms", "100"]);
+    fail(dir, &new(&["x", "--start", "tomorrow"]), 2, &["RFC 3339"]);
+    fail(dir, &new(&["x", "--out", "genesis.toml"]), 2, &["exists already"]);
+    fail(dir, &["genesis", "new", "--name", "x", "--producer", "00ff"], 2, &["64 hex digits"]);
+    fail(dir, &["genesis", "check", "nothing.toml"], 2, &["nothing.toml"]);
+    std::fs::write(dir.join("broken.toml"), "name = ").expect("written");
+    fail(dir, &["genesis", "check", "broken.toml"], 2, &["broken.toml", "line 1"]);
+    let text = std::fs::read_to_string(dir.join("genesis.toml")).expect("read");
+    std::fs::write(dir.join("odd.toml"), format!("color = 1\n{text}")).expect("written");
+    fail(dir, &["genesis", "check", "odd.toml"], 2, &["odd.toml", "color"]);
+
+    succeed(dir, &["init", "--genesis", "genesis.toml", "--datadir", "data"]);
+    succeed(dir, &[&with_key[..], &["other", "--out", "other.toml"]].concat());
+    let mismatch = ["genesis does not match the data directory", "--datadir"];
+    fail(dir, &["init", "--genesis", "other.toml", "--datadir", "data"], 2, &mismatch);
+    std::fs::write(dir.join("file"), "").expect("written");
+    fail(dir, &["init", "--genesis", "genesis.toml", "--datadir", "file/x"], 1, &["file/x"]);
+}
+
+#[test]
+fn commands_that_ask_a_node_say_when_there_is_none() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    fail(dir, &["status"], 2, &["no node is running", "--rpc"]);
+    fail(dir, &["status", "--rpc", "here"], 2, &["HOST:PORT"]);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").to_string();
+    for command in [&["status"][..], &["peers"], &["block", "get", "1"], &["tx", "send", "hello"]] {
+        fail(dir, &[command, &["--rpc", &free]].concat(), 1, &["cannot reach a node's RPC", "is the node running"]);
+    }
+    fail(dir, &["block", "get", "many", "--rpc", &free], 2, &["names no block"]);
+    fail(dir, &["tx", "get", "00"], 2, &["64 hex digits"]);
+    fail(dir, &["tx", "send", "--hex", "0x00", "--rpc", &free], 2, &["--hex", "without a prefix"]);
+    fail(dir, &["tx", "send", "--file", "nothing", "--rpc", &free], 2, &["nothing"]);
+    fail(dir, &["tx", "send"], 2, &["TEXT"]);
+}
+
+#[test]
+fn usage_errors_have_code_2_and_help_has_code_0() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    fail(dir, &["fly"], 2, &["fly"]);
+    fail(dir, &["init", "--genesi", "x"], 2, &["--genesis"]);
+    assert!(succeed(dir, &["--help"]).contains("Examples:"));
+    assert!(succeed(dir, &["tx", "send", "--help"]).contains("starling tx send hello"));
+    assert!(succeed(dir, &["--version"]).starts_with("starling "));
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_starling"))
+        .args(["genesis", "check", "--help"])
+        .current_dir(dir.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
