@@ -15,6 +15,7 @@ mod genesis;
 mod init;
 mod key;
 mod output;
+mod run;
 mod send;
 
 use clap::{Args, Parser, Subcommand};
@@ -72,6 +73,8 @@ enum Command {
     Genesis(genesis::GenesisCommand),
     /// Make a data directory: keys, configuration and the network's genesis.
     Init(init::InitArgs),
+    /// Run a node until it is stopped (Ctrl-C).
+    Run(Box<run::RunArgs>),
     /// Make or show a secret key.
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -94,6 +97,7 @@ impl Command {
         match self {
             Self::Genesis(command) => command.run(),
             Self::Init(args) => args.run(),
+            Self::Run(args) => args.run(),
             Self::Key(command) => command.run(),
             Self::Tx(command) => command.run(),
             Self::Block(command) => command.run(),
