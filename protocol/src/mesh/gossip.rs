@@ -1,8 +1,13 @@
 //! IHAVE and IWANT: announcing to peers outside the mesh and pulling what the mesh did not bring (gossipsub v1.0 "Gossip";
 //! v1.1 "Adaptive Gossip Dissemination", "Spam Protection Measures").
 //!
-//! **Announcing.** Each heartbeat, the ids of the last `history_gossip` windows go to peers of the topic outside the mesh:
-//! to `factor_percent` of them, at least D_lazy, chosen anew each time. A frame names at most [`IHAVE_IDS_PER_FRAME`] ids.
+//! **Announcing.** Each heartbeat, the ids of the last `gossip_windows` windows go to peers of the topic outside the mesh:
+//! to `factor_percent` of them, at least D_lazy. Those that were passed over for longest come first, in random order among
+//! equals; who has just connected counts as just served. A frame names at most [`IHAVE_IDS_PER_FRAME`] ids.
+//! *Rationale:* with a fresh draw each time a peer that has only one honest link, outside the mesh, misses a message whenever
+//! it is passed over in all windows; by turns it cannot be, as long as D_lazy times the windows covers the peers outside.
+//! Coming back often gains nobody a turn. A peer that enters the mesh is announced the same ids at once. *Rationale:* it comes
+//! too late for their push and too early for their announcement.
 //!
 //! **Pulling.** An announced message that we have not seen goes on file with [`super::promises`], which says whom to ask
 //! for it and when, and who broke a promise; a broken promise costs one penalty (P7). Of each peer, per heartbeat,
@@ -128,11 +133,16 @@ impl Mesh {
             .filter(|peer| inside.binary_search(peer).is_err())
             .collect();
         let share = outside.len() * self.config.gossip.factor_percent / 100;
-        self.random.gossip.sample(&mut outside, share.max(self.config.degree.lazy));
+        self.random.gossip.shuffle(&mut outside);
+        outside.sort_by_key(|peer| self.peers.get(*peer).map_or(0, |slot| slot.announced_at[topic.index()]));
+        outside.truncate(share.max(self.config.degree.lazy));
         let ids_max = self.config.gossip.ihave_ids_max as usize;
         self.random.gossip.shuffle(&mut ids);
         let shared: Vec<Arc<[MessageId]>> = frames(&ids[..ids.len().min(ids_max)]);
         for peer in outside {
+            if let Some(slot) = self.peers.get_mut(peer) {
+                slot.announced_at[topic.index()] = self.beat.ticks;
+            }
             // With more ids than one peer takes, different peers get different ones.
             let own = if ids.len() > ids_max {
                 self.random.gossip.shuffle(&mut ids);
@@ -144,6 +154,18 @@ impl Mesh {
                 self.counters.ids_announced += ids.len() as u64;
                 send(out, peer, Frame::IHave { topic: name.clone(), ids });
             }
+        }
+    }
+
+    /// Announces the topic's recent messages to a peer that enters the mesh: those that went to the mesh before and are not
+    /// announced to the mesh later.
+    pub(super) fn announce_to_newcomer(&mut self, topic: TopicIndex, peer: PeerHandle, out: &mut impl Sink<Output>) {
+        let name = self.topics.name(topic).clone();
+        let mut ids = self.cache.gossip_ids(&name);
+        ids.truncate(self.config.gossip.ihave_ids_max as usize);
+        for ids in frames(&ids) {
+            self.counters.ids_announced += ids.len() as u64;
+            send(out, peer, Frame::IHave { topic: name.clone(), ids });
         }
     }
 

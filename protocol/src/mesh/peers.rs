@@ -38,6 +38,8 @@ pub(super) struct PeerSlot {
     pub(super) pending: u32,
     /// Heartbeats in a row in which its send queue overflowed.
     pub(super) slow_ticks: u32,
+    /// By topic, the heartbeat at which messages were last announced to it, or at which it connected.
+    pub(super) announced_at: Vec<u64>,
     /// What it did since the last heartbeat.
     pub(super) budget: Budget,
 }

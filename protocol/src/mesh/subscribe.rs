@@ -49,6 +49,7 @@ impl Mesh {
             unwanted: BTreeMap::new(),
             pending: 0,
             slow_ticks: 0,
+            announced_at: vec![self.beat.ticks; self.topics.len()],
             budget: Budget::default(),
         });
         for topic in self.topics.iter() {
@@ -170,7 +171,7 @@ impl Mesh {
         }
     }
 
-    /// Puts the peer into our mesh, without telling it. False when it is there already.
+    /// Puts the peer into our mesh and announces recent messages to it. False when it is there already.
     pub(super) fn insert_into_mesh(
         &mut self,
         now: Time,
@@ -186,6 +187,7 @@ impl Mesh {
         }
         self.scores.grafted(now, peer, topic);
         out.emit(Output::Event(Event::Grafted { peer, topic: self.topics.name(topic).clone() }));
+        self.announce_to_newcomer(topic, peer, out);
         true
     }
 

@@ -77,6 +77,42 @@ fn gossipsub_gossip_reaches_d_lazy_or_a_quarter_of_the_peers_outside_the_mesh() 
 }
 
 #[test]
+fn a_peer_that_enters_the_mesh_is_announced_what_it_missed() {
+    let mut bench = Bench::joined(config());
+    bench.publish(&message(1));
+    bench.take();
+    let peer = bench.subscriber();
+    assert!(bench.in_mesh(peer));
+    assert_eq!(announced_to(&bench, peer), 1);
+    bench.iwant_from(peer, &message(1));
+    assert_eq!(bench.copies_to(peer, &message(1)), 1);
+}
+
+#[test]
+fn every_peer_outside_the_mesh_has_its_turn_and_coming_back_gains_none() {
+    let mut bench = Bench::joined(config());
+    let peers = bench.subscribers(20);
+    bench.prune_from(peers[0], Some(60));
+    let mut announced = std::collections::BTreeSet::new();
+    bench.heartbeat();
+    for _ in 0..3 {
+        bench.publish(&message(bench.mesh.counters().heartbeats));
+        bench.take();
+        bench.heartbeat();
+        announced.extend(peers.iter().copied().filter(|peer| announced_to(&bench, *peer) > 0));
+    }
+    let outside = peers.iter().filter(|peer| !bench.in_mesh(**peer)).count();
+    assert!((12..=18).contains(&outside), "{outside}");
+    assert!(announced.len() >= outside, "three times six turns for {outside}");
+    // Six that connect anew do not push the others back.
+    let newcomers = bench.subscribers(6);
+    bench.publish(&message(99));
+    bench.take();
+    bench.heartbeat();
+    assert!(newcomers.iter().all(|peer| announced_to(&bench, *peer) == 0));
+}
+
+#[test]
 fn gossipsub_gossip_piggyback() {
     // Announcements of several topics and control leave in the same heartbeat.
     let mut bench = Bench::joined(config());

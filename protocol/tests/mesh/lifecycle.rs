@@ -113,7 +113,7 @@ fn trace(seed: u8) -> (u64, u64) {
     let mut network = Network::new(12, seed, |_| config());
     network.checked = false;
     network.traced = true;
-    network.faults = Faults { loss_permille: 20, duplication_permille: 20, jitter: MS * 30 };
+    network.faults = Faults { loss_permille: 20, duplication_permille: 20, jitter: MS * 30, ..Faults::NONE };
     network.connect_some(5, MS * 10);
     for number in 0..30 {
         network.publish(usize::try_from(number % 12).expect("few"), &message(number));

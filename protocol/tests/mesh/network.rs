@@ -6,26 +6,30 @@
 
 use crate::bench::topic;
 use starling_protocol::id::{Direction, HandleAllocator, MessageId, PeerHandle, PeerId, Topic, Version};
-use starling_protocol::mesh::{Event, Input, Mesh, MeshConfig, Output, ValidationTicket, Verdict};
+use starling_protocol::mesh::{Event, Input, Mesh, MeshConfig, Output, PruneReason, ValidationTicket, Verdict};
 use starling_protocol::message::Payload;
 use starling_protocol::random::{Stream, Streams};
 use starling_protocol::rpc::{ExchangedPeer, Frame, IHave, Rpc};
 use starling_protocol::time::{Duration, Time};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 /// What links do to what they carry.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Faults {
+    /// Of whole RPCs.
     pub(crate) loss_permille: u64,
+    /// Of single messages; control arrives.
+    pub(crate) message_loss_permille: u64,
     pub(crate) duplication_permille: u64,
     /// Up to so much is added to the latency of each RPC, which reorders them.
     pub(crate) jitter: Duration,
 }
 
 impl Faults {
-    pub(crate) const NONE: Self = Self { loss_permille: 0, duplication_permille: 0, jitter: Duration::ZERO };
+    pub(crate) const NONE: Self =
+        Self { loss_permille: 0, message_loss_permille: 0, duplication_permille: 0, jitter: Duration::ZERO };
 }
 
 /// One engine and what it has done.
@@ -81,6 +85,10 @@ pub(crate) struct Network {
     pub(crate) trace: u64,
     /// Who was offered whom in peer exchange.
     pub(crate) exchanged: Vec<(usize, ExchangedPeer)>,
+    /// Nodes that take part in everything but send no messages.
+    pub(crate) silent: BTreeSet<usize>,
+    /// Who was pruned from a mesh for its score, as (where, whom).
+    pub(crate) blamed: Vec<(usize, usize)>,
 }
 
 impl Network {
@@ -110,6 +118,8 @@ impl Network {
             sequence: 0,
             trace: 0,
             exchanged: Vec::new(),
+            silent: BTreeSet::new(),
+            blamed: Vec::new(),
         };
         (0..count).for_each(|node| network.join(node, &topic()));
         network
@@ -268,10 +278,20 @@ impl Network {
                 Output::Event(Event::Published { payload }) => {
                     assert!(!self.nodes[node].delivered.contains_key(&payload.id()), "published after delivery");
                 }
+                Output::Event(Event::Pruned { peer, reason: PruneReason::Score, .. }) => {
+                    if let Some(link) = self.nodes[node].links.get(&peer) {
+                        self.blamed.push((node, link.node));
+                    }
+                }
                 Output::Event(_) => {}
             }
         }
-        for (peer, rpc) in rpcs {
+        for (peer, mut rpc) in rpcs {
+            if self.silent.contains(&node) {
+                rpc.publish.clear();
+            }
+            let loss = self.faults.message_loss_permille;
+            rpc.publish.retain(|_| !self.random.chance(loss, 1000));
             self.carry(node, peer, &rpc);
         }
         if let Some((due, _)) = self.nodes[node].mesh.next_wake()

@@ -1,6 +1,7 @@
 //! What the engine does with scores.
 
-use crate::bench::{Bench, config, message, other_topic, topic};
+use crate::bench::{Bench, config, large_message, message, other_topic, topic};
+use crate::network::{Faults, Network};
 use starling_protocol::id::{Direction, Version};
 use starling_protocol::mesh::score::MeshDeliveriesConfig;
 use starling_protocol::mesh::{DisconnectReason, Input, Output, Verdict};
@@ -230,4 +231,25 @@ fn a_good_score_elsewhere_does_not_buy_a_graft() {
     bench.rpc(peer, &Rpc { graft: vec![other_topic()], ..Rpc::default() });
     assert!(bench.frames_to(peer).iter().any(|frame| matches!(frame, Frame::Prune(_))));
     assert!(topic() != other_topic());
+}
+
+#[test]
+fn honest_peers_are_not_blamed_in_a_lossy_network_with_large_and_small_messages() {
+    let mut network = Network::new(16, 31, |_| {
+        let mut config = config();
+        for topic in &mut config.score.topics {
+            topic.mesh_deliveries = MeshDeliveriesConfig::relative_to_traffic();
+        }
+        config
+    });
+    network.checked = false;
+    network.connect_some(6, MS * 30);
+    network.run(S * 2);
+    network.faults = Faults { message_loss_permille: 20, jitter: MS * 20, ..Faults::NONE };
+    for number in 0..600 {
+        let payload = if number % 10 == 0 { large_message(number) } else { message(number) };
+        network.publish(usize::try_from(number * 7 % 16).expect("few"), &payload);
+        network.run(S);
+    }
+    assert_eq!(network.blamed, []);
 }

@@ -291,7 +291,7 @@ fn messages_survive_loss_duplication_and_reordering() {
     let mut network = Network::new(24, 8, |_| config());
     network.connect_some(6, MS * 20);
     network.run(MS * 2_000);
-    network.faults = Faults { loss_permille: 100, duplication_permille: 100, jitter: MS * 60 };
+    network.faults = Faults { loss_permille: 100, duplication_permille: 100, jitter: MS * 60, ..Faults::NONE };
     let payloads: Vec<_> = (0..60).map(message).collect();
     for (index, payload) in payloads.iter().enumerate() {
         network.publish(index % 24, payload);
@@ -301,4 +301,29 @@ fn messages_survive_loss_duplication_and_reordering() {
     for (index, payload) in payloads.iter().enumerate() {
         assert_eq!(network.reached(payload), 23, "message {index}");
     }
+}
+
+#[test]
+fn silent_peers_that_announce_and_never_deliver_stop_nothing() {
+    // Two in three take places in meshes, announce what they have, and send no message.
+    let mut network = Network::new(30, 9, |_| config());
+    network.silent = (0..20).collect();
+    network.connect_some(7, MS * 25);
+    network.run(MS * 2_000);
+    let mut published = Vec::new();
+    for number in 0..100 {
+        let payload = message(number);
+        published.push((payload.clone(), network.now));
+        network.publish(20 + usize::try_from(number % 10).expect("few"), &payload);
+        network.run(MS * 130);
+    }
+    network.run(MS * 5_000);
+    let mut slowest = Duration::ZERO;
+    for (payload, at) in published {
+        assert_eq!(network.reached(&payload), 29, "{:?}", payload.data());
+        let arrivals = network.nodes.iter().filter_map(|node| node.delivered.get(&payload.id()));
+        slowest = slowest.max(arrivals.map(|arrival| arrival.since(at)).max().expect("somebody"));
+    }
+    assert!(slowest > MS * 500, "pushes alone were enough: nothing is tested");
+    assert!(slowest < MS * 2_500, "{slowest:?}");
 }
