@@ -52,8 +52,8 @@ pub(super) struct NodeProcess {
     pub(super) pid: u32,
     log: PathBuf,
     child: Child,
-    /// Held open: when it closes, the node ends.
-    stdin: Option<ChildStdin>,
+    /// Held open as long as this process lives: when it closes, the node ends.
+    _stdin: Option<ChildStdin>,
     address_file: PathBuf,
     pub(super) addresses: Option<Addresses>,
     trace: TraceReader,
@@ -148,7 +148,7 @@ impl Fleet {
             name: planned.name.clone(),
             pid: child.id().expect("a process that has not been waited for has an id"),
             log: planned.log.clone(),
-            stdin: child.stdin.take(),
+            _stdin: child.stdin.take(),
             child,
             address_file: DataDir::addresses_file(&planned.dir),
             addresses: None,
@@ -218,11 +218,11 @@ impl Fleet {
     /// Ends all nodes, in order first and by force at last, and waits until they are gone. Returns the names of those that
     /// had to be killed.
     pub(super) async fn stop(&mut self) -> Vec<String> {
+        // Standard input stays open: a node takes its closing for a second request, which ends it at once.
         for node in &mut self.nodes {
             if node.ended().is_none() {
                 node.signal(Signal::TERM);
             }
-            node.stdin = None;
         }
         let deadline = Instant::now() + STOP_DEADLINE;
         while self.nodes.iter_mut().any(|node| node.ended().is_none()) && Instant::now() < deadline {

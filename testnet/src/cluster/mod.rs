@@ -12,9 +12,9 @@
 //!
 //! # Teardown
 //! Every node holds the reading end of a pipe whose writing end is this process's alone, and ends when that closes. So when
-//! this process is gone, however it went, so are the nodes. While it lives it stops them in order: SIGTERM, then closing
-//! the pipe, then SIGKILL for those that have not ended some seconds later. Nodes are in process groups of their
-//! own, so that Ctrl-C reaches this process only, which then does just that.
+//! this process is gone, however it went, so are the nodes. While it lives it stops them with SIGTERM, and with SIGKILL
+//! those that have not ended some seconds later. Nodes are in process groups of their own, so that Ctrl-C reaches this
+//! process only, which then does just that.
 //!
 //! # Limits
 //! All nodes share this host: when its processors are busy the latencies measure that, which the report then states.

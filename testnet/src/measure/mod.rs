@@ -13,8 +13,8 @@
 //! - A **delivery** is the arrival of one message at one node other than its origin through the mesh, pushed to it or pulled
 //!   by it, before the drain ends. What a node saw only inside a block is counted apart. **Expected** is the number of
 //!   messages times the number of other nodes, and coverage is deliveries over expected.
-//! - A message counts when its `t0` is inside the load window: what was published while the network was still starting, or
-//!   during the drain, does not.
+//! - A block counts when its `t0` is inside the load window, a transaction when it was submitted inside it: what was published
+//!   while the network was still starting, or during the drain, does not.
 //! - **Copies** are all receptions of a message's payload, first ones and duplicates, those that reach its origin
 //!   included: they cost as much. At best there is one copy for each delivery.
 //! - Quantiles are exact, by nearest rank on all deliveries: no buckets, no sampling.

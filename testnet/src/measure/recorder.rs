@@ -17,10 +17,22 @@ use super::trace::{Class, Counters, Event};
 pub struct Window {
     /// Messages published from here on count.
     pub load_start_us: u64,
-    /// Messages published from here on no longer count.
+    /// From here on no transaction is submitted, and blocks that are published no longer count. A transaction that is still
+    /// on its way into the network does.
     pub load_end_us: u64,
     /// What arrives after this has not arrived.
     pub drain_end_us: u64,
+}
+
+impl Window {
+    /// Whether a message counts that was published at `t0_us`.
+    fn counts(&self, class: Class, t0_us: u64) -> bool {
+        let end_us = match class {
+            Class::Transaction => self.drain_end_us,
+            Class::Block => self.load_end_us,
+        };
+        (self.load_start_us..end_us).contains(&t0_us)
+    }
 }
 
 /// Collects the events of all nodes of a network.
@@ -112,7 +124,7 @@ impl Recorder {
     pub fn progress(&self, class: Class, window: &Window) -> (usize, usize) {
         let published = self.messages.values().filter(|log| log.class == class);
         published.fold((0, 0), |(messages, missing), log| match log.publish {
-            Some((origin, t0_us, _)) if (window.load_start_us..window.load_end_us).contains(&t0_us) => {
+            Some((origin, t0_us, _)) if window.counts(class, t0_us) => {
                 let arrived = |&(node, reception): &(usize, &Reception)| node != origin && reception.arrival.is_some();
                 let arrivals = log.receptions.iter().enumerate().filter(arrived).count();
                 (messages + 1, missing + self.nodes.len() - 1 - arrivals)
@@ -129,7 +141,7 @@ impl Recorder {
         for (&id, log) in &self.messages {
             match log.publish {
                 Some((origin, t0_us, payload_bytes)) => {
-                    if (window.load_start_us..window.load_end_us).contains(&t0_us) {
+                    if window.counts(log.class, t0_us) {
                         let receptions = log.receptions.clone();
                         messages.push(Message { id, class: log.class, origin, t0_us, payload_bytes, receptions });
                     }
@@ -188,6 +200,7 @@ mod tests {
 
     const TX: &str = "1111111111111111111111111111111111111111";
     const LATE: &str = "2222222222222222222222222222222222222222";
+    const BELATED: &str = "5555555555555555555555555555555555555555";
     const EARLY: &str = "3333333333333333333333333333333333333333";
     const ORPHAN: &str = "4444444444444444444444444444444444444444";
     const WINDOW: Window = Window { load_start_us: 1_000, load_end_us: 2_000, drain_end_us: 5_000 };
@@ -258,14 +271,15 @@ mod tests {
         lines.push((3, format!("arrive,transaction,{TX},5001,b,pushed,300")));
         lines.push((0, format!("publish,transaction,{EARLY},999,256")));
         lines.push((0, format!("publish,block,{LATE},2000,256")));
+        lines.push((0, format!("publish,transaction,{BELATED},2001,256")));
         lines.push((0, format!("arrive,block,{ORPHAN},1500,b,pushed,256")));
         let recorder = recorded(&lines);
         let deliveries = recorder.deliveries(&WINDOW);
-        assert_eq!(deliveries.messages().len(), 1);
+        assert_eq!(deliveries.messages().len(), 2, "a transaction was submitted before the load ended");
         assert_eq!(deliveries.without_origin(), 1);
         let in_block = deliveries.outcome(&deliveries.messages()[0], 3);
         assert_eq!(in_block, Outcome::InBlock(2_500), "what came over the mesh after the drain came too late");
-        assert_eq!(recorder.progress(Class::Transaction, &WINDOW), (1, 0));
+        assert_eq!(recorder.progress(Class::Transaction, &WINDOW), (2, 3));
         assert_eq!(recorder.progress(Class::Block, &WINDOW), (0, 0));
     }
 

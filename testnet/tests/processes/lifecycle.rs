@@ -108,12 +108,16 @@ fn killing_the_tool_closes_the_nodes_standard_input() {
 
 #[test]
 fn a_second_signal_ends_the_tool_at_once() {
-    let setup = Setup::new("trap '' TERM; announce \"$@\"; while read -r line; do :; done; : > \"$3/closed\"; sleep 2");
+    // Takes note of being asked to stop, and goes on until its standard input closes.
+    let setup = Setup::new(
+        "trap ': > \"$3/asked\"' TERM; exec 3<&0; announce \"$@\"\n\
+         cat <&3 > /dev/null & while kill -0 $! 2> /dev/null; do wait $!; done",
+    );
     let tool = setup.start("run");
     let pids = tool.wait_for_nodes(3, SOON);
     tool.signal(Signal::INT);
-    let closed = setup.out().join("nodes/n00/closed");
-    wait_until(SOON, "the tool has begun to stop its nodes", || closed.exists());
+    let asked = setup.out().join("nodes/n00/asked");
+    wait_until(SOON, "the tool has begun to stop its nodes", || asked.exists());
     tool.signal(Signal::INT);
     assert_eq!(tool.end(Duration::from_secs(1)).code, Some(130));
     assert_gone(&pids, SOON);

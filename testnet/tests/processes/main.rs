@@ -1,4 +1,5 @@
 //! The tool as people run it: a process that starts processes.
 
 mod lifecycle;
+mod network;
 mod support;
