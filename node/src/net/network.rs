@@ -28,240 +28,24 @@ use libp2p::swarm::{DialError, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, identify, ping};
 use starling_protocol::id::{Direction, MessageId, PeerHandle, PeerId, Version};
 use starling_protocol::peers::Address;
-use starling_protocol::rpc::{Frame, Rpc};
+use starling_protocol::rpc::Frame;
 use starling_protocol::send_queue::SendQueueStats;
-use starling_protocol::time::Time;
-use starling_protocol::wire::WireError;
 
-use super::emulation::LinkEmulation;
-use super::limits::ConnectionLimits;
-use super::mesh::{MeshConfig, MeshCounters};
+use super::mesh::MeshCounters;
 use super::swarm::{Behaviour, BehaviourEvent, NETWORK_NAME_PREFIX, build_swarm, network_name};
 use super::transport::SocketCounters;
 use super::{blocks, discovery, mesh};
 
+mod config;
+mod event;
+#[cfg(test)]
+mod tests;
+
+pub use config::{NetworkConfig, NetworkError};
+pub use event::{InboundRequest, NetEvent, RequestError};
+
 /// How long starting may take until every listener has reported its address.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Settings of the network.
-#[derive(Clone, Debug)]
-pub struct NetworkConfig {
-    /// The first eight hex characters of the network's id; names the protocols.
-    pub network: String,
-    /// Where to listen; port 0 takes a free one.
-    pub listen: Vec<Multiaddr>,
-    /// Addresses at which the node can be reached from outside, if they differ from those it listens on.
-    pub external: Vec<Multiaddr>,
-    /// The gossipsub streams.
-    pub mesh: MeshConfig,
-    /// How many connections.
-    pub limits: ConnectionLimits,
-    /// Longest response to a request for blocks, in bytes.
-    pub response_bytes_max: usize,
-    /// What the node calls itself.
-    pub agent_version: String,
-    /// How often the round trip to every peer is measured.
-    pub ping_interval: Duration,
-    /// How often peers are asked anew who they are.
-    pub identify_interval: Duration,
-    /// Emulated links, over TCP only.
-    pub link_emulation: Option<LinkEmulation>,
-}
-
-impl NetworkConfig {
-    /// The defaults for a network: TCP and QUIC on every address, ports chosen by the system.
-    ///
-    /// # Panics
-    /// Never: the addresses are constants.
-    #[must_use]
-    pub fn new(network: &str) -> Self {
-        let parse = |address: &str| address.parse().expect("a constant address");
-        Self {
-            network: network.to_owned(),
-            listen: vec![parse("/ip4/0.0.0.0/tcp/0"), parse("/ip4/0.0.0.0/udp/0/quic-v1")],
-            external: Vec::new(),
-            mesh: MeshConfig::default(),
-            limits: ConnectionLimits::default(),
-            response_bytes_max: starling_protocol::wire::limits::FRAME_BYTES_MAX,
-            agent_version: concat!("starling/", env!("CARGO_PKG_VERSION")).to_owned(),
-            // libp2p's default; the mesh needs no fresher figure.
-            ping_interval: Duration::from_secs(15),
-            // A guess: a peer whose dial-back had to be put off is looked at again after a minute.
-            identify_interval: Duration::from_secs(60),
-            link_emulation: None,
-        }
-    }
-}
-
-/// Why the network did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum NetworkError {
-    /// The identity's key cannot be used.
-    #[error("the node's identity key cannot be used for encryption: {0}; use an ed25519 key")]
-    Identity(String),
-    /// The operating system gave no random numbers.
-    #[error("the operating system gives no random numbers: {0}; check that getrandom is permitted to this process")]
-    Entropy(std::io::Error),
-    /// A listening address cannot be used.
-    #[error("cannot listen on {address}: {cause}; choose a free port (0 takes any) and an address of this host")]
-    Listen {
-        /// The address.
-        address: Multiaddr,
-        /// What the transport said.
-        cause: String,
-    },
-    /// QUIC was asked for together with link emulation.
-    #[error("cannot listen on {address} with link emulation, which works over TCP only; remove the QUIC address")]
-    EmulatedQuic {
-        /// The address.
-        address: Multiaddr,
-    },
-}
-
-/// What happened on the network.
-#[derive(Debug)]
-pub enum NetEvent {
-    /// A peer's mesh stream is open.
-    Connected {
-        /// Its handle until `Disconnected`.
-        peer: PeerHandle,
-        /// Who it is.
-        id: PeerId,
-        /// Its address.
-        ip: IpAddr,
-        /// Who dialled.
-        direction: Direction,
-        /// The gossipsub version agreed on.
-        version: Version,
-    },
-    /// A peer is gone.
-    Disconnected {
-        /// Which.
-        peer: PeerHandle,
-        /// Who it was.
-        id: PeerId,
-    },
-    /// An RPC was decoded.
-    Rpc {
-        /// From whom.
-        peer: PeerHandle,
-        /// The content.
-        rpc: Box<Rpc>,
-        /// When it was decoded, on the clock of [`crate::clock`].
-        received: Time,
-        /// Bytes of its frame.
-        frame_bytes: usize,
-    },
-    /// Frames for the peer were dropped because it reads too slowly.
-    SendQueueFull {
-        /// Whose.
-        peer: PeerHandle,
-        /// How many.
-        dropped: u64,
-    },
-    /// A frame of the peer could not be decoded.
-    BadFrame {
-        /// Whose.
-        peer: PeerHandle,
-        /// What was wrong with it.
-        error: WireError,
-    },
-    /// A dial that was asked for did not lead to a mesh peer.
-    DialFailed {
-        /// Who was dialled.
-        id: PeerId,
-        /// Why, for logs.
-        reason: String,
-    },
-    /// We heard of a peer, or proved its address.
-    Discovered {
-        /// Who.
-        id: PeerId,
-        /// Where it is.
-        addresses: Vec<Address>,
-        /// Whether we have reached it there.
-        proven: bool,
-    },
-    /// A peer said who it is.
-    Identified {
-        /// Which.
-        peer: PeerHandle,
-        /// What it calls itself.
-        agent_version: String,
-        /// Where it listens, unproven.
-        addresses: Vec<Address>,
-        /// Its signed record, checked to be its own.
-        signed_record: Option<Bytes>,
-    },
-    /// A round trip was measured.
-    Rtt {
-        /// To whom.
-        peer: PeerHandle,
-        /// How long.
-        rtt: Duration,
-    },
-    /// A peer asks for blocks; answer with [`Network::respond`].
-    Request {
-        /// Who asks.
-        peer: PeerHandle,
-        /// Names the request in the answer.
-        request: InboundRequest,
-        /// What it asks.
-        body: Vec<u8>,
-    },
-    /// The answer to [`Network::request`].
-    Response {
-        /// Who was asked; the handle may be void by now.
-        peer: PeerHandle,
-        /// As given with the request.
-        ticket: u64,
-        /// The answer's bytes, or why there is none.
-        result: Result<Vec<u8>, RequestError>,
-    },
-}
-
-/// Names a peer's request until it is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InboundRequest(u64);
-
-/// Why a request was not answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RequestError {
-    /// The peer is not connected, or was lost before it answered.
-    #[error("the peer is not connected; ask another one")]
-    Disconnected,
-    /// No answer came in time.
-    #[error("the peer did not answer in time; ask another one")]
-    Timeout,
-    /// The peer does not serve blocks of this network.
-    #[error("the peer does not speak this network's block protocol; ask another one")]
-    Unsupported,
-    /// The stream broke, or the answer was malformed or too long.
-    #[error("the answer could not be read; ask another one")]
-    Broken,
-}
-
-/// What is known of a peer that has no handle yet.
-#[derive(Debug, Default)]
-struct Early {
-    identity: Option<Identity>,
-    rtt: Option<Duration>,
-}
-
-/// What a peer said of itself.
-#[derive(Debug)]
-struct Identity {
-    agent_version: String,
-    addresses: Vec<Address>,
-    signed_record: Option<Bytes>,
-}
-
-impl Identity {
-    fn of(self, peer: PeerHandle) -> NetEvent {
-        let Self { agent_version, addresses, signed_record } = self;
-        NetEvent::Identified { peer, agent_version, addresses, signed_record }
-    }
-}
 
 /// A running network.
 pub struct Network {
@@ -656,6 +440,28 @@ impl Network {
     }
 }
 
+/// What is known of a peer that has no handle yet.
+#[derive(Debug, Default)]
+struct Early {
+    identity: Option<Identity>,
+    rtt: Option<Duration>,
+}
+
+/// What a peer said of itself.
+#[derive(Debug)]
+struct Identity {
+    agent_version: String,
+    addresses: Vec<Address>,
+    signed_record: Option<Bytes>,
+}
+
+impl Identity {
+    fn of(self, peer: PeerHandle) -> NetEvent {
+        let Self { agent_version, addresses, signed_record } = self;
+        NetEvent::Identified { peer, agent_version, addresses, signed_record }
+    }
+}
+
 fn listen_error(address: &Multiaddr, cause: &dyn std::error::Error) -> NetworkError {
     let mut words = cause.to_string();
     let mut source = cause.source();
@@ -679,6 +485,3 @@ pub(crate) fn to_address(mut address: Multiaddr) -> Address {
 pub fn to_protocol_id(id: &libp2p::PeerId) -> Option<PeerId> {
     PeerId::from_bytes(&id.to_bytes())
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,11 +1,11 @@
 //! Sockets behind an emulated link: the shared uplink and one delay line for each connection.
 //!
-//! Nothing here runs as a task. Both [`Uplink`] and [`Line`] are wakers: the timer thread (or the
+//! Nothing here runs as a task. Both `Uplink` and `Line` are wakers: the timer thread (or the
 //! IO driver, when a socket becomes writable again) wakes them, and they do their little work at
 //! once, on that thread. That saves a task switch for each chunk, which matters when many
 //! emulated nodes share a processor.
 //!
-//! Lock order: a [`Line`] and the [`Uplink`] are never locked together, and wakers are woken after
+//! Lock order: a `Line` and the `Uplink` are never locked together, and wakers are woken after
 //! unlocking.
 
 use std::collections::{BTreeMap, VecDeque};

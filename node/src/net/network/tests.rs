@@ -8,8 +8,10 @@ use libp2p::{StreamProtocol, SwarmBuilder, Transport, noise};
 use starling_protocol::id::Topic;
 use starling_protocol::message::Payload;
 use starling_protocol::rpc::{Class, Subscription};
+use starling_protocol::wire::WireError;
 
 use super::*;
+use crate::net::emulation::LinkEmulation;
 use crate::net::mesh::BAD_FRAMES_MAX;
 
 const DEADLINE: Duration = Duration::from_secs(30);
