@@ -163,6 +163,33 @@ fn a_sender_is_forgotten_only_when_its_longest_lived_transaction_has_expired() {
 }
 
 #[test]
+fn whom_a_fork_from_the_root_needs_remembered_is_remembered() {
+    // Undone down to the root, the chain must still know a sender whose transaction expires right after the root.
+    for expiry_slot in 5..=9 {
+        let mut rig = Rig::with(Config { undo_depth: 4, ..Config::default() });
+        let included = transaction(1, 3, expiry_slot);
+        let first = rig.block(&rig.origin(), 1, vec![included.clone()]);
+        rig.insert(&first);
+        for block in blocks_after(&rig.genesis, &Position::of(&first), 7) {
+            rig.insert(&block);
+        }
+        let root = rig.chain.root();
+        assert_eq!((root.slot, rig.chain.head().slot), (4, 8));
+        let mut parent = root;
+        for slot in expiry_slot..expiry_slot + 5 {
+            let transactions = if slot == expiry_slot { vec![included.clone()] } else { vec![] };
+            // A payload of its own keeps the branch apart from the other where both have the same slot.
+            let other = transaction_saying(2, slot, slot, b"fork");
+            let block = rig.block(&parent, slot, [transactions, vec![other]].concat());
+            rig.insert(&block);
+            parent = Position::of(&block);
+        }
+        assert_ne!(rig.chain.head(), parent, "the fork replays a transaction of expiry slot {expiry_slot}");
+        assert_eq!(rig.chain.head().slot, 8);
+    }
+}
+
+#[test]
 fn relaying_asks_for_no_more_than_a_header_can_tell() {
     let mut rig = Rig::new();
     let origin = rig.origin();
@@ -210,7 +237,7 @@ fn two_blocks_for_a_slot_are_evidence_and_a_third_is_ignored() {
 
 #[test]
 fn an_invalid_body_takes_waiting_descendants_along() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::with(Config { first_probes: 0, ..Config::default() });
     let mut effects = Vec::new();
     rig.chain.peer_connected(at(1), peer(1), &mut effects);
     let origin = rig.origin();

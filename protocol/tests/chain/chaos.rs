@@ -45,6 +45,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         Just(Manner::Spoils),
         Just(Manner::Unasked),
         Just(Manner::Drips),
+        Just(Manner::Repeats),
     ];
     let cut = prop::option::of((1..NODES, 1..20_u64, 1..20_u64));
     let faults = (0..50_u64, 0..40_u64, 0..30_u64);

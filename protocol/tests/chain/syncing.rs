@@ -119,6 +119,7 @@ fn a_lying_or_useless_peer_is_replaced_and_reported() {
         (Manner::Silent, None),
         (Manner::Refuses, None),
         (Manner::Drips, None),
+        (Manner::Repeats, None),
         (Manner::Garbage, Some(PeerFault::Malformed)),
         (Manner::Boasts, Some(PeerFault::Useless)),
         (Manner::Shuffles, Some(PeerFault::Unconnected)),

@@ -40,6 +40,8 @@ pub(crate) enum Manner {
     Unasked,
     /// Sends one block at a time, as late as it dares.
     Drips,
+    /// Answers each request for what follows with the first blocks of the chain.
+    Repeats,
 }
 
 pub(crate) struct Node {
@@ -287,6 +289,12 @@ impl World {
                 self.sequence += 1;
                 let ticket = ResponseTicket(self.sequence);
                 self.awaiting.insert(ticket, (from, request));
+                let body = match body {
+                    BlockRequest::After { blocks_max, bytes_max, .. } if self.nodes[to].manner == Manner::Repeats => {
+                        BlockRequest::After { locator: vec![self.genesis.block_id()], blocks_max, bytes_max }
+                    }
+                    body => body,
+                };
                 self.call(to, |chain, _, out| chain.on_request(Self::handle(from), ticket, body, out));
             }
             Happening::Response { to, request, response, .. } => {
@@ -332,6 +340,8 @@ impl World {
                 }
                 response.blocks = vec![EncodedBlock(other.bytes().to_vec())];
             }
+            // What it says has been changed already.
+            Manner::Repeats => {}
             Manner::Drips => {
                 response.blocks.truncate(1);
                 delay = Duration::from_millis(4_800);
