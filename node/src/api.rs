@@ -147,7 +147,7 @@ impl Refusal {
     }
 }
 
-/// The kinds of refusal. Each has a JSON-RPC error code of its own (see `docs/CLI.md`).
+/// The kinds of refusal. Each has a JSON-RPC error code of its own (see [`crate::rpc::codes`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusalReason {
