@@ -89,6 +89,10 @@ impl Node {
         let Ok(transaction) = Transaction::decode(payload.data_bytes(), &self.genesis) else {
             return Some(Verdict::Reject);
         };
+        if self.chain.includes(self.moment(now), &transaction) {
+            // A block overtook it. It is valid, and nodes behind us may still lack it.
+            return Some(Verdict::Accept);
+        }
         if let Err(error) = self.precheck(now, &transaction) {
             return Some(verdict_of(error.fault()));
         }
@@ -109,6 +113,7 @@ impl Node {
             Outcome::Shed => Verdict::Shed,
             Outcome::Valid => match self.insert(now, transaction, Source::Peer(peer)) {
                 Ok(_inserted) => Verdict::Accept,
+                Err(_) if self.chain.includes(self.moment(now), transaction) => Verdict::Accept,
                 Err(error) => verdict_of(error.fault()),
             },
         }

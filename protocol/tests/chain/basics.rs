@@ -3,10 +3,13 @@
 use crate::support::*;
 use starling_protocol::block::Block;
 use starling_protocol::chain::{
-    Chain, Config, Effect, Event, IgnoreReason, Invalid, NonceError, Position, RejectReason, Relay, Verified,
+    Chain, Config, Effect, Event, IgnoreReason, Invalid, NonceError, Position, RejectReason, Relay, ResponseTicket,
+    Verified,
 };
 use starling_protocol::genesis::Genesis;
+use starling_protocol::id::BlockId;
 use starling_protocol::mempool::{self, Mempool, Source};
+use starling_protocol::request::{BlockRequest, BlockResponse};
 
 struct Rig {
     genesis: Genesis,
@@ -112,6 +115,25 @@ fn a_reorganisation_returns_transactions_to_the_mempool_and_moves_the_index() {
     assert_eq!(rig.chain.transaction_location(&a1.id()), None);
     assert_eq!(rig.store.transactions.len(), 2);
     assert_eq!(rig.store.transactions[&a0.id()], (side.id(), 1, 1));
+}
+
+#[test]
+fn an_included_transaction_is_known_as_such_for_as_long_as_it_may_still_be_travelling() {
+    let mut rig = Rig::new();
+    let included = transaction(1, 0, 20);
+    let block = rig.block(&rig.origin(), 1, vec![included.clone()]);
+    assert!(!rig.chain.includes(at(1), &included));
+    rig.insert(&block);
+    let relay_slots_max = Config::default().relay_slots_max;
+    assert!(rig.chain.includes(at(1), &included) && rig.chain.includes(at(1 + relay_slots_max), &included));
+    assert!(!rig.chain.includes(at(2 + relay_slots_max), &included), "or it could be made to travel again and again");
+    assert!(!rig.chain.includes(at(1), &transaction_saying(1, 0, 20, b"other")));
+    // The id does not cover the signature: with a spoilt one it is another message, and not valid.
+    let mut parts = included.to_parts();
+    parts.signature.0[0] ^= 1;
+    let spoilt = starling_protocol::transaction::Transaction::from_parts(parts);
+    assert_eq!(spoilt.id(), included.id());
+    assert!(!rig.chain.includes(at(1), &spoilt));
 }
 
 #[test]
@@ -365,4 +387,40 @@ fn a_template_extends_the_head_and_no_slot_is_signed_for_twice() {
     rig.insert(&lost);
     assert_eq!(rig.chain.produce_candidate(9, &pool), None);
     assert!(rig.chain.produce_candidate(10, &pool).is_some());
+}
+
+#[test]
+fn answers_from_disk_are_bounded_and_an_empty_one_is_no_lie() {
+    let mut rig = Rig::with(Config { undo_depth: 4, loads_per_peer_max: 2, loads_max: 3, ..Config::default() });
+    for block in blocks_after(&rig.genesis, &rig.origin(), 10) {
+        rig.insert(&block);
+    }
+    let locator = vec![rig.genesis.block_id()];
+    let mut ask = |from: u32, ticket: u64, request: BlockRequest| {
+        let mut effects = Vec::new();
+        rig.chain.on_request(peer(from), ResponseTicket(ticket), request, &mut effects);
+        effects.pop().expect("answered or loaded")
+    };
+    let after = || BlockRequest::After { locator: locator.clone(), blocks_max: 9, bytes_max: 9_999 };
+    let refused = |ticket| Effect::Respond { ticket: ResponseTicket(ticket), response: None };
+    let first = ask(1, 1, after());
+    let second = ask(1, 2, BlockRequest::ByHash(BlockId(starling_crypto::Digest([1; 32]))));
+    let (Effect::Load { ticket: first, .. }, Effect::Load { ticket: second, .. }) = (first, second) else {
+        panic!("blocks below the root are on disk");
+    };
+    assert_eq!(ask(1, 3, after()), refused(3), "two for one peer");
+    assert!(matches!(ask(2, 4, after()), Effect::Load { .. }));
+    assert_eq!(ask(3, 5, after()), refused(5), "three in all");
+
+    let mut effects = Vec::new();
+    rig.chain.on_loaded(first, vec![], &mut effects);
+    assert_eq!(effects, [refused(1)], "there are such blocks, so an empty answer would look like a lie");
+    effects.clear();
+    rig.chain.on_loaded(second, vec![], &mut effects);
+    let head = rig.chain.head().head();
+    let none = Effect::Respond { ticket: ResponseTicket(2), response: Some(BlockResponse { head, blocks: vec![] }) };
+    assert_eq!(effects, [none], "there is no such block");
+    effects.clear();
+    rig.chain.on_loaded(second, vec![], &mut effects);
+    assert_eq!(effects, [], "each is answered once");
 }
