@@ -1,12 +1,12 @@
 //! Requests for blocks and the answers to them: bodies of the request-response protocol.
 //!
 //! # Rules
-//! - A request or response is the canonical encoding ([`crate::codec`]) of [`BlockRequest`] or [`BlockResponse`]; anything else is
-//!   the sender's fault.
+//! - A request or response is the canonical encoding ([`crate::codec`]) of [`BlockRequest`] or [`BlockResponse`];
+//!   anything else is the sender's fault.
 //! - A response answers one request, and always says where the responder's head is, so that an empty one tells "I have
 //!   no more than you" from "I have not got it".
-//! - Whatever the request says, a response has at most [`BLOCKS_MAX`] blocks and [`RESPONSE_BLOCK_BYTES_MAX`] bytes of blocks, but it may always
-//!   have one block.
+//! - Whatever the request says, a response has at most [`BLOCKS_MAX`] blocks and [`RESPONSE_BLOCK_BYTES_MAX`] bytes of
+//!   blocks, but it may always have one block.
 //!
 //! # Layout
 //! `docs/PROTOCOL.md`, section 9.
@@ -35,7 +35,8 @@ pub enum BlockRequest {
     ByHash(BlockId),
     /// The responder's canonical blocks that follow the first id in the locator which is canonical for it, in order.
     After {
-        /// Ids of the asking node's chain, from its head downwards and ever further apart; the last one is where every chain of the network starts.
+        /// Ids of the asking node's chain, from its head downwards and ever further apart; the last one is where every
+        /// chain of the network starts.
         locator: Vec<BlockId>,
         /// The most blocks wanted.
         blocks_max: u16,

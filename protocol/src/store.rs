@@ -8,11 +8,12 @@
 //! - *Head*: the last canonical block.
 //!
 //! # Rules
-//! 1. A [`Batch`] is applied whole or not at all, and in the order of its operations; batches in the order in which they were emitted.
-//!    After each, the canonical heights are 1 to the head's without a gap, and each has its block.
-//! 2. Carrying out an operation again changes nothing, so a batch that may or may not have been applied before a crash can be applied again.
-//! 3. Nothing ever deletes a block: one that left the canonical chain may come back, and a peer may still ask for it. What this costs is bounded by
-//!    two blocks a slot (the rule on equivocation), and in practice next to nothing.
+//! 1. A [`Batch`] is applied whole or not at all, and in the order of its operations; batches in the order in which
+//!    they were emitted. After each, the canonical heights are 1 to the head's without a gap, and each has its block.
+//! 2. Carrying out an operation again changes nothing, so a batch that may or may not have been applied before a crash
+//!    can be applied again.
+//! 3. Nothing ever deletes a block: one that left the canonical chain may come back, and a peer may still ask for it.
+//!    What this costs is bounded by two blocks a slot ([`crate::chain`] on equivocation), and in practice next to nothing.
 //!
 //! Storage that lags behind is harmless: a node that restarts with a shorter chain fetches the rest again. So the
 //! chain does not wait for an answer.
@@ -81,8 +82,9 @@ pub enum StoreOp {
 pub enum LoadRequest {
     /// The block with this id, canonical or not.
     Block(BlockId),
-    /// The canonical blocks that follow the first id in `locator` that is canonical, or that follow genesis if none is; in order, without gaps, at most `blocks_max` blocks and
-    /// `bytes_max` bytes of encodings, but at least one block if there is one.
+    /// The canonical blocks that follow the first id in `locator` that is canonical, or that follow genesis if none is;
+    /// in order, without gaps, at most `blocks_max` blocks and `bytes_max` bytes of encodings, but at least one block
+    /// if there is one.
     After {
         /// Ids of the asking peer's chain, from its head downwards.
         locator: Vec<BlockId>,

@@ -1,18 +1,20 @@
 //! Next nonces, as far as they have to be remembered.
 //!
 //! # The rule (`docs/adr/0007-account-nonces.md`)
-//! For a block of slot `s` a sender is *remembered* if one of its transactions in the blocks before has an expiry slot of `s` or later. A
-//! remembered sender's next transaction must have the nonce after that of its last one; any other sender may begin with any nonce.
+//! For a block of slot `s` a sender is *remembered* if one of its transactions in the blocks before has an expiry slot
+//! of `s` or later. A remembered sender's next transaction must have the nonce after that of its last one; any other
+//! sender may begin with any nonce.
 //!
 //! # Why this admits no replay
-//! A transaction with nonce `n` and expiry slot `e` that was included keeps its sender remembered, with a next nonce above `n`,
-//! for all blocks up to slot `e`. Later blocks may not include it, because it has expired. It is the *greatest* expiry slot of the sender's included
-//! transactions that counts, not the last one's: otherwise a short-lived transaction could make the
-//! chain forget a long-lived one before it.
+//! A transaction with nonce `n` and expiry slot `e` that was included keeps its sender remembered, with a next nonce
+//! above `n`, for all blocks up to slot `e`. Later blocks may not include it, because it has expired. It is the
+//! *greatest* expiry slot of the sender's included transactions that counts, not the last one's: otherwise a
+//! short-lived transaction could make the chain forget a long-lived one before it.
 //!
 //! # Why it is bounded and a late joiner agrees
-//! A transaction in a block of slot `b` expires by `b + expiry_slots_max`. So what is remembered for slot `s` follows from the
-//! blocks of the slots from `s - expiry_slots_max` on, and nothing older; there are at most that many blocks' transactions of entries.
+//! A transaction in a block of slot `b` expires by `b + expiry_slots_max`. So what is remembered for slot `s` follows
+//! from the blocks of the slots from `s - expiry_slots_max` on, and nothing older; there are at most that many blocks'
+//! transactions of entries.
 
 use super::io::NonceError;
 use crate::block::Block;

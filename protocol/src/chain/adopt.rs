@@ -1,8 +1,8 @@
 //! Following the best block: undoing, adopting, and telling the store and the mempool.
 //!
-//! A branch is adopted block by block, each checked against its parent's state. If one turns out invalid, it goes with all its
-//! descendants and the next best block is tried; the old head is still in the tree, so the search ends there at the latest. What the driver
-//! hears of is the difference between the head before and the head after.
+//! A branch is adopted block by block, each checked against its parent's state. If one turns out invalid, it goes with
+//! all its descendants and the next best block is tried; the old head is still in the tree, so the search ends there at
+//! the latest. What the driver hears of is the difference between the head before and the head after.
 
 use super::io::{Effect, Event, Invalid, Location, Moment, Position};
 use super::{Chain, Link, Undo};

@@ -2,20 +2,23 @@
 //!
 //! # Two ways to come by blocks
 //! - *By hash*: the parent of a block that waits is asked for, from whoever sent the block, then from others, at most
-//!   [`Config::parent_attempts_max`] in all; then its descendants are dropped, and if they are worth having, the stall probe finds them again.
-//! - *Forward sync* ([`super::sync`]): everything that follows our chain, in batches, from one peer at a time. It takes over where a parent is
-//!   [`Config::sync_gap`] blocks or more away: in height, or in parents already fetched one after the other, which is what
-//!   a fork of equal height looks like.
+//!   [`Config::parent_attempts_max`] in all; then its descendants are dropped, and if they are worth having, the stall
+//!   probe finds them again.
+//! - *Forward sync* ([`super::sync`]): everything that follows our chain, in batches, from one peer at a time. It takes
+//!   over where a parent is [`Config::sync_gap`] blocks or more away: in height, or in parents already fetched one
+//!   after the other, which is what a fork of equal height looks like.
 //!
-//! While a sync runs, no parent is asked for: what waits may well come with it. When it ends, what still waits is asked for.
+//! While a sync runs, no parent is asked for: what waits may well come with it. When it ends, what still waits is asked
+//! for.
 //!
 //! # When a peer is asked
-//! The first few peers are asked for their chains as they connect, one after the other. After that blocks come by the mesh; when none has for [`Config::stall_after`], peers are
-//! asked in turn, one each time.
+//! The first few peers are asked for their chains as they connect, one after the other. After that blocks come by the
+//! mesh; when none has for [`Config::stall_after`], peers are asked in turn, one each time.
 //!
 //! # Trust
-//! A peer may claim any height; that makes us ask it, and only if it then sends nothing is it at fault. One that does what no
-//! honest peer does is reported and not asked again while it is connected. One that failed, timed out or was slow rests for [`Config::stall_after`].
+//! A peer may claim any height; that makes us ask it, and only if it then sends nothing is it at fault. One that does
+//! what no honest peer does is reported and not asked again while it is connected. One that failed, timed out or was
+//! slow rests for [`Config::stall_after`].
 
 use super::io::{
     Config, Effect, Moment, PeerFault, Position, RequestFailure, RequestId, SyncProgress, Verified, VerifyTicket,

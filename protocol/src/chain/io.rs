@@ -31,7 +31,8 @@ pub struct Config {
     pub sync_gap: u64,
     /// How long a peer has to answer.
     pub request_timeout: Duration,
-    /// How long a block whose header was accepted may take until its body is verified, before its children's sender is asked for it.
+    /// How long a block whose header was accepted may take until its body is verified, before its children's sender is
+    /// asked for it.
     pub verify_timeout: Duration,
     /// After this long without a new head a peer is asked whether there is one.
     pub stall_after: Duration,
@@ -70,8 +71,8 @@ impl Default for Config {
     }
 }
 
-/// How far a block's slot may be ahead of our clock: clocks synchronised over the internet agree within some tens of milliseconds, and half
-/// a second is still short against a slot. A guess.
+/// How far a block's slot may be ahead of our clock: clocks synchronised over the internet agree within some tens of
+/// milliseconds, and half a second is still short against a slot. A guess.
 pub const CLOCK_ALLOWANCE: Duration = Duration::from_millis(500);
 
 /// A moment, by both of the clocks that matter.
@@ -86,7 +87,8 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// The moment `now` which is `unix_us` microseconds since 1970, on a network that allows clocks to differ by `allowance`.
+    /// The moment `now` which is `unix_us` microseconds since 1970, on a network that allows clocks to differ by
+    /// `allowance`.
     #[must_use]
     pub fn new(now: Time, unix_us: u64, genesis: &Genesis, allowance: Duration) -> Self {
         let slot_at = |unix_us| genesis.slot_at(unix_us).unwrap_or(0);
@@ -260,14 +262,16 @@ pub enum PeerFault {
 /// An effect for the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Verify the header signature and the transactions, off the event loop; answer with [`super::Chain::on_verified`]. Blocks may be verified in any order.
+    /// Verify the header signature and the transactions, off the event loop; answer with [`super::Chain::on_verified`].
+    /// Blocks may be verified in any order.
     Verify {
         /// To be given back.
         ticket: VerifyTicket,
         /// The block.
         block: Block,
     },
-    /// Send a request to a peer; answer with [`super::Chain::on_response`]. After a timeout of the chain's own, a late answer is ignored.
+    /// Send a request to a peer; answer with [`super::Chain::on_response`]. After a timeout of the chain's own, a late
+    /// answer is ignored.
     Request {
         /// To be given back.
         request: RequestId,
@@ -327,8 +331,8 @@ pub enum Event {
         /// Why.
         reason: Invalid,
     },
-    /// A block belongs to a fork that began before the oldest block that can be undone. To follow that fork, the node has to start over
-    /// with an empty data directory.
+    /// A block belongs to a fork that began before the oldest block that can be undone. To follow that fork, the node
+    /// has to start over with an empty data directory.
     DeepFork {
         /// The block.
         block: BlockId,

@@ -1,16 +1,17 @@
 //! The chain: which blocks there are, which of them are canonical, and how missing ones are come by.
 //!
 //! # What it promises
-//! - **Convergence.** Nodes that have the same valid blocks have the same head, whatever the order in which the blocks came ([`tree`]: greatest
-//!   height, then lowest slot, then lowest id).
-//! - **No replay.** No transaction is included twice in one chain ([`accounts`]).
-//! - **No wedge.** A block that was missed is fetched when its child arrives; a node that was away, or is new, catches up
-//!   from any honest peer; a peer that is silent, useless or lying is replaced ([`fetch`]).
-//! - **Bounds.** Blocks in memory are bounded in count and bytes, and so are blocks that wait for their parents, requests, and what is
-//!   remembered of invalid blocks and of equivocation ([`Config`]).
+//! - **Convergence.** Nodes that have the same valid blocks have the same head, whatever the order in which the blocks
+//!   came (`chain/tree.rs`: greatest height, then lowest slot, then lowest id).
+//! - **No replay.** No transaction is included twice in one chain (`chain/accounts.rs`).
+//! - **No wedge.** A block that was missed is fetched when its child arrives; a node that was away, or is new, catches
+//!   up from any honest peer; a peer that is silent, useless or lying is replaced (`chain/fetch.rs`).
+//! - **Bounds.** Blocks in memory are bounded in count and bytes, and so are blocks that wait for their parents,
+//!   requests, and what is remembered of invalid blocks and of equivocation ([`Config`]).
 //! - **Blame where it belongs.** Relays answer for what they check before relaying, producers for the rest.
 //!
-//! It executes nothing and is no consensus protocol: producers take turns by slot, and nothing is ever final but by depth.
+//! It executes nothing and is no consensus protocol: producers take turns by slot, and nothing is ever final but by
+//! depth.
 //!
 //! # The way of a block that the mesh brings
 //! ```text
@@ -21,30 +22,31 @@
 //! verify_bodies            by a worker
 //! Chain::insert_block      with the result
 //! ```
-//! Relaying does not wait for the body, because verifying hundreds of signatures at every hop would cost more than the network does. So a
-//! block with a bad transaction travels; it is the producer who signed for it, and no node builds on it. Nonces are checked when the block is
-//! adopted, against its parent's state.
+//! Relaying does not wait for the body, because verifying hundreds of signatures at every hop would cost more than the
+//! network does. So a block with a bad transaction travels; it is the producer who signed for it, and no node builds on
+//! it. Nonces are checked when the block is adopted, against its parent's state.
 //!
 //! Our own blocks come in by [`Chain::insert_block`] too, without a sender. Blocks that the chain has asked a peer for
 //! come in by [`Chain::on_response`] and go out for verification as [`Effect::Verify`].
 //!
 //! # Equivocation
-//! A producer that signs two blocks for one slot has proved its own fault. Two headers are kept as evidence and reported as
-//! [`Event::Equivocation`]. Both blocks are relayed, so that all nodes see the same two candidates and the evidence; further ones are not.
-//! Who relays is not to blame. A third block still becomes part of the tree when a descendant makes us fetch it: ignoring it there
-//! would let an equivocator split the network for good.
+//! A producer that signs two blocks for one slot has proved its own fault. Two headers are kept as evidence and
+//! reported as [`Event::Equivocation`]. Both blocks are relayed, so that all nodes see the same two candidates and the
+//! evidence; further ones are not. Who relays is not to blame. A third block still becomes part of the tree when a
+//! descendant makes us fetch it: ignoring it there would let an equivocator split the network for good.
 //!
 //! # Undoing
-//! The last [`Config::undo_depth`] canonical blocks can be undone; the block below them is the *root*. A fork that began
-//! below the root is refused with [`Event::DeepFork`]: after so long a partition, which side to be on is the operator's decision.
+//! The last [`Config::undo_depth`] canonical blocks can be undone; the block below them is the *root*. A fork that
+//! began below the root is refused with [`Event::DeepFork`]: after so long a partition, which side to be on is the
+//! operator's decision.
 //!
 //! # Driving it
 //! Each call takes the present [`Moment`] and emits [`Effect`]s into the driver's sink; nothing is queued inside.
 //! [`Chain::next_wake`] says when to call [`Chain::on_wake`]; any call may change it.
 //!
 //! # Cost
-//! Inserting a block that extends the head takes O(transactions log transactions remembered); a reorganisation that for each block undone or
-//! adopted. Lookups take O(log n).
+//! Inserting a block that extends the head takes O(transactions log transactions remembered); a reorganisation that for
+//! each block undone or adopted. Lookups take O(log n).
 
 mod accounts;
 mod adopt;
@@ -164,16 +166,16 @@ impl Chain {
         Self::with_root(genesis, config, root)
     }
 
-    /// How many of the last canonical blocks [`Chain::restore`] needs, so that everything that can be undone can be, and
-    /// every sender that has to be remembered is. Fewer will do only if there are no more.
+    /// How many of the last canonical blocks [`Chain::restore`] needs, so that everything that can be undone can be,
+    /// and every sender that has to be remembered is. Fewer will do only if there are no more.
     #[must_use]
     pub fn restore_depth(genesis: &Genesis, config: &Config) -> u64 {
         // Slots grow with heights, so the blocks of the last n slots before the root are at most n.
         genesis.limits().expiry_slots_max.saturating_add(config.undo_depth as u64).saturating_add(1)
     }
 
-    /// The chain that ends with these canonical blocks, which follow on each other; at least the last [`Chain::restore_depth`], or all.
-    /// Signatures are not verified again.
+    /// The chain that ends with these canonical blocks, which follow on each other; at least the last
+    /// [`Chain::restore_depth`], or all. Signatures are not verified again.
     ///
     /// # Errors
     /// If the blocks do not follow on each other, or cannot have been valid.
@@ -234,8 +236,9 @@ impl Chain {
         self.fetch.next_wake()
     }
 
-    /// What a block of `slot` on our head would contain; none if the slot is not after the head's, or a block was signed for it
-    /// already, so that no producer signs two. The caller knows whether it is its turn and whether the slot has come.
+    /// What a block of `slot` on our head would contain; none if the slot is not after the head's, or a block was
+    /// signed for it already, so that no producer signs two. The caller knows whether it is its turn and whether the
+    /// slot has come.
     #[must_use]
     pub fn produce_candidate(&self, slot: u64, mempool: &Mempool) -> Option<Template> {
         if slot <= self.head.slot || self.headers.has(slot) {
@@ -285,9 +288,9 @@ impl Chain {
         self.locations.get(id).copied()
     }
 
-    /// Whether this very transaction, signature included, stands in a canonical block of the slots in which blocks are relayed. It is valid then,
-    /// and should be relayed even though the mempool has no use for it: a block can overtake its transactions, and if every node dropped those
-    /// that came after it, nodes behind them would never see them.
+    /// Whether this very transaction, signature included, stands in a canonical block of the slots in which blocks are
+    /// relayed. It is valid then, and should be relayed even though the mempool has no use for it: a block can overtake
+    /// its transactions, and if every node dropped those that came after it, nodes behind them would never see them.
     #[must_use]
     pub fn includes(&self, at: Moment, transaction: &Transaction) -> bool {
         let Some(location) = self.locations.get(&transaction.id()) else { return false };
@@ -297,7 +300,8 @@ impl Chain {
         recent && included.is_some_and(|included| included.leaf() == transaction.leaf())
     }
 
-    /// The sender's next nonce in a block of `slot` on our head; none if it may be any (see `docs/adr/0007-account-nonces.md`).
+    /// The sender's next nonce in a block of `slot` on our head; none if it may be any (see
+    /// `docs/adr/0007-account-nonces.md`).
     #[must_use]
     pub fn next_nonce(&self, account: &Account, slot: u64) -> Option<u64> {
         self.accounts.next_nonce(account, slot)
@@ -321,7 +325,8 @@ impl Chain {
         (self.tree.len(), self.tree.bytes())
     }
 
-    /// Ids of our canonical chain: the last ten, then ever further apart down to the root, and the block that every chain starts from.
+    /// Ids of our canonical chain: the last ten, then ever further apart down to the root, and the block that every
+    /// chain starts from.
     #[must_use]
     pub fn locator(&self) -> Vec<BlockId> {
         let root = self.tree.root().height;
@@ -404,7 +409,8 @@ impl Chain {
         }
     }
 
-    /// Puts a verified block where it belongs and follows up. `depth` counts the blocks that were fetched one by one to get here.
+    /// Puts a verified block where it belongs and follows up. `depth` counts the blocks that were fetched one by one to
+    /// get here.
     fn place(
         &mut self,
         at: Moment,

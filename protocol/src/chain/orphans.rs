@@ -1,9 +1,9 @@
 //! Blocks that wait for their parents.
 //!
 //! Bounded in count and bytes, and in what one peer may have sent: a peer whose share is used up loses the
-//! one of its own that is furthest from us (greatest height, then greatest id), which may be the new one. If the pool is full in
-//! all, the peer with the most entries does. What waits for a dropped block goes with it. So a peer that floods us pushes out only its own
-//! and what others built on that.
+//! one of its own that is furthest from us (greatest height, then greatest id), which may be the new one. If the pool
+//! is full in all, the peer with the most entries does. What waits for a dropped block goes with it. So a peer that
+//! floods us pushes out only its own and what others built on that.
 
 use crate::block::Block;
 use crate::id::{BlockId, PeerHandle};

@@ -7,8 +7,8 @@ use crate::id::BlockId;
 use crate::mesh::Sink;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// For how many slots headers are kept as possible evidence. Above the window in which blocks are relayed, so that the bound only matters
-/// for blocks that were fetched.
+/// For how many slots headers are kept as possible evidence. Above the window in which blocks are relayed, so that the
+/// bound only matters for blocks that were fetched.
 const HEADER_SLOTS_MAX: usize = 1_024;
 /// How many invalid blocks are remembered. One that is forgotten is found invalid again.
 const INVALID_BLOCKS_MAX: usize = 1_024;
@@ -36,8 +36,8 @@ impl Chain {
         Relay::Accept
     }
 
-    /// Judges a block by its header after its signature was verified, and remembers the header. On [`Relay::Accept`] the block
-    /// should be relayed, its body verified, and the result given to [`Chain::insert_block`].
+    /// Judges a block by its header after its signature was verified, and remembers the header. On [`Relay::Accept`]
+    /// the block should be relayed, its body verified, and the result given to [`Chain::insert_block`].
     pub fn check_relay(&mut self, at: Moment, header: &SignedHeader, out: &mut impl Sink<Effect>) -> Relay {
         let relay = self.precheck_relay(at, &header.header);
         if relay == Relay::Accept {

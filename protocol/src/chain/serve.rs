@@ -25,8 +25,8 @@ struct Load {
 }
 
 impl Chain {
-    /// Answers a peer's request, now or after a load from disk. It is refused if the peer, or all peers together, have too
-    /// many answers on their way from disk.
+    /// Answers a peer's request, now or after a load from disk. It is refused if the peer, or all peers together, have
+    /// too many answers on their way from disk.
     pub fn on_request(
         &mut self,
         peer: PeerHandle,

@@ -1,11 +1,12 @@
 //! Forward sync: fetching all that follows our chain, in batches, from one peer at a time.
 //!
-//! A batch is asked for with a locator. Its blocks must follow on each other, the first one on a block that the locator named. They are
-//! verified in parallel and put in their places in order. While the peer claims a longer chain, the next batch is asked for with
-//! the last block's id in front of the locator, so that a branch that is not yet better than ours comes to its end.
+//! A batch is asked for with a locator. Its blocks must follow on each other, the first one on a block that the locator
+//! named. They are verified in parallel and put in their places in order. While the peer claims a longer chain, the
+//! next batch is asked for with the last block's id in front of the locator, so that a branch that is not yet better
+//! than ours comes to its end.
 //!
-//! A batch that is short although more is to come ends the sync with this peer for a while, so that nobody can hold us up by
-//! handing out blocks one by one.
+//! A batch that is short although more is to come ends the sync with this peer for a while, so that nobody can hold us
+//! up by handing out blocks one by one.
 
 use super::Chain;
 use super::fetch::{Peer, Purpose};
@@ -25,7 +26,8 @@ pub(super) struct Sync {
     pub(super) peer: PeerHandle,
     locator: Vec<BlockId>,
     stage: Stage,
-    /// The height of the last block that the peer has sent, if it has sent any. Each batch must go further, or one could go on for ever.
+    /// The height of the last block that the peer has sent, if it has sent any. Each batch must go further, or one
+    /// could go on for ever.
     reached: Option<u64>,
 }
 

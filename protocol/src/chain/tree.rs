@@ -1,11 +1,11 @@
 //! The blocks above the root, and which of them is the best.
 //!
-//! The *root* is the last canonical block that cannot be undone. The tree holds blocks that descend from it and are not known
-//! to be invalid, with their bodies. Whether their nonces are right shows only when a branch is adopted.
+//! The *root* is the last canonical block that cannot be undone. The tree holds blocks that descend from it and are not
+//! known to be invalid, with their bodies. Whether their nonces are right shows only when a branch is adopted.
 //!
 //! # Fork choice
-//! The greatest height, then the lowest slot, then the lowest id. It depends on the set of blocks alone and not on the order in which they came, so nodes
-//! with the same valid blocks have the same head.
+//! The greatest height, then the lowest slot, then the lowest id. It depends on the set of blocks alone and not on the
+//! order in which they came, so nodes with the same valid blocks have the same head.
 
 use super::io::Position;
 use crate::block::Block;

@@ -5,7 +5,8 @@
 //!   [`Config::sender_transactions_max`] of one sender. Nothing that a remote sends makes it grow further.
 //! - **One transaction for each sender and nonce; the first wins.** There are no fees, hence no price by which a second
 //!   one could be worth more: replacement would only let a sender make every node carry the same slot again and again.
-//! - **Nonce order.** [`Mempool::select`] hands out a sender's transactions in the order of their nonces and without gaps.
+//! - **Nonce order.** [`Mempool::select`] hands out a sender's transactions in the order of their nonces and without
+//!   gaps.
 //! - **Future transactions never push out executable ones.** A transaction is *executable* if it and all its sender's
 //!   transactions from the next nonce on are here; otherwise it is *future*: it waits for a gap to be filled.
 //! - **Determinism.** The same calls give the same pool and the same selections; no decision depends on the order of a
@@ -14,9 +15,9 @@
 //! # Admission, in this order
 //! 1. Not here already.
 //! 2. Not expired, and not expiring later than the genesis allows.
-//! 3. The nonce is neither used nor [`Limits::nonce_window`](crate::genesis::Limits) or more beyond the sender's next one. For a sender that the
-//!    chain does not remember any nonce may be the first (`docs/adr/0007-account-nonces.md`), and the window is measured
-//!    from the lowest nonce that waits here.
+//! 3. The nonce is neither used nor [`Limits::nonce_window`](crate::genesis::Limits) or more beyond the sender's next
+//!    one. For a sender that the chain does not remember any nonce may be the first
+//!    (`docs/adr/0007-account-nonces.md`), and the window is measured from the lowest nonce that waits here.
 //! 4. No other transaction of the sender has this nonce, and the sender's quota is not used up.
 //! 5. There is room, if need be after eviction.
 //!
@@ -24,24 +25,27 @@
 //! payload's size and the proof of work are checked outside.
 //!
 //! # Eviction
-//! A transaction's *load* is its bytes and [`OVERHEAD_BYTES`], a sender's that of all its transactions here. While the pool
-//! is over a bound, one transaction goes:
+//! A transaction's *load* is its bytes and [`OVERHEAD_BYTES`], a sender's that of all its transactions here. While the
+//! pool is over a bound, one transaction goes:
 //! 1. if there are future transactions, the last of the sender with the greatest load in future transactions;
 //! 2. else the last of the sender with the greatest load.
 //!
 //! "The last" is the one with the highest nonce, so that no eviction makes a gap. Among senders with equal loads the
 //! newcomer's gives way (no churn), then the one with the greatest key.
 //!
-//! *Rationale*: without fees, fairness is all there is to go by. Dropping from the longest queue (stochastic fairness queueing, McKenney
-//! 1990) gives every sender its share whatever the others send. It does not stop somebody with thousands of keys; that is what the
-//! proof-of-work stamp is for, and the expiry, which bounds how long a place can be held.
+//! *Rationale*: without fees, fairness is all there is to go by. Dropping from the longest queue (stochastic fairness
+//! queueing, McKenney 1990) gives every sender its share whatever the others send. It does not stop somebody with
+//! thousands of keys; that is what the proof-of-work stamp is for, and the expiry, which bounds how long a place can be
+//! held.
 //!
 //! # Whose fault
-//! [`MempoolError::fault`] says whether whoever *sent* the transaction is answerable. Nearly all refusals are nobody's fault:
-//! an honest relay may have a younger or an older head, or have passed the transaction on just before it expired.
+//! [`MempoolError::fault`] says whether whoever *sent* the transaction is answerable. Nearly all refusals are nobody's
+//! fault: an honest relay may have a younger or an older head, or have passed the transaction on just before it
+//! expired.
 //!
 //! # Cost
-//! Insertion, removal and lookup take O(log n), and O(sender quota) for the sender's run of executable transactions; selection takes O(senders + k log senders) for k transactions.
+//! Insertion, removal and lookup take O(log n), and O(sender quota) for the sender's run of executable transactions;
+//! selection takes O(senders + k log senders) for k transactions.
 
 mod outcome;
 mod select;
@@ -153,8 +157,8 @@ impl Mempool {
         &self.config
     }
 
-    /// Everything that [`Mempool::insert`] checks, but for room. `account_next_nonce` is the sender's next nonce according to the chain for a
-    /// block of the current slot, or `None` if the chain does not remember the sender.
+    /// Everything that [`Mempool::insert`] checks, but for room. `account_next_nonce` is the sender's next nonce
+    /// according to the chain for a block of the current slot, or `None` if the chain does not remember the sender.
     ///
     /// # Errors
     /// The first reason for refusal.
@@ -188,8 +192,8 @@ impl Mempool {
     /// Takes in a transaction whose signature is valid. The arguments are those of [`Mempool::precheck`].
     ///
     /// # Errors
-    /// The first reason for refusal; the pool then holds what it held, unless the reason is [`MempoolError::Full`]: making room may
-    /// have cost senders with larger shares some transactions.
+    /// The first reason for refusal; the pool then holds what it held, unless the reason is [`MempoolError::Full`]:
+    /// making room may have cost senders with larger shares some transactions.
     pub fn insert(
         &mut self,
         transaction: Transaction,
@@ -225,9 +229,9 @@ impl Mempool {
         Ok(Inserted { executable: self.is_executable(&account, nonce), evicted })
     }
 
-    /// Follows a change of the chain's head: what was included goes, what is superseded or expired goes and is remembered,
-    /// and the transactions of undone blocks come back if they still may. `undone` and `adopted` are in the order of the chain, `next_nonce`
-    /// answers for the new head and the current slot.
+    /// Follows a change of the chain's head: what was included goes, what is superseded or expired goes and is
+    /// remembered, and the transactions of undone blocks come back if they still may. `undone` and `adopted` are in the
+    /// order of the chain, `next_nonce` answers for the new head and the current slot.
     pub fn on_head_changed(
         &mut self,
         undone: &[Block],
@@ -308,8 +312,8 @@ impl Mempool {
         }
     }
 
-    /// The nonce that this sender should use for its next transaction, given its next one according to the chain: the first that
-    /// neither the chain nor the pool has.
+    /// The nonce that this sender should use for its next transaction, given its next one according to the chain: the
+    /// first that neither the chain nor the pool has.
     #[must_use]
     pub fn next_free_nonce(&self, sender: &Account, account_next_nonce: Option<u64>) -> u64 {
         let pooled = self.senders.get(sender).map(|sender| &sender.by_nonce);

@@ -1,7 +1,7 @@
 //! What became of transactions that left the pool without being included, for as long as there is room to remember.
 //!
-//! At most a fixed number of outcomes; the one that was recorded first is forgotten first. A lookup does not refresh: how often
-//! somebody asks about a transaction says nothing about who will ask next.
+//! At most a fixed number of outcomes; the one that was recorded first is forgotten first. A lookup does not refresh:
+//! how often somebody asks about a transaction says nothing about who will ask next.
 
 use super::Status;
 use crate::id::TransactionId;

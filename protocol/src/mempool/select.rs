@@ -1,21 +1,22 @@
 //! Which transactions go into the next block.
 //!
-//! Senders take turns: everybody's first transaction comes before anybody's second. Within a turn, whose transaction has waited
-//! longest goes first. A transaction that does not fit ends its sender's part (nonce order), not the selection.
+//! Senders take turns: everybody's first transaction comes before anybody's second. Within a turn, whose transaction
+//! has waited longest goes first. A transaction that does not fit ends its sender's part (nonce order), not the
+//! selection.
 //!
 //! # Senders that the chain does not remember
-//! Any nonce may be their first, and including nonce 5 makes 0 to 4 unusable as long as 5 lives. On their way through the
-//! network a sender's first transactions may overtake each other. So the lowest nonce here is taken at once only if it is 0, where nothing
-//! can be missing; otherwise after it has waited for a whole slot, in which a lower one would have come. That is a courtesy and
-//! no rule of validity: a block by a less patient producer is valid.
+//! Any nonce may be their first, and including nonce 5 makes 0 to 4 unusable as long as 5 lives. On their way through
+//! the network a sender's first transactions may overtake each other. So the lowest nonce here is taken at once only if
+//! it is 0, where nothing can be missing; otherwise after it has waited for a whole slot, in which a lower one would
+//! have come. That is a courtesy and no rule of validity: a block by a less patient producer is valid.
 
 use super::{Account, Entry, Mempool};
 use crate::transaction::Transaction;
 use std::collections::BTreeSet;
 
 impl Mempool {
-    /// Transactions for a block of `slot`: at most `count_max`, of at most `bytes_max` bytes in all. `next_nonce` answers for the block's
-    /// parent and slot.
+    /// Transactions for a block of `slot`: at most `count_max`, of at most `bytes_max` bytes in all. `next_nonce`
+    /// answers for the block's parent and slot.
     #[must_use]
     pub fn select(
         &self,

@@ -21,7 +21,8 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// The figures are guesses that suit a node with some hundred MiB of memory: at 300 bytes a transaction, the count is reached first.
+    /// The figures are guesses that suit a node with some hundred MiB of memory: at 300 bytes a transaction, the count
+    /// is reached first.
     fn default() -> Self {
         Self {
             transactions_max: 16_384,
