@@ -32,6 +32,8 @@ const POLL: Duration = Duration::from_millis(20);
 const STARTING_PER_CORE: usize = 4;
 /// Nodes that the others are told of.
 const BOOTNODES: usize = 2;
+/// The most peers that a node can be told to allow.
+const PEERS_MAX: usize = 1_000;
 /// How much of a log is shown when its node died.
 const LOG_END_LINES: usize = 8;
 
@@ -133,6 +135,11 @@ impl Fleet {
         command.arg("--trace").arg(planned.trace()).arg("--exit-on-stdin-close");
         if !bootnodes.is_empty() {
             command.arg("--bootnodes").arg(bootnodes.join(","));
+        }
+        if self.nodes.len() < BOOTNODES {
+            // Everybody asks these first; one that is full would leave newcomers without anyone to ask.
+            let peers = options.nodes.max(options.target_peers) * 2;
+            command.arg("--max-peers").arg(peers.min(PEERS_MAX).to_string());
         }
         if planned.producer_key.is_some() {
             command.arg("--producer-key").arg(planned.producer_key_file());
