@@ -215,6 +215,76 @@ async fn a_transaction_sent_to_one_process_is_found_at_the_other_and_survives_a_
     again.stop();
 }
 
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_kill() {
+    let lab = Lab::new("killed", 0);
+    let mut node = lab.start_producer(&[]);
+    let rpc = node.rpc();
+    let submitted = rpc.tx_publish(b"durable").await.expect("taken");
+    let included = eventually("a block with it", || async {
+        match rpc.tx_get(&submitted.id).await.expect("an answer").status {
+            TransactionStatus::Included { block_id, height, .. } => Some((height, block_id)),
+            _ => None,
+        }
+    })
+    .await;
+    // A slot later the batch, which takes the disk some milliseconds, is there.
+    eventually("another block", || async {
+        (rpc.chain_head().await.expect("an answer").height > included.0).then_some(())
+    })
+    .await;
+    node.signal(rustix::process::Signal::KILL);
+    node.wait();
+    let again = lab.start_producer(&[]);
+    let block = again.rpc().chain_block(BlockSelector::Height(included.0)).await.expect("an answer");
+    assert_eq!(block.expect("it is still there").block_id, included.1);
+    let head = again.rpc().chain_head().await.expect("an answer").height;
+    eventually("the chain to go on", || async {
+        (again.rpc().chain_head().await.expect("an answer").height > head).then_some(())
+    })
+    .await;
+    again.stop();
+}
+
+#[tokio::test]
+async fn networks_with_different_genesis_never_exchange_anything() {
+    let lab = Lab::new("one", 0);
+    let stranger = Lab::new("other", 0);
+    let node = lab.start_producer(&[]);
+    let bootnode = node.addresses().listen[0].clone();
+    let other = stranger.start("other", 2, &["--bootnodes", &bootnode, "--trusted-peers", &bootnode]);
+    wait_for("a warning about the bootnode", || {
+        let log = std::fs::read_to_string(stranger.log("other")).ok()?;
+        log.lines().any(|line| line.contains("WARN") && line.contains(&bootnode)).then_some(())
+    });
+    let rpc = node.rpc();
+    eventually("some blocks", || async { (rpc.chain_head().await.expect("an answer").height > 3).then_some(()) }).await;
+    for rpc in [&rpc, &other.rpc()] {
+        assert_eq!(rpc.net_peers().await.expect("an answer"), []);
+        let net = rpc.net_info().await.expect("an answer");
+        assert_eq!((net.frame_in_bytes, net.frame_out_bytes, net.peers_known), (0, 0, 0));
+        assert!(!rpc.ready().await.expect("an answer").ready);
+    }
+    assert_eq!(other.rpc().chain_head().await.expect("an answer").height, 0);
+    node.stop();
+    other.stop();
+}
+
+#[test]
+fn open_connections_do_not_hold_up_a_stop() {
+    let lab = Lab::new("lingering", 0);
+    let node = lab.start("node", 1, &[]);
+    let rpc = node.addresses().rpc;
+    let idle = std::net::TcpStream::connect(rpc).expect("connected");
+    let mut half = std::net::TcpStream::connect(rpc).expect("connected");
+    half.write_all(
+        b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{",
+    )
+    .expect("sent");
+    node.stop();
+    drop((idle, half));
+}
+
 #[test]
 fn both_signals_and_the_end_of_standard_input_stop_a_node_cleanly() {
     let lab = Lab::new("stopping", 0);

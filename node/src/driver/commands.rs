@@ -180,7 +180,7 @@ impl Driver {
             mesh: classes(&view.mesh),
             queue_bytes: self.network.queue_stats(view.handle).map_or(0, |(bytes, _)| bytes as u64),
             score: ScoreReply {
-                total: score.total,
+                total: plain(score.total),
                 topics: self
                     .node
                     .mesh()
@@ -188,16 +188,16 @@ impl Driver {
                     .zip(&score.topics)
                     .map(|((topic, _), parts)| TopicScoreReply {
                         class: self.observer.class(topic),
-                        time_in_mesh: parts.time_in_mesh,
-                        first_deliveries: parts.first_deliveries,
-                        mesh_deficit: parts.mesh_deliveries,
-                        mesh_failures: parts.mesh_failure,
-                        invalid_messages: parts.invalid,
+                        time_in_mesh: plain(parts.time_in_mesh),
+                        first_deliveries: plain(parts.first_deliveries),
+                        mesh_deficit: plain(parts.mesh_deliveries),
+                        mesh_failures: plain(parts.mesh_failure),
+                        invalid_messages: plain(parts.invalid),
                     })
                     .collect(),
-                application: score.application,
-                ip_colocation: score.colocation,
-                behaviour: score.behaviour,
+                application: plain(score.application),
+                ip_colocation: plain(score.colocation),
+                behaviour: plain(score.behaviour),
             },
         }
     }
@@ -343,4 +343,9 @@ pub(super) fn peer_id_text(id: &PeerId) -> String {
 
 fn count(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// Minus zero, as a weight times nothing gives it, would only puzzle readers.
+fn plain(value: f64) -> f64 {
+    value + 0.0
 }

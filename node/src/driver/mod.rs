@@ -106,6 +106,8 @@ pub struct Driver {
     submissions: BTreeMap<Ticket, Reply<Result<Submitted, Refusal>>>,
     requests: BTreeMap<Ticket, InboundRequest>,
     lag: Lag,
+    /// When the machine was last given something. What it asked for then cannot have been late before.
+    handled: Time,
     /// Taken and given back by `feed`, so that outputs need no allocation of their own.
     outputs: Vec<Output>,
     stopping: bool,
@@ -146,6 +148,7 @@ impl Driver {
             submissions: BTreeMap::new(),
             requests: BTreeMap::new(),
             lag: Lag::default(),
+            handled: Time::ZERO,
             outputs: Vec::new(),
             stopping: false,
         }
@@ -186,6 +189,7 @@ impl Driver {
     /// Hands an input to the machine and carries out what follows.
     fn feed(&mut self, input: Input<'_>) {
         let now = clock::now();
+        self.handled = now;
         let mut outputs = core::mem::take(&mut self.outputs);
         self.node.handle(now, input, &mut outputs);
         self.carry_out(now, outputs);
@@ -193,7 +197,9 @@ impl Driver {
 
     fn wake(&mut self, due: Time) {
         let now = clock::now();
-        self.lag.record(now.since(due));
+        // The machine may ask to be woken for something past, such as the slots before it knew the time.
+        self.lag.record(now.since(due.max(self.handled)));
+        self.handled = now;
         let mut outputs = core::mem::take(&mut self.outputs);
         self.node.on_wake(now, &mut outputs);
         self.carry_out(now, outputs);
