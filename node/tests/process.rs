@@ -197,11 +197,15 @@ async fn a_transaction_sent_to_one_process_is_found_at_the_other_and_survives_a_
     assert_eq!(peers.iter().map(|peer| &peer.peer_id).collect::<Vec<_>>(), [&first.addresses().peer_id]);
 
     let peer_id = second.addresses().peer_id.clone();
+    eventually("a heartbeat in the trace, which is written while the node runs", || async {
+        std::fs::read_to_string(lab.path("second.trace")).ok()?.contains("\nmesh,").then_some(())
+    })
+    .await;
     second.stop();
     assert!(!lab.path("second/addresses.json").exists(), "a stopped node has no addresses");
     let trace = std::fs::read_to_string(lab.path("second.trace")).expect("a trace");
     assert!(trace.starts_with("starling-trace,1\n") && trace.ends_with('\n'), "{trace}");
-    for kind in ["publish,transaction,", "arrive,block,", "accept,block,", "mesh,", "lag,", "bytes,"] {
+    for kind in ["publish,transaction,", "arrive,block,", "accept,block,", "lag,", "bytes,"] {
         assert!(trace.lines().any(|line| line.starts_with(kind)), "no line {kind} in {trace}");
     }
 
@@ -262,8 +266,13 @@ async fn networks_with_different_genesis_never_exchange_anything() {
     for rpc in [&rpc, &other.rpc()] {
         assert_eq!(rpc.net_peers().await.expect("an answer"), []);
         let net = rpc.net_info().await.expect("an answer");
-        assert_eq!((net.frame_in_bytes, net.frame_out_bytes, net.peers_known), (0, 0, 0));
+        assert_eq!(net.peers_known, 0);
+        // Until identify tells them apart, a dial's two ends may name each other their topics, at every attempt.
+        assert!(net.frame_in_bytes < 1_000 && net.frame_out_bytes < 1_000, "{net:?}");
         assert!(!rpc.ready().await.expect("an answer").ready);
+    }
+    for log in [lab.log("producer"), stranger.log("other")] {
+        assert!(!std::fs::read_to_string(&log).expect("a log").contains("ERROR"));
     }
     assert_eq!(other.rpc().chain_head().await.expect("an answer").height, 0);
     node.stop();
@@ -320,6 +329,8 @@ fn what_a_node_cannot_start_with_is_explained() {
     explained(lab.refuse("other", 2, &["--rpc", &rpc]), 1, &["cannot listen for RPC", "in use", "--rpc"]);
     let taken = running.addresses().listen[0].split("/p2p/").next().expect("an address").to_owned();
     explained(lab.refuse("other", 2, &["--listen", &taken]), 1, &["cannot listen on", &taken, "choose a free port"]);
+    let (_, error) = lab.refuse("other", 2, &["--listen", &taken]);
+    assert_eq!(error.matches("in use").count(), 1, "{error}");
     running.stop();
 
     let stranger = Lab::new("stranger", 0);
@@ -347,7 +358,10 @@ async fn an_unreachable_bootnode_is_named_and_the_node_goes_on() {
     let node = lab.start_producer(&["--bootnodes", &bootnode]);
     wait_for("a warning", || {
         let log = std::fs::read_to_string(lab.log("producer")).ok()?;
-        log.lines().any(|line| line.contains("WARN") && line.contains("/ip4/127.77.0.9/tcp/9")).then_some(())
+        let warning = log.lines().find(|line| line.contains("WARN") && line.contains("/ip4/127.77.0.9/tcp/9"))?;
+        assert_eq!(warning.matches("Connection refused").count(), 1, "{warning}");
+        assert!(warning.contains("Check the address"), "{warning}");
+        Some(())
     });
     let rpc = node.rpc();
     eventually("blocks all the same", || async {

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use libp2p::core::transport::ListenerId;
+use libp2p::core::transport::{ListenerId, TransportError};
 use libp2p::identity::Keypair;
 use libp2p::metrics::{Metrics, Recorder, Registry};
 use libp2p::multiaddr::Protocol;
@@ -191,7 +191,7 @@ impl Network {
             Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {
                 self.dials.insert(id, ());
             }
-            Err(error) => self.dial_failed(id, error.to_string()),
+            Err(error) => self.dial_failed(id, dial_words(&error)),
         }
     }
 
@@ -281,7 +281,7 @@ impl Network {
             SwarmEvent::OutgoingConnectionError { peer_id: Some(id), error, .. } => {
                 tracing::debug!(%id, %error, "a dial failed");
                 if self.swarm.behaviour().mesh.handle_of(&id).is_none() && !self.swarm.is_connected(&id) {
-                    self.dial_failed_if_asked(&id, || error.to_string());
+                    self.dial_failed_if_asked(&id, || dial_words(&error));
                 }
             }
             SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
@@ -462,14 +462,35 @@ impl Identity {
     }
 }
 
-fn listen_error(address: &Multiaddr, cause: &dyn std::error::Error) -> NetworkError {
-    let mut words = cause.to_string();
-    let mut source = cause.source();
-    while let Some(inner) = source {
-        words = format!("{words}: {inner}");
-        source = inner.source();
+fn listen_error(address: &Multiaddr, cause: &(dyn std::error::Error + 'static)) -> NetworkError {
+    NetworkError::Listen { address: address.clone(), cause: innermost(cause) }
+}
+
+/// Why a dial failed, in words: each cause once. libp2p wraps the system's words into one layer a transport, and says all
+/// of them again on every layer.
+fn dial_words(error: &DialError) -> String {
+    let DialError::Transport(attempts) = error else { return error.to_string() };
+    let mut causes: Vec<String> = Vec::new();
+    for (_, attempt) in attempts {
+        let cause = match attempt {
+            TransportError::MultiaddrNotSupported(_) => "no transport for the address".to_owned(),
+            TransportError::Other(cause) => innermost(cause),
+        };
+        if !causes.contains(&cause) {
+            causes.push(cause);
+        }
     }
-    NetworkError::Listen { address: address.clone(), cause: words }
+    causes.join("; ")
+}
+
+/// The words of the error at the bottom.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    // An `io::Error` around another error leaves that one out of its sources.
+    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    match wrapped.map(|inner| inner as &(dyn std::error::Error + 'static)).or_else(|| error.source()) {
+        Some(inner) => innermost(inner),
+        None => error.to_string().lines().last().unwrap_or_default().trim_start_matches(" - ").to_owned(),
+    }
 }
 
 /// The binary form of an address, without the `/p2p/..` that some sources put behind it: whose address it is stands beside it.
