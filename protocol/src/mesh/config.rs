@@ -224,12 +224,20 @@ pub struct PruneConfig {
     pub backoff: Duration,
     /// The backoff when we leave the topic.
     pub unsubscribe_backoff: Duration,
+    /// The backoff when there was merely no room: a GRAFT refused at D_high, or one link more than D that goes to make room
+    /// for a nearer one.
+    pub no_room_backoff: Duration,
 }
 
 impl Default for PruneConfig {
-    /// One minute and ten seconds, from spec v1.1.
+    /// One minute and ten seconds, from spec v1.1. The third is a guess: within it the other side has had a dozen heartbeats
+    /// to find another link, and if it found none it may come back.
     fn default() -> Self {
-        Self { backoff: Duration::from_secs(60), unsubscribe_backoff: Duration::from_secs(10) }
+        Self {
+            backoff: Duration::from_secs(60),
+            unsubscribe_backoff: Duration::from_secs(10),
+            no_room_backoff: Duration::from_secs(10),
+        }
     }
 }
 

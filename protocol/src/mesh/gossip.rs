@@ -134,14 +134,14 @@ impl Mesh {
             .collect();
         let share = outside.len() * self.config.gossip.factor_percent / 100;
         self.random.gossip.shuffle(&mut outside);
-        outside.sort_by_key(|peer| self.peers.get(*peer).map_or(0, |slot| slot.announced_at[topic.index()]));
+        outside.sort_by_key(|peer| self.peers.get(*peer).map_or(0, |slot| slot.links[topic.index()].announced_at));
         outside.truncate(share.max(self.config.degree.lazy));
         let ids_max = self.config.gossip.ihave_ids_max as usize;
         self.random.gossip.shuffle(&mut ids);
         let shared: Vec<Arc<[MessageId]>> = frames(&ids[..ids.len().min(ids_max)]);
         for peer in outside {
             if let Some(slot) = self.peers.get_mut(peer) {
-                slot.announced_at[topic.index()] = self.beat.ticks;
+                slot.links[topic.index()].announced_at = self.beat.ticks;
             }
             // With more ids than one peer takes, different peers get different ones.
             let own = if ids.len() > ids_max {

@@ -19,6 +19,7 @@
 use super::backoff::Violation;
 use super::io::{Output, PruneReason, Sink};
 use super::topic::TopicIndex;
+use super::upkeep::REFUSAL_TIME;
 use super::{Mesh, send};
 use crate::id::{Direction, PeerHandle, Topic, Version};
 use crate::rpc::{ExchangedPeer, Frame, Prune};
@@ -89,12 +90,25 @@ impl Mesh {
         reason: PruneReason,
         out: &mut impl Sink<Output>,
     ) {
+        let backoff = match reason {
+            PruneReason::Unsubscribed => self.config.prune.unsubscribe_backoff,
+            _ => self.config.prune.backoff,
+        };
+        self.prune_for(now, topic, peer, reason, backoff, out);
+    }
+
+    /// As [`Mesh::prune`], keeping the two apart for this long.
+    pub(super) fn prune_for(
+        &mut self,
+        now: Time,
+        topic: TopicIndex,
+        peer: PeerHandle,
+        reason: PruneReason,
+        backoff: Duration,
+        out: &mut impl Sink<Output>,
+    ) {
         if self.remove_from_mesh(now, topic, peer, reason, out) {
             let exchange = matches!(reason, PruneReason::Excess | PruneReason::Unsubscribed);
-            let backoff = match reason {
-                PruneReason::Unsubscribed => self.config.prune.unsubscribe_backoff,
-                _ => self.config.prune.backoff,
-            };
             self.send_prune(now, topic, peer, backoff, exchange, out);
         }
     }
@@ -163,8 +177,12 @@ impl Mesh {
                     }
                     self.insert_into_mesh(now, index, peer, out);
                 }
-                GraftAnswer::Refuse { penalties, offer } => {
-                    exchange &= offer;
+                GraftAnswer::NoRoom => {
+                    self.counters.grafts_refused += 1;
+                    self.send_prune(now, index, peer, self.config.prune.no_room_backoff, exchange, out);
+                }
+                GraftAnswer::Refuse { penalties } => {
+                    exchange = false;
                     self.counters.grafts_refused += 1;
                     self.scores.penalize(peer, penalties);
                     self.send_prune(now, index, peer, self.config.prune.backoff, exchange, out);
@@ -178,21 +196,21 @@ impl Mesh {
             return GraftAnswer::Nothing;
         };
         if slot.direct {
-            return GraftAnswer::Refuse { penalties: 0, offer: false };
+            return GraftAnswer::Refuse { penalties: 0 };
         }
         if let Some(violation) = self.backoffs.violation(now, topic, &slot.id) {
             let penalties = match violation {
                 Violation::Early => 1,
                 Violation::Flood => 2,
             };
-            return GraftAnswer::Refuse { penalties, offer: false };
+            return GraftAnswer::Refuse { penalties };
         }
         if !self.has_merit(topic, peer) {
-            return GraftAnswer::Refuse { penalties: 0, offer: false };
+            return GraftAnswer::Refuse { penalties: 0 };
         }
         let full = self.states[topic.index()].mesh.len() >= self.config.degree.high;
         if full && slot.direction == Direction::Inbound {
-            return GraftAnswer::Refuse { penalties: 0, offer: true };
+            return GraftAnswer::NoRoom;
         }
         GraftAnswer::Accept
     }
@@ -204,12 +222,15 @@ impl Mesh {
                 continue;
             };
             let Some(slot) = self.peers.get(peer) else { return };
+            let refused = now.since(slot.links[index.index()].grafted_at) < REFUSAL_TIME;
             let backoff = match prune.backoff_seconds {
                 Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
                 _ => self.config.prune.backoff,
             };
             self.backoffs.set(now, index, slot.id, backoff);
-            self.remove_from_mesh(now, index, peer, PruneReason::ByPeer, out);
+            if self.remove_from_mesh(now, index, peer, PruneReason::ByPeer, out) && !refused {
+                self.refill_mesh(now, index, out);
+            }
             let believed = self.scores.score(peer) >= self.scores.thresholds().accept_peer_exchange;
             if !prune.peers.is_empty() && believed {
                 let candidates = prune.peers.iter().take(self.config.exchange.peers_max).cloned().collect();
@@ -224,10 +245,10 @@ enum GraftAnswer {
     /// It is in the mesh already, or nobody we talk to.
     Nothing,
     Accept,
+    /// Refused for no fault of the peer; others may be offered to it.
+    NoRoom,
     Refuse {
         /// Behaviour penalties that it costs.
         penalties: u32,
-        /// Whether other peers may be offered.
-        offer: bool,
     },
 }

@@ -138,6 +138,8 @@ struct Randomness {
 struct Beat {
     next: Time,
     ticks: u64,
+    /// Added to `ticks` when nearer links are due, so that nodes started together do not change links at once.
+    nearer_phase: u64,
 }
 
 impl Mesh {
@@ -148,6 +150,7 @@ impl Mesh {
         let mut phase = streams.stream("mesh/phase");
         let first = config.heartbeat.first_delay;
         let jitter_us = phase.below(crate::time::micros(first).max(1));
+        let nearer_phase = phase.below(config.heartbeat.nearer_ticks.max(1));
         let topics = TopicTable::new(config.topics.iter().map(|config| config.topic.clone()).collect());
         let scores = Scores::new(config.score().clone(), topics.len());
         let window = config.delivery_window();
@@ -170,7 +173,7 @@ impl Mesh {
                 gater: streams.stream("mesh/gater"),
                 phase,
             },
-            beat: Beat { next: now + first + Duration::from_micros(jitter_us), ticks: 0 },
+            beat: Beat { next: now + first + Duration::from_micros(jitter_us), ticks: 0, nearer_phase },
             counters: Counters::default(),
             topics,
             config,

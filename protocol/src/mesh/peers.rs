@@ -6,7 +6,7 @@
 
 use super::topic::TopicSet;
 use crate::id::{Direction, MessageId, PeerHandle, PeerId, Version};
-use crate::time::Duration;
+use crate::time::{Duration, Time};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -38,10 +38,19 @@ pub(super) struct PeerSlot {
     pub(super) pending: u32,
     /// Heartbeats in a row in which its send queue overflowed.
     pub(super) slow_ticks: u32,
-    /// By topic, the heartbeat at which messages were last announced to it, or at which it connected.
-    pub(super) announced_at: Vec<u64>,
+    /// By topic.
+    pub(super) links: Vec<TopicLink>,
     /// What it did since the last heartbeat.
     pub(super) budget: Budget,
+}
+
+/// What is remembered of a peer on one topic.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TopicLink {
+    /// The heartbeat at which messages were last announced to it outside the mesh, or at which it connected.
+    pub(super) announced_at: u64,
+    /// When it last entered our mesh; the epoch when it never did.
+    pub(super) grafted_at: Time,
 }
 
 /// What a peer has used up since the last heartbeat.

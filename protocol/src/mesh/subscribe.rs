@@ -7,7 +7,7 @@
 //! younger than our leaving. Leaving sends PRUNE with the unsubscribe backoff to the mesh.
 
 use super::io::{Event, Output, PruneReason, Sink};
-use super::peers::{Budget, PeerSlot};
+use super::peers::{Budget, PeerSlot, TopicLink};
 use super::topic::{TopicIndex, TopicSet};
 use super::{Mesh, send};
 use crate::id::{Direction, PeerHandle, PeerId, Topic, Version};
@@ -49,7 +49,7 @@ impl Mesh {
             unwanted: BTreeMap::new(),
             pending: 0,
             slow_ticks: 0,
-            announced_at: vec![self.beat.ticks; self.topics.len()],
+            links: vec![TopicLink { announced_at: self.beat.ticks, grafted_at: Time::ZERO }; self.topics.len()],
             budget: Budget::default(),
         });
         for topic in self.topics.iter() {
@@ -70,6 +70,9 @@ impl Mesh {
         self.peers.remove(peer);
         self.scores.disconnected(now, peer);
         self.gater.disconnected(now, peer);
+        for topic in self.topics.iter() {
+            self.refill_mesh(now, topic, out);
+        }
         self.pull_due(now, out);
     }
 
@@ -123,7 +126,9 @@ impl Mesh {
         if let Some(slot) = self.peers.get_mut(peer) {
             slot.subscribed.remove(topic);
         }
-        self.remove_from_mesh(now, topic, peer, PruneReason::Unsubscribed, out);
+        if self.remove_from_mesh(now, topic, peer, PruneReason::Unsubscribed, out) {
+            self.refill_mesh(now, topic, out);
+        }
         if let Some(fanout) = &mut self.states[topic.index()].fanout {
             fanout.peers.retain(|other| *other != peer);
         }
@@ -184,6 +189,7 @@ impl Mesh {
         mesh.insert(position, peer);
         if let Some(slot) = self.peers.get_mut(peer) {
             slot.mesh.insert(topic);
+            slot.links[topic.index()].grafted_at = now;
         }
         self.scores.grafted(now, peer, topic);
         out.emit(Output::Event(Event::Grafted { peer, topic: self.topics.name(topic).clone() }));

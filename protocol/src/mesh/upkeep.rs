@@ -14,7 +14,13 @@
 //! 6. **Nearer links**, every `nearer_ticks`: above D, one link that is neither near, nor of the best, nor needed for
 //!    D_out goes; then a peer clearly nearer than the `near`-th nearest of the mesh is added. *Rationale:* round-trip times
 //!    become known only after the mesh has formed; one exchange at a time settles without shaking the mesh. The new link
-//!    comes before the old one goes, since the peer may refuse.
+//!    comes before the old one goes, since the peer may refuse. The backoff of such a PRUNE is short, because the pruned
+//!    peer may have nobody else to graft.
+//!
+//! Between heartbeats, a mesh that falls below D_low because a peer left or ended an established link is filled up to D_low
+//! at once. *Rationale:* the messages of up to one heartbeat would otherwise come late. A PRUNE within [`REFUSAL_TIME`] of the
+//! graft is a refusal instead, and its replacement waits for the heartbeat. *Rationale:* while a network forms, many meshes
+//! are full for a moment, and whoever asked one peer after the other at once would have no one left to ask.
 //!
 //! Ranking is by [`super::score::Scores::rank`], which does not count time in the mesh nor merit on other topics.
 
@@ -23,6 +29,9 @@ use super::io::{Output, PruneReason, Sink};
 use super::topic::TopicIndex;
 use crate::id::{Direction, PeerHandle};
 use crate::time::{Duration, Time};
+
+/// A PRUNE so soon after the graft refuses it. A guess: longer than any round trip.
+pub(super) const REFUSAL_TIME: Duration = Duration::from_secs(1);
 
 impl Mesh {
     pub(super) fn maintain_mesh(&mut self, now: Time, topic: TopicIndex, out: &mut impl Sink<Output>) {
@@ -42,8 +51,19 @@ impl Mesh {
         if self.beat.ticks.is_multiple_of(heartbeat.opportunistic_ticks) {
             self.graft_opportunistically(now, topic, out);
         }
-        if heartbeat.nearer_ticks > 0 && self.beat.ticks.is_multiple_of(heartbeat.nearer_ticks) {
+        let staggered = self.beat.ticks + self.beat.nearer_phase;
+        if heartbeat.nearer_ticks > 0 && staggered.is_multiple_of(heartbeat.nearer_ticks) {
             self.seek_nearer(now, topic, out);
+        }
+    }
+
+    /// Grafts up to D_low at once when a peer's leaving has brought a mesh below it.
+    pub(super) fn refill_mesh(&mut self, now: Time, topic: TopicIndex, out: &mut impl Sink<Output>) {
+        let missing = self.config.degree.low.saturating_sub(self.degree_of(topic));
+        if missing > 0 && self.states[topic.index()].joined {
+            for peer in self.choose_grafts(now, topic, missing) {
+                self.graft(now, topic, peer, out);
+            }
         }
     }
 
@@ -173,7 +193,8 @@ impl Mesh {
             .filter(|peer| spare_outbound || !self.is_outbound(*peer))
             .collect();
         if let Some(peer) = self.random.graft.choose(&candidates).copied() {
-            self.prune(now, topic, peer, PruneReason::Excess, out);
+            let backoff = self.config.prune.no_room_backoff;
+            self.prune_for(now, topic, peer, PruneReason::Excess, backoff, out);
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::network::{Faults, Network};
 use bytes::Bytes;
 use starling_protocol::id::{Direction, PeerHandle, PeerId, Version};
 use starling_protocol::mesh::{Event, Input, Output, PruneReason, Verdict};
-use starling_protocol::rpc::{Class, ExchangedPeer, Frame, Prune, Rpc};
+use starling_protocol::rpc::{Class, ExchangedPeer, Frame, Prune, Rpc, Subscription};
 use starling_protocol::time::Duration;
 
 const MS: Duration = Duration::from_millis(1);
@@ -142,12 +142,36 @@ fn degrees_stay_between_low_and_high() {
     for peer in bench.mesh.mesh_peers(&topic()).to_vec() {
         bench.disconnect(peer);
     }
-    bench.subscribers(8);
-    assert_eq!(bench.mesh.mesh_degree(&topic()), 5, "newcomers fill it to D_low at once");
-    let first = bench.mesh.mesh_peers(&topic())[0];
-    bench.disconnect(first);
+    assert_eq!(bench.mesh.mesh_degree(&topic()), 0, "the others were refused: nobody is asked within that backoff");
+    bench.pass(S * 9);
+    assert_eq!(bench.mesh.mesh_degree(&topic()), 0);
+    bench.pass(S * 3);
+    assert_eq!(bench.mesh.mesh_degree(&topic()), 6, "the heartbeat fills the mesh to D");
+}
+
+#[test]
+fn a_mesh_that_loses_an_established_link_is_filled_at_once_but_a_refusal_waits() {
+    let mut bench = Bench::joined(config());
+    let peers = bench.subscribers(5);
+    bench.pass(S * 2);
+    let spare = bench.subscribers(3);
+    let degree = |bench: &Bench| bench.mesh.mesh_degree(&topic());
+    assert!(degree(&bench) == 5 && !bench.in_mesh(spare[0]));
+    bench.prune_from(peers[0], Some(60));
+    assert_eq!(degree(&bench), 5);
+    bench.disconnect(peers[1]);
+    assert_eq!(degree(&bench), 5);
+    let subscriptions = vec![Subscription { subscribe: false, topic: topic() }];
+    bench.rpc(peers[2], &Rpc { subscriptions, ..Rpc::default() });
+    assert_eq!(degree(&bench), 5);
+    assert!(spare.iter().all(|peer| bench.in_mesh(*peer)));
+    // A newcomer that refuses at once is replaced at the heartbeat.
+    let others = bench.subscribers(2);
+    bench.prune_from(spare[0], Some(60));
+    assert_eq!(degree(&bench), 4);
     bench.heartbeat();
-    assert_eq!(bench.mesh.mesh_degree(&topic()), 6, "the heartbeat fills it to D");
+    assert_eq!(degree(&bench), 6);
+    assert!(others.iter().all(|peer| bench.in_mesh(*peer)));
 }
 
 #[test]
@@ -285,7 +309,7 @@ fn a_graft_is_refused_with_a_prune_for_each_reason() {
     bench.take();
     bench.graft_from(full);
     assert_eq!(prunes_to(&bench, full).len(), 1, "at D_high");
-    assert_eq!(prunes_to(&bench, full)[0].backoff_seconds, Some(60));
+    assert_eq!(prunes_to(&bench, full)[0].backoff_seconds, Some(10), "no fault of its own");
     bench.disconnect(mesh[0]);
     let bad = bench.subscriber();
     bench.prune_from(bad, Some(1));

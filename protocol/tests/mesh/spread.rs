@@ -325,5 +325,5 @@ fn silent_peers_that_announce_and_never_deliver_stop_nothing() {
         slowest = slowest.max(arrivals.map(|arrival| arrival.since(at)).max().expect("somebody"));
     }
     assert!(slowest > MS * 500, "pushes alone were enough: nothing is tested");
-    assert!(slowest < MS * 2_500, "{slowest:?}");
+    assert!(slowest < MS * 3_500, "{slowest:?}");
 }
