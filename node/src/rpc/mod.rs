@@ -4,7 +4,7 @@
 //! - **No web page can use it.** A page in the user's browser can reach `localhost`, and through DNS rebinding it can do so
 //!   under its own name. So every request, WebSocket upgrades and the plain pages included, must carry a `Host` that names
 //!   this machine by address (or a configured name), and an `Origin`, which browsers add to what pages send across sites and
-//!   to every WebSocket, is refused unless it was allowed by configuration ([`guard`]). Bodies must be declared
+//!   to every WebSocket, is refused unless it was allowed by configuration. Bodies must be declared
 //!   `application/json`, which a page cannot send to another site without asking first.
 //! - **Bounded.** Connections, request bytes, batch length, time to send a request: each has a limit ([`RpcConfig`]). What
 //!   waits for the driver is bounded by [`crate::api`].

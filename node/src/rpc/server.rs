@@ -12,7 +12,7 @@ use hyper::header::{self, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jsonrpsee::server::{
-    BatchRequestConfig, HttpBody, ServerConfig, ServerHandle, StopHandle, TowerService, stop_channel,
+    BatchRequestConfig, HttpBody, PingConfig, ServerConfig, ServerHandle, StopHandle, TowerService, stop_channel,
 };
 use jsonrpsee::types::ErrorObjectOwned;
 use serde::Deserialize;
@@ -122,6 +122,8 @@ impl RpcServer {
             .max_request_body_size(config.request_bytes_max)
             .max_response_body_size(RESPONSE_BYTES_MAX)
             .set_batch_request_config(BatchRequestConfig::Limit(config.batch_calls_max))
+            // A WebSocket whose other end has gone silently gives its place back.
+            .enable_ws_ping(PingConfig::new())
             .build();
         let methods = module(context.clone())?;
         let service = jsonrpsee::server::Server::builder()

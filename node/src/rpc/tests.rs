@@ -165,31 +165,52 @@ fn upgrade(headers: &str) -> String {
     )
 }
 
+/// A WebSocket of RFC 6455, as much of it as the test needs.
+struct WebSocket(TcpStream);
+
+impl WebSocket {
+    async fn open(server: &RpcServer) -> Self {
+        let mut stream = TcpStream::connect(server.local_address()).await.expect("connected");
+        stream.write_all(upgrade("host: localhost\r\n").as_bytes()).await.expect("sent");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.expect("a byte"));
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
+        Self(stream)
+    }
+
+    /// Sends a final text frame, masked with zeros, so the payload stands in the clear; the answer's payload.
+    async fn exchange(&mut self, payload: &[u8]) -> Value {
+        let mut frame = vec![0x81, 0x80 | 126];
+        frame.extend_from_slice(&u16::try_from(payload.len()).expect("short").to_be_bytes());
+        frame.extend_from_slice(&[0; 4]);
+        frame.extend_from_slice(payload);
+        self.0.write_all(&frame).await.expect("sent");
+        let mut start = [0; 2];
+        self.0.read_exact(&mut start).await.expect("a frame");
+        assert_eq!(start[0], 0x81, "a text frame");
+        let length = match start[1] {
+            126 => usize::from(self.0.read_u16().await.expect("a length")),
+            short => usize::from(short),
+        };
+        let mut answer = vec![0; length];
+        self.0.read_exact(&mut answer).await.expect("a payload");
+        serde_json::from_slice(&answer).expect("JSON")
+    }
+}
+
 #[tokio::test]
 async fn a_websocket_answers_and_is_guarded_like_http() {
-    let server = server(RpcConfig::default()).await;
-    let mut stream = TcpStream::connect(server.local_address()).await.expect("connected");
-    stream.write_all(upgrade("host: localhost\r\n").as_bytes()).await.expect("sent");
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.expect("a byte"));
-    }
-    assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
-    // RFC 6455: a final text frame, masked with zeros, so the payload stands in the clear.
-    let mut frame = vec![0x81, 0x80 | u8::try_from(HEAD_CALL.len()).expect("short"), 0, 0, 0, 0];
-    frame.extend_from_slice(HEAD_CALL.as_bytes());
-    stream.write_all(&frame).await.expect("sent");
-    let mut start = [0; 2];
-    stream.read_exact(&mut start).await.expect("a frame");
-    assert_eq!(start[0], 0x81);
-    let length = match start[1] {
-        126 => usize::from(stream.read_u16().await.expect("a length")),
-        short => usize::from(short),
-    };
-    let mut answer = vec![0; length];
-    stream.read_exact(&mut answer).await.expect("a payload");
-    let answer: Value = serde_json::from_slice(&answer).expect("JSON");
-    assert_eq!(answer["result"]["height"], 9);
+    let server = server(RpcConfig { request_bytes_max: 1_000, ..RpcConfig::default() }).await;
+    let mut socket = WebSocket::open(&server).await;
+    // Length in two bytes is only for payloads of 126 bytes and more; blanks after JSON mean nothing.
+    let padded = |text: &str| format!("{text:<126}").into_bytes();
+    assert_eq!(socket.exchange(&padded(HEAD_CALL)).await["result"]["height"], 9);
+    assert_eq!(socket.exchange(&padded("{\"jsonrpc\":")).await["error"]["code"], -32700);
+    let oversized = socket.exchange(format!("{HEAD_CALL:<2000}").as_bytes()).await;
+    assert_eq!(oversized["error"]["code"], -32007, "{oversized}");
+    assert_eq!(WebSocket::open(&server).await.exchange(&padded(HEAD_CALL)).await["result"]["height"], 9);
 
     for headers in ["host: evil.example\r\n", "host: localhost\r\norigin: http://localhost\r\n"] {
         let (status, _) =

@@ -25,7 +25,7 @@
 //! says what that means and states the measured error.
 //!
 //! The arithmetic is in [`schedule`] (pure, tested in virtual time), the clockwork in [`timer`],
-//! and what couples both to sockets in [`line`].
+//! and what couples both to sockets in [`mod@line`].
 
 pub mod line;
 pub mod schedule;
