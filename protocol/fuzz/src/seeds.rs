@@ -64,6 +64,7 @@ pub fn seeds(target: &str) -> Vec<(&'static str, Vec<u8>)> {
         "key" => vec![("pkcs8", key().to_pem().as_bytes().to_vec())],
         "send_queue" => vec![("small", operations(7, 400)), ("large", operations(11, 1_500))],
         "mesh" => vec![("one-peer", mesh_of(1)), ("many-peers", mesh_of(16))],
+        "node" => vec![("producer", node_of(1)), ("observer", node_of(0)), ("varied", operations(3, 1_200))],
         _ => Vec::new(),
     }
 }
@@ -166,6 +167,21 @@ fn mesh_of(peers: u8) -> Vec<u8> {
         bytes.extend([8, 0, 0, 6, 0, round, 10, round, 30]);
         bytes.extend(rpc(round, &control()[3..]));
         bytes.extend([11, 70]);
+    }
+    bytes
+}
+
+/// Operations of the node target: a right clock, six peers that subscribe and graft, then all transactions and blocks in
+/// order, each verified, with time passing and requests both ways.
+fn node_of(producer: u8) -> Vec<u8> {
+    let mut bytes = vec![producer, 14, 0, 1];
+    for peer in 0..6 {
+        bytes.extend([0, peer, peer, peer % 2, 2, 0, 0, 0, 0, peer]);
+    }
+    for number in 0..15 {
+        bytes.extend([3, 0, number, number % 6, 7, 0, 1, 3, 1, number, number % 5, 7, 0, 1, 8, 0, 1]);
+        bytes.extend([12, number % 2, number, 7, 0, 1, 15, 40, 10, 0, number, 5, number, number, 2]);
+        bytes.extend([11, 0, 1, number, 1, number, 13, 0, 2, number, number, 7, 0, 1, 7, 0, 1]);
     }
     bytes
 }

@@ -2,7 +2,7 @@
 
 use crate::input::Input as Choices;
 use starling_protocol::id::{Direction, HandleAllocator, PeerHandle, PeerId, Topic, Version};
-use starling_protocol::mesh::{Input, Mesh, MeshConfig, Output, TopicConfig, ValidationTicket, Verdict};
+use starling_protocol::mesh::{Event, Input, Mesh, MeshConfig, Output, TopicConfig, ValidationTicket, Verdict};
 use starling_protocol::message::Payload;
 use starling_protocol::time::{Duration, Time};
 use starling_protocol::wire::{self, TopicInterner, WireLimits};
@@ -19,11 +19,17 @@ struct Driver {
     tickets: Vec<ValidationTicket>,
     interner: TopicInterner,
     topics: Vec<Topic>,
+    delivered: u32,
+    grafted: u32,
 }
 
 /// After every input the engine's invariants hold, it talks only about connected peers, and it never wants to be woken
 /// earlier than it has been.
 pub(super) fn mesh(bytes: &[u8]) {
+    drive(bytes).finish();
+}
+
+fn drive(bytes: &[u8]) -> Driver {
     let topics: Vec<Topic> = ["t", "b"].map(Topic::new).to_vec();
     let configs = topics.iter().map(|topic| TopicConfig { topic: topic.clone(), priority: topic.as_str() == "b" });
     let config = MeshConfig::with_topics(configs.collect()).validate().expect("the defaults are valid");
@@ -35,17 +41,15 @@ pub(super) fn mesh(bytes: &[u8]) {
         tickets: Vec::new(),
         interner: TopicInterner::new(topics.clone()),
         topics,
+        delivered: 0,
+        grafted: 0,
     };
     let mut choices = Choices::new(bytes);
     while !choices.is_empty() {
         driver.step(&mut choices);
         driver.mesh.check();
     }
-    while let Some(peer) = driver.connected.pop() {
-        driver.handle(Input::Disconnected { peer });
-        driver.handles.release(peer);
-    }
-    driver.mesh.check();
+    driver
 }
 
 impl Driver {
@@ -83,12 +87,12 @@ impl Driver {
                 });
             }
             8 | 9 => {
-                if self.tickets.is_empty() {
-                    return;
+                let (index, verdict) = (usize::from(choices.byte()), usize::from(choices.below(4)));
+                if !self.tickets.is_empty() {
+                    let ticket = self.tickets.swap_remove(index % self.tickets.len());
+                    let verdict = [Verdict::Accept, Verdict::Ignore, Verdict::Reject, Verdict::Shed][verdict];
+                    self.handle(Input::Verdict { ticket, verdict });
                 }
-                let ticket = self.tickets.swap_remove(usize::from(choices.byte()) % self.tickets.len());
-                let verdict = [Verdict::Accept, Verdict::Ignore, Verdict::Reject, Verdict::Shed];
-                self.handle(Input::Verdict { ticket, verdict: verdict[usize::from(choices.below(4))] });
             }
             10 => {
                 if let Some(peer) = self.peer(choices) {
@@ -102,9 +106,18 @@ impl Driver {
                 let mut out = Vec::new();
                 self.mesh.on_wake(self.now, &mut out);
                 self.took(out);
-                assert!(self.mesh.next_wake().is_none_or(|(due, _)| due > self.now), "what was due is done");
+                let next = self.mesh.next_wake();
+                assert!(next.is_none_or(|(due, _)| due > self.now), "{next:?} is due after waking at {}", self.now);
             }
         }
+    }
+
+    fn finish(mut self) {
+        while let Some(peer) = self.connected.pop() {
+            self.handle(Input::Disconnected { peer });
+            self.handles.release(peer);
+        }
+        self.mesh.check();
     }
 
     fn connect(&mut self, choices: &mut Choices<'_>) {
@@ -138,8 +151,25 @@ impl Driver {
                     assert!(self.connected.contains(&peer), "{peer:?} is connected");
                 }
                 Output::Validate { ticket, .. } => self.tickets.push(ticket),
+                Output::Deliver { .. } => self.delivered += 1,
+                Output::Event(Event::Grafted { .. }) => self.grafted += 1,
                 _ => {}
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seeds::seeds;
+
+    /// Mutations are worth little if what they start from is refused at the door.
+    #[test]
+    fn the_seeds_reach_the_inside() {
+        for (name, bytes) in seeds("mesh") {
+            let driver = drive(&bytes);
+            assert!(driver.delivered >= 4 && driver.grafted > 0, "{name}: {} {}", driver.delivered, driver.grafted);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod content;
 mod mesh;
+mod node;
 mod queue;
 mod rpc;
 
@@ -15,7 +16,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "rpc", run: rpc::rpc },
     Target { name: "transaction", run: content::transaction },
     Target { name: "block", run: content::block },
@@ -25,6 +26,7 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "key", run: content::key_pem },
     Target { name: "send_queue", run: queue::send_queue },
     Target { name: "mesh", run: mesh::mesh },
+    Target { name: "node", run: node::node },
 ];
 
 /// The target of this name.
