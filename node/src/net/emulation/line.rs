@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::tcp::OwnedWriteHalf;
 
-use super::schedule::{CHUNK_BYTES_MAX, DueTimes, SplitMix64, UplinkSchedule};
+use super::schedule::{DueTimes, Grant, SplitMix64, UplinkQueue};
 use super::timer::{Sleep, Timer};
 use super::{IN_FLIGHT_BYTES_MAX, LinkEmulation};
 use crate::net::transport::SocketCounters;
@@ -44,12 +44,7 @@ impl Emulation {
         Arc::new(Self {
             uplink: Arc::new(Uplink {
                 clock: Clock { epoch: Instant::now(), timer: Timer::global() },
-                state: Mutex::new(UplinkState {
-                    schedule: UplinkSchedule::new(config.uplink_bits_per_s),
-                    waiters: VecDeque::new(),
-                    grants: BTreeMap::new(),
-                    armed: false,
-                }),
+                state: Mutex::new(UplinkState { queue: UplinkQueue::new(config.uplink_bits_per_s), armed: false }),
             }),
             delays_us: config.delays_us(),
             default_delay_us: config.default_delay_us,
@@ -116,101 +111,49 @@ impl Clock {
     }
 }
 
-/// The uplink that all connections of a node share.
-///
-/// A connection that finds the link committed, or others waiting, joins the end of the queue with
-/// the size of the chunk it wants. When the link becomes admissible the head of the queue is
-/// granted its chunk and woken. The grant is made out at once rather than when the woken
-/// connection comes back, so one that never does (its task was cancelled) costs a chunk of
-/// bandwidth but blocks nobody.
+/// The uplink that all connections of a node share: [`UplinkQueue`] with a clock and wakers.
 struct Uplink {
     clock: Clock,
     state: Mutex<UplinkState>,
 }
 
 struct UplinkState {
-    schedule: Option<UplinkSchedule>,
-    waiters: VecDeque<Waiter>,
-    grants: BTreeMap<u64, Grant>,
+    queue: UplinkQueue<Waker>,
+    /// Whether a timer is pending.
     armed: bool,
-}
-
-struct Waiter {
-    line: u64,
-    wanted_bytes: usize,
-    waker: Waker,
-}
-
-/// Leave to send so many bytes, the last of which leaves the uplink at `departure_ns`.
-#[derive(Clone, Copy)]
-struct Grant {
-    bytes: usize,
-    departure_ns: u64,
 }
 
 impl Uplink {
     fn poll_admit(self: &Arc<Self>, line: u64, wanted_bytes: usize, context: &Context<'_>) -> Poll<Grant> {
-        let now_ns = self.clock.now_ns();
         let mut state = self.lock();
-        let state = &mut *state;
-        let Some(schedule) = &mut state.schedule else {
-            return Poll::Ready(Grant { bytes: wanted_bytes.min(CHUNK_BYTES_MAX), departure_ns: now_ns });
-        };
-        if let Some(mut grant) = state.grants.remove(&line) {
-            // Bytes that were not there when the link was free leave no earlier than now.
-            grant.departure_ns = grant.departure_ns.max(now_ns);
-            return Poll::Ready(grant);
-        }
-        let wanted_bytes = wanted_bytes.min(schedule.chunk_bytes());
-        if let Some(waiter) = state.waiters.iter_mut().find(|waiter| waiter.line == line) {
-            waiter.wanted_bytes = wanted_bytes;
-            waiter.waker.clone_from(context.waker());
-            return Poll::Pending;
-        }
-        if state.waiters.is_empty() && schedule.admissible_at_ns() <= now_ns {
-            return Poll::Ready(Grant { bytes: wanted_bytes, departure_ns: schedule.admit(now_ns, wanted_bytes) });
-        }
-        state.waiters.push_back(Waiter { line, wanted_bytes, waker: context.waker().clone() });
-        self.arm(state);
-        Poll::Pending
-    }
-
-    /// Serves as many waiters as the link admits now.
-    fn serve(self: &Arc<Self>) {
-        let now_ns = self.clock.now_ns();
-        let mut served = Vec::new();
-        let mut state = self.lock();
-        state.armed = false;
-        let inner = &mut *state;
-        if let Some(schedule) = &mut inner.schedule {
-            while schedule.admissible_at_ns() <= now_ns {
-                let Some(waiter) = inner.waiters.pop_front() else {
-                    break;
-                };
-                let grant =
-                    Grant { bytes: waiter.wanted_bytes, departure_ns: schedule.admit(now_ns, waiter.wanted_bytes) };
-                inner.grants.insert(waiter.line, grant);
-                served.push(waiter.waker);
+        match state.queue.ask(self.clock.now_ns(), line, wanted_bytes, || context.waker().clone()) {
+            Some(grant) => Poll::Ready(grant),
+            None => {
+                self.arm(&mut state);
+                Poll::Pending
             }
         }
-        self.arm(inner);
+    }
+
+    fn serve(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.armed = false;
+        let served = state.queue.serve(self.clock.now_ns());
+        self.arm(&mut state);
         drop(state);
         served.into_iter().for_each(Waker::wake);
     }
 
     fn forget(&self, line: u64) {
-        let mut state = self.lock();
-        state.waiters.retain(|waiter| waiter.line != line);
-        state.grants.remove(&line);
+        self.lock().queue.forget(line);
     }
 
     fn arm(self: &Arc<Self>, state: &mut UplinkState) {
-        let Some(schedule) = &state.schedule else {
-            return;
-        };
-        if !state.armed && !state.waiters.is_empty() {
+        if let Some(at_ns) = state.queue.serve_at_ns()
+            && !state.armed
+        {
             state.armed = true;
-            self.clock.wake_at_ns(schedule.admissible_at_ns(), Waker::from(Arc::clone(self)));
+            self.clock.wake_at_ns(at_ns, Waker::from(Arc::clone(self)));
         }
     }
 

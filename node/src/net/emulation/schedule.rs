@@ -1,7 +1,9 @@
 //! The arithmetic of link emulation, without clock or sockets.
 //!
 //! Times are nanoseconds since an epoch of the caller's choosing. Both types are O(1) in time and
-//! memory.
+//! memory, but for the queue of those who wait for the uplink, which is linear in their number.
+
+use std::collections::{BTreeMap, VecDeque};
 
 /// How far ahead of real time the uplink may be committed. It plays the part of the queue of a
 /// network card: deep enough that a late timer does not leave the link idle, shallow enough that
@@ -67,6 +69,100 @@ impl UplinkSchedule {
         let serialisation_ns = u64::try_from(serialisation_ns).unwrap_or(u64::MAX);
         self.committed_until_ns = self.committed_until_ns.max(now_ns).saturating_add(serialisation_ns);
         self.committed_until_ns
+    }
+}
+
+/// Leave to send so many bytes, the last of which leaves the uplink at `departure_ns`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// How many bytes.
+    pub bytes: usize,
+    /// When they have left.
+    pub departure_ns: u64,
+}
+
+/// Who may use the uplink next.
+///
+/// A connection that finds the link committed, or others waiting, joins the end of the queue with the size of the chunk
+/// it wants. When the link becomes admissible the head of the queue is granted its chunk, and whatever was kept with it (a
+/// waker) is handed back. The grant is made out at once rather than when the woken connection comes back, so one that never
+/// does (its task was cancelled) costs a chunk of bandwidth but blocks nobody.
+#[derive(Debug)]
+pub struct UplinkQueue<W> {
+    /// `None` on an unlimited link, where nobody ever waits.
+    schedule: Option<UplinkSchedule>,
+    waiters: VecDeque<Waiter<W>>,
+    grants: BTreeMap<u64, Grant>,
+}
+
+#[derive(Debug)]
+struct Waiter<W> {
+    connection: u64,
+    wanted_bytes: usize,
+    kept: W,
+}
+
+impl<W> UplinkQueue<W> {
+    /// An idle uplink of this rate; 0 is unlimited.
+    #[must_use]
+    pub fn new(bits_per_s: u64) -> Self {
+        Self { schedule: UplinkSchedule::new(bits_per_s), waiters: VecDeque::new(), grants: BTreeMap::new() }
+    }
+
+    /// Asks for leave to send up to `wanted_bytes`. `None` means that the connection waits; `keep` is then called, and its
+    /// result is handed back by [`UplinkQueue::serve`] when the connection should ask again.
+    pub fn ask(
+        &mut self,
+        now_ns: u64,
+        connection: u64,
+        wanted_bytes: usize,
+        keep: impl FnOnce() -> W,
+    ) -> Option<Grant> {
+        let Some(schedule) = &mut self.schedule else {
+            return Some(Grant { bytes: wanted_bytes.min(CHUNK_BYTES_MAX), departure_ns: now_ns });
+        };
+        if let Some(mut grant) = self.grants.remove(&connection) {
+            // Bytes that were not there when the link was free leave no earlier than now.
+            grant.departure_ns = grant.departure_ns.max(now_ns);
+            return Some(grant);
+        }
+        let wanted_bytes = wanted_bytes.min(schedule.chunk_bytes());
+        if let Some(waiter) = self.waiters.iter_mut().find(|waiter| waiter.connection == connection) {
+            waiter.wanted_bytes = wanted_bytes;
+            waiter.kept = keep();
+            return None;
+        }
+        if self.waiters.is_empty() && schedule.admissible_at_ns() <= now_ns {
+            return Some(Grant { bytes: wanted_bytes, departure_ns: schedule.admit(now_ns, wanted_bytes) });
+        }
+        self.waiters.push_back(Waiter { connection, wanted_bytes, kept: keep() });
+        None
+    }
+
+    /// Makes out grants to as many waiters as the link admits now and hands back what was kept with them.
+    pub fn serve(&mut self, now_ns: u64) -> Vec<W> {
+        let mut served = Vec::new();
+        let Some(schedule) = &mut self.schedule else { return served };
+        while schedule.admissible_at_ns() <= now_ns {
+            let Some(waiter) = self.waiters.pop_front() else { break };
+            let departure_ns = schedule.admit(now_ns, waiter.wanted_bytes);
+            self.grants.insert(waiter.connection, Grant { bytes: waiter.wanted_bytes, departure_ns });
+            served.push(waiter.kept);
+        }
+        served
+    }
+
+    /// When to call [`UplinkQueue::serve`]; `None` while nobody waits.
+    #[must_use]
+    pub fn serve_at_ns(&self) -> Option<u64> {
+        let schedule = self.schedule.as_ref()?;
+        (!self.waiters.is_empty()).then(|| schedule.admissible_at_ns())
+    }
+
+    /// Forgets a connection that is gone.
+    pub fn forget(&mut self, connection: u64) {
+        self.waiters.retain(|waiter| waiter.connection != connection);
+        self.grants.remove(&connection);
     }
 }
 
@@ -172,6 +268,60 @@ mod tests {
         let departure = link.admit(0, 4_000);
         assert_eq!(departure, 4 * MS);
         assert_eq!(link.admissible_at_ns(), 2 * MS + 1);
+    }
+
+    /// Connections that always have more to send, in virtual time: how many bytes each was granted by the end.
+    fn saturate(queue: &mut UplinkQueue<u64>, wanted_bytes: &[usize], until_ns: u64) -> Vec<usize> {
+        let mut sent = vec![0; wanted_bytes.len()];
+        let mut asking: Vec<u64> = (0..wanted_bytes.len() as u64).collect();
+        let mut now_ns = 0;
+        while now_ns < until_ns {
+            for connection in asking.drain(..) {
+                let index = usize::try_from(connection).unwrap();
+                while let Some(grant) = queue.ask(now_ns, connection, wanted_bytes[index], || connection) {
+                    sent[index] += grant.bytes;
+                }
+            }
+            now_ns = queue.serve_at_ns().expect("everybody has more to send").max(now_ns);
+            asking = queue.serve(now_ns);
+        }
+        sent
+    }
+
+    #[test]
+    fn those_who_wait_take_turns_chunk_by_chunk() {
+        let mut queue = UplinkQueue::new(16_000_000);
+        let sent = saturate(&mut queue, &[100_000, 100_000, 100_000], 1_000 * MS);
+        let total: usize = sent.iter().sum();
+        assert!((1_990_000..=2_010_000).contains(&total), "{total}");
+        assert!(sent.iter().all(|bytes| bytes.abs_diff(total / 3) <= 2 * 4_000), "{sent:?}");
+    }
+
+    #[test]
+    fn nobody_overtakes_those_who_wait_even_when_the_link_is_free() {
+        let mut queue = UplinkQueue::new(8_000_000);
+        while queue.ask(0, 1, 2_000, || 1).is_some() {}
+        assert!(queue.ask(0, 2, 2_000, || 2).is_none());
+        let free_ns = queue.serve_at_ns().unwrap() + 100 * MS;
+        assert!(queue.ask(free_ns, 3, 2_000, || 3).is_none(), "the link is free, but 1 and 2 came first");
+        assert_eq!(queue.serve(free_ns), [1]);
+        let next_ns = queue.serve_at_ns().unwrap();
+        assert_eq!(queue.serve(next_ns), [2]);
+    }
+
+    #[test]
+    fn a_grant_is_for_its_connection_once_and_leaves_no_earlier_than_it_is_used() {
+        let mut queue = UplinkQueue::new(8_000_000);
+        while queue.ask(0, 1, 2_000, || ()).is_some() {}
+        let at_ns = queue.serve_at_ns().unwrap();
+        assert_eq!(queue.serve(at_ns).len(), 1);
+        assert!(queue.ask(at_ns, 2, 2_000, || ()).is_none());
+        let late_ns = at_ns + 500 * MS;
+        assert_eq!(queue.ask(late_ns, 1, 2_000, || ()), Some(Grant { bytes: 2_000, departure_ns: late_ns }));
+        assert!(queue.ask(late_ns, 1, 2_000, || ()).is_none(), "behind 2");
+        queue.forget(2);
+        queue.forget(1);
+        assert_eq!(queue.serve_at_ns(), None);
     }
 
     #[test]

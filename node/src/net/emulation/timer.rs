@@ -143,20 +143,37 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn sleepers_registered_in_any_order_wake_in_order_and_never_early() {
+    /// Writes down when it is woken.
+    struct Recorder {
+        due: Instant,
+        woken: std::sync::mpsc::SyncSender<(Instant, Instant)>,
+    }
+
+    impl std::task::Wake for Recorder {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.woken.send((self.due, Instant::now())).expect("the test is waiting");
+        }
+    }
+
+    #[test]
+    fn wakers_registered_in_any_order_are_woken_in_order_and_never_early() {
+        let (woken, record) = std::sync::mpsc::sync_channel(8);
         let start = Instant::now();
-        let delays_ms = [30u64, 5, 20, 10, 5];
-        let sleepers = delays_ms.map(|delay_ms| async move {
+        for delay_ms in [30, 5, 20, 10, 5] {
             let due = start + Duration::from_millis(delay_ms);
-            Timer::global().sleep_until(due).await;
-            let woken = Instant::now();
-            assert!(woken >= due);
-            (woken, delay_ms)
-        });
-        let mut woken = futures::future::join_all(sleepers).await;
-        woken.sort();
-        let order: Vec<u64> = woken.into_iter().map(|(_, delay_ms)| delay_ms).collect();
-        assert_eq!(order, [5, 5, 10, 20, 30]);
+            Timer::global().wake_at(due, Waker::from(std::sync::Arc::new(Recorder { due, woken: woken.clone() })));
+        }
+        let next = || record.recv_timeout(Duration::from_secs(10)).expect("woken in time");
+        let order: Vec<(Instant, Instant)> = std::iter::repeat_with(next).take(5).collect();
+        assert!(order.iter().all(|(due, at)| at >= due), "{order:?}");
+        assert!(order.is_sorted_by_key(|(due, _)| *due), "{order:?}");
+    }
+
+    #[tokio::test]
+    async fn a_sleep_ends_no_earlier_than_asked_for() {
+        let due = Instant::now() + Duration::from_millis(3);
+        Timer::global().sleep_until(due).await;
+        assert!(Instant::now() >= due);
+        Timer::global().sleep_until(due).await;
     }
 }

@@ -125,8 +125,13 @@ async fn bytes_are_counted_on_both_ends_plain_and_emulated() {
         sender.write_all(&[7; 10_000]).await.unwrap();
         let mut received = vec![0; 10_000];
         receiver.read_exact(&mut received).await.unwrap();
-        assert_eq!(a.counters.written_bytes(), 10_000);
         assert_eq!(b.counters.read_bytes(), 10_000);
+        // The timer thread counts after it has written, which may be after the reader has read.
+        let deadline = Instant::now() + DEADLINE;
+        while a.counters.written_bytes() < 10_000 && Instant::now() < deadline {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(a.counters.written_bytes(), 10_000);
         assert_eq!(a.counters.read_bytes() + b.counters.written_bytes(), 0);
     }
 }
