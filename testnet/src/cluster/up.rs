@@ -56,6 +56,10 @@ async fn keep_up(
     println!("{}", table(plan, fleet));
     println!("genesis  {}", options.out.join("genesis.toml").display());
     println!("logs     {}", options.out.join("logs").display());
+    if let Some(rpc) = fleet.nodes().iter().find_map(|node| Some(node.addresses.as_ref()?.rpc)) {
+        println!("try      starling tx send hello --wait --rpc {rpc}");
+        println!("         starling status --rpc {rpc}");
+    }
     println!("Ctrl-C stops the network.");
     let targets = fleet.rpc_clients();
     let (start, mut known_lost) = (Instant::now(), 0);

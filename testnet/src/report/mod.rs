@@ -2,7 +2,7 @@
 //!
 //! A [`Run`] holds all there is to tell; each part of this module tells it in one form:
 //! [`terminal`] as tables, [`summary`] as JSON for programs, [`tables`] as CSV files of everything raw, [`manifest`] as
-//! what it takes to do the run again, and [`html`] as a page with charts. [`write`] makes the folder of a run complete, so
+//! what it takes to do the run again, and [`html`] as a page with charts. [`write()`] makes the folder of a run complete, so
 //! that it can be moved, archived and compared without the tool or a network.
 //!
 //! Nothing here knows how the messages travelled: a simulator makes the same report as the process launcher.
