@@ -9,9 +9,9 @@ use std::str::FromStr;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// The filter when none is given. `libp2p` and `jsonrpsee` tell at `info` what only their developers need, and Kademlia
-/// warns when the first node of a network finds nobody.
-pub const DEFAULT_FILTER: &str = "info,libp2p=warn,libp2p_kad=error,jsonrpsee=warn";
+/// The filter when none is given. `libp2p` and `jsonrpsee` tell at `info` what only their developers need, Kademlia
+/// warns when the first node of a network finds nobody, and yamux warns when both ends close a connection at once.
+pub const DEFAULT_FILTER: &str = "info,libp2p=warn,libp2p_kad=error,yamux=error,jsonrpsee=warn";
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]

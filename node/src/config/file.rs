@@ -46,7 +46,7 @@ pub const TEMPLATE: &str = "\
 # \"text\" or \"json\".
 #format = \"text\"
 # Levels and targets, such as \"info\" or \"warn,starling_node=debug\".
-#filter = \"info,libp2p=warn,libp2p_kad=error,jsonrpsee=warn\"
+#filter = \"info,libp2p=warn,libp2p_kad=error,yamux=error,jsonrpsee=warn\"
 ";
 
 /// All keys, by section; the empty section is the top of the file.
