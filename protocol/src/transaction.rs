@@ -34,6 +34,7 @@ use crate::genesis::Genesis;
 use crate::id::{NetworkId, TransactionId};
 use bytes::Bytes;
 use core::fmt;
+use core::ops::Range;
 use serde::{Deserialize, Serialize};
 use starling_crypto::{Digest, Domain, KeyError, PublicKeyBytes, SecretKey, Signature, SignatureError};
 use std::sync::Arc;
@@ -153,9 +154,8 @@ impl TransactionBody {
     /// # Errors
     /// If there is none among the first `tries_max` numbers.
     pub fn grind_stamp(&mut self, bits: u32, tries_max: u64) -> Result<(), TransactionError> {
-        let content = self.content();
-        let stamp = (0..tries_max).find(|stamp| work_bits(&content, *stamp) >= bits);
-        self.stamp = stamp.ok_or(TransactionError::StampNotFound { needed: bits, tries: tries_max })?;
+        self.stamp = find_stamp(&self.content(), bits, 0..tries_max)
+            .ok_or(TransactionError::StampNotFound { needed: bits, tries: tries_max })?;
         Ok(())
     }
 
@@ -469,22 +469,38 @@ impl TransactionBuilder {
     /// If the payload is too long, or (with a chance of e^-64) no stamp turned up in 64 times the expected number of
     /// tries.
     pub fn build(self, key: &SecretKey) -> Result<Transaction, TransactionError> {
+        let bits = self.genesis.stamp_bits();
+        let mut body = self.body(key.public_key().to_bytes())?;
+        body.grind_stamp(bits, stamp_tries_max(bits))?;
+        Ok(body.sign(key))
+    }
+
+    /// What is left to be stamped, if the genesis asks for that, and signed by `sender`.
+    ///
+    /// # Errors
+    /// If the payload is too long.
+    pub fn body(self, sender: PublicKeyBytes) -> Result<TransactionBody, TransactionError> {
         let (found, max) = (self.payload.len(), self.genesis.limits().payload_bytes_max as usize);
         if found > max {
             return Err(TransactionError::PayloadTooLong { found, max });
         }
-        let mut body = TransactionBody {
-            network: self.genesis.network_id(),
-            sender: key.public_key().to_bytes(),
-            nonce: self.nonce,
-            expiry_slot: self.expiry_slot,
-            payload: self.payload,
-            stamp: 0,
-        };
-        let bits = self.genesis.stamp_bits();
-        body.grind_stamp(bits, 64 << bits)?;
-        Ok(body.sign(key))
+        let (network, nonce, expiry_slot) = (self.genesis.network_id(), self.nonce, self.expiry_slot);
+        Ok(TransactionBody { network, sender, nonce, expiry_slot, payload: self.payload, stamp: 0 })
     }
+}
+
+/// How many numbers to try before a search for a stamp is given up: 64 times as many as are needed on average, so that a
+/// search fails in vain with a chance of e^-64.
+#[must_use]
+pub fn stamp_tries_max(bits: u32) -> u64 {
+    64_u64.checked_shl(bits).unwrap_or(u64::MAX)
+}
+
+/// The first of the numbers that, as the stamp of a body with this content ([`TransactionBody::content`]), shows `bits` bits
+/// of work. A try takes well below a microsecond.
+#[must_use]
+pub fn find_stamp(content: &Digest, bits: u32, mut stamps: Range<u64>) -> Option<u64> {
+    stamps.find(|stamp| work_bits(content, *stamp) >= bits)
 }
 
 fn id_of(content: &Digest, stamp: u64) -> TransactionId {

@@ -1,18 +1,24 @@
-//! Expensive checks, as jobs for a worker.
+//! Expensive computations, as jobs for a worker: verifying signatures, and searching for stamps.
 //!
-//! The machine decides *that* something has to be verified and what follows from the answer; a [`Job`] is the computation in
+//! The machine decides *that* something has to be computed and what follows from the answer; a [`Job`] is what is in
 //! between. It is a pure function of its content, so a driver may run it on any thread, and a simulator may run it
 //! inline and charge virtual time for it. Each unique message is verified once: duplicates never get this far.
+//!
+//! No job takes longer than some milliseconds, so that none keeps a worker from more urgent ones for long; what takes longer is cut into
+//! several.
 
 use crate::block::Block;
 use crate::genesis::Genesis;
-use crate::transaction::Transaction;
+use crate::transaction::{Transaction, find_stamp};
+use starling_crypto::Digest;
 
-/// Signatures in one [`Job::Body`]: some two milliseconds of work, so that no single job keeps a worker from more urgent
-/// ones for long.
+/// Signatures in one [`Job::Body`]: some two milliseconds of work.
 pub const BODY_SIGNATURES_MAX: usize = 32;
 
-/// Something to verify.
+/// Numbers tried by one [`Job::Stamp`]: some two milliseconds of work.
+pub const STAMP_TRIES: u64 = 1 << 14;
+
+/// Something to compute.
 #[derive(Clone, Debug)]
 pub enum Job {
     /// The signature of one transaction.
@@ -21,6 +27,15 @@ pub enum Job {
     Header(Block),
     /// The signatures of at most [`BODY_SIGNATURES_MAX`] transactions of a block, each with its place in the block.
     Body(Vec<(usize, Transaction)>),
+    /// A stamp for a transaction of our own, sought among [`STAMP_TRIES`] numbers from `first` on.
+    Stamp {
+        /// The digest of the transaction's body without its stamp.
+        content: Digest,
+        /// Bits of work that the stamp must show.
+        bits: u32,
+        /// The first number to try.
+        first: u64,
+    },
 }
 
 /// How soon a job should be done.
@@ -28,7 +43,7 @@ pub enum Job {
 pub enum Urgency {
     /// A message waits to be forwarded.
     Relay,
-    /// A block waits to be adopted, which delays nobody else.
+    /// A block waits to be adopted, or a transaction of our own to be stamped, which delays nobody else.
     Adoption,
 }
 
@@ -42,12 +57,15 @@ pub enum Outcome {
         /// The first such transaction's place in its block; 0 when the job is not about a block's body.
         index: usize,
     },
+    /// The answer to [`Job::Stamp`]: the lowest stamp among the numbers tried, if there is one.
+    Stamp(Option<u64>),
     /// The job was dropped unexamined, because the workers are overloaded.
     Shed,
 }
 
 impl Job {
-    /// Does the work: one strict ed25519 verification (some 30 to 60 microseconds) for each signature.
+    /// Does the work: one strict ed25519 verification (some 30 to 60 microseconds) for each signature, or one or two
+    /// compressions of SHA-256 for each stamp tried.
     #[must_use]
     pub fn run(&self, genesis: &Genesis) -> Outcome {
         let invalid = match self {
@@ -56,6 +74,9 @@ impl Job {
             Self::Body(transactions) => {
                 let invalid = transactions.iter().find(|(_, transaction)| transaction.verify_signature().is_err());
                 invalid.map(|(index, _)| *index)
+            }
+            Self::Stamp { content, bits, first } => {
+                return Outcome::Stamp(find_stamp(content, *bits, *first..first.saturating_add(STAMP_TRIES)));
             }
         };
         invalid.map_or(Outcome::Valid, |index| Outcome::Invalid { index })
@@ -66,7 +87,7 @@ impl Job {
     pub fn urgency(&self) -> Urgency {
         match self {
             Self::Transaction(_) | Self::Header(_) => Urgency::Relay,
-            Self::Body(_) => Urgency::Adoption,
+            Self::Body(_) | Self::Stamp { .. } => Urgency::Adoption,
         }
     }
 }

@@ -133,6 +133,10 @@ impl Fetch {
         self.timers.first().map(|(time, _)| *time)
     }
 
+    pub(super) fn under_way(&self) -> usize {
+        self.requests.len() + self.verifying.len()
+    }
+
     /// A peer has a block of this height.
     pub(super) fn saw(&mut self, peer: Option<PeerHandle>, height: u64) {
         if let Some(peer) = peer.and_then(|peer| self.peers.get_mut(&peer)) {

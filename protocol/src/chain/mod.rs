@@ -319,6 +319,12 @@ impl Chain {
         (self.orphans.len(), self.orphans.bytes())
     }
 
+    /// How many requests to peers, verifications of what they sent, and loads for peers are not answered.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.fetch.under_way() + self.serve.under_way()
+    }
+
     /// How many blocks are in memory, and their bytes.
     #[must_use]
     pub fn blocks_in_memory(&self) -> (usize, usize) {

@@ -24,6 +24,12 @@ struct Load {
     after: bool,
 }
 
+impl Serve {
+    pub(super) fn under_way(&self) -> usize {
+        self.loads.len()
+    }
+}
+
 impl Chain {
     /// Answers a peer's request, now or after a load from disk. It is refused if the peer, or all peers together, have
     /// too many answers on their way from disk.

@@ -30,6 +30,12 @@ pub(super) struct BlockCheck {
     jobs: usize,
 }
 
+impl BlockCheck {
+    pub(super) fn jobs(&self) -> usize {
+        self.jobs
+    }
+}
+
 /// What follows when a block has been verified.
 #[derive(Clone, Copy, Debug)]
 enum Purpose {
@@ -72,7 +78,7 @@ impl Node {
         let mut effects = Vec::new();
         let verdict = match outcome {
             Outcome::Invalid { .. } => Verdict::Reject,
-            Outcome::Shed => Verdict::Shed,
+            Outcome::Shed | Outcome::Stamp(_) => Verdict::Shed,
             Outcome::Valid => verdict_of(self.chain.check_relay(self.moment(now), block.signed_header(), &mut effects)),
         };
         self.mesh_input(now, mesh::Input::Verdict { ticket: validation, verdict }, out);
@@ -142,7 +148,7 @@ impl Node {
         let verified = match outcome {
             Outcome::Valid if state.jobs > 0 => return,
             Outcome::Valid => Verified::Valid,
-            Outcome::Shed => Verified::Shed,
+            Outcome::Shed | Outcome::Stamp(_) => Verified::Shed,
             Outcome::Invalid { .. } if header => Verified::HeaderInvalid,
             Outcome::Invalid { index } => match body_error(&state.block, index) {
                 Some(error) => Verified::BodyInvalid(error),

@@ -7,6 +7,7 @@ use crate::id::PeerId;
 use crate::mempool;
 use crate::mesh::{MeshConfig, MeshConfigError, TopicConfig, ValidMeshConfig};
 use crate::peers::PeerConfig;
+use crate::time::{Duration, micros};
 use starling_crypto::SecretKey;
 
 /// Bounds of the composition itself.
@@ -23,6 +24,10 @@ impl Default for NodeConfig {
         Self { mempool: mempool::Config::default(), verifications_max: 4_096 }
     }
 }
+
+/// How far two honest clocks are apart at most, before one is blamed for what it takes for the present. Whoever's clock is
+/// further off than this must expect to be cut off. A guess, on the generous side: blaming too few costs next to nothing.
+const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Everything that a node machine is made of.
 #[derive(Debug)]
@@ -83,11 +88,15 @@ impl NodeParts {
     /// When the producer key is not one that the genesis names.
     pub fn new(genesis: Genesis, own_id: PeerId, target_peers: usize) -> Result<Self, NodeConfigError> {
         let mesh = MeshConfig::with_topics(topics(&genesis)).validate()?;
+        let mut config = NodeConfig::default();
+        // In slots of a tenth of a second, a fixed number of slots is within what clocks differ by.
+        let grace_slots = micros(CLOCK_DIFFERENCE_MAX).div_ceil(genesis.slot_us());
+        config.mempool.expiry_grace_slots = config.mempool.expiry_grace_slots.max(grace_slots);
         Ok(Self {
             chain: Chain::new(genesis.clone(), chain::Config::default()),
             genesis,
             own_id,
-            config: NodeConfig::default(),
+            config,
             mesh,
             peers: PeerConfig::for_target(target_peers),
             producer: None,

@@ -11,12 +11,14 @@
 //! - What is submitted, produced, stored, fetched and dialled.
 //!
 //! # Rules
-//! 1. Every asynchronous step is an output with a [`Ticket`] and comes back as an input with the same ticket. Tickets are
-//!    never reused; an answer to an unknown ticket is ignored.
-//! 2. At most [`NodeConfig::verifications_max`] verifications are under way; beyond that messages are shed without blame and
-//!    submissions are refused as overload.
+//! 1. Every asynchronous step is an output with a [`Ticket`] and comes back as an input with the same ticket, exactly once.
+//!    Tickets of one kind of output are never reused; two kinds may use the same number. An answer to an unknown ticket
+//!    is ignored.
+//! 2. At most [`NodeConfig::verifications_max`] verifications are under way; beyond that messages are shed without blame,
+//!    submissions are refused as overload, and blocks are fetched again later.
 //! 3. A submission is answered exactly once.
-//! 4. Without a wall clock ([`Input::WallClock`]) there are no slots: nothing is produced and nothing expires.
+//! 4. Without a wall clock ([`Input::WallClock`]) there are no slots: nothing is produced, nothing expires, and nobody is blamed for
+//!    what depends on the time.
 //!
 //! # Cost
 //! An input costs what the machine it is for charges; [`Node::next_wake`] is O(1) but for the mesh's O(log) part.
@@ -24,6 +26,7 @@
 mod blocks;
 mod config;
 pub mod io;
+mod payloads;
 mod query;
 mod relay;
 mod slots;
@@ -42,9 +45,9 @@ use crate::transaction::Transaction;
 use crate::verify::{Job, Outcome};
 pub use config::{NodeConfig, NodeConfigError, NodeParts, topics};
 pub use io::{Event, Input, MessageClass, Output, SubmitError, Submitted, Ticket, WakeReason};
-pub use query::TransactionStatus;
+pub use query::{TransactionStatus, UnderWay};
 use starling_crypto::SecretKey;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// The node machine. See the module documentation.
 #[derive(Debug)]
@@ -64,6 +67,8 @@ pub struct Node {
     verifications: BTreeMap<Ticket, Verification>,
     /// Blocks being verified, each in several jobs.
     checks: BTreeMap<Ticket, blocks::BlockCheck>,
+    /// Payloads that wait for their stamps; that of the first one is being searched for.
+    drafts: VecDeque<payloads::Draft>,
 }
 
 /// What a verification is for.
@@ -77,6 +82,14 @@ enum Verification {
     Header { validation: mesh::ValidationTicket, block: Block, peer: PeerHandle },
     /// A part of a block.
     Block { check: Ticket, header: bool },
+    /// The stamp of the first draft.
+    Stamp,
+}
+
+impl Verification {
+    fn is_of_block(&self, ticket: Ticket) -> bool {
+        matches!(self, Self::Block { check, .. } if *check == ticket)
+    }
 }
 
 impl Node {
@@ -100,6 +113,7 @@ impl Node {
             tickets: 0,
             verifications: BTreeMap::new(),
             checks: BTreeMap::new(),
+            drafts: VecDeque::new(),
             chain,
             mesh,
             genesis,
@@ -140,7 +154,7 @@ impl Node {
             Input::Submit { ticket, bytes } => self.submit(now, ticket, bytes, out),
             Input::SubmitPayload { ticket, payload } => self.submit_payload(now, ticket, payload, out),
             Input::Verified { ticket, outcome } => self.verified(now, ticket, outcome, out),
-            Input::WallClock { unix_us_at_zero } => self.clock.set(unix_us_at_zero),
+            Input::WallClock { unix_us_at_zero } => self.set_wall_clock(now, unix_us_at_zero),
             Input::Request { ticket, peer, body } => self.block_request(now, (ticket, peer), body, out),
             Input::Response { ticket, body } => self.block_response(now, ticket, body, out),
             Input::Loaded { ticket, blocks } => self.blocks_loaded(now, ticket, blocks, out),
@@ -186,6 +200,15 @@ impl Node {
         self.chain.check();
         self.peers.check();
         assert!(self.verifications.len() <= self.config.verifications_max, "too many verifications under way");
+        self.check_drafts();
+        for (ticket, check) in &self.checks {
+            let jobs = self.verifications.values().filter(|each| each.is_of_block(*ticket)).count();
+            assert!(
+                jobs > 0 && jobs == check.jobs(),
+                "a block waits for {} jobs, but {jobs} are under way",
+                check.jobs()
+            );
+        }
         let seats = self.connected.iter().flatten().count();
         assert_eq!(seats, self.mesh.peers_len(), "the mesh knows other peers than the node");
     }
@@ -239,6 +262,7 @@ impl Node {
                 self.header_verified(now, validation, (&block, peer), outcome, out);
             }
             Some(Verification::Block { check, header }) => self.block_job_done(now, (check, header), outcome, out),
+            Some(Verification::Stamp) => self.stamp_sought(now, outcome, out),
         }
     }
 

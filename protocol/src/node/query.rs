@@ -25,6 +25,19 @@ pub enum TransactionStatus {
     Unknown,
 }
 
+/// What has begun and not ended; see [`Node::under_way`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnderWay {
+    /// Jobs that workers have not answered.
+    pub verifications: usize,
+    /// Blocks of whose verification a part is missing.
+    pub blocks: usize,
+    /// Payloads that wait to be stamped.
+    pub payloads: usize,
+    /// Requests to peers, blocks fetched and not placed, and loads from the store.
+    pub fetches: usize,
+}
+
 impl Node {
     /// The network.
     #[must_use]
@@ -73,6 +86,18 @@ impl Node {
     pub fn peer_id(&self, peer: PeerHandle) -> Option<PeerId> {
         let seat = self.connected.get(peer.index())?.as_ref()?;
         (seat.0 == peer).then_some(seat.1)
+    }
+
+    /// What the node waits for or keeps on behalf of others at the moment. Nothing of it when no peer is connected and all
+    /// that was asked of the driver has been answered.
+    #[must_use]
+    pub fn under_way(&self) -> UnderWay {
+        UnderWay {
+            verifications: self.verifications.len(),
+            blocks: self.checks.len(),
+            payloads: self.drafts.len(),
+            fetches: self.chain.under_way(),
+        }
     }
 
     /// The slot at this moment; none before the network starts or without a wall clock.

@@ -94,7 +94,7 @@ impl Node {
             return Some(Verdict::Accept);
         }
         if let Err(error) = self.precheck(now, &transaction) {
-            return Some(verdict_of(error.fault()));
+            return Some(self.verdict_of(now, error.fault()));
         }
         let purpose = Verification::Relay { validation: ticket, transaction: transaction.clone(), peer };
         if self.verify(Job::Transaction(transaction), purpose, out) { None } else { Some(Verdict::Shed) }
@@ -110,19 +110,21 @@ impl Node {
     ) -> Verdict {
         match outcome {
             Outcome::Invalid { .. } => Verdict::Reject,
-            Outcome::Shed => Verdict::Shed,
+            Outcome::Shed | Outcome::Stamp(_) => Verdict::Shed,
             Outcome::Valid => match self.insert(now, transaction, Source::Peer(peer)) {
                 Ok(_inserted) => Verdict::Accept,
                 Err(_) if self.chain.includes(self.moment(now), transaction) => Verdict::Accept,
-                Err(error) => verdict_of(error.fault()),
+                Err(error) => self.verdict_of(now, error.fault()),
             },
         }
     }
-}
 
-fn verdict_of(fault: Fault) -> Verdict {
-    match fault {
-        Fault::Peer => Verdict::Reject,
-        Fault::Nobody => Verdict::Ignore,
+    /// What a refusal by the mempool means for whoever sent the transaction. The only fault that it finds is an expiry slot
+    /// beyond what any honest clock would explain, and while we have no slot of our own we cannot say that.
+    fn verdict_of(&self, now: Time, fault: Fault) -> Verdict {
+        match fault {
+            Fault::Peer if self.slot(now).is_some() => Verdict::Reject,
+            Fault::Peer | Fault::Nobody => Verdict::Ignore,
+        }
     }
 }

@@ -9,18 +9,27 @@ use crate::mesh::{self, Sink};
 use crate::message::Payload;
 use crate::time::Time;
 
-/// Turns the driver's monotonic time into slots of the network.
+/// Turns the driver's monotonic time into slots of the network, and says when one begins.
+///
+/// # Rules
+/// 1. A slot is *entered* at most once, in rising order: a wall clock that is set back makes no slot come twice.
+/// 2. A slot that we find ourselves in the middle of, at the start or because the wall clock was set, is not entered at all.
+///    *Rationale:* a producer acts on the slots it enters. In a slot that began without us, or that an earlier clock or an
+///    earlier life of ours may have seen already, it may have signed a block that was lost since; a second one would be
+///    equivocation.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SlotClock {
     /// Unix time in microseconds at [`Time::ZERO`].
     unix_us_at_zero: Option<u64>,
-    /// The last slot that was acted upon.
-    acted: Option<u64>,
+    /// The last slot that was entered or passed over.
+    last: Option<u64>,
 }
 
 impl SlotClock {
-    pub(super) fn set(&mut self, unix_us_at_zero: u64) {
+    /// Sets the wall clock and passes over the present slot; returns it if it was not known before.
+    fn set(&mut self, now: Time, unix_us_at_zero: u64, genesis: &Genesis) -> Option<u64> {
         self.unix_us_at_zero = Some(unix_us_at_zero);
+        self.enter(now, genesis)
     }
 
     /// The slot at this moment; none before the network starts or while the wall clock is unknown.
@@ -28,24 +37,21 @@ impl SlotClock {
         genesis.slot_at(self.unix_us(now)?)
     }
 
-    /// The moment when this slot begins; [`Time::ZERO`] if that was before the driver's epoch.
-    pub(super) fn start_of(&self, slot: u64, genesis: &Genesis) -> Option<Time> {
-        Some(Time::from_micros(genesis.slot_start(slot).saturating_sub(self.unix_us_at_zero?)))
-    }
-
-    /// When the next slot that was not acted upon begins.
+    /// When the next slot to be entered begins; none while the wall clock is unknown, or when time ends before.
     pub(super) fn next_slot(&self, genesis: &Genesis) -> Option<Time> {
-        self.start_of(self.acted.map_or(0, |slot| slot.saturating_add(1)), genesis)
+        let next = self.last.map_or(Some(0), |slot| slot.checked_add(1))?;
+        // The start of a slot beyond the end of time saturates there.
+        let start = Some(genesis.slot_start(next)).filter(|start| *start < u64::MAX)?;
+        Some(Time::from_micros(start.saturating_sub(self.unix_us_at_zero?)))
     }
 
-    /// The slot, if it has not been acted upon; it counts as acted upon from now on. A wall clock that was set back makes no
-    /// slot come twice.
+    /// The present slot, if it is later than every one before.
     fn enter(&mut self, now: Time, genesis: &Genesis) -> Option<u64> {
         let slot = self.slot(now, genesis)?;
-        if self.acted.is_some_and(|acted| slot <= acted) {
+        if self.last.is_some_and(|last| slot <= last) {
             return None;
         }
-        self.acted = Some(slot);
+        self.last = Some(slot);
         Some(slot)
     }
 
@@ -56,14 +62,16 @@ impl SlotClock {
 }
 
 impl Node {
+    pub(super) fn set_wall_clock(&mut self, now: Time, unix_us_at_zero: u64) {
+        if let Some(slot) = self.clock.set(now, unix_us_at_zero, &self.genesis) {
+            self.mempool.expire(slot);
+        }
+    }
+
     /// Does what the beginning of a slot asks for.
     pub(super) fn act_on_slot(&mut self, now: Time, out: &mut impl Sink<Output>) {
-        let first = self.clock.acted.is_none();
-        let Some(slot) = self.clock.enter(now, &self.genesis) else { return };
-        self.mempool.expire(slot);
-        // A producer that restarts within its slot may have signed a block for it that was lost with the disk's cache. A second
-        // one would be equivocation, so only slots that begin while we run are ours.
-        if !first {
+        if let Some(slot) = self.clock.enter(now, &self.genesis) {
+            self.mempool.expire(slot);
             self.produce(now, slot, out);
         }
     }

@@ -1,12 +1,12 @@
-//! Transactions that are submitted here.
+//! Transactions that are submitted here, ready-made.
 
-use super::io::{Output, SubmitError};
+use super::io::{Output, SubmitError, Submitted};
 use super::{Node, Ticket, Verification};
 use crate::mempool::{Inserted, MempoolError, Source};
 use crate::mesh::{self, Sink};
 use crate::message::Payload;
 use crate::time::Time;
-use crate::transaction::{Transaction, TransactionBuilder};
+use crate::transaction::Transaction;
 use crate::verify::{Job, Outcome};
 use bytes::Bytes;
 
@@ -56,43 +56,23 @@ impl Node {
         let result = match outcome {
             Outcome::Valid => self.accept_own(now, transaction, out),
             Outcome::Invalid { .. } => Err(SubmitError::BadSignature),
-            Outcome::Shed => Err(SubmitError::Overloaded),
+            Outcome::Shed | Outcome::Stamp(_) => Err(SubmitError::Overloaded),
         };
         out.emit(Output::SubmitResult { ticket, result });
     }
 
-    pub(super) fn submit_payload(&mut self, now: Time, ticket: Ticket, payload: &[u8], out: &mut impl Sink<Output>) {
-        let result = self.sign_payload(now, payload).and_then(|transaction| {
-            // We signed it ourselves: there is nothing to verify.
-            self.precheck(now, &transaction)?;
-            self.accept_own(now, &transaction, out)
-        });
-        out.emit(Output::SubmitResult { ticket, result });
-    }
-
-    fn sign_payload(&self, now: Time, payload: &[u8]) -> Result<Transaction, SubmitError> {
-        let account = self.account.as_ref().ok_or(SubmitError::NoAccountKey)?;
-        let sender = account.public_key().to_bytes();
-        let slot = self.slot_or_zero(now);
-        let nonce = self.next_free_nonce(&sender, slot);
-        // Half of the allowed lifetime: long enough to be included, and safe from clocks that run ahead or behind.
-        let lifetime = (self.genesis.limits().expiry_slots_max / 2).max(1);
-        let expiry = slot.saturating_add(lifetime);
-        Ok(TransactionBuilder::new(&self.genesis, expiry).nonce(nonce).payload(payload).build(account)?)
-    }
-
     /// Takes in and publishes a transaction whose signature is known to be valid.
-    fn accept_own(
+    pub(super) fn accept_own(
         &mut self,
         now: Time,
         transaction: &Transaction,
         out: &mut impl Sink<Output>,
-    ) -> Result<super::io::Submitted, SubmitError> {
+    ) -> Result<Submitted, SubmitError> {
         let (id, nonce) = (transaction.id(), transaction.nonce());
         let payload = Payload::new(self.genesis.transaction_topic(), transaction.bytes());
         let message = payload.id();
         self.insert(now, transaction, Source::Local)?;
         self.mesh_input(now, mesh::Input::Publish { payload }, out);
-        Ok(super::io::Submitted { id, message, nonce })
+        Ok(Submitted { id, message, nonce })
     }
 }
