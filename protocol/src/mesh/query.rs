@@ -219,6 +219,12 @@ impl Mesh {
         self.promises.len()
     }
 
+    /// Backoffs that are remembered, in force or about to be forgotten.
+    #[must_use]
+    pub fn backoffs_len(&self) -> usize {
+        self.backoffs.len()
+    }
+
     /// Whether any table still refers to the peer; false once it has disconnected, but for what is remembered of its
     /// identity.
     #[must_use]

@@ -296,3 +296,18 @@ fn service_is_bounded_in_bytes_and_ids() {
     bench.iwant_from(peer, &large[10]);
     assert_eq!(bench.copies_to(peer, &large[10]), 1);
 }
+
+#[test]
+fn nobody_is_blamed_for_what_we_no_longer_want() {
+    let mut bench = Bench::joined(config());
+    let peer = bench.subscriber();
+    bench.ihave_from(peer, &[message(1), message(2)]);
+    bench.pass(MS * 200);
+    assert_eq!(asked_of(&bench, peer), 2);
+    // One we publish ourselves, the other arrives after we have left the topic.
+    bench.publish(&message(1));
+    bench.input(starling_protocol::mesh::Input::Unsubscribe { topic: topic() });
+    bench.publish_from(peer, &message(2));
+    bench.pass(MS * 5_000);
+    assert_eq!((bench.mesh.counters().promises_broken, bench.mesh.wanted_len()), (0, 0));
+}

@@ -350,6 +350,45 @@ fn leaving_prunes_with_the_unsubscribe_backoff_and_offers_peers() {
 }
 
 #[test]
+fn offers_name_peers_of_merit_with_records_of_bounded_size() {
+    let mut bench = Bench::joined(config());
+    let peers = bench.subscribers(12);
+    for peer in &peers[1..] {
+        bench.input(Input::PeerRecord { peer: *peer, signed_record: Bytes::from(vec![7; 1_000]) });
+    }
+    let (bad, oversized) = (peers[1], peers[2]);
+    bench.input(Input::Misbehaved { peer: bad, penalties: 8 });
+    bench.input(Input::PeerRecord { peer: oversized, signed_record: Bytes::from(vec![7; 1_025]) });
+    bench.take();
+    let mut offered = std::collections::BTreeSet::new();
+    for _ in 0..20 {
+        bench.input(Input::Unsubscribe { topic: topic() });
+        for prune in bench.mesh.peer_views().iter().flat_map(|view| prunes_to(&bench, view.handle)) {
+            assert!(prune.peers.len() <= 6, "6 KiB of records of 1000 bytes");
+            offered.extend(prune.peers.into_iter().map(|peer| peer.id));
+        }
+        bench.pass(S * 12);
+        bench.take();
+        bench.input(Input::Subscribe { topic: topic() });
+        bench.input(Input::Misbehaved { peer: bad, penalties: 1 });
+    }
+    let id = |peer: PeerHandle| PeerId::from_number(u64::from(peer.slot) + 1);
+    assert_eq!(offered.len(), 9, "all but the one without a record, the bad and the oversized");
+    assert!(!offered.contains(&id(bad)) && !offered.contains(&id(oversized)));
+}
+
+#[test]
+fn backoffs_are_forgotten_when_they_are_over() {
+    let mut bench = Bench::joined(config());
+    for peer in bench.subscribers(10) {
+        bench.prune_from(peer, Some(60));
+    }
+    assert_eq!(bench.mesh.backoffs_len(), 10);
+    bench.pass(S * 63);
+    assert_eq!(bench.mesh.backoffs_len(), 0);
+}
+
+#[test]
 fn offers_are_bounded_and_believed_only_from_good_peers() {
     let mut config = config();
     config.score.thresholds.accept_peer_exchange = 1.0;

@@ -236,6 +236,30 @@ fn gossipsub_flood_publish() {
 }
 
 #[test]
+fn own_messages_are_not_sent_below_the_publish_threshold() {
+    let mut flooding = config();
+    flooding.relay.flood_publish = true;
+    for (config, join) in [(flooding, true), (config(), false)] {
+        let mut bench = Bench::new(config);
+        if join {
+            bench.input(Input::Subscribe { topic: topic() });
+        }
+        let peers = bench.subscribers(4);
+        bench.publish(&message(1));
+        // Below publish (-1000), above graylist (-2500): -10 x (17 - 6)^2.
+        bench.input(Input::Misbehaved { peer: peers[0], penalties: 17 });
+        let score = bench.mesh.score(peers[0]);
+        assert!(score < bench.mesh.thresholds().publish && score > bench.mesh.thresholds().graylist);
+        bench.heartbeat();
+        assert!(!bench.mesh.fanout_peers(&topic()).contains(&peers[0]));
+        bench.take();
+        bench.publish(&message(2));
+        let copies: Vec<usize> = peers.iter().map(|peer| bench.copies_to(*peer, &message(2))).collect();
+        assert_eq!(copies, [0, 1, 1, 1]);
+    }
+}
+
+#[test]
 fn a_message_published_into_a_small_mesh_goes_to_d_peers_all_the_same() {
     let mut bench = Bench::joined(config());
     let peers = bench.subscribers(20);
@@ -284,6 +308,23 @@ fn a_message_is_never_sent_back_nor_twice() {
     bench.publish_from(peers[2], &message(1));
     bench.publish(&message(1));
     assert!(bench.tickets().is_empty() && bench.frames_to(peers[3]).is_empty(), "known is known");
+}
+
+#[test]
+fn what_was_seen_is_forgotten_in_the_end() {
+    let mut bench = Bench::joined(config());
+    let peer = bench.subscriber();
+    for verdict in [Verdict::Accept, Verdict::Ignore] {
+        bench.take();
+        bench.publish_from(peer, &message(1));
+        assert_eq!(bench.tickets().len(), 1);
+        bench.judge(verdict);
+        bench.pass(MS * 119_000);
+        bench.take();
+        bench.publish_from(peer, &message(1));
+        assert!(bench.tickets().is_empty());
+        bench.pass(MS * 121_000);
+    }
 }
 
 #[test]

@@ -96,9 +96,11 @@ fn distribution(_: &Run, class: Class, statistics: &ClassStatistics) -> String {
         let (at, bound_at) = ((float(latency_us) / 1e3, share), (float(bound_us) / 1e3, float(percent as u64) / 100.0));
         plot.dot("bound", bound_at, 3.5, &format!("bound p{percent} {}", milliseconds(bound_us)));
         plot.dot("arrival", at, 4.0, &text);
-        // The p99 is so near the top that its label goes below, if there is room to the right of the curve.
-        let (beside, left) = if percent == 99 { ((at.0, share - 0.05), false) } else { (at, at.0 > end_ms * 0.75) };
-        if percent < 99 || at.0 < end_ms * 0.75 {
+        // Near the top, labels go a little below their dots so that neither the curve nor each other is in the way, and
+        // that of the p99 only where there is room to the right of the curve.
+        let left = at.0 > end_ms * 0.75;
+        let beside = (at.0, share - if percent < 90 { 0.0 } else { 0.04 });
+        if percent < 99 || !left {
             plot.label("", beside, left, &text);
         }
     }
