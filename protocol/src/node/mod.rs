@@ -171,8 +171,8 @@ impl Node {
     pub fn on_wake(&mut self, now: Time, out: &mut impl Sink<Output>) {
         let mut sink = relay::MeshSink::new(out);
         self.mesh.on_wake(now, &mut sink);
-        let validations = sink.into_validations();
-        self.validate(now, validations, out);
+        let relay::MeshSink { validations, sent_away, .. } = sink;
+        self.follow_up(now, validations, &sent_away, out);
         let mut effects = Vec::new();
         self.chain.on_wake(self.moment(now), &mut effects);
         self.chain_effects(now, effects, out);

@@ -21,16 +21,14 @@ pub(super) struct Validation {
 /// Passes the mesh's effects on to the driver's sink, and keeps what the node itself has to act on.
 pub(super) struct MeshSink<'a, S> {
     out: &'a mut S,
-    validations: Vec<Validation>,
+    pub(super) validations: Vec<Validation>,
+    /// Peers that are being disconnected for what they did.
+    pub(super) sent_away: Vec<PeerHandle>,
 }
 
 impl<'a, S: Sink<Output>> MeshSink<'a, S> {
     pub(super) fn new(out: &'a mut S) -> Self {
-        Self { out, validations: Vec::new() }
-    }
-
-    pub(super) fn into_validations(self) -> Vec<Validation> {
-        self.validations
+        Self { out, validations: Vec::new(), sent_away: Vec::new() }
     }
 }
 
@@ -39,7 +37,12 @@ impl<S: Sink<Output>> Sink<mesh::Output> for MeshSink<'_, S> {
         match output {
             mesh::Output::Send { peer, frame } => self.out.emit(Output::Send { peer, frame }),
             mesh::Output::Cancel { peer, ids } => self.out.emit(Output::Cancel { peer, ids }),
-            mesh::Output::Disconnect { peer, reason } => self.out.emit(Output::Disconnect { peer, reason }),
+            mesh::Output::Disconnect { peer, reason } => {
+                if reason == mesh::DisconnectReason::Graylisted {
+                    self.sent_away.push(peer);
+                }
+                self.out.emit(Output::Disconnect { peer, reason });
+            }
             mesh::Output::PeerExchangeCandidates { peer, candidates } => {
                 self.out.emit(Output::PeerExchangeCandidates { peer, candidates });
             }
@@ -58,12 +61,28 @@ impl Node {
     pub(super) fn mesh_input(&mut self, now: Time, input: mesh::Input<'_>, out: &mut impl Sink<Output>) {
         let mut sink = MeshSink::new(out);
         self.mesh.handle(now, input, &mut sink);
-        let validations = sink.into_validations();
+        let MeshSink { validations, sent_away, .. } = sink;
+        self.follow_up(now, validations, &sent_away, out);
+    }
+
+    /// Does what the mesh has asked the node itself to do.
+    pub(super) fn follow_up(
+        &mut self,
+        now: Time,
+        validations: Vec<Validation>,
+        sent_away: &[PeerHandle],
+        out: &mut impl Sink<Output>,
+    ) {
+        for peer in sent_away {
+            if let Some(id) = self.peer_id(*peer) {
+                self.peers.sent_away(id);
+            }
+        }
         self.validate(now, validations, out);
     }
 
     /// Judges messages as far as that is cheap, and asks for the verification of their signatures.
-    pub(super) fn validate(&mut self, now: Time, validations: Vec<Validation>, out: &mut impl Sink<Output>) {
+    fn validate(&mut self, now: Time, validations: Vec<Validation>, out: &mut impl Sink<Output>) {
         for validation in validations {
             let ticket = validation.ticket;
             let verdict = match self.class_of(validation.payload.topic()) {

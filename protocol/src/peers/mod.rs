@@ -15,7 +15,8 @@
 //!    remote can influence (freshness, number of mentions) can be gamed.
 //! 4. A failed dial, and a connection that ends, put the peer off: `retry_first`, doubled with each failure up to
 //!    `retry_max`, and jittered by up to a half so that a network that restarts does not dial in step. A connection
-//!    that lasted `stable_after` clears the failures.
+//!    that lasted `stable_after` clears the failures. A peer that was sent away for its behaviour is put off for
+//!    `retry_max` at once: we would only send it away again.
 //! 5. While below the target without enough candidates to dial, discovery is asked for: at `discover_first` intervals at
 //!    first, doubling up to `discover_max` while it brings nothing new; at `discover_max` when the target is reached, so
 //!    that the book stays fresh.
@@ -41,6 +42,9 @@ use std::collections::BTreeMap;
 pub const ADDRESSES_MAX: usize = 8;
 /// Longest address kept, in bytes of its binary multiaddr.
 pub const ADDRESS_BYTES_MAX: usize = 128;
+
+/// How often the wait after failures doubles at most; any `retry_max` that makes sense is reached before.
+const DOUBLINGS_MAX: u32 = 16;
 
 /// A multiaddr in binary form, opaque to the protocol.
 pub type Address = Bytes;
@@ -75,6 +79,8 @@ struct Candidate {
     addresses: Vec<Address>,
     standing: Standing,
     failures: u32,
+    /// Whether we asked for the end of the connection because of what the peer did.
+    sent_away: bool,
     /// Not to be dialled before.
     retry_at: Time,
     state: State,
@@ -131,7 +137,7 @@ impl PeerBook {
             return;
         }
         let mut candidate =
-            Candidate { addresses: Vec::new(), standing, failures: 0, retry_at: now, state: State::Idle };
+            Candidate::new(standing, now, State::Idle);
         candidate.add_addresses(fitting);
         if candidate.addresses.is_empty() || !self.make_room(standing) {
             return;
@@ -149,10 +155,7 @@ impl PeerBook {
         } else {
             // An inbound peer whose listening address is not known yet. It is counted, and it may be over the bound for
             // as long as it is connected; the driver bounds connections.
-            self.candidates.insert(
-                id,
-                Candidate { addresses: Vec::new(), standing: Standing::Heard, failures: 0, retry_at: now, state },
-            );
+            self.candidates.insert(id, Candidate::new(Standing::Heard, now, state));
         }
         self.plan();
     }
@@ -165,10 +168,22 @@ impl PeerBook {
         {
             candidate.failures = 0;
         }
+        if core::mem::take(&mut candidate.sent_away) {
+            candidate.failures = candidate.failures.max(DOUBLINGS_MAX);
+        }
         candidate.state = State::Idle;
         self.put_off(now, id);
         self.drop_if_useless(id);
         self.plan();
+    }
+
+    /// A connected peer is being disconnected because of what it did.
+    pub fn sent_away(&mut self, id: PeerId) {
+        if let Some(candidate) = self.candidates.get_mut(&id)
+            && matches!(candidate.state, State::Connected { .. })
+        {
+            candidate.sent_away = true;
+        }
     }
 
     /// A dial that was asked for did not lead to a connection.
@@ -319,7 +334,7 @@ impl PeerBook {
 
     fn put_off(&mut self, now: Time, id: PeerId) {
         let Some(candidate) = self.candidates.get_mut(&id) else { return };
-        let doublings = candidate.failures.min(16);
+        let doublings = candidate.failures.min(DOUBLINGS_MAX);
         candidate.failures = candidate.failures.saturating_add(1);
         let delay = self.config.retry_first.saturating_mul(1 << doublings).min(self.config.retry_max);
         let jitter = self.random.below(crate::time::micros(delay) / 2 + 1);
@@ -369,6 +384,10 @@ impl PeerBook {
 }
 
 impl Candidate {
+    fn new(standing: Standing, retry_at: Time, state: State) -> Self {
+        Self { addresses: Vec::new(), standing, failures: 0, sent_away: false, retry_at, state }
+    }
+
     /// Adds what is new; when there are more than [`ADDRESSES_MAX`], the oldest go.
     fn add_addresses<'a>(&mut self, addresses: impl Iterator<Item = &'a Address>) {
         for address in addresses {

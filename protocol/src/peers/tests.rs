@@ -49,6 +49,23 @@ fn inbound_peers_do_not_take_the_place_of_our_own_links() {
 }
 
 #[test]
+fn a_peer_that_was_sent_away_is_put_off_for_long_and_not_for_ever() {
+    let mut book = book(1);
+    let id = PeerId::from_number(1);
+    book.discovered(Time::ZERO, id, &address(1), Standing::Heard);
+    assert_eq!(wake(&mut book, Time::ZERO).0, [id]);
+    book.connected(Time::ZERO, id, Direction::Outbound);
+    // Even after a connection that lasted.
+    let (end, long) = (Time::ZERO + book.config.stable_after, book.config.retry_max);
+    book.sent_away(id);
+    book.disconnected(end, id);
+    // Who tells of it again does not bring it back sooner.
+    book.discovered(end, id, &address(1), Standing::Heard);
+    assert_eq!(wake(&mut book, end + long - Duration::from_secs(1)).0, []);
+    assert_eq!(wake(&mut book, end + long * 2).0, [id]);
+}
+
+#[test]
 fn a_failing_peer_is_put_off_longer_each_time_and_then_forgotten() {
     let mut book = book(1);
     let id = PeerId::from_number(1);

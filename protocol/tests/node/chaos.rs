@@ -167,5 +167,6 @@ proptest! {
         prop_assert!(world.odd.rejected.is_empty(), "honest nodes are blamed: {:?}", world.odd);
         prop_assert!(world.odd.peer_faults.is_empty(), "honest nodes are blamed: {:?}", world.odd);
         prop_assert!(world.odd.bad_frames == 0);
+        prop_assert!(world.odd.disconnects.is_empty(), "honest nodes are sent away: {:?}", world.odd);
     }
 }
