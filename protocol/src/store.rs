@@ -12,7 +12,9 @@
 //!    they were emitted. After each, the canonical heights are 1 to the head's without a gap, and each has its block.
 //! 2. Carrying out an operation again changes nothing, so a batch that may or may not have been applied before a crash
 //!    can be applied again.
-//! 3. Nothing ever deletes a block: one that left the canonical chain may come back, and a peer may still ask for it.
+//! 3. After a batch that could not be stored, no later one is, until the node is restarted: the stored state may lag
+//!    behind, but has no gaps.
+//! 4. Nothing ever deletes a block: one that left the canonical chain may come back, and a peer may still ask for it.
 //!    What this costs is bounded by two blocks a slot ([`crate::chain`] on equivocation), and in practice next to nothing.
 //!
 //! Storage that lags behind is harmless: a node that restarts with a shorter chain fetches the rest again. So the

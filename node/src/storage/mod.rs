@@ -90,6 +90,9 @@ pub enum StoreError {
     /// The database failed, most often because the system refused to read or write.
     #[error("the store failed: {0}; check the disk's free space and health")]
     Database(#[source] Box<redb::Error>),
+    /// What comes before could not be stored.
+    #[error("blocks before it could not be stored, and a chain has no gaps; check the disk, then restart the node")]
+    Gap,
 }
 
 /// redb has one error type for each kind of call; all of them convert to its general one.

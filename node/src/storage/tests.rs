@@ -174,3 +174,28 @@ async fn the_thread_agrees_with_a_model() {
     }
     thread.close();
 }
+
+/// A store that does not get every batch gets none of the later ones: what it has is a chain that ends early.
+#[tokio::test]
+async fn after_a_batch_that_was_refused_none_is_stored() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("chain.redb");
+    let store = Store::open(&path, network(1)).expect("a store");
+    let (thread, mut persisted) = StorageThread::start(store).expect("a thread");
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    // The thread waits; the queue fills up. The sender's end is awaited, so nothing depends on timing.
+    thread.query(move |_| held.recv().expect("is released")).expect("room");
+    let batch = |height: u64| extend(&block(height, 1_000 + height));
+    let taken = (1..).take_while(|height| thread.persist(*height, batch(*height)).is_ok()).count() as u64;
+    release.send(()).expect("the thread waits");
+    for ticket in 1..=taken {
+        let answer = persisted.recv().await.expect("an answer");
+        assert_eq!(answer.ticket, ticket);
+        answer.result.expect("persisted");
+    }
+    // There is room again, but not for a chain with a gap.
+    assert_eq!(thread.persist(taken + 2, batch(taken + 2)), Err(super::thread::Full));
+    thread.close();
+    let store = Store::open(&path, network(1)).expect("a store");
+    assert_eq!(store.head().expect("read").map(|head| head.height), Some(taken));
+}

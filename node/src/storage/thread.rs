@@ -3,10 +3,15 @@
 //! Jobs are done one after the other, in order. Batches that wait together are committed together: one flush of the disk
 //! serves them all, so a slow disk makes commits larger instead of the queue longer. The queue is bounded; whoever submits to a full
 //! one gets the job back as [`Full`] and decides what that means.
+//!
+//! After a batch that could not be stored, none is stored any more until the node is restarted: a store that lags behind
+//! is harmless, one with a gap is no chain.
 
 use super::{Store, StoreError};
 use starling_protocol::store::Batch;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use tokio::sync::mpsc;
@@ -27,9 +32,9 @@ pub struct Persisted {
     pub result: Result<(), StoreError>,
 }
 
-/// The queue is full, or the thread has ended.
+/// The queue is full, the thread has ended, or a batch could not be stored before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the disk does not keep up; check its speed and health")]
+#[error("the disk does not keep up, and blocks are stored no more; check its speed and health, then restart the node")]
 pub struct Full;
 
 type Query = Box<dyn FnOnce(&Store) + Send>;
@@ -45,6 +50,8 @@ pub struct StorageThread {
     /// `None` only while closing.
     jobs: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
+    /// Whether some batch was not stored.
+    gap: Arc<AtomicBool>,
 }
 
 impl StorageThread {
@@ -56,17 +63,23 @@ impl StorageThread {
         let (jobs, receiver) = sync_channel(QUEUE_MAX);
         // Room for every batch that can be under way, so the thread never waits for the event loop.
         let (answers, persisted) = mpsc::channel(QUEUE_MAX + GROUP_MAX);
-        let thread =
-            std::thread::Builder::new().name("storage".into()).spawn(move || work(&store, &receiver, &answers))?;
-        Ok((Self { jobs: Some(jobs), thread: Some(thread) }, persisted))
+        let gap = Arc::new(AtomicBool::new(false));
+        let noticed = gap.clone();
+        let thread = std::thread::Builder::new()
+            .name("storage".into())
+            .spawn(move || work(&store, &receiver, &answers, &noticed))?;
+        Ok((Self { jobs: Some(jobs), thread: Some(thread), gap }, persisted))
     }
 
     /// Has a batch applied; its answer comes from the channel of [`Self::start`]. Never waits.
     ///
     /// # Errors
-    /// If the queue is full; then no answer comes.
+    /// If the queue is full, or a batch before this one could not be stored; then no answer comes.
     pub fn persist(&self, ticket: u64, batch: Batch) -> Result<(), Full> {
-        self.submit(Job::Persist { ticket, batch })
+        if self.gap.load(Ordering::Relaxed) {
+            return Err(Full);
+        }
+        self.submit(Job::Persist { ticket, batch }).inspect_err(|Full| self.gap.store(true, Ordering::Relaxed))
     }
 
     /// Has the store asked something; `query` runs on the thread, after all batches submitted before, and sends its
@@ -104,7 +117,8 @@ impl Drop for StorageThread {
     }
 }
 
-fn work(store: &Store, jobs: &Receiver<Job>, answers: &mpsc::Sender<Persisted>) {
+fn work(store: &Store, jobs: &Receiver<Job>, answers: &mpsc::Sender<Persisted>, gap: &AtomicBool) {
+    let mut failed = false;
     let mut next = jobs.recv().ok();
     while let Some(job) = next.take() {
         match job {
@@ -121,7 +135,10 @@ fn work(store: &Store, jobs: &Receiver<Job>, answers: &mpsc::Sender<Persisted>) 
                         Err(_empty_or_closed) => break,
                     }
                 }
-                persist(store, &group, answers);
+                persist(store, &group, answers, &mut failed);
+                if failed {
+                    gap.store(true, Ordering::Relaxed);
+                }
             }
         }
         if next.is_none() {
@@ -130,11 +147,17 @@ fn work(store: &Store, jobs: &Receiver<Job>, answers: &mpsc::Sender<Persisted>) 
     }
 }
 
-fn persist(store: &Store, group: &[(u64, Batch)], answers: &mpsc::Sender<Persisted>) {
-    let together = store.apply(group.iter().map(|(_, batch)| &batch[..]));
+/// Stores batches up to the first one that fails; `failed` says whether one has, now or before.
+fn persist(store: &Store, group: &[(u64, Batch)], answers: &mpsc::Sender<Persisted>, failed: &mut bool) {
+    let together = !*failed && store.apply(group.iter().map(|(_, batch)| &batch[..])).is_ok();
     for (ticket, batch) in group {
-        // A batch must not fail for what another one did: when the group fails, each is tried by itself.
-        let result = if together.is_ok() { Ok(()) } else { store.apply([&batch[..]]) };
+        // When the group fails, each is tried by itself: those before the one at fault are good.
+        let result = match (together, *failed) {
+            (true, _) => Ok(()),
+            (false, true) => Err(StoreError::Gap),
+            (false, false) => store.apply([&batch[..]]),
+        };
+        *failed |= result.is_err();
         // Fails only when the driver has gone, and then nobody needs the answer.
         let _gone = answers.blocking_send(Persisted { ticket: *ticket, result });
     }

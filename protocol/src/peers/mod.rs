@@ -136,8 +136,7 @@ impl PeerBook {
             self.plan();
             return;
         }
-        let mut candidate =
-            Candidate::new(standing, now, State::Idle);
+        let mut candidate = Candidate::new(standing, now, State::Idle);
         candidate.add_addresses(fitting);
         if candidate.addresses.is_empty() || !self.make_room(standing) {
             return;
