@@ -182,7 +182,7 @@ async fn after_a_batch_that_was_refused_none_is_stored() {
     let path = dir.path().join("chain.redb");
     let store = Store::open(&path, network(1)).expect("a store");
     let (thread, mut persisted) = StorageThread::start(store).expect("a thread");
-    let (release, held) = std::sync::mpsc::channel::<()>();
+    let (release, held) = std::sync::mpsc::sync_channel::<()>(1);
     // The thread waits; the queue fills up. The sender's end is awaited, so nothing depends on timing.
     thread.query(move |_| held.recv().expect("is released")).expect("room");
     let batch = |height: u64| extend(&block(height, 1_000 + height));
