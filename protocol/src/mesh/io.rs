@@ -51,6 +51,12 @@ pub enum Input<'a> {
         /// The message, on any configured topic, joined or not.
         payload: Arc<Payload>,
     },
+    /// Send an accepted message again, to the peers that a message of our own would go to: they may not have been there, or
+    /// not in touch with others, when it was published.
+    Repeat {
+        /// The message.
+        payload: Arc<Payload>,
+    },
     /// The answer to [`Output::Validate`]. An unknown ticket (late, or already expired) is ignored.
     Verdict {
         /// Which validation.

@@ -189,6 +189,7 @@ impl Mesh {
             Input::Disconnected { peer } => self.disconnected(now, peer, out),
             Input::Rpc { peer, rpc, received } => self.rpc(now, peer, rpc, received, out),
             Input::Publish { payload } => self.publish(now, &payload, out),
+            Input::Repeat { payload } => self.repeat(now, &payload, out),
             Input::Verdict { ticket, verdict } => self.verdict(now, ticket, verdict, out),
             Input::Subscribe { topic } => self.join(now, &topic, out),
             Input::Unsubscribe { topic } => self.leave(now, &topic, out),

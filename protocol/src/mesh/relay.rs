@@ -284,6 +284,21 @@ impl Mesh {
         self.send_message(&recipients, payload, Class::Priority, out);
     }
 
+    /// Sends and announces a message again that we vouch for. One that is being validated came from a peer this moment and is
+    /// spreading.
+    pub(super) fn repeat(&mut self, now: Time, payload: &Arc<Payload>, out: &mut impl Sink<Output>) {
+        let (id, topic) = (payload.id(), self.topics.find(payload.topic()));
+        let Some(topic) = topic.filter(|_| self.seen.peek(&id) != Some(SeenState::Pending)) else { return };
+        self.seen.accept(now, &id);
+        self.cache.put(payload.clone());
+        for peer in self.publish_recipients(now, topic, payload.data().len()) {
+            if self.peers.get(peer).is_some_and(|slot| !slot.refuses(&id)) {
+                self.counters.messages_sent += 1;
+                send(out, peer, Frame::Publish { payload: payload.clone(), class: Class::Forward });
+            }
+        }
+    }
+
     fn publish_recipients(&mut self, now: Time, topic: TopicIndex, bytes: usize) -> Vec<PeerHandle> {
         let relay = &self.config.relay;
         if relay.flood_publish && bytes <= relay.flood_publish_bytes_max {

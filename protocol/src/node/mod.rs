@@ -8,7 +8,7 @@
 //!   signature. Blocks: canonical, of this network, within limits, the right producer for the slot, transaction root, then
 //!   the header's signature; what is inside is judged after it was relayed.
 //! - Who is to blame. Only what a sender could have known is rejected: an honest relay may have another head or clock.
-//! - What is submitted, produced, stored, fetched and dialled.
+//! - What is published, sent again, produced, stored, fetched and dialled.
 //!
 //! # Rules
 //! 1. Every asynchronous step is an output with a [`Ticket`] and comes back as an input with the same ticket, exactly once.
@@ -29,6 +29,7 @@ pub mod io;
 mod payloads;
 mod query;
 mod relay;
+mod repeats;
 mod slots;
 mod submit;
 
@@ -69,6 +70,7 @@ pub struct Node {
     checks: BTreeMap<Ticket, blocks::BlockCheck>,
     /// Payloads that wait for their stamps; that of the first one is being searched for.
     drafts: VecDeque<payloads::Draft>,
+    repeats: repeats::Repeats,
 }
 
 /// What a verification is for.
@@ -114,6 +116,7 @@ impl Node {
             verifications: BTreeMap::new(),
             checks: BTreeMap::new(),
             drafts: VecDeque::new(),
+            repeats: repeats::Repeats::default(),
             chain,
             mesh,
             genesis,
@@ -200,6 +203,7 @@ impl Node {
         self.chain.check();
         self.peers.check();
         assert!(self.verifications.len() <= self.config.verifications_max, "too many verifications under way");
+        assert!(self.repeats.len() <= repeats::REPEATS_MAX, "too many transactions to repeat");
         self.check_drafts();
         for (ticket, check) in &self.checks {
             let jobs = self.verifications.values().filter(|each| each.is_of_block(*ticket)).count();

@@ -73,6 +73,7 @@ impl Node {
         if let Some(slot) = self.clock.enter(now, &self.genesis) {
             self.mempool.expire(slot);
             self.produce(now, slot, out);
+            self.repeat_transactions(now, slot, out);
         }
     }
 

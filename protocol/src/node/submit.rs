@@ -72,6 +72,7 @@ impl Node {
         let payload = Payload::new(self.genesis.transaction_topic(), transaction.bytes());
         let message = payload.id();
         self.insert(now, transaction, Source::Local)?;
+        self.repeats.submitted(self.slot_or_zero(now), id);
         self.mesh_input(now, mesh::Input::Publish { payload }, out);
         Ok(Submitted { id, message, nonce })
     }

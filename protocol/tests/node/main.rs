@@ -10,5 +10,6 @@ mod overload;
 mod payloads;
 mod rules;
 mod spread;
+mod submissions;
 mod support;
 mod world;

@@ -157,6 +157,21 @@ fn two_sides_of_a_partition_become_one_chain_again() {
 }
 
 #[test]
+fn a_transaction_submitted_to_a_node_without_peers_spreads_when_it_has_some() {
+    let genesis = genesis(1);
+    let mut world = World::new(Options::new(&genesis, 4, 15));
+    world.run(Duration::from_secs(3));
+    world.partition(|index| u8::from(index == 3));
+    let ticket = world.publish(3, b"hello");
+    let id = world.answer(3, ticket).expect("at once").as_ref().expect("is taken in").id;
+    // Twice as long as messages are announced for.
+    world.run(Duration::from_secs(6));
+    world.heal();
+    let included = |world: &World| world.included_everywhere(&id);
+    assert!(world.run_while_not(Duration::from_secs(20), included), "it was not sent again");
+}
+
+#[test]
 fn nothing_is_left_behind_when_all_peers_have_gone() {
     let mut world = bad_world(9, false);
     world.partition(|index| u8::try_from(index).expect("few"));
