@@ -193,7 +193,7 @@ impl Mesh {
             .filter(|peer| spare_outbound || !self.is_outbound(*peer))
             .collect();
         if let Some(peer) = self.random.graft.choose(&candidates).copied() {
-            let backoff = self.config.prune.no_room_backoff;
+            let backoff = self.config.prune.surplus_backoff;
             self.prune_for(now, topic, peer, PruneReason::Excess, backoff, out);
         }
     }

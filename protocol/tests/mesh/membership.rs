@@ -143,9 +143,9 @@ fn degrees_stay_between_low_and_high() {
         bench.disconnect(peer);
     }
     assert_eq!(bench.mesh.mesh_degree(&topic()), 0, "the others were refused: nobody is asked within that backoff");
-    bench.pass(S * 9);
+    bench.pass(S);
     assert_eq!(bench.mesh.mesh_degree(&topic()), 0);
-    bench.pass(S * 3);
+    bench.pass(S * 4);
     assert_eq!(bench.mesh.mesh_degree(&topic()), 6, "the heartbeat fills the mesh to D");
 }
 
@@ -309,7 +309,7 @@ fn a_graft_is_refused_with_a_prune_for_each_reason() {
     bench.take();
     bench.graft_from(full);
     assert_eq!(prunes_to(&bench, full).len(), 1, "at D_high");
-    assert_eq!(prunes_to(&bench, full)[0].backoff_seconds, Some(10), "no fault of its own");
+    assert_eq!(prunes_to(&bench, full)[0].backoff_seconds, Some(2), "no fault of its own");
     bench.disconnect(mesh[0]);
     let bad = bench.subscriber();
     bench.prune_from(bad, Some(1));
