@@ -26,6 +26,7 @@ pub(crate) struct Machine {
     /// Counts the starts.
     pub(super) life: u64,
     pub(super) side: u8,
+    pub(super) stalled_until: Time,
     pub(super) topics: TopicInterner,
     pub(super) handles: HandleAllocator,
     pub(super) links: BTreeMap<PeerHandle, Link>,
@@ -98,6 +99,7 @@ impl Machine {
             off_us,
             life: 0,
             side: 0,
+            stalled_until: Time::ZERO,
             topics: TopicInterner::new(topics),
             handles: HandleAllocator::default(),
             links: BTreeMap::new(),

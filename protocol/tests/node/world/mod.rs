@@ -10,6 +10,7 @@
 //! - **Workers.** A verification takes [`VERIFYING`], a chunk of stamps too; some are shed.
 //! - **Disks** lag by [`DISK`]; what was not written when a node is killed is lost.
 //! - **Clocks.** Each node has a wall clock that is off by a constant, until a test sets it.
+//! - **Stalls.** A node whose event loop hangs takes in everything late, in order.
 //! - **Lives.** A killed node loses its memory and comes back from its store. Whatever was on its way to the former life is dropped.
 //!
 //! # What is asserted at every step
@@ -254,6 +255,11 @@ impl World {
         self.machines.iter_mut().for_each(|machine| machine.side = 0);
     }
 
+    /// Has a node's event loop hang for so long.
+    pub(crate) fn stall(&mut self, index: usize, duration: Duration) {
+        self.machines[index].stalled_until = self.now + duration;
+    }
+
     /// Submits a transaction to a running node.
     pub(crate) fn submit(&mut self, index: usize, transaction: &Transaction) -> Ticket {
         let ticket = self.expect_answer(index);
@@ -315,8 +321,12 @@ impl World {
             self.now = at;
             let machine = &self.machines[index];
             if machine.node.is_some() && machine.life == life {
-                self.events += 1;
-                self.happen(index, happening);
+                if machine.stalled_until > at {
+                    self.schedule(index, machine.stalled_until, happening);
+                } else {
+                    self.events += 1;
+                    self.happen(index, happening);
+                }
             }
             if stop(self) {
                 return;
@@ -434,7 +444,7 @@ impl World {
     }
 
     fn wake(&mut self, index: usize) {
-        if self.machines[index].wake == Some(self.now) {
+        if self.machines[index].wake.is_some_and(|wake| wake <= self.now) {
             self.machines[index].wake = None;
         }
         let mut out = Vec::new();
