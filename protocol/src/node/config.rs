@@ -17,11 +17,14 @@ pub struct NodeConfig {
     pub mempool: mempool::Config,
     /// Verifications under way at once. A guess: a tenth of a second's work for two cores.
     pub verifications_max: usize,
+    /// Bytes of messages and submissions under verification at once, though there may always be one. A guess: some fifteen
+    /// of the largest blocks that any genesis allows.
+    pub verification_bytes_max: usize,
 }
 
 impl Default for NodeConfig {
     fn default() -> Self {
-        Self { mempool: mempool::Config::default(), verifications_max: 4_096 }
+        Self { mempool: mempool::Config::default(), verifications_max: 4_096, verification_bytes_max: 64 << 20 }
     }
 }
 

@@ -14,8 +14,9 @@
 //! 1. Every asynchronous step is an output with a [`Ticket`] and comes back as an input with the same ticket, exactly once.
 //!    Tickets of one kind of output are never reused; two kinds may use the same number. An answer to an unknown ticket
 //!    is ignored.
-//! 2. At most [`NodeConfig::verifications_max`] verifications are under way; beyond that messages are shed without blame,
-//!    submissions are refused as overload, and blocks are fetched again later.
+//! 2. At most [`NodeConfig::verifications_max`] verifications are under way, of at most
+//!    [`NodeConfig::verification_bytes_max`] bytes; beyond that messages are shed without blame, submissions are refused as
+//!    overload, and blocks are fetched again later.
 //! 3. A submission is answered exactly once.
 //! 4. Without a wall clock ([`Input::WallClock`]) there are no slots: nothing is produced, nothing expires, and nobody is blamed for
 //!    what depends on the time.
@@ -66,6 +67,8 @@ pub struct Node {
     clock: slots::SlotClock,
     tickets: u64,
     verifications: BTreeMap<Ticket, Verification>,
+    /// Bytes that these keep in memory.
+    verification_bytes: usize,
     /// Blocks being verified, each in several jobs.
     checks: BTreeMap<Ticket, blocks::BlockCheck>,
     /// Payloads that wait for their stamps; that of the first one is being searched for.
@@ -92,6 +95,16 @@ impl Verification {
     fn is_of_block(&self, ticket: Ticket) -> bool {
         matches!(self, Self::Block { check, .. } if *check == ticket)
     }
+
+    /// Bytes of what a remote or a submitter sent that it keeps in memory. A block of which only the body is missing counts
+    /// nothing: its producer has signed for it, or it was asked for.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Relay { transaction, .. } | Self::Submission { transaction, .. } => transaction.encoded_len(),
+            Self::Header { block, .. } => block.encoded_len(),
+            Self::Block { .. } | Self::Stamp => 0,
+        }
+    }
 }
 
 impl Node {
@@ -114,6 +127,7 @@ impl Node {
             connected: Vec::new(),
             tickets: 0,
             verifications: BTreeMap::new(),
+            verification_bytes: 0,
             checks: BTreeMap::new(),
             drafts: VecDeque::new(),
             repeats: repeats::Repeats::default(),
@@ -203,6 +217,8 @@ impl Node {
         self.chain.check();
         self.peers.check();
         assert!(self.verifications.len() <= self.config.verifications_max, "too many verifications under way");
+        let bytes: usize = self.verifications.values().map(Verification::bytes).sum();
+        assert_eq!(bytes, self.verification_bytes, "the count of bytes under verification has drifted");
         assert!(self.repeats.len() <= repeats::REPEATS_MAX, "too many transactions to repeat");
         self.check_drafts();
         for (ticket, check) in &self.checks {
@@ -243,9 +259,13 @@ impl Node {
 
     /// Starts a verification; false when too many are under way.
     fn verify(&mut self, job: Job, purpose: Verification, out: &mut impl Sink<Output>) -> bool {
-        if self.verifications.len() >= self.config.verifications_max {
+        let (before, cost) = (self.verification_bytes, purpose.bytes());
+        let bytes = before.saturating_add(cost);
+        let fits = cost == 0 || before == 0 || bytes <= self.config.verification_bytes_max;
+        if self.verifications.len() >= self.config.verifications_max || !fits {
             return false;
         }
+        self.verification_bytes = bytes;
         let ticket = self.ticket();
         self.verifications.insert(ticket, purpose);
         out.emit(Output::Verify { ticket, job });
@@ -253,7 +273,9 @@ impl Node {
     }
 
     fn verified(&mut self, now: Time, ticket: Ticket, outcome: Outcome, out: &mut impl Sink<Output>) {
-        match self.verifications.remove(&ticket) {
+        let verification = self.verifications.remove(&ticket);
+        self.verification_bytes -= verification.as_ref().map_or(0, Verification::bytes);
+        match verification {
             None => {}
             Some(Verification::Relay { validation, transaction, peer }) => {
                 let verdict = self.admit(now, &transaction, peer, outcome);

@@ -43,6 +43,34 @@ fn beyond_the_bound_messages_are_shed_and_submissions_refused() {
 }
 
 #[test]
+fn large_messages_are_bounded_by_their_bytes() {
+    let genesis = genesis(1);
+    let mut bench = Bench::with(&genesis, |parts| parts.config.verification_bytes_max = 8_000);
+    bench.run_to_slot(2);
+    let (peer, topic) = (bench.connect(), genesis.block_topic().clone());
+    // Whatever its size, one block may always be verified.
+    let large: Vec<_> = (0..40).map(|nonce| transaction(&genesis, 1, nonce, 20)).collect();
+    let blocks = [block(&genesis, &origin(&genesis), 1, large), block(&genesis, &origin(&genesis), 1, Vec::new())];
+    assert!(blocks[0].encoded_len() > 8_000);
+    for block in &blocks {
+        bench.send_block(peer, block);
+    }
+    assert_eq!((bench.jobs.len(), bench.verdict(&topic, blocks[1].bytes())), (1, Some(Verdict::Shed)));
+    // What we asked for ourselves is verified all the same.
+    let (ticket, ..) = bench.requests().pop().expect("a new peer is asked for its chain");
+    let fetched = block(&genesis, &origin(&genesis), 2, vec![transaction(&genesis, 2, 0, 20)]);
+    let head = Position::of(&fetched).head();
+    let body = BlockResponse { head, blocks: vec![EncodedBlock(fetched.bytes().to_vec())] }.encode();
+    bench.input(Input::Response { ticket, body: Some(&body) });
+    assert_eq!(bench.jobs.len(), 3);
+    bench.work();
+    bench.send_block(peer, &blocks[1]);
+    bench.work();
+    assert_eq!(bench.verdict(&topic, blocks[1].bytes()), Some(Verdict::Accept));
+    assert!(bench.score(peer) >= 0.0);
+}
+
+#[test]
 fn what_the_workers_shed_may_come_again() {
     let mut bench = narrow(100);
     let (peer, topic) = (bench.connect(), bench.genesis.transaction_topic().clone());
