@@ -4,8 +4,8 @@
 //! between. It is a pure function of its content, so a driver may run it on any thread, and a simulator may run it
 //! inline and charge virtual time for it. Each unique message is verified once: duplicates never get this far.
 //!
-//! No job takes longer than some milliseconds, so that none keeps a worker from more urgent ones for long; what takes longer is cut into
-//! several.
+//! No job takes longer than some milliseconds, so that none keeps a worker from more urgent ones for long; what takes
+//! longer is cut into several.
 
 use crate::block::Block;
 use crate::genesis::Genesis;

@@ -1,16 +1,17 @@
 //! What a node keeps on disk: its data directory and, in it, the chain.
 //!
 //! # Promises
-//! - **All or nothing.** A batch is one transaction of [redb](https://docs.rs/redb): after a crash at any moment it is there
-//!   whole or not at all, and what was acknowledged is there.
-//! - **No stranger's data.** A store carries a schema number and the network's id. A newer schema, another network or a file
-//!   that is no store is refused with an error that names the remedy; nothing is changed then.
-//! - **One process.** [`DataDir::open`] locks the directory; a second process gets a clear error instead of a damaged store.
+//! - **All or nothing.** A batch is one transaction of [redb](https://docs.rs/redb): after a crash at any moment it is
+//!   there whole or not at all, and what was acknowledged is there.
+//! - **No stranger's data.** A store carries a schema number and the network's id. A newer schema, another network or a
+//!   file that is no store is refused with an error that names the remedy; nothing is changed then.
+//! - **One process.** [`DataDir::open`] locks the directory; a second process gets a clear error instead of a damaged
+//!   store.
 //! - **The event loop never waits.** [`StorageThread`] owns the store and answers with messages.
 //!
 //! # Layout
-//! `docs/PROTOCOL.md`, section "Disk", lists every table. In short: blocks by id, canonical ids by height, the place of each
-//! transaction of the canonical chain, and the head.
+//! `docs/PROTOCOL.md`, section "Disk", lists every table. In short: blocks by id, canonical ids by height, the place of
+//! each transaction of the canonical chain, and the head.
 //!
 //! Why redb: `docs/adr/0004-storage.md`.
 
@@ -30,8 +31,8 @@ use std::path::{Path, PathBuf};
 /// The schema that this version writes, and the only one it reads.
 pub const SCHEMA: u64 = 1;
 
-/// Memory for cached pages. redb's own default of 1 GiB is meant for a database server; a node reads recent blocks, and a
-/// host may run dozens of nodes.
+/// Memory for cached pages. redb's own default of 1 GiB is meant for a database server; a node reads recent blocks, and
+/// a host may run dozens of nodes.
 const CACHE_BYTES: usize = 16 << 20;
 
 type Id = [u8; 32];
@@ -174,7 +175,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Applies batches, each in the order of its operations, as one transaction. When this returns, they are on the disk.
+    /// Applies batches, each in the order of its operations, as one transaction. When this returns, they are on the
+    /// disk.
     ///
     /// # Errors
     /// If the database fails; then nothing of them is applied.
@@ -236,8 +238,8 @@ impl Store {
         }))
     }
 
-    /// The canonical blocks from `slot_min` on, lowest first: what a restarting node needs to know again. At most the last
-    /// `blocks_max`.
+    /// The canonical blocks from `slot_min` on, lowest first: what a restarting node needs to know again. At most the
+    /// last `blocks_max`.
     ///
     /// # Errors
     /// If the database fails, or a canonical block is missing from it.

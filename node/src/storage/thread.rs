@@ -1,11 +1,11 @@
 //! The thread that waits for the disk.
 //!
-//! Jobs are done one after the other, in order. Batches that wait together are committed together: one flush of the disk
-//! serves them all, so a slow disk makes commits larger instead of the queue longer. The queue is bounded; whoever submits to a full
-//! one gets the job back as [`Full`] and decides what that means.
+//! Jobs are done one after the other, in order. Batches that wait together are committed together: one flush of the
+//! disk serves them all, so a slow disk makes commits larger instead of the queue longer. The queue is bounded; whoever
+//! submits to a full one gets the job back as [`Full`] and decides what that means.
 //!
-//! After a batch that could not be stored, none is stored any more until the node is restarted: a store that lags behind
-//! is harmless, one with a gap is no chain.
+//! After a batch that could not be stored, none is stored any more until the node is restarted: a store that lags
+//! behind is harmless, one with a gap is no chain.
 
 use super::{Store, StoreError};
 use starling_protocol::store::Batch;

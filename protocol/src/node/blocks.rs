@@ -17,8 +17,8 @@ use crate::transaction::Transaction;
 use crate::verify::{BODY_SIGNATURES_MAX, Job, Outcome};
 use bytes::Bytes;
 
-/// Behaviour penalties for what no honest peer does in answering a request. Two such faults outweigh everything a peer can have
-/// earned.
+/// Behaviour penalties for what no honest peer does in answering a request. Two such faults outweigh everything a peer
+/// can have earned.
 const FAULT_PENALTIES: u32 = 5;
 
 /// A block whose header or body is being verified.
@@ -129,8 +129,8 @@ impl Node {
         }
     }
 
-    /// Whether the very same transaction, signature included, was verified when the mempool took it. The id alone would not
-    /// do: it does not cover the signature.
+    /// Whether the very same transaction, signature included, was verified when the mempool took it. The id alone would
+    /// not do: it does not cover the signature.
     fn is_verified(&self, transaction: &Transaction) -> bool {
         self.mempool.get(&transaction.id()).is_some_and(|pending| pending.leaf() == transaction.leaf())
     }

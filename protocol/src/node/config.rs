@@ -17,8 +17,8 @@ pub struct NodeConfig {
     pub mempool: mempool::Config,
     /// Verifications under way at once. A guess: a tenth of a second's work for two cores.
     pub verifications_max: usize,
-    /// Bytes of messages and submissions under verification at once, though there may always be one. A guess: some fifteen
-    /// of the largest blocks that any genesis allows.
+    /// Bytes of messages and submissions under verification at once, though there may always be one. A guess: some
+    /// fifteen of the largest blocks that any genesis allows.
     pub verification_bytes_max: usize,
 }
 
@@ -28,8 +28,9 @@ impl Default for NodeConfig {
     }
 }
 
-/// How far two honest clocks are apart at most, before one is blamed for what it takes for the present. Whoever's clock is
-/// further off than this must expect to be cut off. A guess, on the generous side: blaming too few costs next to nothing.
+/// How far two honest clocks are apart at most, before one is blamed for what it takes for the present. Whoever's clock
+/// is further off than this must expect to be cut off. A guess, on the generous side: blaming too few costs next to
+/// nothing.
 const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Everything that a node machine is made of.

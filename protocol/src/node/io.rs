@@ -1,7 +1,7 @@
 //! What goes into the node machine and what comes out.
 //!
-//! These two enums are the whole boundary between deciding and doing. A driver (the real node's event loop, a simulator, a
-//! fuzzer) turns what happens into [`Input`]s and carries out [`Output`]s; it decides nothing itself.
+//! These two enums are the whole boundary between deciding and doing. A driver (the real node's event loop, a
+//! simulator, a fuzzer) turns what happens into [`Input`]s and carries out [`Output`]s; it decides nothing itself.
 
 use crate::chain;
 use crate::id::{BlockId, Direction, MessageId, PeerHandle, PeerId, TransactionId, Version};

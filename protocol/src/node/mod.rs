@@ -4,22 +4,22 @@
 //! Whatever drives this one type exercises the whole system: the real node, a simulator, a property test, a fuzzer.
 //!
 //! # What it decides
-//! - Whether a message is valid. Transactions: canonical, of this network, stamped, not expired, nonce acceptable, then the
-//!   signature. Blocks: canonical, of this network, within limits, the right producer for the slot, transaction root, then
-//!   the header's signature; what is inside is judged after it was relayed.
+//! - Whether a message is valid. Transactions: canonical, of this network, stamped, not expired, nonce acceptable, then
+//!   the signature. Blocks: canonical, of this network, within limits, the right producer for the slot, transaction
+//!   root, then the header's signature; what is inside is judged after it was relayed.
 //! - Who is to blame. Only what a sender could have known is rejected: an honest relay may have another head or clock.
 //! - What is published, sent again, produced, stored, fetched and dialled.
 //!
 //! # Rules
-//! 1. Every asynchronous step is an output with a [`Ticket`] and comes back as an input with the same ticket, exactly once.
-//!    Tickets of one kind of output are never reused; two kinds may use the same number. An answer to an unknown ticket
-//!    is ignored.
+//! 1. Every asynchronous step is an output with a [`Ticket`] and comes back as an input with the same ticket, exactly
+//!    once. Tickets of one kind of output are never reused; two kinds may use the same number. An answer to an unknown
+//!    ticket is ignored.
 //! 2. At most [`NodeConfig::verifications_max`] verifications are under way, of at most
-//!    [`NodeConfig::verification_bytes_max`] bytes; beyond that messages are shed without blame, submissions are refused as
-//!    overload, and blocks are fetched again later.
+//!    [`NodeConfig::verification_bytes_max`] bytes; beyond that messages are shed without blame, submissions are
+//!    refused as overload, and blocks are fetched again later.
 //! 3. A submission is answered exactly once.
-//! 4. Without a wall clock ([`Input::WallClock`]) there are no slots: nothing is produced, nothing expires, and nobody is blamed for
-//!    what depends on the time.
+//! 4. Without a wall clock ([`Input::WallClock`]) there are no slots: nothing is produced, nothing expires, and nobody
+//!    is blamed for what depends on the time.
 //!
 //! # Cost
 //! An input costs what the machine it is for charges; [`Node::next_wake`] is O(1) but for the mesh's O(log) part.
@@ -96,8 +96,8 @@ impl Verification {
         matches!(self, Self::Block { check, .. } if *check == ticket)
     }
 
-    /// Bytes of what a remote or a submitter sent that it keeps in memory. A block of which only the body is missing counts
-    /// nothing: its producer has signed for it, or it was asked for.
+    /// Bytes of what a remote or a submitter sent that it keeps in memory. A block of which only the body is missing
+    /// counts nothing: its producer has signed for it, or it was asked for.
     fn bytes(&self) -> usize {
         match self {
             Self::Relay { transaction, .. } | Self::Submission { transaction, .. } => transaction.encoded_len(),
@@ -108,7 +108,8 @@ impl Verification {
 }
 
 impl Node {
-    /// A node without peers that has joined both topics. `seed` decides every random choice; in a real node it is secret.
+    /// A node without peers that has joined both topics. `seed` decides every random choice; in a real node it is
+    /// secret.
     #[must_use]
     pub fn new(parts: NodeParts, seed: [u8; 32], now: Time) -> Self {
         let NodeParts { genesis, own_id, config, chain, mesh, peers, producer, account } = parts;

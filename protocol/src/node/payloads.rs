@@ -1,16 +1,16 @@
 //! Payloads that are submitted here, to be signed with the node's own account key.
 //!
 //! # Rules
-//! 1. **One after the other.** Where the genesis asks for a stamp, searching for it takes a while. A payload gets its nonce when
-//!    its search begins, and the next payload's search begins when that has ended, so no two get the same nonce and no failure leaves a
-//!    gap. *Rationale:* searching for several stamps at once would need nonces to be reserved, and a search that fails would hold up all
-//!    that come after it.
-//! 2. **Off the event loop, in pieces.** A search is a chain of [`Job::Stamp`]s, each of a few milliseconds and less urgent
-//!    than what a message waits for. So at most one worker searches, and never for long at a time.
-//! 3. **Bounded.** At most [`DRAFTS_MAX`] payloads wait, the one being searched for included; a further one is refused as overload.
-//!    A search ends after [`stamp_tries_max`] tries.
-//! 4. If the nonce was used meanwhile (by a transaction signed elsewhere with the same key), the search begins again with the next, at
-//!    most [`RESTARTS_MAX`] times.
+//! 1. **One after the other.** Where the genesis asks for a stamp, searching for it takes a while. A payload gets its
+//!    nonce when its search begins, and the next payload's search begins when that has ended, so no two get the same
+//!    nonce and no failure leaves a gap. *Rationale:* searching for several stamps at once would need nonces to be
+//!    reserved, and a search that fails would hold up all that come after it.
+//! 2. **Off the event loop, in pieces.** A search is a chain of [`Job::Stamp`]s, each of a few milliseconds and less
+//!    urgent than what a message waits for. So at most one worker searches, and never for long at a time.
+//! 3. **Bounded.** At most [`DRAFTS_MAX`] payloads wait, the one being searched for included; a further one is refused
+//!    as overload. A search ends after [`stamp_tries_max`] tries.
+//! 4. If the nonce was used meanwhile (by a transaction signed elsewhere with the same key), the search begins again
+//!    with the next, at most [`RESTARTS_MAX`] times.
 
 use super::io::{Output, SubmitError, Submitted};
 use super::{Node, Ticket, Verification};
@@ -20,7 +20,8 @@ use crate::transaction::{Transaction, TransactionBody, TransactionBuilder, Trans
 use crate::verify::{Job, Outcome, STAMP_TRIES};
 use starling_crypto::Digest;
 
-/// Payloads that may wait for their stamps. A guess: some seconds of work with twenty bits, and at most a mebibyte or so.
+/// Payloads that may wait for their stamps. A guess: some seconds of work with twenty bits, and at most a mebibyte or
+/// so.
 pub(super) const DRAFTS_MAX: usize = 64;
 
 /// How often the search for a stamp begins again because the nonce was used meanwhile.
@@ -111,8 +112,8 @@ impl Node {
         }
     }
 
-    /// Has the next numbers tried for the first draft. If the workers are overloaded, all drafts are refused: they would be
-    /// one by one.
+    /// Has the next numbers tried for the first draft. If the workers are overloaded, all drafts are refused: they
+    /// would be one by one.
     fn search_on(&mut self, out: &mut impl Sink<Output>) {
         let bits = self.genesis.stamp_bits();
         let search = self.drafts.front().and_then(|draft| draft.search.as_ref());

@@ -88,8 +88,8 @@ impl Node {
         (seat.0 == peer).then_some(seat.1)
     }
 
-    /// What the node waits for or keeps on behalf of others at the moment. Nothing of it when no peer is connected and all
-    /// that was asked of the driver has been answered.
+    /// What the node waits for or keeps on behalf of others at the moment. Nothing of it when no peer is connected and
+    /// all that was asked of the driver has been answered.
     #[must_use]
     pub fn under_way(&self) -> UnderWay {
         UnderWay {

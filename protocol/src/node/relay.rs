@@ -138,8 +138,8 @@ impl Node {
         }
     }
 
-    /// What a refusal by the mempool means for whoever sent the transaction. The only fault that it finds is an expiry slot
-    /// beyond what any honest clock would explain, and while we have no slot of our own we cannot say that.
+    /// What a refusal by the mempool means for whoever sent the transaction. The only fault that it finds is an expiry
+    /// slot beyond what any honest clock would explain, and while we have no slot of our own we cannot say that.
     fn verdict_of(&self, now: Time, fault: Fault) -> Verdict {
         match fault {
             Fault::Peer if self.slot(now).is_some() => Verdict::Reject,

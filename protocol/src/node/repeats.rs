@@ -1,15 +1,16 @@
 //! Sending our own transactions again while they wait.
 //!
-//! A message is pushed once and announced for some seconds. A transaction that is submitted while the node is cut off, or has no peers
-//! yet, would stay where it is until it expires. So the node that it was submitted to sends it again.
+//! A message is pushed once and announced for some seconds. A transaction that is submitted while the node is cut off,
+//! or has no peers yet, would stay where it is until it expires. So the node that it was submitted to sends it again.
 //!
 //! # Rules
-//! 1. Only transactions that were submitted here are repeated, while they wait in the mempool. *Rationale:* whoever submitted it relies
-//!    on this node; if every node repeated everything, a backlog would become a flood.
-//! 2. The first time after [`FIRST_WAIT_SLOTS`], then after twice as many slots each time; what is due while there is nobody to
-//!    send it to stays due. In a network that includes transactions within a few slots nothing is ever repeated.
-//! 3. At most [`REPEATS_PER_SLOT`] a slot, those that are due for longest first; at most [`REPEATS_MAX`] are remembered, and those
-//!    submitted beyond that are not repeated.
+//! 1. Only transactions that were submitted here are repeated, while they wait in the mempool. *Rationale:* whoever
+//!    submitted it relies on this node; if every node repeated everything, a backlog would become a flood.
+//! 2. The first time after [`FIRST_WAIT_SLOTS`], then after twice as many slots each time; what is due while there is
+//!    nobody to send it to stays due. In a network that includes transactions within a few slots nothing is ever
+//!    repeated.
+//! 3. At most [`REPEATS_PER_SLOT`] a slot, those that are due for longest first; at most [`REPEATS_MAX`] are
+//!    remembered, and those submitted beyond that are not repeated.
 
 use super::Node;
 use super::io::Output;
@@ -19,8 +20,8 @@ use crate::message::Payload;
 use crate::time::Time;
 use std::collections::BTreeMap;
 
-/// How many slots a transaction waits before it is sent again. A guess: blocks that follow the submission at once are made without it
-/// only if something is wrong.
+/// How many slots a transaction waits before it is sent again. A guess: blocks that follow the submission at once are
+/// made without it only if something is wrong.
 const FIRST_WAIT_SLOTS: u64 = 4;
 /// How many transactions are sent again at the beginning of a slot. A guess: a burst that no link notices.
 const REPEATS_PER_SLOT: usize = 16;

@@ -13,10 +13,10 @@ use crate::time::Time;
 ///
 /// # Rules
 /// 1. A slot is *entered* at most once, in rising order: a wall clock that is set back makes no slot come twice.
-/// 2. A slot that we find ourselves in the middle of, at the start or because the wall clock was set, is not entered at all.
-///    *Rationale:* a producer acts on the slots it enters. In a slot that began without us, or that an earlier clock or an
-///    earlier life of ours may have seen already, it may have signed a block that was lost since; a second one would be
-///    equivocation.
+/// 2. A slot that we find ourselves in the middle of, at the start or because the wall clock was set, is not entered at
+///    all. *Rationale:* a producer acts on the slots it enters. In a slot that began without us, or that an earlier
+///    clock or an earlier life of ours may have seen already, it may have signed a block that was lost since; a second
+///    one would be equivocation.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SlotClock {
     /// Unix time in microseconds at [`Time::ZERO`].

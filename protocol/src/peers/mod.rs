@@ -2,8 +2,8 @@
 //!
 //! [`PeerBook`] keeps a bounded set of candidates with their addresses and decides which of them to dial next, so that
 //! the node reaches its target number of peers, keeps enough links of its own choosing, and comes back to a lost peer
-//! without hammering it. It is pure: it is told who was discovered, connected, lost or unreachable, and says whom to dial
-//! and when to look for more.
+//! without hammering it. It is pure: it is told who was discovered, connected, lost or unreachable, and says whom to
+//! dial and when to look for more.
 //!
 //! # Rules
 //! 1. A trusted peer is dialled whenever it is not connected and its back-off has passed, beyond every target.
@@ -17,14 +17,14 @@
 //!    `retry_max`, and jittered by up to a half so that a network that restarts does not dial in step. A connection
 //!    that lasted `stable_after` clears the failures. A peer that was sent away for its behaviour is put off for
 //!    `retry_max` at once: we would only send it away again.
-//! 5. While below the target without enough candidates to dial, discovery is asked for: at `discover_first` intervals at
-//!    first, doubling up to `discover_max` while it brings nothing new; at `discover_max` when the target is reached, so
-//!    that the book stays fresh.
+//! 5. While below the target without enough candidates to dial, discovery is asked for: at `discover_first` intervals
+//!    at first, doubling up to `discover_max` while it brings nothing new; at `discover_max` when the target is
+//!    reached, so that the book stays fresh.
 //!
 //! # Bounds
-//! At most `candidates_max` peers are known, `ADDRESSES_MAX` addresses of at most `ADDRESS_BYTES_MAX` bytes each. A full
-//! book makes room by dropping a random candidate that is neither pinned (bootnode, trusted), connected nor being dialled.
-//! Every call is O(candidates) at worst and happens a few times a second.
+//! At most `candidates_max` peers are known, `ADDRESSES_MAX` addresses of at most `ADDRESS_BYTES_MAX` bytes each. A
+//! full book makes room by dropping a random candidate that is neither pinned (bootnode, trusted), connected nor being
+//! dialled. Every call is O(candidates) at worst and happens a few times a second.
 
 mod config;
 #[cfg(test)]
@@ -124,7 +124,8 @@ impl PeerBook {
         }
     }
 
-    /// Learns addresses of a peer. Our own id, empty or oversized addresses are ignored; a standing is only ever raised.
+    /// Learns addresses of a peer. Our own id, empty or oversized addresses are ignored; a standing is only ever
+    /// raised.
     pub fn discovered(&mut self, now: Time, id: PeerId, addresses: &[Address], standing: Standing) {
         if id == self.own {
             return;

@@ -56,7 +56,8 @@ impl Bench {
         bench
     }
 
-    /// Sets the wall clock so that slot 0 began so long before (or, if negative, begins after) the epoch of monotonic time.
+    /// Sets the wall clock so that slot 0 began so long before (or, if negative, begins after) the epoch of monotonic
+    /// time.
     pub(crate) fn set_clock(&mut self, ahead_ms: i64) {
         let unix_us_at_zero = START_MS.checked_add_signed(ahead_ms).expect("no clock is that far behind") * 1_000;
         self.input(Input::WallClock { unix_us_at_zero });

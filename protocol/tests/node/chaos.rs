@@ -169,7 +169,8 @@ proptest! {
         }
         prop_assert!(world.odd.rejected.is_empty(), "honest nodes are blamed: {:?}", world.odd);
         prop_assert!(world.odd.peer_faults.is_empty(), "honest nodes are blamed: {:?}", world.odd);
-        // A clock that is set back between two lives could make a producer sign for a slot again of which it knows nothing any more.
+        // A clock that is set back between two lives could make a producer sign for a slot again of which it knows
+        // nothing any more.
         let clock_was_set = actions.iter().any(|action| matches!(action, Action::SetClock { .. }));
         prop_assert!(clock_was_set || world.odd.equivocations.is_empty(), "a producer equivocated: {:?}", world.odd);
         prop_assert!(world.odd.bad_frames == 0);

@@ -24,7 +24,8 @@ fn spoilt(transaction: &Transaction) -> Transaction {
 }
 
 fn with_payload(genesis: &Genesis, bytes: usize) -> Transaction {
-    // A genesis that allows more, and is the same network otherwise, does not exist; so the body is put together by hand.
+    // A genesis that allows more, and is the same network otherwise, does not exist; so the body is put together by
+    // hand.
     let mut body = transaction(genesis, 1, 0, 10).to_parts().body;
     body.payload = vec![1; bytes];
     body.sign(&key(1))

@@ -182,8 +182,8 @@ impl World {
         }
     }
 
-    /// Whether the message is a valid one of the node's network: a transaction with the right signature, or a block with a header that
-    /// its producer signed.
+    /// Whether the message is a valid one of the node's network: a transaction with the right signature, or a block
+    /// with a header that its producer signed.
     fn is_valid(&mut self, index: usize, payload: &Payload) -> bool {
         let genesis = &self.machines[index].genesis;
         *self.validity.entry(payload.id()).or_insert_with(|| {

@@ -1,23 +1,27 @@
-//! Many node machines in virtual time: a discrete-event simulation in which everything outside of the machines is a model.
+//! Many node machines in virtual time: a discrete-event simulation in which everything outside of the machines is a
+//! model.
 //!
 //! # The model
-//! - **Links.** Every connection has a latency of its own. Frames wait in the real send queue, are encoded by the real wire code, sent
-//!   one after the other at [`BYTES_PER_MS`], and decoded at the other end; on the way each may be lost, duplicated or
-//!   delayed out of order ([`Faults`]).
-//! - **Requests** for blocks travel beside the frames; they may fail at once, or be answered after their asker has given up.
-//! - **Connecting.** A dial succeeds if the peer runs and is on the same side of a partition. Discovery finds three random
-//!   running nodes. Peer exchange is not modelled.
+//! - **Links.** Every connection has a latency of its own. Frames wait in the real send queue, are encoded by the real
+//!   wire code, sent one after the other at [`BYTES_PER_MS`], and decoded at the other end; on the way each may be
+//!   lost, duplicated or delayed out of order ([`Faults`]).
+//! - **Requests** for blocks travel beside the frames; they may fail at once, or be answered after their asker has
+//!   given up.
+//! - **Connecting.** A dial succeeds if the peer runs and is on the same side of a partition. Discovery finds three
+//!   random running nodes. Peer exchange is not modelled.
 //! - **Workers.** A verification takes [`VERIFYING`], a chunk of stamps too; some are shed.
 //! - **Disks** lag by [`DISK`]; what was not written when a node is killed is lost.
 //! - **Clocks.** Each node has a wall clock that is off by a constant, until a test sets it.
 //! - **Stalls.** A node whose event loop hangs takes in everything late, in order.
-//! - **Lives.** A killed node loses its memory and comes back from its store. Whatever was on its way to the former life is dropped.
+//! - **Lives.** A killed node loses its memory and comes back from its store. Whatever was on its way to the former
+//!   life is dropped.
 //!
 //! # What is asserted at every step
 //! The machine's own `check`; that waking leads to progress; that every ticket is used once and every submission
 //! answered once; that no invalid message is accepted or sent.
 //!
-//! The order of events is that of (time, sequence number), and all chance comes from one seed, so a run repeats exactly.
+//! The order of events is that of (time, sequence number), and all chance comes from one seed, so a run repeats
+//! exactly.
 
 mod carry;
 mod machine;
@@ -352,7 +356,8 @@ impl World {
         })
     }
 
-    /// Asserts that a node's chain is one, from its first block to its head, and holds no transaction twice; returns it.
+    /// Asserts that a node's chain is one, from its first block to its head, and holds no transaction twice; returns
+    /// it.
     pub(crate) fn check_chain(&self, index: usize) -> Vec<Block> {
         let machine = &self.machines[index];
         let (chain, genesis) = (machine.node().chain(), &machine.genesis);
