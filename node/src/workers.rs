@@ -1,7 +1,8 @@
 //! Threads that verify signatures and search for stamps, off the event loop.
 //!
-//! - **Bounded.** At most [`RELAY_JOBS_MAX`] jobs that a message waits for and [`ADOPTION_JOBS_MAX`] that only
-//!   the adoption of a block or the stamp of an own transaction waits for are queued. One more is refused, and the caller answers the machine with `Shed`.
+//! - **Bounded.** At most [`RELAY_JOBS_MAX`] jobs that a message waits for and [`ADOPTION_JOBS_MAX`] that only the
+//!   adoption of a block or the stamp of an own transaction waits for are queued. One more is refused, and the caller
+//!   answers the machine with `Shed`.
 //! - **Urgent first.** A worker takes a job that delays a message before one that does not, so a full block in the
 //!   background never holds up the mesh by more than one job, which takes some milliseconds at most
 //!   ([`starling_protocol::verify`]).
