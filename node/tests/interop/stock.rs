@@ -9,6 +9,7 @@ use libp2p::gossipsub::{
     Behaviour, Config, ConfigBuilder, Event, IdentTopic, Message, MessageAuthenticity, MessageId, ValidationMode,
 };
 use libp2p::identity::Keypair;
+use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{Swarm, SwarmEvent};
 use libp2p::{Multiaddr, noise, yamux};
 use starling_protocol::message::message_id;
@@ -118,7 +119,12 @@ async fn run(
             }
             command = commands.recv() => match command {
                 None => return,
-                Some(Command::Dial(address)) => swarm.dial(address).expect("dials"),
+                Some(Command::Dial(address)) => {
+                    // From a port of its own: the stock transport reuses the listening one, which fails now and then on
+                    // a host with many sockets, and nobody here would dial again.
+                    let opts = DialOpts::unknown_peer_id().address(address).allocate_new_port().build();
+                    swarm.dial(opts).expect("dials");
+                }
                 Some(Command::Publish(data)) => {
                     swarm.behaviour_mut().publish(topic.hash(), data).expect("somebody is subscribed");
                 }
