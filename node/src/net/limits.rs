@@ -11,24 +11,34 @@
 //! 4. At most [`ConnectionLimits::pending_inbound_max`] inbound handshakes and
 //!    [`ConnectionLimits::pending_outbound_max`] dials at once. Handshakes are counted against the address too, so that one
 //!    host cannot hold them all.
+//! 5. When rule 1 refuses an inbound peer, it may still be a **visitor** for [`VISIT_MAX`]: long enough to be identified and to ask
+//!    Kademlia who else is there, and then its connection is closed. At most [`ConnectionLimits::visitors_max`] visit at once, on top
+//!    of rule 1. *Rationale:* otherwise a newcomer whose only bootnode is full never learns of anybody else.
 //!
 //! An inbound connection is checked before its handshake, by address, and after it, by peer; a dial is checked when its
-//! address is known, at the end. Every map holds live connections only, so rule 1 and 4 bound all of them.
+//! address is known, at the end. Every map holds live connections only, so rules 1, 4 and 5
+//! bound all of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::task::{Context, Poll};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::behaviour::ConnectionEstablished;
 use libp2p::swarm::{
-    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
-    dummy,
+    CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
+    THandlerOutEvent, ToSwarm, dummy,
 };
 use libp2p::{Multiaddr, PeerId};
+use tokio::time::{Instant, Sleep};
+
+/// How long a visitor may stay. A guess: a lookup takes a few round trips, and `libp2p-kad` begins one within half a second.
+pub const VISIT_MAX: Duration = Duration::from_secs(5);
 
 /// Limits on connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +57,8 @@ pub struct ConnectionLimits {
     pub pending_inbound_max: usize,
     /// Dials in progress.
     pub pending_outbound_max: usize,
+    /// Inbound connections of visitors, on top of `established_max`.
+    pub visitors_max: usize,
 }
 
 impl Default for ConnectionLimits {
@@ -61,6 +73,7 @@ impl Default for ConnectionLimits {
             per_subnet_max: 32,
             pending_inbound_max: 64,
             pending_outbound_max: 32,
+            visitors_max: 8,
         }
     }
 }
@@ -92,6 +105,10 @@ pub struct Behaviour {
     pending_inbound: BTreeMap<ConnectionId, Option<IpAddr>>,
     pending_outbound: BTreeMap<ConnectionId, ()>,
     established: BTreeMap<ConnectionId, Established>,
+    /// Connections that were let in as visits and are not in `established` yet.
+    arriving: BTreeSet<ConnectionId>,
+    /// Fires when the first visit that is to end does.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Debug)]
@@ -99,6 +116,8 @@ struct Established {
     peer: PeerId,
     ip: Option<IpAddr>,
     inbound: bool,
+    /// When the visit ends, if it is one.
+    visit_until: Option<Instant>,
 }
 
 impl Behaviour {
@@ -110,6 +129,8 @@ impl Behaviour {
             pending_inbound: BTreeMap::new(),
             pending_outbound: BTreeMap::new(),
             established: BTreeMap::new(),
+            arriving: BTreeSet::new(),
+            timer: None,
         }
     }
 
@@ -133,10 +154,51 @@ impl Behaviour {
         check(of_subnet, self.limits.per_subnet_max, "connections with one subnet")
     }
 
+    /// Whether the peer is connected as a visitor.
+    #[must_use]
+    pub fn is_visitor(&self, peer: PeerId) -> bool {
+        self.established.values().any(|connection| connection.peer == peer && connection.visit_until.is_some())
+    }
+
     fn check_peer(&self, peer: PeerId) -> Result<(), LimitExceeded> {
         let of_peer = self.established.values().filter(|connection| connection.peer == peer).count();
-        check(of_peer, self.limits.per_peer_max, "connections with one peer")?;
-        check(self.established.len(), self.limits.established_max, "connections in all")
+        check(of_peer, self.limits.per_peer_max, "connections with one peer")
+    }
+
+    /// Rule 1.
+    fn check_room(&self, inbound: bool) -> Result<(), LimitExceeded> {
+        let staying = || self.established.values().filter(|connection| connection.visit_until.is_none());
+        if inbound {
+            let of_others = staying().filter(|connection| connection.inbound).count();
+            check(of_others, self.limits.established_inbound_max, "inbound connections")?;
+        }
+        check(staying().count(), self.limits.established_max, "connections in all")
+    }
+
+    /// Rule 5.
+    fn check_visitors(&self) -> Result<(), LimitExceeded> {
+        let visiting = self.established.values().filter(|connection| connection.visit_until.is_some()).count();
+        check(visiting + self.arriving.len(), self.limits.visitors_max, "visitors beyond the limit of connections")
+    }
+
+    /// A visit whose time is up.
+    fn poll_visits(&mut self, context: &mut Context<'_>) -> Poll<(PeerId, ConnectionId)> {
+        let visits = self.established.iter_mut().filter_map(|(id, connection)| {
+            let until = connection.visit_until.as_mut()?;
+            Some((until, connection.peer, *id))
+        });
+        let Some((until, peer, connection)) = visits.min_by_key(|(until, ..)| **until) else {
+            self.timer = None;
+            return Poll::Pending;
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(*until)));
+        if timer.deadline() != *until {
+            timer.as_mut().reset(*until);
+        }
+        ready!(timer.as_mut().poll(context));
+        // It keeps its place until it has gone, and is not asked again at once.
+        *until += VISIT_MAX;
+        Poll::Ready((peer, connection))
     }
 }
 
@@ -195,11 +257,12 @@ impl NetworkBehaviour for Behaviour {
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.pending_inbound.remove(&connection);
-        let (inbound, _) = self.established();
-        check(inbound, self.limits.established_inbound_max, "inbound connections")
-            .and_then(|()| self.check_peer(peer))
-            .and_then(|()| self.check_address(ip_of(remote)))
-            .map_err(ConnectionDenied::new)?;
+        self.check_peer(peer).and_then(|()| self.check_address(ip_of(remote))).map_err(ConnectionDenied::new)?;
+        if let Err(full) = self.check_room(true) {
+            // Who is refused hears of the limit that an operator can raise.
+            self.check_visitors().map_err(|_too_many| ConnectionDenied::new(full))?;
+            self.arriving.insert(connection);
+        }
         Ok(dummy::ConnectionHandler)
     }
 
@@ -225,7 +288,10 @@ impl NetworkBehaviour for Behaviour {
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.pending_outbound.remove(&connection);
-        self.check_peer(peer).and_then(|()| self.check_address(ip_of(address))).map_err(ConnectionDenied::new)?;
+        self.check_peer(peer)
+            .and_then(|()| self.check_room(false))
+            .and_then(|()| self.check_address(ip_of(address)))
+            .map_err(ConnectionDenied::new)?;
         Ok(dummy::ConnectionHandler)
     }
 
@@ -233,7 +299,8 @@ impl NetworkBehaviour for Behaviour {
         match event {
             FromSwarm::ConnectionEstablished(ConnectionEstablished { peer_id, connection_id, endpoint, .. }) => {
                 let ip = ip_of(endpoint.get_remote_address());
-                let connection = Established { peer: peer_id, ip, inbound: endpoint.is_listener() };
+                let visit_until = self.arriving.remove(&connection_id).then(|| Instant::now() + VISIT_MAX);
+                let connection = Established { peer: peer_id, ip, inbound: endpoint.is_listener(), visit_until };
                 self.established.insert(connection_id, connection);
             }
             FromSwarm::ConnectionClosed(closed) => {
@@ -244,6 +311,7 @@ impl NetworkBehaviour for Behaviour {
             }
             FromSwarm::ListenFailure(failure) => {
                 self.pending_inbound.remove(&failure.connection_id);
+                self.arriving.remove(&failure.connection_id);
             }
             _ => {}
         }
@@ -253,8 +321,11 @@ impl NetworkBehaviour for Behaviour {
         match event {}
     }
 
-    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        Poll::Pending
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        self.poll_visits(context).map(|(peer_id, connection)| ToSwarm::CloseConnection {
+            peer_id,
+            connection: CloseConnection::One(connection),
+        })
     }
 }
 
@@ -359,7 +430,12 @@ mod tests {
 
     #[test]
     fn inbound_connections_leave_room_for_dials() {
-        let limits = ConnectionLimits { established_inbound_max: 1, established_max: 2, ..ConnectionLimits::default() };
+        let limits = ConnectionLimits {
+            established_inbound_max: 1,
+            established_max: 2,
+            visitors_max: 0,
+            ..ConnectionLimits::default()
+        };
         let mut swarm = Inbound::new(limits);
         assert!(swarm.establish("192.0.2.1", PeerId::random()).is_some());
         assert!(swarm.establish("192.0.2.2", PeerId::random()).is_none());
@@ -371,6 +447,29 @@ mod tests {
             PortUse::New,
         );
         assert!(dialled.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_node_has_room_for_visitors_who_are_sent_on_in_time() {
+        let limits = ConnectionLimits { established_inbound_max: 1, visitors_max: 2, ..ConnectionLimits::default() };
+        let mut swarm = Inbound::new(limits);
+        let [staying, visiting] = [PeerId::random(), PeerId::random()];
+        assert!(swarm.establish("192.0.2.1", staying).is_some());
+        let visit = swarm.establish("192.0.2.2", visiting).expect("a visitor");
+        assert!(swarm.establish("192.0.2.3", PeerId::random()).is_some());
+        assert!(swarm.establish("192.0.2.4", PeerId::random()).is_none(), "two visit already");
+        assert!(swarm.behaviour.is_visitor(visiting) && !swarm.behaviour.is_visitor(staying));
+
+        let begun = Instant::now();
+        let mut sent_on = Vec::new();
+        for _ in 0..2 {
+            let next = std::future::poll_fn(|context| swarm.behaviour.poll(context)).await;
+            let ToSwarm::CloseConnection { connection: CloseConnection::One(id), .. } = next else {
+                panic!("{next:?}")
+            };
+            sent_on.push(id);
+        }
+        assert!(begun.elapsed() >= VISIT_MAX && begun.elapsed() < VISIT_MAX * 2 && sent_on.contains(&visit));
     }
 
     #[test]

@@ -7,7 +7,12 @@
 //! - A peer exists between [`NetEvent::Connected`] and [`NetEvent::Disconnected`], under one [`PeerHandle`]; a slot is reused with a
 //!   new generation. Every method ignores a handle that is no longer in force.
 //! - [`Network::dial`] is answered by `Connected` or by [`NetEvent::DialFailed`], once. A peer that speaks no gossipsub
-//!   counts as a failure and is disconnected. So is a node that says in identify that it belongs to another Starling network.
+//!   counts as a failure and is disconnected.
+//! - **Identify comes before the mesh.** No mesh frame is written to a peer or read from it before identify has told who it is.
+//!   A node that says that it belongs to another Starling network is disconnected, and counts as a failure. A peer that
+//!   names no Starling network, or speaks no identify, is a gossipsub implementation of another kind and is let in; one whose
+//!   identify fails in any other way is disconnected, because nobody knows who it is.
+//! - A visitor, which [`limits`](super::limits) let in beyond the bound on peers, is served by Kademlia and identify alone.
 //! - [`Network::request`] is answered by exactly one [`NetEvent::Response`] with its ticket; a [`NetEvent::Request`] is to be
 //!   answered with [`Network::respond`] within [`blocks::TIMEOUT`], or not at all.
 
@@ -24,7 +29,7 @@ use libp2p::metrics::{Metrics, Recorder, Registry};
 use libp2p::multiaddr::Protocol;
 use libp2p::request_response::{self, InboundRequestId, OutboundFailure, OutboundRequestId, ResponseChannel};
 use libp2p::swarm::dial_opts::DialOpts;
-use libp2p::swarm::{DialError, Swarm, SwarmEvent};
+use libp2p::swarm::{DialError, StreamUpgradeError, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, identify, ping};
 use starling_protocol::id::{Direction, MessageId, PeerHandle, PeerId, Version};
 use starling_protocol::peers::Address;
@@ -366,13 +371,22 @@ impl Network {
 
     fn translate_identify(&mut self, event: identify::Event) {
         self.metrics.record(&event);
-        let identify::Event::Received { connection_id, peer_id, info } = event else { return };
+        let (connection_id, peer_id, info) = match event {
+            identify::Event::Received { connection_id, peer_id, info } => (connection_id, peer_id, info),
+            identify::Event::Error { peer_id, error, .. } => return self.not_identified(peer_id, &error),
+            identify::Event::Sent { .. } | identify::Event::Pushed { .. } => return,
+        };
         if info.protocol_version.starts_with(NETWORK_NAME_PREFIX) && info.protocol_version != self.network_name {
-            tracing::debug!(%peer_id, theirs = info.protocol_version, "disconnecting a node of another network");
+            let (theirs, ours) = (info.protocol_version, self.network_name.clone());
+            tracing::debug!(%peer_id, theirs, "disconnecting a node of another network");
+            self.dial_failed_if_asked(&peer_id, || {
+                format!("it belongs to another network, {theirs:?} and not {ours:?}")
+            });
             // Fails only when the peer has gone already.
             let _ = self.swarm.disconnect_peer_id(peer_id);
             return;
         }
+        self.admit(peer_id);
         let behaviour = self.swarm.behaviour_mut();
         behaviour.discovery.identified(peer_id, connection_id, &info);
         let peer = behaviour.mesh.handle_of(&peer_id);
@@ -388,6 +402,27 @@ impl Network {
                 self.early.entry(peer_id).or_default().identity = Some(identity);
             }
             None => {}
+        }
+    }
+
+    /// A peer that does not support identify is of another kind; whatever else went wrong, nobody knows who it is.
+    fn not_identified(&mut self, id: libp2p::PeerId, error: &StreamUpgradeError<identify::UpgradeError>) {
+        if matches!(error, StreamUpgradeError::NegotiationFailed) {
+            return self.admit(id);
+        }
+        if !self.swarm.behaviour().mesh.is_admitted(&id) {
+            tracing::debug!(%id, %error, "disconnecting a peer that cannot be identified");
+            self.dial_failed_if_asked(&id, || format!("it could not be identified: {error}"));
+            // Fails only when the peer has gone already.
+            let _ = self.swarm.disconnect_peer_id(id);
+        }
+    }
+
+    /// Lets an identified peer into the mesh, unless it is only visiting.
+    fn admit(&mut self, id: libp2p::PeerId) {
+        let behaviour = self.swarm.behaviour_mut();
+        if !behaviour.limits.is_visitor(id) {
+            behaviour.mesh.admit(&id);
         }
     }
 

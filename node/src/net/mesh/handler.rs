@@ -4,8 +4,8 @@
 //! 1. **Writing** begins when the behaviour hands over the peer's outbox and ends when it takes it back; in between, one
 //!    outbound stream is kept open. A stream that breaks is opened anew, [`STREAM_ATTEMPTS_MAX`] times in all; then, or
 //!    when the peer has not read for [`MeshConfig::stall_max`](super::MeshConfig::stall_max), the handler gives up and says so.
-//! 2. **Reading** begins when the behaviour says so or our outbound stream is open, whichever comes first, so that no RPC is reported before
-//!    the peer itself. Until then yamux holds the remote back.
+//! 2. **Reading** begins when the behaviour says so, so that no RPC is reported before the peer itself. Until then the
+//!    multiplexer's window holds the remote back.
 //! 3. There is one inbound stream; a new one replaces it, [`STREAM_ATTEMPTS_MAX`] times.
 //! 4. A frame that cannot be decoded is reported and skipped. After [`BAD_FRAMES_MAX`] of them, or at once when the framing
 //!    is broken, the stream is closed, and no other is accepted: this connection has spoken its last.
@@ -122,7 +122,6 @@ impl Handler {
             return;
         }
         self.outbound = Outbound::Open(Writer::new(stream, self.shared.stall_max));
-        self.reading = true;
         self.events.push_back(FromHandler::Opened(version));
     }
 

@@ -2,8 +2,11 @@
 //!
 //! # What it promises
 //! 1. **One peer, whatever the connections.** A peer is announced ([`Event::Connected`]) when an outbound mesh stream with
-//!    it is open, and is gone ([`Event::Disconnected`]) when its last connection is. Between the two, every RPC that it sends
-//!    on any of its connections is reported under one [`PeerHandle`].
+//!    it is open and it has been admitted ([`Behaviour::admit`]), and is gone ([`Event::Disconnected`]) when its last connection is.
+//!    Between the two, every RPC that it sends on any of its connections is reported under one [`PeerHandle`]. Before, no frame
+//!    is read from it or written to it.
+//!    *Rationale:* gossipsub's protocol names are the same in every network, so the streams open before it is known whose
+//!    peer it is, and a node of another network must not learn as much as the names of our topics.
 //! 2. **We write on one connection of a peer and read on all.** Stock gossipsub uses the first connection and ignores a
 //!    second, but which is first may differ between the two ends of simultaneous dials.
 //! 3. **Of two connections the one dialled by the smaller peer id stays.** [`MeshConfig::settle_after`] the second came up, writing
@@ -222,6 +225,9 @@ struct Peer {
     connections: Vec<Connection>,
     /// The connection that we write on.
     active: ConnectionId,
+    /// What was agreed on for the latest mesh stream that opened.
+    opened: Option<Version>,
+    admitted: bool,
     announced: bool,
     outbox: Arc<Outbox>,
     /// Frames dropped since the last report.
@@ -297,6 +303,20 @@ impl Behaviour {
         }
     }
 
+    /// Lets a connected peer into the mesh: it belongs to this network, or to none that we know of.
+    pub fn admit(&mut self, id: &PeerId) {
+        let Some(slot) = self.slots.get(id).copied() else { return };
+        let Some(peer) = &mut self.peers[slot as usize] else { return };
+        peer.admitted = true;
+        self.announce(slot);
+    }
+
+    /// Whether this peer has been admitted.
+    #[must_use]
+    pub fn is_admitted(&self, id: &PeerId) -> bool {
+        self.peer_by_id(id).is_some_and(|peer| peer.admitted)
+    }
+
     /// The announced peer of this id.
     #[must_use]
     pub fn handle_of(&self, id: &PeerId) -> Option<PeerHandle> {
@@ -361,6 +381,8 @@ impl Behaviour {
                 handle,
                 connections: vec![new],
                 active: connection,
+                opened: None,
+                admitted: false,
                 announced: false,
                 outbox: Arc::clone(&outbox),
                 dropped: 0,
@@ -408,18 +430,26 @@ impl Behaviour {
     fn opened(&mut self, id: PeerId, connection: ConnectionId, version: Version) {
         let Some(slot) = self.slots.get(&id).copied() else { return };
         let Some(peer) = &mut self.peers[slot as usize] else { return };
-        if peer.announced || peer.active != connection {
-            return;
+        if peer.active == connection {
+            peer.opened = Some(version);
+            self.announce(slot);
         }
-        peer.announced = true;
-        let Some(&Connection { direction, ip, .. }) = peer.connections.iter().find(|c| c.id == connection) else {
+    }
+
+    /// Announces the peer of this slot if its stream is open, it is admitted and it has not been announced.
+    fn announce(&mut self, slot: u32) {
+        let Some(peer) = &mut self.peers[slot as usize] else { return };
+        let Some(version) = peer.opened.filter(|_| peer.admitted && !peer.announced) else { return };
+        let Some(&Connection { direction, ip, .. }) = peer.connections.iter().find(|c| c.id == peer.active) else {
             return;
         };
-        let connected = Event::Connected { peer: peer.handle, id, ip, direction, version };
+        peer.announced = true;
+        let (id, handle) = (peer.id, peer.handle);
+        let connections: Vec<_> = peer.connections.iter().map(|connection| connection.id).collect();
+        let connected = Event::Connected { peer: handle, id, ip, direction, version };
         self.outputs.push_back(ToSwarm::GenerateEvent(connected));
-        let others: Vec<_> = peer.connections.iter().map(|c| c.id).filter(|other| *other != connection).collect();
-        for other in others {
-            self.tell(id, other, ToHandler::Read);
+        for connection in connections {
+            self.tell(id, connection, ToHandler::Read);
         }
     }
 

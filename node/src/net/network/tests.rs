@@ -12,6 +12,7 @@ use starling_protocol::wire::WireError;
 
 use super::*;
 use crate::net::emulation::LinkEmulation;
+use crate::net::limits::ConnectionLimits;
 use crate::net::mesh::BAD_FRAMES_MAX;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -284,23 +285,80 @@ async fn a_port_in_use_is_named_with_the_remedy() {
     assert!(matches!(refused.err(), Some(NetworkError::EmulatedQuic { .. })));
 }
 
+/// Sends to every peer as soon as it is there, as a node does that tells its subscriptions.
+fn greet(hosts: &mut [&mut Host]) {
+    for host in hosts {
+        for (peer, _) in host.peers() {
+            host.network.send(peer, Frame::Subscription(Subscription { subscribe: true, topic: Topic::new("secret") }));
+            host.network.send(peer, message(b"of one network"));
+        }
+    }
+}
+
 #[tokio::test]
-async fn nodes_of_different_networks_part() {
-    let mut other = config("127.0.0.4");
-    other.network = "ffffffff".to_owned();
-    let (mut a, mut b) = (Host::start(config("127.0.0.3")).await, Host::start(other).await);
-    dial(&mut a, &b);
-    let parted = |host: &Host| {
-        let (inbound, outbound) = host.network.connections();
-        let met = host.events.iter().any(|e| matches!(e, NetEvent::Disconnected { .. } | NetEvent::DialFailed { .. }));
-        inbound + outbound == 0 && (met || host.events.is_empty())
+async fn nodes_of_different_networks_part_without_a_frame() {
+    for _ in 0..3 {
+        let mut other = config("127.0.0.4");
+        other.network = "ffffffff".to_owned();
+        let (mut a, mut b) = (Host::start(config("127.0.0.3")).await, Host::start(other).await);
+        dial(&mut a, &b);
+        dial(&mut b, &a);
+        run(&mut [&mut a, &mut b], |hosts| {
+            greet(hosts);
+            hosts.iter().all(|host| host.dial_failures() == 1 && host.network.connections() == (0, 0))
+        })
+        .await;
+        for host in [&mut a, &mut b] {
+            assert_eq!(host.network.table_size(), 0);
+            let frames = host.network.mesh_counters();
+            assert_eq!((frames.written_frames(), frames.read_frames()), (0, 0));
+            assert!(!host.events.iter().any(|event| matches!(event, NetEvent::Connected { .. })), "{:?}", host.events);
+        }
+        // Who is told of a peer of another network by mistake must be able to find out.
+        let reasons = [&a, &b].into_iter().flat_map(|host| &host.events).filter_map(|event| match event {
+            NetEvent::DialFailed { reason, .. } => Some(reason),
+            _ => None,
+        });
+        assert!(
+            reasons.into_iter().any(|reason| reason.contains("another network, \"/starling/")),
+            "{:?} {:?}",
+            a.events,
+            b.events
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_full_node_tells_a_newcomer_of_others_and_sends_it_on() {
+    let mut full = config("127.0.0.3");
+    full.limits = ConnectionLimits { established_inbound_max: 1, visitors_max: 1, ..ConnectionLimits::default() };
+    let mut bootnode = Host::start(full).await;
+    let mut b = Host::start(config("127.0.0.4")).await;
+    let mut newcomer = Host::start(config("127.0.0.5")).await;
+    dial(&mut b, &bootnode);
+    run(&mut [&mut bootnode, &mut b], |hosts| hosts[0].network.table_size() == 1 && hosts[0].peers().len() == 1).await;
+
+    dial(&mut newcomer, &bootnode);
+    let id_of_b = b.network.own_id();
+    let heard_of_b = |host: &Host| {
+        host.events.iter().any(|event| matches!(event, NetEvent::Discovered { id, .. } if *id == id_of_b))
     };
-    run(&mut [&mut a, &mut b], |hosts| {
-        let left = !hosts[0].events.is_empty();
-        left && parted(hosts[0]) && parted(hosts[1])
+    run(&mut [&mut bootnode, &mut b, &mut newcomer], |hosts| {
+        greet(&mut hosts[2..]);
+        heard_of_b(hosts[2])
     })
     .await;
-    assert_eq!(a.network.table_size() + b.network.table_size(), 0);
+    // While one visits there is no room for another.
+    let mut late = Host::start(config("127.0.0.6")).await;
+    dial(&mut late, &bootnode);
+    run(&mut [&mut bootnode, &mut b, &mut newcomer, &mut late], |hosts| hosts[3].dial_failures() == 1).await;
+    // The visit ends, and the bootnode never took the newcomer into its mesh.
+    run(&mut [&mut bootnode, &mut b, &mut newcomer], |hosts| {
+        hosts[0].network.connections() == (1, 0) && hosts[2].peers().is_empty()
+    })
+    .await;
+    assert_eq!(bootnode.peers().len(), 1);
+    assert_eq!(bootnode.network.mesh_counters().read_frames(), 0);
 }
 
 #[tokio::test]
