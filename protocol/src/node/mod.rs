@@ -194,6 +194,9 @@ impl Node {
         let mut effects = Vec::new();
         self.chain.on_wake(self.moment(now), &mut effects);
         self.chain_effects(now, effects, out);
+        let low = self.mesh.degree_low();
+        let short = self.mesh.topics().any(|(topic, _)| self.mesh.mesh_degree(topic) < low);
+        self.peers.mesh_is_short(now, short);
         self.act_on_slot(now, out);
         self.act_on_peers(now, out);
     }

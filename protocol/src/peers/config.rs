@@ -23,6 +23,10 @@ pub struct PeerConfig {
     pub stable_after: Duration,
     /// A peer that was only heard of is forgotten after this many failures in a row.
     pub failures_max: u32,
+    /// How long the mesh may be short of links, with the target reached, before more peers are sought.
+    pub shortage_patience: Duration,
+    /// How long the mesh has to have its links before no more than the target are sought again.
+    pub shortage_relief: Duration,
     /// Interval of discovery while it brings new peers and more are wanted.
     pub discover_first: Duration,
     /// Interval of discovery otherwise.
@@ -53,6 +57,9 @@ impl Default for PeerConfig {
             retry_max: Duration::from_secs(300),
             stable_after: Duration::from_secs(60),
             failures_max: 8,
+            // Guesses: some three heartbeats, in which the mesh has tried whom it has; and long enough not to swing.
+            shortage_patience: Duration::from_secs(2),
+            shortage_relief: Duration::from_secs(120),
             discover_first: Duration::from_millis(500),
             discover_max: Duration::from_secs(30),
         }

@@ -11,6 +11,9 @@
 //!    while fewer than `outbound_min` links are outbound, dialling goes on up to that number.
 //!    *Rationale:* an attacker can fill every inbound slot; only links that we chose ourselves are hard to win
 //!    (Heilman et al., "Eclipse attacks on Bitcoin's peer-to-peer network", 2015).
+//!    The target itself rises by [`SHORTAGE_STEP`] each time that the mesh has been short of links for `shortage_patience`
+//!    although the target is reached, up to half as much again; it falls back when the mesh has had its links for
+//!    `shortage_relief`. *Rationale:* the meshes of all connected peers may be full; then only others can help.
 //! 3. Candidates are chosen uniformly at random among those whose back-off has passed. *Rationale:* any order that a
 //!    remote can influence (freshness, number of mentions) can be gamed.
 //! 4. A failed dial, and a connection that ends, put the peer off: `retry_first`, doubled with each failure up to
@@ -45,6 +48,9 @@ pub const ADDRESS_BYTES_MAX: usize = 128;
 
 /// How often the wait after failures doubles at most; any `retry_max` that makes sense is reached before.
 const DOUBLINGS_MAX: u32 = 16;
+
+/// How many more peers are sought when a mesh stays short of links.
+pub const SHORTAGE_STEP: usize = 2;
 
 /// A multiaddr in binary form, opaque to the protocol.
 pub type Address = Bytes;
@@ -93,6 +99,17 @@ enum State {
     Connected { since: Time, direction: Direction },
 }
 
+/// How the mesh fares with the peers that there are.
+#[derive(Debug, Default)]
+struct Shortage {
+    /// Peers sought beyond the target.
+    extra: usize,
+    /// Since when the mesh has been short of links with the target reached, or since the last step.
+    short_since: Option<Time>,
+    /// Since when it has had its links.
+    content_since: Option<Time>,
+}
+
 /// The candidates and their states.
 #[derive(Debug)]
 pub struct PeerBook {
@@ -104,6 +121,7 @@ pub struct PeerBook {
     discover_interval: Duration,
     /// Whether discovery brought anybody new since it was last asked for.
     discovered_new: bool,
+    shortage: Shortage,
     /// What [`PeerBook::next_wake`] answers; brought up to date by every change.
     wake: Time,
 }
@@ -120,6 +138,7 @@ impl PeerBook {
             random,
             discover_at: now,
             discovered_new: true,
+            shortage: Shortage::default(),
             wake: now,
         }
     }
@@ -213,7 +232,7 @@ impl PeerBook {
         self.expire_dials(now);
         let (connected, outbound, dialling) = self.counts();
         let mut room = self.config.dials_max.saturating_sub(dialling);
-        let below_target = self.config.target_peers.saturating_sub(connected + dialling);
+        let below_target = self.target().saturating_sub(connected + dialling);
         let below_outbound = self.config.outbound_min.saturating_sub(outbound + dialling);
         let mut wanted = below_target.max(below_outbound);
 
@@ -259,7 +278,7 @@ impl PeerBook {
 
     fn plan(&mut self) {
         let (connected, outbound, dialling) = self.counts();
-        let below_target = connected + dialling < self.config.target_peers;
+        let below_target = connected + dialling < self.target();
         let below_outbound = outbound + dialling < self.config.outbound_min;
         let room = dialling < self.config.dials_max;
         let mut wake = self.discover_at;
@@ -275,6 +294,34 @@ impl PeerBook {
             }
         }
         self.wake = wake;
+    }
+
+    /// Learns whether the mesh of some topic is short of links. To be told every heartbeat or so.
+    pub fn mesh_is_short(&mut self, now: Time, short: bool) {
+        let reached = self.stats().connected >= self.target();
+        let shortage = &mut self.shortage;
+        if !short {
+            shortage.short_since = None;
+            let since = *shortage.content_since.get_or_insert(now);
+            if shortage.extra > 0 && now.since(since) >= self.config.shortage_relief {
+                shortage.extra = 0;
+                self.plan();
+            }
+            return;
+        }
+        shortage.content_since = None;
+        if !reached {
+            shortage.short_since = None;
+        } else if now.since(*shortage.short_since.get_or_insert(now)) >= self.config.shortage_patience {
+            shortage.short_since = Some(now);
+            shortage.extra = (shortage.extra + SHORTAGE_STEP).min(self.config.target_peers / 2);
+            self.plan();
+        }
+    }
+
+    /// How many peers are sought at present.
+    fn target(&self) -> usize {
+        self.config.target_peers + self.shortage.extra
     }
 
     /// Looks for peers at once, for a node that suspects that it is cut off.

@@ -117,6 +117,40 @@ fn discovery_slows_down_while_it_brings_nothing() {
 }
 
 #[test]
+fn a_mesh_that_stays_short_of_links_has_more_peers_sought_for_a_while() {
+    let mut book = book(4);
+    let mut now = Time::ZERO;
+    for number in 1..=20 {
+        book.discovered(now, PeerId::from_number(number), &address(number), Standing::Heard);
+    }
+    let fill = |book: &mut PeerBook, now| {
+        let (dialled, _) = wake(book, now);
+        for id in &dialled {
+            book.connected(now, *id, Direction::Outbound);
+        }
+        dialled.len()
+    };
+    book.mesh_is_short(now, true);
+    assert_eq!(fill(&mut book, now), 4);
+    let mut counts = Vec::new();
+    for _ in 0..8 {
+        book.mesh_is_short(now, true);
+        counts.push(fill(&mut book, now));
+        now = now + Duration::from_secs(1);
+    }
+    assert_eq!(counts, [0, 0, 2, 0, 0, 0, 0, 0], "two more after two seconds, which is half as much again");
+    for _ in 0..130 {
+        book.mesh_is_short(now, false);
+        now = now + Duration::from_secs(1);
+    }
+    for number in 1..=20 {
+        book.disconnected(now, PeerId::from_number(number));
+    }
+    now = now + book.config.retry_max * 2;
+    assert_eq!(fill(&mut book, now), 4, "the target again");
+}
+
+#[test]
 fn an_unanswered_dial_gives_its_place_back() {
     let mut book = book(1);
     book.discovered(Time::ZERO, PeerId::from_number(1), &address(1), Standing::Bootnode);
