@@ -10,7 +10,7 @@
 
 mod file;
 
-pub use file::{ConfigFile, KeysSection, LogSection, NetworkSection, RpcSection, TEMPLATE};
+pub use file::{ConfigFile, KeysSection, LogSection, NetworkSection, RpcSection, RuntimeSection, TEMPLATE};
 
 use crate::keyfile::{self, KeyFileError};
 use crate::net::emulation::{LinkEmulation, LinkEmulationError};
@@ -39,6 +39,15 @@ const TARGET_PEERS: usize = 24;
 
 /// The most peers that can be asked for; beyond this a host runs out of sockets before it gains anything.
 const PEERS_MAX: usize = 1_000;
+
+/// Threads of the async runtime unless told otherwise.
+///
+/// *Rationale:* a message is a few microseconds of work spread over a connection's task, the swarm and the event loop. On
+/// one thread they follow each other without a wake-up; on several, waking the next thread costs more than the work.
+const RUNTIME_THREADS: usize = 1;
+
+/// The most threads that can be asked for: beyond this, something else is the bottleneck.
+const RUNTIME_THREADS_MAX: usize = 64;
 
 /// Why there are no settings.
 #[derive(Debug, thiserror::Error)]
@@ -145,6 +154,8 @@ pub struct Settings {
     pub flood_publish: bool,
     /// The local interface.
     pub rpc: RpcConfig,
+    /// Threads of the async runtime.
+    pub runtime_threads: usize,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// Which log lines are written.
@@ -163,7 +174,7 @@ impl Settings {
     /// If anything is wrong; see [`ConfigError`].
     pub fn load(datadir: &Path, flags: ConfigFile, run: &RunFlags) -> Result<Self, ConfigError> {
         let from_file = ConfigFile::read(&DataDir::config_file(datadir))?.relative_to(datadir);
-        let ConfigFile { genesis, network, keys, rpc, log } = flags.over(from_file);
+        let ConfigFile { genesis, network, keys, rpc, runtime, log } = flags.over(from_file);
         check_instance(run.instance)?;
 
         let genesis = read_genesis(&genesis.unwrap_or_else(|| DataDir::genesis_file(datadir)))?;
@@ -188,6 +199,7 @@ impl Settings {
         Ok(Self {
             datadir: datadir.to_owned(),
             rpc: rpc_config(rpc, &genesis, run.instance)?,
+            runtime_threads: runtime_threads(runtime.threads)?,
             genesis,
             node_key,
             account_key,
@@ -254,6 +266,17 @@ fn peers(name: &'static str, given: Option<usize>, default: usize) -> Result<usi
         Some(count) if (1..=PEERS_MAX).contains(&count) => Ok(count),
         Some(count) => Err(ConfigError::Value { name, problem: format!("{count} is not between 1 and {PEERS_MAX}") }),
     }
+}
+
+fn runtime_threads(given: Option<usize>) -> Result<usize, ConfigError> {
+    let threads = given.unwrap_or(RUNTIME_THREADS);
+    if (1..=RUNTIME_THREADS_MAX).contains(&threads) {
+        return Ok(threads);
+    }
+    Err(ConfigError::Value {
+        name: "runtime.threads (--threads)",
+        problem: format!("{threads} is not between 1 and {RUNTIME_THREADS_MAX}; give at most one for each core"),
+    })
 }
 
 fn rpc_config(section: RpcSection, genesis: &Genesis, instance: u16) -> Result<RpcConfig, ConfigError> {

@@ -19,10 +19,13 @@
 //! is a peer id in base58; a class is `transaction` or `block`.
 //!
 //! # Promises
-//! - **The event loop never waits for the trace**: lines go through a channel of [`LINES_MAX`] to a thread of their own. When
-//!   it is full, lines are counted instead, and the count is written as `dropped,<lines>` before the next line, so
-//!   that nobody takes a gap for silence.
-//! - **What was traced reaches the file within [`FLUSH_INTERVAL`]**, and all of it when the [`Trace`] is closed or dropped.
+//! - **The event loop never waits for the disk**: lines go into a buffer of [`LINES_MAX`], which a thread of its own takes
+//!   as a whole. While the buffer is full, lines are counted instead, and the count is written as `dropped,<lines>` where
+//!   they are missing, so that nobody takes a gap for silence.
+//! - **What was traced reaches the file within [`FLUSH_INTERVAL`]**, but for the time that writing takes, and all of it when
+//!   the [`Trace`] is closed or dropped.
+//! - **Tracing costs little of what it measures.** The thread is woken by the first line of a batch and then sleeps for the
+//!   interval: two wake-ups for each interval, however many lines there are, and none while nothing happens.
 
 use crate::api::MessageClass;
 use starling_protocol::id::{MessageId, PeerId};
@@ -31,17 +34,18 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The first line.
 pub const HEADER: &str = "starling-trace,1";
 
 /// Lines that may wait for the writing thread: several seconds of a busy node, some 10 MiB.
 pub const LINES_MAX: usize = 65_536;
+
+/// Lines at which the thread is woken before the interval is over.
+const LINES_PRESSING: usize = LINES_MAX / 4;
 
 /// How long a line may wait in the buffer.
 pub const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
@@ -69,10 +73,24 @@ pub struct Trace(Option<Writer>);
 
 #[derive(Debug)]
 struct Writer {
-    /// `None` only while closing.
-    lines: Option<SyncSender<TraceLine>>,
-    dropped: Arc<AtomicU64>,
+    shared: Arc<Shared>,
     thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    batch: Mutex<Batch>,
+    /// Notified when the batch gets its first line, presses or is the last.
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Batch {
+    lines: Vec<TraceLine>,
+    /// Lines that came after these and did not fit.
+    dropped: u64,
+    /// Nothing more is taken: the trace was closed, or the disk failed.
+    is_last: bool,
 }
 
 impl Trace {
@@ -90,13 +108,15 @@ impl Trace {
         let mut file = BufWriter::with_capacity(64 * 1_024, File::create(path)?);
         writeln!(file, "{HEADER}")?;
         file.flush()?;
-        let (lines, receiver) = sync_channel(LINES_MAX);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&dropped);
-        let thread = std::thread::Builder::new()
-            .name("trace".into())
-            .spawn(move || write_lines(&receiver, &counter, &mut file))?;
-        Ok(Self(Some(Writer { lines: Some(lines), dropped, thread: Some(thread) })))
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        let write = move || {
+            let result = write_batches(&theirs, &mut file);
+            theirs.lock().is_last = true;
+            result
+        };
+        let thread = std::thread::Builder::new().name("trace".into()).spawn(write)?;
+        Ok(Self(Some(Writer { shared, thread: Some(thread) })))
     }
 
     /// Whether lines go anywhere; lets a caller skip the work of making them.
@@ -105,14 +125,10 @@ impl Trace {
         self.0.is_some()
     }
 
-    /// Has a line written. Never waits.
+    /// Has a line written. Never waits for the disk.
     pub fn write(&self, line: TraceLine) {
-        if let Some(writer) = &self.0
-            && let Some(lines) = &writer.lines
-            && lines.try_send(line).is_err()
-        {
-            // Full, or the disk failed and the thread has gone: either way the line is lost and counted.
-            writer.dropped.fetch_add(1, Ordering::Relaxed);
+        if let Some(writer) = &self.0 {
+            writer.shared.push(line);
         }
     }
 
@@ -125,10 +141,42 @@ impl Trace {
     }
 }
 
+impl Shared {
+    fn push(&self, line: TraceLine) {
+        let mut batch = self.lock();
+        if batch.is_last || batch.lines.len() >= LINES_MAX || batch.dropped > 0 {
+            batch.dropped += 1;
+            return;
+        }
+        batch.lines.push(line);
+        let waiting = batch.lines.len();
+        drop(batch);
+        if waiting == 1 || waiting == LINES_PRESSING {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits until there are lines and then for as long as they may wait; gives them and takes an empty vector for them.
+    fn take(&self, emptied: Vec<TraceLine>) -> Batch {
+        let is_idle = |batch: &mut Batch| batch.lines.is_empty() && !batch.is_last;
+        let may_wait = |batch: &mut Batch| batch.lines.len() < LINES_PRESSING && !batch.is_last;
+        let batch = self.changed.wait_while(self.lock(), is_idle).unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(batch, FLUSH_INTERVAL, may_wait);
+        let (mut batch, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let is_last = batch.is_last;
+        std::mem::replace(&mut *batch, Batch { lines: emptied, dropped: 0, is_last })
+    }
+
+    /// Plain data that no panic leaves half-changed, so a poisoned lock is taken over.
+    fn lock(&self) -> MutexGuard<'_, Batch> {
+        self.batch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Writer {
     fn close(&mut self) -> io::Result<()> {
-        // The thread ends when its channel is closed and empty.
-        self.lines = None;
+        self.shared.lock().is_last = true;
+        self.shared.changed.notify_one();
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(result)) => result,
             Some(Err(_panic)) => Err(io::Error::other("the thread that writes the trace panicked")),
@@ -145,25 +193,22 @@ impl Drop for Writer {
     }
 }
 
-fn write_lines(lines: &Receiver<TraceLine>, dropped: &AtomicU64, file: &mut impl Write) -> io::Result<()> {
+fn write_batches(shared: &Shared, file: &mut impl Write) -> io::Result<()> {
     let mut names = PeerNames::default();
-    let mut flushed = Instant::now();
+    let mut emptied = Vec::new();
     loop {
-        let wait = FLUSH_INTERVAL.saturating_sub(flushed.elapsed());
-        let line = lines.recv_timeout(wait);
-        let lost = dropped.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            writeln!(file, "dropped,{lost}")?;
+        let mut batch = shared.take(emptied);
+        for line in batch.lines.drain(..) {
+            write_line(&line, &mut names, file)?;
         }
-        match line {
-            Ok(line) => write_line(&line, &mut names, file)?,
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return file.flush(),
+        if batch.dropped > 0 {
+            writeln!(file, "dropped,{}", batch.dropped)?;
         }
-        if flushed.elapsed() >= FLUSH_INTERVAL {
-            file.flush()?;
-            flushed = Instant::now();
+        file.flush()?;
+        if batch.is_last {
+            return Ok(());
         }
+        emptied = batch.lines;
     }
 }
 
@@ -258,26 +303,38 @@ mod tests {
         let path = dir.path().join("trace.csv");
         let trace = Trace::create(&path).expect("a trace");
         trace.write(TraceLine::Mesh { at: Time::ZERO, class: MessageClass::Block, degree: 1 });
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
         while lines_of(&path).len() < 2 {
-            assert!(Instant::now() < deadline, "the line was never flushed");
+            assert!(std::time::Instant::now() < deadline, "the line was never flushed");
             std::thread::yield_now();
         }
         drop(trace);
     }
 
     #[test]
-    fn what_does_not_fit_is_counted() {
-        let (sender, receiver) = sync_channel(1);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let trace = Trace(Some(Writer { lines: Some(sender), dropped: Arc::clone(&dropped), thread: None }));
-        for _ in 0..4 {
-            trace.write(TraceLine::Mesh { at: Time::ZERO, class: MessageClass::Block, degree: 1 });
+    fn what_does_not_fit_is_counted_where_it_is_missing() {
+        let shared = Shared::default();
+        let line = |degree| TraceLine::Mesh { at: Time::ZERO, class: MessageClass::Block, degree };
+        for _ in 0..LINES_MAX + 3 {
+            shared.push(line(1));
         }
-        drop(trace);
+        let batch = shared.take(Vec::new());
+        assert_eq!((batch.lines.len(), batch.dropped, batch.is_last), (LINES_MAX, 3, false));
+        shared.push(line(2));
+        shared.lock().is_last = true;
+        let batch = shared.take(batch.lines);
+        assert_eq!((batch.lines.last(), batch.dropped, batch.is_last), (Some(&line(2)), 0, true));
+    }
+
+    #[test]
+    fn a_closed_trace_writes_the_count_behind_the_lines() {
+        let shared = Shared::default();
+        shared.push(TraceLine::Mesh { at: Time::ZERO, class: MessageClass::Block, degree: 1 });
+        shared.lock().is_last = true;
+        shared.push(TraceLine::Mesh { at: Time::ZERO, class: MessageClass::Block, degree: 2 });
         let mut text = Vec::new();
-        write_lines(&receiver, &dropped, &mut text).expect("memory takes all");
-        assert_eq!(String::from_utf8(text).expect("text"), "dropped,3\nmesh,0,block,1\n");
+        write_batches(&shared, &mut text).expect("memory takes all");
+        assert_eq!(String::from_utf8(text).expect("text"), "mesh,0,block,1\ndropped,1\n");
     }
 
     #[test]

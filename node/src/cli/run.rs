@@ -5,7 +5,9 @@
 //! [`STOP_DEADLINE`] after the first request, because whoever asked is waiting.
 
 use super::{Failure, output};
-use crate::config::{ConfigFile, KeysSection, LogSection, NetworkSection, RpcSection, RunFlags, Settings};
+use crate::config::{
+    ConfigFile, KeysSection, LogSection, NetworkSection, RpcSection, RunFlags, RuntimeSection, Settings,
+};
 use crate::service::{Service, StartError};
 use crate::storage::{Addresses, DataDir, StoreError};
 use crate::telemetry::{self, LogFormat};
@@ -20,9 +22,6 @@ use tokio::sync::oneshot;
 
 /// How long a clean stop may take. What is left then (a disk that hangs) is not waited for.
 const STOP_DEADLINE: Duration = Duration::from_millis(4_500);
-
-/// Threads of the async runtime: one drives the machine, the others connections and RPC; more would only add switching.
-const RUNTIME_THREADS_MAX: usize = 4;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -71,6 +70,9 @@ pub(super) struct RunArgs {
     /// Send own messages to all peers instead of the mesh alone: faster, for more bytes.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     flood_publish: Option<bool>,
+    /// Threads for connections, the event loop and the RPC; more than one carries more than one core can. [default: 1]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
     /// The secret key to make blocks with; the genesis must name its public half.
     #[arg(long, value_name = "FILE")]
     producer_key: Option<PathBuf>,
@@ -104,12 +106,7 @@ impl RunArgs {
         let settings = Settings::load(&datadir, flags, &run).map_err(Failure::usage)?;
         telemetry::init(settings.log_format, &settings.log_filter).map_err(Failure::usage)?;
 
-        let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(RUNTIME_THREADS_MAX));
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads)
-            .enable_all()
-            .build()
-            .map_err(Failure::runtime)?;
+        let runtime = runtime(settings.runtime_threads).map_err(Failure::runtime)?;
         let outcome = runtime.block_on(run_node(settings, &datadir, exit_on_stdin_close));
         // Everything of ours has ended; a name lookup of libp2p may still hang in a thread.
         runtime.shutdown_timeout(Duration::from_millis(200));
@@ -133,10 +130,24 @@ impl RunArgs {
                 allow_hosts: self.rpc_allow_hosts,
                 allow_origins: self.rpc_allow_origins,
             },
+            runtime: RuntimeSection { threads: self.threads },
             log: LogSection { format: self.log_format, filter: self.log_filter },
         };
         (flags, RunFlags { instance: self.instance, trace: self.trace, link_emulation: self.link_emulation })
     }
+}
+
+/// With one thread everything runs on the caller's, without any worker.
+fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = if threads > 1 {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        // The event loop has the caller's thread.
+        builder.worker_threads(threads - 1);
+        builder
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    builder.enable_all().build()
 }
 
 async fn run_node(settings: Settings, datadir: &Path, exit_on_stdin_close: bool) -> Result<ExitCode, Failure> {

@@ -42,6 +42,11 @@ pub const TEMPLATE: &str = "\
 # Web pages that may call it, such as \"https://wallet.example\".
 #allow_origins = []
 
+[runtime]
+# Threads for connections, the event loop and the RPC, besides those for signatures and the disk. One takes the least
+# processor time for each message; more carry more traffic than one core can.
+#threads = 1
+
 [log]
 # \"text\" or \"json\".
 #format = \"text\"
@@ -50,11 +55,12 @@ pub const TEMPLATE: &str = "\
 ";
 
 /// All keys, by section; the empty section is the top of the file.
-const KEYS: [(&str, &[&str]); 5] = [
+const KEYS: [(&str, &[&str]); 6] = [
     ("", &["genesis"]),
     ("network", &["listen", "bootnodes", "trusted_peers", "target_peers", "max_peers", "flood_publish"]),
     ("keys", &["node", "account", "producer"]),
     ("rpc", &["listen", "allow_hosts", "allow_origins"]),
+    ("runtime", &["threads"]),
     ("log", &["format", "filter"]),
 ];
 
@@ -70,6 +76,8 @@ pub struct ConfigFile {
     pub keys: KeysSection,
     /// The local interface.
     pub rpc: RpcSection,
+    /// Threads.
+    pub runtime: RuntimeSection,
     /// Logging.
     pub log: LogSection,
 }
@@ -114,6 +122,14 @@ pub struct RpcSection {
     pub allow_hosts: Option<Vec<String>>,
     /// Web pages.
     pub allow_origins: Option<Vec<String>>,
+}
+
+/// Threads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RuntimeSection {
+    /// Threads of the async runtime.
+    pub threads: Option<usize>,
 }
 
 /// Logging.
@@ -184,6 +200,7 @@ impl ConfigFile {
                 allow_hosts: self.rpc.allow_hosts.or(below.rpc.allow_hosts),
                 allow_origins: self.rpc.allow_origins.or(below.rpc.allow_origins),
             },
+            runtime: RuntimeSection { threads: self.runtime.threads.or(below.runtime.threads) },
             log: LogSection {
                 format: self.log.format.or(below.log.format),
                 filter: self.log.filter.or(below.log.filter),

@@ -164,11 +164,18 @@ impl Driver {
         let mut report = tokio::time::interval(REPORT_INTERVAL);
         report.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut wall_clock = tokio::time::interval(CLOCK_INTERVAL);
+        // One timer for the whole run, moved only when the machine's next wake has moved: few inputs move it.
+        let mut sleep = Box::pin(tokio::time::sleep_until(clock::tokio_instant(Time::ZERO)));
+        let mut asleep_until = Time::ZERO;
         while !self.stopping {
             let due = self.node.next_wake().map_or(Time::MAX, |(at, _)| at);
             if due <= clock::now() {
                 self.wake(due);
                 continue;
+            }
+            if asleep_until != due {
+                sleep.as_mut().reset(clock::tokio_instant(due));
+                asleep_until = due;
             }
             tokio::select! {
                 biased;
@@ -178,7 +185,7 @@ impl Driver {
                 Some(command) = self.commands.recv() => self.command(command),
                 Some(answer) = self.persisted.recv() => self.persisted(&answer),
                 Some((ticket, blocks)) = self.loaded.recv() => self.feed(Input::Loaded { ticket, blocks }),
-                () = tokio::time::sleep_until(clock::tokio_instant(due)) => {}
+                () = &mut sleep => asleep_until = Time::ZERO,
                 _ = report.tick() => self.report(),
                 _ = wall_clock.tick() => self.read_wall_clock(),
             }

@@ -89,6 +89,7 @@ fn settings(datadir: &Path, genesis: &Genesis, number: u8, bootnodes: &[Multiadd
         max_peers: 32,
         flood_publish: false,
         rpc: RpcConfig::default(),
+        runtime_threads: 1,
         log_format: LogFormat::default(),
         log_filter: "warn".to_owned(),
         trace: None,

@@ -1,10 +1,10 @@
 //! The reading half of the mesh on one connection: frames off a stream, decoded.
 
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
 use futures::AsyncRead;
 use starling_protocol::rpc::Rpc;
 use starling_protocol::time::Time;
@@ -12,7 +12,7 @@ use starling_protocol::wire::{self, TopicInterner, WireError, WireLimits};
 
 use crate::clock;
 
-/// Bytes asked of the stream at a time.
+/// Bytes asked of the stream at a time, at least.
 const READ_BYTES: usize = 16 * 1_024;
 
 /// A buffer that grew beyond this for a large frame is given back when it is empty.
@@ -25,7 +25,10 @@ const BUFFER_BYTES_KEPT: usize = 64 * 1_024;
 #[derive(Debug)]
 pub(super) struct Reader<S> {
     stream: S,
-    buffer: BytesMut,
+    /// Initialised once and then used again: clearing it for each read would cost more than most reads do.
+    buffer: Vec<u8>,
+    /// Where what was read and not yet decoded begins and ends in the buffer.
+    unread: Range<usize>,
 }
 
 /// What came off the stream.
@@ -43,7 +46,7 @@ pub(super) enum Read {
 
 impl<S: AsyncRead + Unpin> Reader<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, buffer: BytesMut::new() }
+        Self { stream, buffer: Vec::new(), unread: 0..0 }
     }
 
     pub(super) fn poll_next(
@@ -59,7 +62,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
                 Err(error) => return Poll::Ready(Read::BadFraming(error)),
             }
             match ready!(self.poll_fill(context)) {
-                Ok(0) if self.buffer.is_empty() => return Poll::Ready(Read::End(Ok(()))),
+                Ok(0) if self.unread.is_empty() => return Poll::Ready(Read::End(Ok(()))),
                 Ok(0) => return Poll::Ready(Read::End(Err(io::ErrorKind::UnexpectedEof.into()))),
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(Read::End(Err(error))),
@@ -69,16 +72,17 @@ impl<S: AsyncRead + Unpin> Reader<S> {
 
     /// The next frame, if it is in the buffer as a whole.
     fn take_buffered(&mut self, limits: &WireLimits, topics: &TopicInterner) -> Result<Option<Read>, WireError> {
-        let Some(prefix) = wire::read_prefix(&self.buffer, limits)? else { return Ok(None) };
-        if self.buffer.len() < prefix.prefix_bytes + prefix.frame_bytes {
-            return Ok(None);
-        }
-        self.buffer.advance(prefix.prefix_bytes);
-        let frame = self.buffer.split_to(prefix.frame_bytes);
-        let decoded = wire::decode(&frame, limits, topics);
-        drop(frame);
-        if self.buffer.is_empty() && self.buffer.capacity() > BUFFER_BYTES_KEPT {
-            self.buffer = BytesMut::new();
+        let unread = &self.buffer[self.unread.clone()];
+        let Some(prefix) = wire::read_prefix(unread, limits)? else { return Ok(None) };
+        let frame_end = prefix.prefix_bytes + prefix.frame_bytes;
+        let Some(frame) = unread.get(prefix.prefix_bytes..frame_end) else { return Ok(None) };
+        let decoded = wire::decode(frame, limits, topics);
+        self.unread.start += frame_end;
+        if self.unread.is_empty() {
+            self.unread = 0..0;
+            if self.buffer.len() > BUFFER_BYTES_KEPT {
+                self.buffer = Vec::new();
+            }
         }
         Ok(Some(match decoded {
             Ok(rpc) => Read::Rpc { rpc: Box::new(rpc), received: clock::now(), frame_bytes: prefix.frame_bytes },
@@ -87,11 +91,18 @@ impl<S: AsyncRead + Unpin> Reader<S> {
     }
 
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let filled = self.buffer.len();
-        self.buffer.resize(filled + READ_BYTES, 0);
-        let read = Pin::new(&mut self.stream).poll_read(context, &mut self.buffer[filled..]);
-        let read_bytes = if let Poll::Ready(Ok(bytes)) = &read { *bytes } else { 0 };
-        self.buffer.truncate(filled + read_bytes);
+        if self.buffer.len() - self.unread.end < READ_BYTES {
+            self.buffer.copy_within(self.unread.clone(), 0);
+            self.unread = 0..self.unread.len();
+            let needed = self.unread.end + READ_BYTES;
+            if self.buffer.len() < needed {
+                self.buffer.resize(needed, 0);
+            }
+        }
+        let read = Pin::new(&mut self.stream).poll_read(context, &mut self.buffer[self.unread.end..]);
+        if let Poll::Ready(Ok(bytes)) = &read {
+            self.unread.end += bytes;
+        }
         read
     }
 }
