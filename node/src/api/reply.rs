@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use starling_crypto::{Digest, PublicKeyBytes, Signature};
 use starling_protocol::block::Block;
 use starling_protocol::id::{BlockId, NetworkId, TransactionId};
+pub use starling_protocol::node::MessageClass;
 use starling_protocol::transaction::Transaction;
 
 /// A transaction was taken in and is being spread.
@@ -239,30 +240,6 @@ pub struct TopicReply {
     pub mesh_degree_low: u32,
     /// Connected peers that are subscribed.
     pub peers_subscribed: u32,
-}
-
-/// The kinds of messages, one topic each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MessageClass {
-    /// A signed transaction.
-    Transaction,
-    /// A signed block.
-    Block,
-}
-
-impl MessageClass {
-    /// Both classes, in the order of the enumeration.
-    pub const ALL: [Self; 2] = [Self::Transaction, Self::Block];
-
-    /// The name in traces, metrics and JSON.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Transaction => "transaction",
-            Self::Block => "block",
-        }
-    }
 }
 
 /// One peer, as `net_peers` shows it.

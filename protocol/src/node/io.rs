@@ -15,6 +15,7 @@ use crate::transaction::TransactionError;
 use crate::verify::{Job, Outcome};
 use bytes::Bytes;
 use core::fmt;
+use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
 /// Names something that the driver will answer, or that the node will answer to the driver.
@@ -239,8 +240,9 @@ pub enum Output {
     Event(Event),
 }
 
-/// The traffic class of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// The traffic class of a message, one topic each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum MessageClass {
     /// A signed transaction.
     Transaction,
@@ -249,9 +251,12 @@ pub enum MessageClass {
 }
 
 impl MessageClass {
-    /// The name used in traces, metrics and reports.
+    /// Both classes, in the order of the enumeration.
+    pub const ALL: [Self; 2] = [Self::Transaction, Self::Block];
+
+    /// The name in traces, metrics, JSON and reports.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Transaction => "transaction",
             Self::Block => "block",
