@@ -18,7 +18,7 @@ use crate::api::{Command, Refusal, Reply, Submitted};
 use crate::clock;
 use crate::metrics::Metrics;
 use crate::net::network::{InboundRequest, Network};
-use crate::storage::{Persisted, StorageThread};
+use crate::storage::{NotTaken, Persisted, StorageThread};
 use crate::trace::{Trace, TraceLine};
 use crate::workers::Workers;
 use bytes::Bytes;
@@ -234,8 +234,10 @@ impl Driver {
                     answers.extend(exchange::verified(&candidates).map(|(id, found)| Answer::Exchanged(id, found)));
                 }
                 Output::Persist { ticket, batch } => {
-                    if let Err(full) = self.storage.persist(ticket.0, batch) {
-                        tracing::error!("{full}");
+                    if let Err(reason) = self.storage.persist(ticket.0, batch) {
+                        if let NotTaken::Full(full) = reason {
+                            tracing::error!("{full}");
+                        }
                         answers.push(Answer::NotPersisted(ticket));
                     }
                 }
@@ -282,7 +284,7 @@ impl Driver {
 
     fn persisted(&mut self, answer: &Persisted) {
         if let Err(error) = &answer.result {
-            tracing::error!(%error, "a batch could not be stored");
+            tracing::error!(%error, "blocks could not be stored, and no more are until the node is restarted");
         }
         self.feed(Input::Persisted { ticket: Ticket(answer.ticket), durable: answer.result.is_ok() });
     }

@@ -25,7 +25,10 @@ pub enum DataDirError {
         holder: String,
     },
     /// The system refused.
-    #[error("cannot {doing} {}: {source}", .path.display())]
+    #[error(
+        "cannot {doing} {}: {source}; name a directory on a disk that can be written and has room with --datadir",
+        .path.display()
+    )]
     Io {
         /// What was attempted.
         doing: &'static str,

@@ -19,7 +19,7 @@ mod datadir;
 mod thread;
 
 pub use datadir::{Addresses, DataDir, DataDirError, default_path};
-pub use thread::{Full, Persisted, QUEUE_MAX, StorageThread};
+pub use thread::{Full, NotTaken, Persisted, QUEUE_MAX, StorageThread};
 
 use bytes::Bytes;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};

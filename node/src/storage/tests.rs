@@ -194,7 +194,7 @@ async fn after_a_batch_that_was_refused_none_is_stored() {
         answer.result.expect("persisted");
     }
     // There is room again, but not for a chain with a gap.
-    assert_eq!(thread.persist(taken + 2, batch(taken + 2)), Err(super::thread::Full));
+    assert_eq!(thread.persist(taken + 2, batch(taken + 2)), Err(NotTaken::Stopped));
     thread.close();
     let store = Store::open(&path, network(1)).expect("a store");
     assert_eq!(store.head().expect("read").map(|head| head.height), Some(taken));

@@ -32,10 +32,21 @@ pub struct Persisted {
     pub result: Result<(), StoreError>,
 }
 
-/// The queue is full, the thread has ended, or a batch could not be stored before.
+/// The queue is full, or the thread has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the disk does not keep up, and blocks are stored no more; check its speed and health, then restart the node")]
 pub struct Full;
+
+/// Why a batch was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// The disk does not keep up.
+    #[error(transparent)]
+    Full(#[from] Full),
+    /// A batch before it could not be stored, which was reported then.
+    #[error("blocks are stored no more; check the disk, then restart the node")]
+    Stopped,
+}
 
 type Query = Box<dyn FnOnce(&Store) + Send>;
 
@@ -75,11 +86,12 @@ impl StorageThread {
     ///
     /// # Errors
     /// If the queue is full, or a batch before this one could not be stored; then no answer comes.
-    pub fn persist(&self, ticket: u64, batch: Batch) -> Result<(), Full> {
+    pub fn persist(&self, ticket: u64, batch: Batch) -> Result<(), NotTaken> {
         if self.gap.load(Ordering::Relaxed) {
-            return Err(Full);
+            return Err(NotTaken::Stopped);
         }
-        self.submit(Job::Persist { ticket, batch }).inspect_err(|Full| self.gap.store(true, Ordering::Relaxed))
+        self.submit(Job::Persist { ticket, batch }).inspect_err(|Full| self.gap.store(true, Ordering::Relaxed))?;
+        Ok(())
     }
 
     /// Has the store asked something; `query` runs on the thread, after all batches submitted before, and sends its
@@ -149,13 +161,15 @@ fn work(store: &Store, jobs: &Receiver<Job>, answers: &mpsc::Sender<Persisted>, 
 
 /// Stores batches up to the first one that fails; `failed` says whether one has, now or before.
 fn persist(store: &Store, group: &[(u64, Batch)], answers: &mpsc::Sender<Persisted>, failed: &mut bool) {
-    let together = !*failed && store.apply(group.iter().map(|(_, batch)| &batch[..])).is_ok();
+    let together = if *failed { Err(StoreError::Gap) } else { store.apply(group.iter().map(|(_, batch)| &batch[..])) };
+    let (together, mut cause) = (together.is_ok(), together.err());
     for (ticket, batch) in group {
-        // When the group fails, each is tried by itself: those before the one at fault are good.
+        // When the group fails, each is tried by itself: those before the one at fault are good. The error of the one at
+        // fault is that of the group, because a store that failed once says no more than that it did.
         let result = match (together, *failed) {
             (true, _) => Ok(()),
             (false, true) => Err(StoreError::Gap),
-            (false, false) => store.apply([&batch[..]]),
+            (false, false) => store.apply([&batch[..]]).map_err(|again| cause.take().unwrap_or(again)),
         };
         *failed |= result.is_err();
         // Fails only when the driver has gone, and then nobody needs the answer.
