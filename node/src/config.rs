@@ -291,6 +291,14 @@ fn rpc_config(section: RpcSection, genesis: &Genesis, instance: u16) -> Result<R
             });
         }
     }
+    for host in section.allow_hosts.iter().flatten() {
+        if host.is_empty() || host.contains(['/', ':', '*', ' ']) {
+            return Err(ConfigError::Value {
+                name: "rpc.allow_hosts (--rpc-allow-host)",
+                problem: format!("{host:?} is no host name; one looks like node.example, without a scheme or port"),
+            });
+        }
+    }
     // A transaction in hex, with room for its frame, must always fit.
     let transaction_hex = genesis.limits().payload_bytes_max.saturating_mul(2).saturating_add(64 << 10);
     Ok(RpcConfig {

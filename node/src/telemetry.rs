@@ -9,9 +9,9 @@ use std::str::FromStr;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// The filter when none is given. `libp2p` and `jsonrpsee` tell at `info` what only their developers need, Kademlia
-/// warns when the first node of a network finds nobody, and yamux warns when both ends close a connection at once.
-pub const DEFAULT_FILTER: &str = "info,libp2p=warn,libp2p_kad=error,yamux=error,jsonrpsee=warn";
+/// The filter when none is given. `jsonrpsee` tells at `info` what only its developers need. `libp2p` and yamux warn of
+/// what any peer can do as often as it likes (streams beyond a limit, connections that break), which must not fill a disk.
+pub const DEFAULT_FILTER: &str = "info,libp2p=error,yamux=error,jsonrpsee=warn";
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]

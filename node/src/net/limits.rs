@@ -10,7 +10,8 @@
 //!    subnet limit: a local network of processes lives in one.
 //! 4. At most [`ConnectionLimits::pending_inbound_max`] inbound handshakes and
 //!    [`ConnectionLimits::pending_outbound_max`] dials at once. Handshakes are counted against the address too, so that one
-//!    host cannot hold them all.
+//!    host cannot hold them all: whoever wants to keep newcomers out by handshakes that never go on needs an address for every
+//!    [`ConnectionLimits::per_ip_max`] of them.
 //! 5. When rule 1 refuses an inbound peer, it may still be a **visitor** for [`VISIT_MAX`]: long enough to be identified and to ask
 //!    Kademlia who else is there, and then its connection is closed. At most [`ConnectionLimits::visitors_max`] visit at once, on top
 //!    of rule 1. *Rationale:* otherwise a newcomer whose only bootnode is full never learns of anybody else.
@@ -71,7 +72,7 @@ impl Default for ConnectionLimits {
             per_peer_max: 2,
             per_ip_max: 8,
             per_subnet_max: 32,
-            pending_inbound_max: 64,
+            pending_inbound_max: 256,
             pending_outbound_max: 32,
             visitors_max: 8,
         }
