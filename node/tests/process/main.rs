@@ -1,170 +1,23 @@
 //! Running nodes as processes: what a user sees from start to stop, and what a node survives.
 
+mod attacker;
+mod attacks;
+mod lab;
+
+use lab::{Lab, eventually, wait_for};
 use serde_json::{Value, json};
 use starling_crypto::SecretKey;
 use starling_node::api::{BlockSelector, RefusalReason, TransactionStatus};
 use starling_node::keyfile;
 use starling_node::rpc::client::{ClientError, RpcClient};
 use starling_node::rpc::codes;
-use starling_node::storage::Addresses;
-use starling_protocol::genesis::{Genesis, GenesisParameters, Limits};
 use starling_protocol::transaction::TransactionBody;
 use std::io::{Read as _, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
-/// A deadline for anything that a healthy node does within a second or two.
-const DEADLINE: Duration = Duration::from_secs(60);
-
-/// A network of its own in a directory of its own: genesis, producer key, data directories.
-struct Lab {
-    dir: tempfile::TempDir,
-    genesis: Genesis,
-}
-
-impl Lab {
-    fn new(name: &str, stamp_bits: u8) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let producer = keyfile::generate().expect("entropy");
-        keyfile::create(&dir.path().join("producer.pem"), &producer).expect("made");
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-        let genesis = Genesis::new(GenesisParameters {
-            name: name.into(),
-            start_time_ms: u64::try_from(now.as_millis()).expect("fits"),
-            slot_ms: 300,
-            producers: vec![producer.public_key().to_bytes()],
-            limits: Limits { payload_bytes_max: 1_000, expiry_slots_max: 2_000, ..Limits::default() },
-            stamp_bits,
-        })
-        .expect("acceptable");
-        std::fs::write(dir.path().join("genesis.toml"), genesis.to_toml()).expect("written");
-        Self { dir, genesis }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// The command that runs node `name`, on the loopback address 127.77.0.`host`.
-    fn command(&self, name: &str, host: u8, flags: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_starling"));
-        command.args(["run", "--exit-on-stdin-close", "--datadir", name]);
-        for (flag, value) in [
-            ("--genesis", "genesis.toml".to_owned()),
-            ("--listen", format!("/ip4/127.77.0.{host}/tcp/0")),
-            ("--rpc", format!("127.77.0.{host}:0")),
-        ] {
-            if !flags.contains(&flag) {
-                command.args([flag, &value]);
-            }
-        }
-        command.args(flags).current_dir(self.dir.path());
-        command.stdin(Stdio::piped()).stdout(Stdio::null());
-        command.stderr(std::fs::File::options().create(true).append(true).open(self.log(name)).expect("a log file"));
-        command
-    }
-
-    fn log(&self, name: &str) -> PathBuf {
-        self.path(&format!("{name}.log"))
-    }
-
-    fn start(&self, name: &str, host: u8, flags: &[&str]) -> Running {
-        let child = self.command(name, host, flags).spawn().expect("the program starts");
-        let mut running = Running { child, addresses: None };
-        let path = self.path(name).join("addresses.json");
-        let log = self.log(name);
-        running.addresses = Some(wait_for("the node's addresses", || {
-            let ended = running.child.try_wait().expect("a child");
-            assert!(ended.is_none(), "the node ended: {}", std::fs::read_to_string(&log).unwrap_or_default());
-            let addresses: Addresses = serde_json::from_str(&std::fs::read_to_string(&path).ok()?).ok()?;
-            (addresses.pid == running.child.id()).then_some(addresses)
-        }));
-        running
-    }
-
-    fn start_producer(&self, flags: &[&str]) -> Running {
-        self.start("producer", 1, &[&["--producer-key", "producer.pem"], flags].concat())
-    }
-
-    /// Runs a node that must refuse to start; its exit code and what it says.
-    fn refuse(&self, name: &str, host: u8, flags: &[&str]) -> (Option<i32>, String) {
-        let mut child = self.command(name, host, flags).stderr(Stdio::piped()).spawn().expect("the program starts");
-        // Held open, or the node would end for that.
-        let _stdin = child.stdin.take();
-        let output = child.wait_with_output().expect("it ends");
-        let error = String::from_utf8(output.stderr).expect("text");
-        assert!(!error.contains("panicked"), "{error}");
-        (output.status.code(), error)
-    }
-}
-
-/// A running node, killed when the test is done with it.
-struct Running {
-    child: Child,
-    addresses: Option<Addresses>,
-}
-
-impl Running {
-    fn addresses(&self) -> &Addresses {
-        self.addresses.as_ref().expect("it is running")
-    }
-
-    fn rpc(&self) -> RpcClient {
-        RpcClient::new(&self.addresses().rpc.to_string()).expect("an address")
-    }
-
-    fn signal(&self, signal: rustix::process::Signal) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a process");
-        rustix::process::kill_process(pid, signal).expect("it runs");
-    }
-
-    /// Waits for the end, and says how long that took.
-    fn wait(&mut self) -> (ExitStatus, Duration) {
-        let begun = Instant::now();
-        let status = wait_for("the node's end", || self.child.try_wait().expect("a child"));
-        (status, begun.elapsed())
-    }
-
-    fn stop(mut self) {
-        self.signal(rustix::process::Signal::INT);
-        let (status, took) = self.wait();
-        assert_eq!(status.code(), Some(0));
-        assert!(took < Duration::from_secs(5), "{took:?}");
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Fails when it has ended already, which is fine.
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
-    }
-}
-
-fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        if let Some(value) = condition() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "waited too long for {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut condition: impl FnMut() -> F) -> T {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        if let Some(value) = condition().await {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "waited too long for {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-async fn ready(node: &RpcClient) {
+pub(crate) async fn ready(node: &RpcClient) {
     eventually("the mesh", || async { node.ready().await.expect("an answer").ready.then_some(()) }).await;
 }
 
@@ -373,7 +226,12 @@ async fn an_unreachable_bootnode_is_named_and_the_node_goes_on() {
 }
 
 /// A transaction of this network, good unless `change` spoils it.
-fn transaction(lab: &Lab, key: &SecretKey, slot_now: u64, change: impl FnOnce(&mut TransactionBody)) -> Vec<u8> {
+pub(crate) fn transaction(
+    lab: &Lab,
+    key: &SecretKey,
+    slot_now: u64,
+    change: impl FnOnce(&mut TransactionBody),
+) -> Vec<u8> {
     let mut body = TransactionBody {
         network: lab.genesis.network_id(),
         sender: key.public_key().to_bytes(),
