@@ -35,6 +35,7 @@ pub mod client;
 pub mod codes;
 mod guard;
 mod methods;
+mod pace;
 mod pages;
 mod server;
 

@@ -2,6 +2,7 @@
 
 use super::guard::{Denied, Guard};
 use super::methods::{Context, module};
+use super::pace::{CountCalls, Load, Paced};
 use super::{codes, pages};
 use crate::api::NodeHandle;
 use crate::metrics::Metrics;
@@ -11,10 +12,12 @@ use hyper::body::Incoming;
 use hyper::header::{self, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use jsonrpsee::core::middleware::RpcServiceBuilder;
 use jsonrpsee::server::{
-    BatchRequestConfig, HttpBody, PingConfig, ServerConfig, ServerHandle, StopHandle, TowerService, stop_channel,
+    BatchRequestConfig, HttpBody, Methods, PingConfig, ServerConfig, ServerHandle, StopHandle, TowerService,
+    TowerServiceBuilder, stop_channel,
 };
-use jsonrpsee::types::ErrorObjectOwned;
+use jsonrpsee::types::{ErrorObjectOwned, Id};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::convert::Infallible;
@@ -26,7 +29,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tower::Service as _;
-use tower::layer::util::Identity;
+use tower::layer::util::{Identity, Stack};
 
 /// How long a client may take to send a request's head, also on a connection that is kept alive.
 const HEAD_DEADLINE: Duration = Duration::from_secs(30);
@@ -36,6 +39,11 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 const STOP_DEADLINE: Duration = Duration::from_secs(1);
 /// Largest answer: a block of the most transactions that any genesis allows has some 1.1 MB of ids.
 const RESPONSE_BYTES_MAX: u32 = 16 << 20;
+
+/// Answers that wait for a WebSocket's other end.
+const ANSWERS_WAITING_MAX: u32 = 16;
+
+type Service = TowerService<Stack<CountCalls, Identity>, Identity>;
 
 /// Where the RPC listens and what it allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,15 +132,15 @@ impl RpcServer {
             .set_batch_request_config(BatchRequestConfig::Limit(config.batch_calls_max))
             // A WebSocket whose other end has gone silently gives its place back.
             .enable_ws_ping(PingConfig::new())
+            // Answers that wait for a WebSocket to take them; those beyond count as calls that are under way.
+            .set_message_buffer_capacity(ANSWERS_WAITING_MAX)
             .build();
         let methods = module(context.clone())?;
-        let service = jsonrpsee::server::Server::builder()
-            .set_config(limits)
-            .to_service_builder()
-            .build(methods, stop_handle.clone());
+        let services = jsonrpsee::server::Server::builder().set_config(limits).to_service_builder();
         let shared = Arc::new(Shared {
             context,
-            service,
+            services,
+            methods: methods.into(),
             guard: Guard {
                 hosts: config.allow_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
                 origins: config.allow_origins.clone(),
@@ -160,7 +168,9 @@ impl RpcServer {
 
 struct Shared {
     context: Context,
-    service: TowerService<Identity, Identity>,
+    /// Makes a service for each connection, which counts its calls.
+    services: TowerServiceBuilder<Identity, Identity>,
+    methods: Methods,
     guard: Guard,
     request_bytes_max: u32,
 }
@@ -210,9 +220,13 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, stop: StopHandle) {
     let Ok(local) = stream.local_addr() else { return };
     // Requests and answers are small; waiting to fill a packet would only delay them.
     let _no_delay = stream.set_nodelay(true);
+    let load = Arc::new(Load::default());
+    let stream = Paced::new(stream, Arc::clone(&load));
+    let counting = RpcServiceBuilder::new().layer(CountCalls(load));
+    let calls = shared.services.clone().set_rpc_middleware(counting).build(shared.methods.clone(), stop.clone());
     let service = hyper::service::service_fn(move |request| {
-        let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(shared.answer(request, local.ip()).await) }
+        let (shared, calls) = (Arc::clone(&shared), calls.clone());
+        async move { Ok::<_, Infallible>(shared.answer(request, local.ip(), calls).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -233,7 +247,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, stop: StopHandle) {
 }
 
 impl Shared {
-    async fn answer(&self, request: Request<Incoming>, local: IpAddr) -> Response<HttpBody> {
+    async fn answer(&self, request: Request<Incoming>, local: IpAddr, calls: Service) -> Response<HttpBody> {
         let origin = match self.guard.check(request.uri(), request.headers(), local) {
             Ok(origin) => origin,
             Err(Denied { status, cause, remedy }) => {
@@ -241,7 +255,7 @@ impl Shared {
                 return pages::error_page(status, &cause, &remedy);
             }
         };
-        let mut response = match tokio::time::timeout(REQUEST_DEADLINE, self.dispatch(request)).await {
+        let mut response = match tokio::time::timeout(REQUEST_DEADLINE, self.dispatch(request, calls)).await {
             Ok(response) => response,
             Err(_elapsed) => pages::error_page(
                 StatusCode::REQUEST_TIMEOUT,
@@ -255,7 +269,7 @@ impl Shared {
         response
     }
 
-    async fn dispatch(&self, request: Request<Incoming>) -> Response<HttpBody> {
+    async fn dispatch(&self, request: Request<Incoming>, calls: Service) -> Response<HttpBody> {
         match (request.method(), request.uri().path()) {
             (&Method::GET, "/health") => pages::health(&self.context).await,
             (&Method::GET, "/ready") => pages::ready(&self.context).await,
@@ -263,9 +277,9 @@ impl Shared {
             // The guard has let only allowed origins come this far.
             (&Method::OPTIONS, _) if request.headers().contains_key(header::ORIGIN) => preflight(),
             (&Method::GET, "/") if request.headers().contains_key(header::UPGRADE) => {
-                self.call(request.map(HttpBody::new)).await
+                call(calls, request.map(HttpBody::new)).await
             }
-            (&Method::POST, "/") => self.post(request).await,
+            (&Method::POST, "/") => self.post(request, calls).await,
             (_, "/" | "/health" | "/ready" | "/metrics") => pages::error_page(
                 StatusCode::METHOD_NOT_ALLOWED,
                 &format!("{} is not answered here", request.method()),
@@ -281,7 +295,7 @@ impl Shared {
 
     /// A JSON-RPC request over HTTP. What is no JSON at all is answered here, because `jsonrpsee` does not say what is
     /// wrong with it.
-    async fn post(&self, request: Request<Incoming>) -> Response<HttpBody> {
+    async fn post(&self, request: Request<Incoming>, calls: Service) -> Response<HttpBody> {
         if !is_json(request.headers()) {
             return pages::error_page(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -311,28 +325,31 @@ impl Shared {
             let answer = serde_json::json!({ "jsonrpc": "2.0", "id": null, "error": error });
             return pages::json_page(StatusCode::BAD_REQUEST, &answer);
         }
-        self.call(Request::from_parts(parts, HttpBody::new(Full::<Bytes>::new(body)))).await
+        call(calls, Request::from_parts(parts, HttpBody::new(Full::<Bytes>::new(body)))).await
     }
+}
 
-    async fn call(&self, request: Request<HttpBody>) -> Response<HttpBody> {
-        match self.service.clone().call(request).await {
-            Ok(response) => response,
-            Err(error) => pages::json_page(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                &serde_json::json!({ "error": codes::internal(error.to_string()) }),
-            ),
-        }
+async fn call(mut calls: Service, request: Request<HttpBody>) -> Response<HttpBody> {
+    match calls.call(request).await {
+        Ok(response) => response,
+        Err(error) => pages::json_page(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            &serde_json::json!({ "error": codes::internal(error.to_string()) }),
+        ),
     }
 }
 
 /// Whether a body can be a JSON-RPC request or a batch of them.
 fn check_shape(body: &[u8]) -> Result<(), ErrorObjectOwned> {
     #[derive(Deserialize)]
-    struct Call {
+    struct Call<'a> {
         #[serde(rename = "jsonrpc")]
         _version: String,
         #[serde(rename = "method")]
         _method: String,
+        /// A string, a number or null.
+        #[serde(rename = "id", default, borrow)]
+        _id: Option<Id<'a>>,
     }
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
     if first.is_none() {
@@ -343,7 +360,7 @@ fn check_shape(body: &[u8]) -> Result<(), ErrorObjectOwned> {
     match first {
         // The members of a batch get their own answers.
         Some(b'[') => Ok(()),
-        Some(b'{') => serde_json::from_slice::<Call>(body)
+        Some(b'{') => serde_json::from_slice::<Call<'_>>(body)
             .map(|_call| ())
             .map_err(|error| codes::invalid_request(format!("the request is not a JSON-RPC call: {error}"))),
         _ => Err(codes::invalid_request("the request's body is neither an object nor an array")),

@@ -11,8 +11,12 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use starling_crypto::{Digest, PublicKeyBytes};
 use starling_protocol::id::{BlockId, TransactionId};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+
+/// For anything that takes milliseconds.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A driver that knows just enough to answer.
 async fn drive(mut commands: tokio::sync::mpsc::Receiver<Command>) {
@@ -224,8 +228,39 @@ async fn a_websocket_answers_and_is_guarded_like_http() {
     server.stop().await;
 }
 
+/// A client that sends without waiting for answers is read only as fast as it is answered.
+#[tokio::test]
+async fn a_websocket_has_a_bounded_number_of_calls_under_way() {
+    const SENT: usize = 5_000;
+    let (handle, mut commands) = NodeHandle::channel();
+    let metrics = Metrics::new(Registry::default());
+    let server = RpcServer::start(&RpcConfig::default(), handle, metrics).await.expect("listens");
+    let mut socket = WebSocket::open(&server).await;
+    let call = format!("{HEAD_CALL:<126}").into_bytes();
+    let frame = [&[0x81, 0x80 | 126, 0, 126, 0, 0, 0, 0][..], &call].concat();
+    let flood = tokio::spawn(async move {
+        socket.0.write_all(&frame.repeat(SENT)).await.expect("sent");
+        socket
+    });
+    // Nobody answers, so what comes is what is under way at once.
+    let mut unanswered = Vec::new();
+    while let Ok(Some(command)) = tokio::time::timeout(Duration::from_millis(300), commands.recv()).await {
+        unanswered.push(command);
+    }
+    assert!((1..SENT / 4).contains(&unanswered.len()), "{} calls under way", unanswered.len());
+    // With answers the others come.
+    drop(unanswered);
+    for _ in 0..SENT / 4 {
+        drop(tokio::time::timeout(DEADLINE, commands.recv()).await.expect("in time").expect("a call"));
+    }
+    flood.abort();
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn malformed_and_oversized_bodies_are_explained() {
+    let (open, close) = ("[".repeat(400), "]".repeat(400));
+    let deep = format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tx_get\",\"params\":{open}{close}}}");
     let server = server(RpcConfig { request_bytes_max: 1_000, batch_calls_max: 2, ..RpcConfig::default() }).await;
     for (body, status, cause) in [
         ("", 400, "is empty"),
@@ -235,6 +270,8 @@ async fn malformed_and_oversized_bodies_are_explained() {
         (&format!("\"{}\"", "a".repeat(2_000)), 413, "more than 1000 bytes"),
         ("7", 400, "neither an object nor an array"),
         ("{\"jsonrpc\":\"2.0\"}", 400, "missing field `method`"),
+        ("{\"jsonrpc\":\"2.0\",\"id\":[],\"method\":\"chain_head\"}", 400, "not a JSON-RPC call"),
+        (&deep, 200, "recursion limit"),
         (&format!("[{HEAD_CALL},{HEAD_CALL},{HEAD_CALL}]"), 200, "too large"),
     ] {
         let (found, answer) = raw(&server, &post(JSON, body)).await;
