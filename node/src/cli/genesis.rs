@@ -38,10 +38,10 @@ pub(super) struct NewArgs {
     /// What people call the network: letters, digits, `-`, `_` and `.`.
     #[arg(long)]
     name: String,
-    /// Public keys of those who make blocks, in the order of their turns.
+    /// Public keys of those who make blocks, in the order of their turns, separated by commas.
     #[arg(long, value_name = "HEX", value_delimiter = ',')]
     producer: Vec<PublicKey>,
-    /// Key files of further producers; only their public halves go into the genesis.
+    /// Key files of further producers, separated by commas; only their public halves go into the genesis.
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     producer_key: Vec<PathBuf>,
     /// When slot 0 begins: `now`, or a time such as 2027-01-31T12:00:00Z.

@@ -26,10 +26,12 @@ const STOP_DEADLINE: Duration = Duration::from_millis(4_500);
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  starling run                                              # the data directory that `starling init` made
+  starling run
+      with the data directory that `starling init` made
   starling run --datadir n1 --genesis genesis.toml --listen /ip4/127.0.0.1/tcp/0 --rpc 127.0.0.1:0
   starling run --bootnodes /ip4/192.0.2.1/tcp/26500/p2p/12D3KooW… --producer-key producer.pem
-  starling run --instance 1                                 # a second node on this host, with ports of its own
+  starling run --instance 1 --genesis genesis.toml --bootnodes /ip4/127.0.0.1/tcp/26500/p2p/12D3KooW…
+      a second node on this host, with ports and a data directory of its own
 
 The addresses that were bound are printed, and written to DATADIR/addresses.json.
 Ctrl-C stops the node cleanly; a second one at once. Flags go before DATADIR/config.toml.")]
@@ -43,10 +45,10 @@ pub(super) struct RunArgs {
     /// The network's genesis. Default: genesis.toml in the data directory.
     #[arg(long, value_name = "FILE")]
     genesis: Option<PathBuf>,
-    /// Where to listen for peers; port 0 takes any free one.
+    /// Where to listen for peers, separated by commas; port 0 takes any free one. Default: port 26500, TCP and QUIC.
     #[arg(long, value_name = "MULTIADDR", value_delimiter = ',')]
     listen: Option<Vec<String>>,
-    /// Where to serve JSON-RPC; port 0 takes any free one.
+    /// Where to serve JSON-RPC; port 0 takes any free one. Default: 127.0.0.1:26501.
     #[arg(long, value_name = "IP:PORT")]
     rpc: Option<SocketAddr>,
     /// A host name by which the RPC may be called, besides this machine's addresses.
@@ -55,16 +57,16 @@ pub(super) struct RunArgs {
     /// A web page that may call the RPC, such as https://wallet.example.
     #[arg(long = "rpc-allow-origin", value_name = "ORIGIN", value_delimiter = ',')]
     rpc_allow_origins: Option<Vec<String>>,
-    /// Peers to find others by.
+    /// Peers to find others by, separated by commas; each ends in /p2p/PEER_ID.
     #[arg(long, value_name = "MULTIADDR", value_delimiter = ',')]
     bootnodes: Option<Vec<String>>,
-    /// Peers to stay connected with, whatever their score.
+    /// Peers to stay connected with, whatever their score; written like --bootnodes.
     #[arg(long, value_name = "MULTIADDR", value_delimiter = ',')]
     trusted_peers: Option<Vec<String>>,
-    /// How many peers to look for.
+    /// How many peers to look for. Default: 24.
     #[arg(long, value_name = "N")]
     target_peers: Option<usize>,
-    /// How many peers to allow.
+    /// How many peers to allow. Default: 96.
     #[arg(long, value_name = "N")]
     max_peers: Option<usize>,
     /// Send own messages to all peers instead of the mesh alone: faster, for more bytes.
@@ -88,7 +90,7 @@ pub(super) struct RunArgs {
     /// Stop when standard input ends: whoever started the node has gone.
     #[arg(long)]
     exit_on_stdin_close: bool,
-    /// How log lines are written.
+    /// How log lines are written. Default: text.
     #[arg(long, value_enum)]
     log_format: Option<LogFormat>,
     /// Which log lines are written, such as "info" or "warn,starling_node=debug".
@@ -172,6 +174,12 @@ async fn run_node(settings: Settings, datadir: &Path, exit_on_stdin_close: bool)
     })?;
     announce(&network, &addresses)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), rpc = %addresses.rpc, peer_id = addresses.peer_id, "the node runs");
+    if !addresses.rpc.ip().is_loopback() {
+        tracing::warn!(
+            rpc = %addresses.rpc,
+            "whoever reaches the RPC can sign with the account key; let a firewall say who can, or give a loopback address"
+        );
+    }
 
     let (stop, stopped) = oneshot::channel();
     let watching = tokio::spawn(async move {

@@ -31,7 +31,13 @@ const TX_RATE: f64 = 50.0;
 const SEED_MAX: u64 = i64::MAX.unsigned_abs();
 
 #[derive(Debug, Parser)]
-#[command(name = "starling-testnet", version, about = "Run a network of real Starling nodes on this host and measure it", long_about = None)]
+#[command(
+    name = "starling-testnet",
+    version,
+    about = "Run a network of real Starling nodes on this host and measure it",
+    long_about = None,
+    after_help = EXAMPLES
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -47,19 +53,32 @@ enum Command {
     Up(Network),
 }
 
+const EXAMPLES: &str = "Examples:
+  starling-testnet run
+  starling-testnet run --nodes 64 --tx-rate 20
+  starling-testnet up --nodes 5
+
+The help of each command has more.";
+
 const RUN_EXAMPLES: &str = "Examples:
   starling-testnet run
       16 nodes spread over the world, 50 transactions a second for 20 s
   starling-testnet run --nodes 64 --tx-rate 20 --seed 3
-  starling-testnet run --profile loopback --duration 5s --out /tmp/try
+  starling-testnet run --profile loopback --duration 5s --out try
   starling-testnet run --profile my.toml --tx-bytes 1000 --slot 500ms
 
-Exit codes: 0 every message reached every node; 1 a delivery is missing, or the run failed; 2 usage; 130 and 143 after
-SIGINT and SIGTERM. No node is left running in any case.";
+Exit codes: 0 every message reached every node; 1 a delivery is missing, or the run failed; 2 usage;
+130, 143 and 129 after SIGINT, SIGTERM and SIGHUP. No node is left running in any case.";
 
 const UP_EXAMPLES: &str = "Examples:
   starling-testnet up --nodes 5 --profile loopback
-  starling-testnet up --nodes 32 --tx-rate 10";
+  starling-testnet up --nodes 32 --tx-rate 10
+
+The nodes' RPC addresses are printed when the network is ready. Ctrl-C stops
+all nodes and removes their data directories unless --keep is given; genesis
+and logs stay in the folder.
+Exit codes: 0 stopped by a signal; 1 it failed; 2 usage.
+No node is left running in any case.";
 
 #[derive(Debug, Args)]
 struct Network {
@@ -69,11 +88,11 @@ struct Network {
     /// Connections that each node seeks
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=500))]
     target_peers: u16,
-    /// For how long transactions are submitted
+    /// For how long transactions are submitted; `up` submits until it is stopped
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration)]
     duration: Duration,
     /// Transactions a second, in all; 0 for none [default: 50, and none for `up`]
-    #[arg(long, value_name = "RATE", value_parser = rate)]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true, value_parser = rate)]
     tx_rate: Option<f64>,
     /// Payload bytes of each transaction
     #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=4_000_000))]
@@ -177,6 +196,8 @@ impl Network {
             let time = host::date_time().replace([':', '-'], "");
             PathBuf::from("testnet-runs").join(format!("{time}-seed-{}", self.seed))
         });
+        // A bare name would be looked for in PATH, not here.
+        let node_bin = self.node_bin.map(|program| std::path::absolute(&program).unwrap_or(program));
         // The nodes are given paths inside it and must not depend on this process's working directory.
         let out = std::path::absolute(&out).map_err(|error| usage(format!("cannot use {}: {error}", out.display())))?;
         Ok(Options {
@@ -191,7 +212,7 @@ impl Network {
             seed: self.seed,
             out,
             keep: self.keep,
-            node_bin: self.node_bin,
+            node_bin,
             node_args: self.node_arg,
             command: std::env::args().collect(),
         })
@@ -234,6 +255,12 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_negative_rate_is_a_wrong_rate_and_not_an_unknown_flag() {
+        let error = Cli::try_parse_from(["starling-testnet", "run", "--tx-rate", "-5"]).unwrap_err().to_string();
+        assert!(error.contains("the rate must be a number from 0"), "{error}");
     }
 
     #[test]

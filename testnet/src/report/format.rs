@@ -40,6 +40,12 @@ pub fn percent(share: f64) -> String {
     }
 }
 
+/// How busy something was, from 0 to 1, in percent with one decimal: unlike with [`percent`], nearly full is as good as full.
+#[must_use]
+pub fn load(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
 /// A measured time as a multiple of its lower bound, for example `1.83 x`; a dash if the bound is zero.
 #[must_use]
 pub fn multiple(measured: f64, bound: f64) -> String {
@@ -83,6 +89,7 @@ mod tests {
             ["0 B", "812 B", "1.4 KiB", "488 KiB", "22.9 MiB", "2.7 TiB"]
         );
         assert_eq!([0.0, 0.5, 0.999_996, 1.0].map(percent), ["0.0 %", "50.0 %", "99.999 %", "100 %"]);
+        assert_eq!([0.761, 0.9975, 1.0].map(load), ["76.1 %", "99.8 %", "100.0 %"]);
         assert_eq!(multiple(150.0, 100.0), "1.50 x");
         assert_eq!(multiple(150.0, 0.0), "-");
         assert_eq!([999, 1_000, 1_234_567].map(grouped), ["999", "1\u{202f}000", "1\u{202f}234\u{202f}567"]);

@@ -7,7 +7,7 @@
 use std::fmt::Write;
 
 use super::charts;
-use super::format::{bytes, float, grouped, milliseconds, multiple, percent};
+use super::format::{bytes, float, grouped, load, milliseconds, multiple, percent};
 use super::plot::escape;
 use super::{Run, Summary, terminal};
 use crate::measure::{Class, ClassStatistics, Outcome, Quantiles, statistics::nearest_rank};
@@ -245,7 +245,7 @@ fn footer(run: &Run) -> String {
         bytes(float(summary.socket_bytes())),
         summary.cpu_us_per_delivery().map_or_else(|| "-".to_owned(), |cpu_us| format!("{cpu_us:.0} µs")),
         bytes(summary.rss_mib_max() * 1_048_576.0),
-        percent(run.host.cpu_busy_fraction),
+        load(run.host.cpu_busy_fraction),
         run.host.cores,
         escape(&manifest.host.processor),
         manifest.host.memory_mib,

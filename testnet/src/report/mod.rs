@@ -106,7 +106,7 @@ impl Run {
             format!(
                 "The host was saturated: {} busy{lag}. The latencies include waiting for a processor and say little of the \
                  network; use fewer nodes, a lower rate or more cores.",
-                format::percent(self.host.cpu_busy_fraction),
+                format::load(self.host.cpu_busy_fraction),
             )
         })
     }

@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use super::format::{bytes, float, grouped, milliseconds, multiple, percent};
+use super::format::{bytes, float, grouped, load, milliseconds, multiple, percent};
 use super::{Run, Summary};
 use crate::measure::{Class, ClassStatistics, Quantiles};
 
@@ -83,7 +83,7 @@ fn totals(run: &Run) -> String {
         format!(
             "processor        {} a delivery; host {} busy ({} cores)",
             number(summary.cpu_us_per_delivery(), |cpu_us| format!("{cpu_us:.0} us")),
-            percent(run.host.cpu_busy_fraction),
+            load(run.host.cpu_busy_fraction),
             run.host.cores,
         ),
         format!("memory           {:.1} MiB resident at most in one node", summary.rss_mib_max()),
