@@ -64,7 +64,14 @@ impl Lab {
     }
 
     pub(crate) fn start(&self, name: &str, host: u8, flags: &[&str]) -> Running {
-        let child = self.command(name, host, flags).spawn().expect("the program starts");
+        self.start_command(self.command(name, host, flags), name)
+    }
+
+    /// Starts a command that becomes node `name`.
+    pub(crate) fn start_command(&self, mut command: Command, name: &str) -> Running {
+        command.current_dir(self.dir.path()).stdin(Stdio::piped()).stdout(Stdio::null());
+        command.stderr(std::fs::File::options().create(true).append(true).open(self.log(name)).expect("a log file"));
+        let child = command.spawn().expect("the program starts");
         let mut running = Running { child, addresses: None };
         let path = self.path(name).join("addresses.json");
         let log = self.log(name);

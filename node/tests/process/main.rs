@@ -2,6 +2,7 @@
 
 mod attacker;
 mod attacks;
+mod disk;
 mod lab;
 
 use lab::{Lab, eventually, wait_for};
