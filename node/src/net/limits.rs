@@ -117,8 +117,10 @@ struct Established {
     peer: PeerId,
     ip: Option<IpAddr>,
     inbound: bool,
-    /// When the visit ends, if it is one.
-    visit_until: Option<Instant>,
+    /// Whether it was let in beyond the bound.
+    visitor: bool,
+    /// When it is to be closed, if that is known.
+    until: Option<Instant>,
 }
 
 impl Behaviour {
@@ -158,7 +160,14 @@ impl Behaviour {
     /// Whether the peer is connected as a visitor.
     #[must_use]
     pub fn is_visitor(&self, peer: PeerId) -> bool {
-        self.established.values().any(|connection| connection.peer == peer && connection.visit_until.is_some())
+        self.established.values().any(|connection| connection.peer == peer && connection.visitor)
+    }
+
+    /// Ends an inbound connection as if it were a visit, after [`VISIT_MAX`]; false for any other.
+    pub fn see_off(&mut self, connection: ConnectionId) -> bool {
+        let Some(known) = self.established.get_mut(&connection).filter(|known| known.inbound) else { return false };
+        known.until.get_or_insert_with(|| Instant::now() + VISIT_MAX);
+        true
     }
 
     fn check_peer(&self, peer: PeerId) -> Result<(), LimitExceeded> {
@@ -168,7 +177,7 @@ impl Behaviour {
 
     /// Rule 1.
     fn check_room(&self, inbound: bool) -> Result<(), LimitExceeded> {
-        let staying = || self.established.values().filter(|connection| connection.visit_until.is_none());
+        let staying = || self.established.values().filter(|connection| !connection.visitor);
         if inbound {
             let of_others = staying().filter(|connection| connection.inbound).count();
             check(of_others, self.limits.established_inbound_max, "inbound connections")?;
@@ -178,14 +187,14 @@ impl Behaviour {
 
     /// Rule 5.
     fn check_visitors(&self) -> Result<(), LimitExceeded> {
-        let visiting = self.established.values().filter(|connection| connection.visit_until.is_some()).count();
+        let visiting = self.established.values().filter(|connection| connection.visitor).count();
         check(visiting + self.arriving.len(), self.limits.visitors_max, "visitors beyond the limit of connections")
     }
 
     /// A visit whose time is up.
     fn poll_visits(&mut self, context: &mut Context<'_>) -> Poll<(PeerId, ConnectionId)> {
         let visits = self.established.iter_mut().filter_map(|(id, connection)| {
-            let until = connection.visit_until.as_mut()?;
+            let until = connection.until.as_mut()?;
             Some((until, connection.peer, *id))
         });
         let Some((until, peer, connection)) = visits.min_by_key(|(until, ..)| **until) else {
@@ -300,8 +309,9 @@ impl NetworkBehaviour for Behaviour {
         match event {
             FromSwarm::ConnectionEstablished(ConnectionEstablished { peer_id, connection_id, endpoint, .. }) => {
                 let ip = ip_of(endpoint.get_remote_address());
-                let visit_until = self.arriving.remove(&connection_id).then(|| Instant::now() + VISIT_MAX);
-                let connection = Established { peer: peer_id, ip, inbound: endpoint.is_listener(), visit_until };
+                let visitor = self.arriving.remove(&connection_id);
+                let until = visitor.then(|| Instant::now() + VISIT_MAX);
+                let connection = Established { peer: peer_id, ip, inbound: endpoint.is_listener(), visitor, until };
                 self.established.insert(connection_id, connection);
             }
             FromSwarm::ConnectionClosed(closed) => {

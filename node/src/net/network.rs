@@ -382,8 +382,11 @@ impl Network {
             self.dial_failed_if_asked(&peer_id, || {
                 format!("it belongs to another network, {theirs:?} and not {ours:?}")
             });
-            // Fails only when the peer has gone already.
-            let _ = self.swarm.disconnect_peer_id(peer_id);
+            // Whoever dialled closes, so that it learns why before the connection is gone; it is given a moment to do so.
+            let behaviour = self.swarm.behaviour_mut();
+            if behaviour.mesh.is_admitted(&peer_id) || !behaviour.limits.see_off(connection_id) {
+                self.swarm.close_connection(connection_id);
+            }
             return;
         }
         self.admit(peer_id);

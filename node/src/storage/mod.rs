@@ -143,11 +143,27 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store in this file, or makes a new one for this network.
+    /// Opens the store in this file, or makes a new one for this network. A new one gets its name when it is complete, so
+    /// that a process that is killed meanwhile leaves nothing that could not be opened.
     ///
     /// # Errors
     /// If the file is no store, has another schema, belongs to another network or cannot be used.
     pub fn open(path: &Path, network: NetworkId) -> Result<Self, StoreError> {
+        if path.exists() {
+            return Self::open_file(path, network);
+        }
+        let io = |error| failed(redb::StorageError::Io(error));
+        let unfinished = path.with_extension("new");
+        if unfinished.exists() {
+            std::fs::remove_file(&unfinished).map_err(io)?;
+        }
+        let store = Self::open_file(&unfinished, network)?;
+        std::fs::rename(&unfinished, path).map_err(io)?;
+        crate::keyfile::sync_parent(path).map_err(io)?;
+        Ok(store)
+    }
+
+    fn open_file(path: &Path, network: NetworkId) -> Result<Self, StoreError> {
         let existed = path.exists();
         let database = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|error| match error {
             redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.to_owned()),
@@ -168,7 +184,6 @@ impl Store {
         let store = Self { database };
         if store.is_empty()? {
             store.stamp(network)?;
-            crate::keyfile::sync_parent(path).map_err(|error| failed(redb::StorageError::Io(error)))?;
         } else {
             store.check_stamp(path, network)?;
         }
