@@ -6,6 +6,7 @@ use crate::rpc::client::{ClientError, RpcClient};
 use crate::storage::{Addresses, DataDir};
 use clap::Subcommand;
 use serde::Serialize;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 
 pub(super) const PEERS_EXAMPLES: &str = "\
@@ -58,7 +59,31 @@ impl NodeArgs {
         let addresses: Addresses = serde_json::from_str(&text).map_err(|error| {
             Failure::Usage(format!("{} is damaged ({error}); name the node with --rpc HOST:PORT", path.display()))
         })?;
-        Ok(addresses.rpc.to_string())
+        Ok(reachable(addresses.rpc).to_string())
+    }
+}
+
+/// Where a node on this host is reached: one that listens on all addresses (`0.0.0.0`, `::`) over loopback.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_listens_everywhere_is_reached_over_loopback() {
+        let reached = |address: &str| reachable(address.parse().expect("an address")).to_string();
+        assert_eq!(reached("0.0.0.0:26501"), "127.0.0.1:26501");
+        assert_eq!(reached("[::]:26501"), "[::1]:26501");
+        assert_eq!(reached("127.0.42.1:1"), "127.0.42.1:1");
     }
 }
 

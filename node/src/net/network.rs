@@ -49,6 +49,9 @@ mod tests;
 pub use config::{NetworkConfig, NetworkError};
 pub use event::{InboundRequest, NetEvent, RequestError};
 
+/// Silence after which the listeners have reported all their addresses. A guess: the reports are local and come at once.
+const LISTEN_PAUSE: Duration = Duration::from_millis(20);
+
 /// How long starting may take until every listener has reported its address.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -139,6 +142,13 @@ impl Network {
                 _ => {}
             }
             self.translate(event);
+        }
+        // A listener on all addresses reports one for each interface, one after the other.
+        while let Ok(event) = tokio::time::timeout(LISTEN_PAUSE, self.swarm.select_next_some()).await {
+            self.translate(event);
+            if tokio::time::Instant::now() >= deadline {
+                break;
+            }
         }
         Ok(())
     }
