@@ -28,6 +28,7 @@ impl Driver {
                 self.remember_agent(peer);
                 self.feed(Input::Connected { peer, id, ip, direction, version });
             }
+            NetEvent::Turned { peer, direction } => self.feed(Input::Turned { peer, direction }),
             NetEvent::Disconnected { peer, .. } => {
                 if let Some(seat) = self.agents.get_mut(peer.index()) {
                     seat.take_if(|agent| agent.peer == peer);

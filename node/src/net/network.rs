@@ -329,6 +329,7 @@ impl Network {
             mesh::Event::Connected { peer, id, ip, direction, version } => {
                 return self.connected(peer, &id, ip, direction, version);
             }
+            mesh::Event::Turned { peer, direction } => NetEvent::Turned { peer, direction },
             mesh::Event::Disconnected { peer, id } => match to_protocol_id(&id) {
                 Some(id) => NetEvent::Disconnected { peer, id },
                 None => return,

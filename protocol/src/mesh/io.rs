@@ -32,6 +32,13 @@ pub enum Input<'a> {
         /// The negotiated protocol.
         version: Version,
     },
+    /// The peer's mesh goes over another connection now, which somebody else dialled.
+    Turned {
+        /// Who.
+        peer: PeerHandle,
+        /// Who dialled.
+        direction: Direction,
+    },
     /// The peer is gone.
     Disconnected {
         /// Who.

@@ -186,6 +186,11 @@ impl Mesh {
             Input::Connected { peer, id, ip, direction, version } => {
                 self.connected(now, subscribe::Arrived { peer, id, ip, direction, version }, out);
             }
+            Input::Turned { peer, direction } => {
+                if let Some(slot) = self.peers.get_mut(peer) {
+                    slot.direction = direction;
+                }
+            }
             Input::Disconnected { peer } => self.disconnected(now, peer, out),
             Input::Rpc { peer, rpc, received } => self.rpc(now, peer, rpc, received, out),
             Input::Publish { payload } => self.publish(now, &payload, out),

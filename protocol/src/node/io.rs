@@ -38,6 +38,13 @@ pub enum Input<'a> {
         /// The negotiated gossipsub.
         version: Version,
     },
+    /// The peer's mesh goes over another connection now, which somebody else dialled.
+    Turned {
+        /// Who.
+        peer: PeerHandle,
+        /// Who dialled.
+        direction: Direction,
+    },
     /// The peer is gone.
     Disconnected {
         /// Who.

@@ -155,6 +155,12 @@ impl Node {
                 self.chain.peer_connected(self.moment(now), peer, &mut effects);
                 self.chain_effects(now, effects, out);
             }
+            Input::Turned { peer, direction } => {
+                if let Some(id) = self.peer_id(peer) {
+                    self.peers.turned(id, direction);
+                }
+                self.mesh_input(now, mesh::Input::Turned { peer, direction }, out);
+            }
             Input::Disconnected { peer } => self.disconnected(now, peer, out),
             Input::Rpc { peer, rpc, received } => self.mesh_input(now, mesh::Input::Rpc { peer, rpc, received }, out),
             Input::SendQueueFull { peer, dropped } => {

@@ -179,6 +179,14 @@ impl PeerBook {
         self.plan();
     }
 
+    /// Somebody else dialled the connection that is used than was said.
+    pub fn turned(&mut self, id: PeerId, direction: Direction) {
+        if let Some(Candidate { state: State::Connected { direction: known, .. }, .. }) = self.candidates.get_mut(&id) {
+            *known = direction;
+            self.plan();
+        }
+    }
+
     /// The last connection with the peer is gone.
     pub fn disconnected(&mut self, now: Time, id: PeerId) {
         let Some(candidate) = self.candidates.get_mut(&id) else { return };

@@ -151,6 +151,16 @@ fn a_mesh_that_stays_short_of_links_has_more_peers_sought_for_a_while() {
 }
 
 #[test]
+fn a_link_that_turns_out_to_be_the_peers_own_is_not_counted_as_ours() {
+    let mut book = book(4);
+    let id = PeerId::from_number(1);
+    book.connected(Time::ZERO, id, Direction::Outbound);
+    assert_eq!(book.stats().outbound, 1);
+    book.turned(id, Direction::Inbound);
+    assert_eq!((book.stats().connected, book.stats().outbound), (1, 0));
+}
+
+#[test]
 fn an_unanswered_dial_gives_its_place_back() {
     let mut book = book(1);
     book.discovered(Time::ZERO, PeerId::from_number(1), &address(1), Standing::Bootnode);

@@ -105,6 +105,13 @@ pub enum Event {
         /// What was agreed on.
         version: Version,
     },
+    /// The mesh settled on another connection of an announced peer, which somebody else dialled.
+    Turned {
+        /// Which.
+        peer: PeerHandle,
+        /// Who dialled the connection that we write on now.
+        direction: Direction,
+    },
     /// The last connection of an announced peer is gone.
     Disconnected {
         /// Which; the handle is void from now on.
@@ -412,6 +419,8 @@ impl Behaviour {
         if let Some(next) = peer.connections.first().cloned() {
             if peer.active == connection {
                 peer.active = next.id;
+                let turned = peer.announced.then_some(Event::Turned { peer: peer.handle, direction: next.direction });
+                self.outputs.extend(turned.map(ToSwarm::GenerateEvent));
                 let outbox = Arc::clone(&peer.outbox);
                 self.tell(id, next.id, ToHandler::Write(outbox));
             }
@@ -480,6 +489,11 @@ impl Behaviour {
                     self.tell(id, kept, ToHandler::Write(outbox));
                     if let Some(peer) = self.peer_mut(handle) {
                         peer.active = kept;
+                        let announced = peer.announced;
+                        let kept = peer.connections.iter().find(|connection| connection.id == kept);
+                        let turned = kept.filter(|_| announced).map(|kept| kept.direction);
+                        let turned = turned.map(|direction| Event::Turned { peer: handle, direction });
+                        self.outputs.extend(turned.map(ToSwarm::GenerateEvent));
                     }
                 }
                 self.unsettled.push_back((Instant::now() + self.close_after, handle, Step::Close));

@@ -26,6 +26,13 @@ pub enum NetEvent {
         /// The gossipsub version agreed on.
         version: Version,
     },
+    /// Of two connections with a peer one was settled on, and somebody else dialled it than was said before.
+    Turned {
+        /// Which.
+        peer: PeerHandle,
+        /// Who dialled the connection that is used now.
+        direction: Direction,
+    },
     /// A peer is gone.
     Disconnected {
         /// Which.

@@ -61,6 +61,14 @@ impl Host {
         rpcs.flat_map(|rpc| rpc.publish.iter().map(|payload| payload.data())).collect()
     }
 
+    /// Who dialled the last connection that was spoken of.
+    fn direction(&self) -> Option<Direction> {
+        self.events.iter().rev().find_map(|event| match event {
+            NetEvent::Connected { direction, .. } | NetEvent::Turned { direction, .. } => Some(*direction),
+            _ => None,
+        })
+    }
+
     fn dial_failures(&self) -> usize {
         self.events.iter().filter(|event| matches!(event, NetEvent::DialFailed { .. })).count()
     }
@@ -242,6 +250,12 @@ async fn simultaneous_dials_leave_one_working_connection() {
         run(&mut [&mut a, &mut b], |hosts| hosts[0].received().len() >= all[1] && hosts[1].received().len() >= all[0])
             .await;
         assert_eq!(a.peers().len() + b.peers().len(), 2, "neither saw the other go");
+        let expected = if a.network.own_id() < b.network.own_id() {
+            [Direction::Outbound, Direction::Inbound]
+        } else {
+            [Direction::Inbound, Direction::Outbound]
+        };
+        assert_eq!([a.direction(), b.direction()], expected.map(Some), "both know who dialled the one that stays");
         let dialled_by_smaller = if a.network.own_id() < b.network.own_id() { &a } else { &b };
         assert!(
             a.dial_failures() + b.dial_failures() == 0,
