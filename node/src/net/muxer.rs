@@ -95,11 +95,10 @@ impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Muxer<C> {
     type Error = io::Error;
 
     fn poll_inbound(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<yamux::Stream>> {
+        // Does not drive the connection: whoever polls for streams also calls `poll`, as the contract of `StreamMuxer` has it,
+        // and the swarm does so just before. Driving it here too would do all work twice for nothing.
         if let Some(stream) = self.inbound.pop_front() {
             return Poll::Ready(Ok(stream));
-        }
-        if let Poll::Ready(next) = self.poll_next(context) {
-            return Poll::Ready(next);
         }
         self.waker = Some(context.waker().clone());
         Poll::Pending

@@ -116,6 +116,7 @@ async fn lazy(highest: Version, network: u8) {
     ours.tell(ours::Command::Dial(stock.address.clone())).await;
     source.tell(stock::Command::Dial(stock.address.clone())).await;
     until("the stock peer has both in its mesh", || stock.log().mesh_degree == 2).await;
+    until("the stock peer is in our mesh, too", || ours.log().mesh_degree == 1).await;
 
     ours.tell(ours::Command::Unsubscribe).await;
     until("our PRUNE is understood", || stock.log().mesh_degree == 1).await;
