@@ -64,8 +64,8 @@ pub enum ConfigError {
     },
     /// There is no genesis to run with.
     #[error(
-        "there is no genesis file {}; name one with --genesis FILE, or make the data directory with \
-         `starling init --genesis FILE` (`starling genesis new` makes a new network)", .0.display()
+        "there is no genesis file {}; name one that exists, as in `starling run --genesis FILE` or \
+         `starling init --genesis FILE`, or make a new network with `starling genesis new`", .0.display()
     )]
     NoGenesis(PathBuf),
     /// The genesis is not acceptable.

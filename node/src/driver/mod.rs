@@ -177,8 +177,8 @@ impl Driver {
                 sleep.as_mut().reset(clock::tokio_instant(due));
                 asleep_until = due;
             }
+            // Without an order of preference: peers that send without pause must not keep the RPC or the disk waiting.
             tokio::select! {
-                biased;
                 _ = &mut stop => break,
                 Some((ticket, outcome)) = self.verified.recv() => self.feed(Input::Verified { ticket, outcome }),
                 event = self.network.next_event() => self.network_event(event),
