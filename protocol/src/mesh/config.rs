@@ -231,12 +231,11 @@ pub struct PruneConfig {
 }
 
 impl Default for PruneConfig {
-    /// One minute and ten seconds, from spec v1.1. The third was found by measurement: with 10 s, one in eight networks of
-    /// 16 nodes had a node that had been refused by all its peers while everybody grafted at once and then waited out its
-    /// backoffs, so that the network was ready after 13 s instead of 4 s; networks of 64 nodes took 15 to 38 s instead
-    /// of 8 to 12 s. Two seconds are three heartbeats, enough to try other peers first. The
-    /// fourth is a guess: long enough that the link does not come back at once, short enough for a peer that has nobody
-    /// else to graft.
+    /// One minute and ten seconds, from spec v1.1. The third was chosen after a few runs on a busy host, by turns with other
+    /// work: with 10 s, two of eight networks of 16 nodes were ready only after 13 to 14 s, because a node that everybody
+    /// refused while everybody grafted at once waited out its backoffs; with 2 s, one of fourteen took 6.5 s and the others
+    /// less than 4 s. Two seconds are three heartbeats, enough to try other peers first. The fourth is a guess: long enough
+    /// that the link does not come back at once, short enough for a peer that has nobody else to graft.
     fn default() -> Self {
         Self {
             backoff: Duration::from_secs(60),
