@@ -57,10 +57,11 @@ use crate::block::Block;
 use crate::genesis::Genesis;
 use crate::id::TransactionId;
 use crate::transaction::Transaction;
+use core::ops::Bound;
 use outcome::Outcomes;
 pub use starling_crypto::PublicKeyBytes as Account;
 use std::collections::{BTreeMap, BTreeSet};
-pub use types::{Config, Fault, Inserted, MempoolError, OVERHEAD_BYTES, Settled, Source, Stats, Status};
+pub use types::{Change, Config, Fault, Inserted, MempoolError, OVERHEAD_BYTES, Settled, Source, Stats, Status};
 
 /// The pool; see the head of this module.
 #[derive(Clone, Debug)]
@@ -79,6 +80,8 @@ pub struct Mempool {
     future: usize,
     arrivals: u64,
     outcomes: Outcomes,
+    /// What has changed since it was last asked for; none while nobody asks.
+    changes: Option<Vec<Change>>,
 }
 
 #[derive(Clone, Debug)]
@@ -148,6 +151,7 @@ impl Mempool {
             arrivals: 0,
             outcomes: Outcomes::new(config.outcomes_max),
             config,
+            changes: None,
         }
     }
 
@@ -212,6 +216,7 @@ impl Mempool {
         let place = Place { id, load: load_of(&transaction) };
         self.arrivals += 1;
         self.entries.insert(id, Entry { transaction, source, arrival: self.arrivals, arrival_slot });
+        self.record(Change { id, sender: account, nonce, status: Status::Pending { executable: false } });
         self.change_sender(account, |sender| {
             sender.next = account_next_nonce;
             sender.by_nonce.insert(nonce, place);
@@ -219,11 +224,12 @@ impl Mempool {
 
         let mut evicted = Vec::new();
         while let Some(victim) = self.victim(&account) {
-            self.remove(&victim);
             if victim == id {
+                self.remove(&victim);
+                self.changes.iter_mut().for_each(|changes| changes.retain(|change| change.id != id));
                 return Err(MempoolError::Full { count, bytes });
             }
-            self.outcomes.remember(victim, Status::Evicted);
+            self.retire(&victim, Status::Evicted);
             evicted.push(victim);
         }
         Ok(Inserted { executable: self.is_executable(&account, nonce), evicted })
@@ -262,7 +268,10 @@ impl Mempool {
                 Ok(_) | Err(MempoolError::Known) => settled.returned += 1,
                 Err(error) => {
                     settled.refused += 1;
-                    self.outcomes.remember(transaction.id(), status_of(&error));
+                    let status = status_of(&error);
+                    self.outcomes.remember(transaction.id(), status);
+                    let (id, sender, nonce) = (transaction.id(), transaction.sender(), transaction.nonce());
+                    self.record(Change { id, sender, nonce, status });
                 }
             }
         }
@@ -276,8 +285,7 @@ impl Mempool {
         while let Some((expiry_slot, id)) = self.expiries.first().copied()
             && expiry_slot < current_slot
         {
-            self.remove(&id);
-            self.outcomes.remember(id, Status::Expired);
+            self.retire(&id, Status::Expired);
             count += 1;
         }
         count
@@ -329,6 +337,25 @@ impl Mempool {
     /// All transactions, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = &Transaction> {
         self.entries.values().map(|entry| &entry.transaction)
+    }
+
+    /// The transactions whose ids come after `after` (all when none), in the order of their ids, each with the slot it
+    /// arrived in: 0 when it came back from an undone block.
+    pub fn page(&self, after: Option<&TransactionId>) -> impl Iterator<Item = (&Transaction, u64)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.entries.range((from, Bound::Unbounded)).map(|(_, entry)| (&entry.transaction, entry.arrival_slot))
+    }
+
+    /// Begins to record changes for [`Mempool::take_changes`], or stops and forgets them. Whoever begins must take them
+    /// after every step, because nothing else bounds the record.
+    pub fn record_changes(&mut self, on: bool) {
+        self.changes = on.then(Vec::new);
+    }
+
+    /// What has changed since this was last asked, in order; empty unless changes are recorded. That a transaction was
+    /// included is not among it: the chain knows.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        self.changes.as_mut().map(core::mem::take).unwrap_or_default()
     }
 
     /// How many transactions there are.
@@ -427,8 +454,7 @@ impl Mempool {
         let superseded: Vec<TransactionId> =
             sender.by_nonce.range(..next.unwrap_or(0)).map(|(_, place)| place.id).collect();
         for id in &superseded {
-            self.remove(id);
-            self.outcomes.remember(*id, Status::Superseded);
+            self.retire(id, Status::Superseded);
         }
         if self.senders.contains_key(account) {
             self.change_sender(*account, |sender| sender.next = next);
@@ -459,14 +485,28 @@ impl Mempool {
         self.bytes + self.entries.len() * OVERHEAD_BYTES
     }
 
-    fn remove(&mut self, id: &TransactionId) -> bool {
-        let Some(Entry { transaction, .. }) = self.entries.remove(id) else { return false };
+    /// Removes a transaction that was not included, and remembers what became of it.
+    fn retire(&mut self, id: &TransactionId, status: Status) {
+        if let Some(transaction) = self.remove(id) {
+            self.record(Change { id: *id, sender: transaction.sender(), nonce: transaction.nonce(), status });
+        }
+        self.outcomes.remember(*id, status);
+    }
+
+    fn record(&mut self, change: Change) {
+        if let Some(changes) = &mut self.changes {
+            changes.push(change);
+        }
+    }
+
+    fn remove(&mut self, id: &TransactionId) -> Option<Transaction> {
+        let Entry { transaction, .. } = self.entries.remove(id)?;
         self.bytes -= transaction.encoded_len();
         self.expiries.remove(&(transaction.expiry_slot(), *id));
         self.change_sender(transaction.sender(), |sender| {
             sender.by_nonce.remove(&transaction.nonce());
         });
-        true
+        Some(transaction)
     }
 
     /// The one place where a sender changes: keeps its figures and the indexes up to date.

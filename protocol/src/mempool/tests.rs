@@ -222,3 +222,51 @@ fn an_expired_transaction_is_not_selected_and_stops_its_sender() {
     assert_eq!(pool.stats().future, 1, "the gap makes the other one wait");
     pool.check();
 }
+
+#[test]
+fn changes_are_recorded_for_whoever_asks_and_only_then() {
+    let mut pool = pool(Config { transactions_max: 3, ..Config::default() });
+    pool.insert(transaction_expiring(9, 0, 4, b""), Source::Local, Some(0), 0).expect("room");
+    assert_eq!(pool.take_changes(), [], "nobody has asked");
+    pool.record_changes(true);
+    for (sender, nonce) in [(1, 0), (1, 1)] {
+        pool.insert(transaction(sender, nonce), Source::Local, Some(0), 0).expect("room");
+    }
+    let seen = |pool: &mut Mempool| -> Vec<_> {
+        pool.take_changes().iter().map(|change| (change.id, change.nonce, change.status)).collect()
+    };
+    let pending = Status::Pending { executable: false };
+    let one = |nonce| transaction(1, nonce).id();
+    assert_eq!(seen(&mut pool), [(one(0), 0, pending), (one(1), 1, pending)]);
+
+    // One that is turned away for want of room leaves no trace; one that makes room for another does.
+    pool.insert(transaction(1, 2), Source::Local, Some(0), 0).expect_err("no room");
+    assert_eq!(seen(&mut pool), []);
+    pool.insert(transaction(2, 0), Source::Local, Some(0), 0).expect("room");
+    let two = transaction(2, 0).id();
+    assert_eq!(seen(&mut pool), [(two, 0, pending), (one(1), 1, Status::Evicted)]);
+
+    let sender = transaction(1, 0).sender();
+    let other = block(vec![transaction_expiring(1, 0, NEVER, b"other")]);
+    pool.on_head_changed(&[], &[other], 5, |account| Some(u64::from(*account == sender)));
+    let late = transaction_expiring(9, 0, 4, b"").id();
+    assert_eq!(seen(&mut pool), [(one(0), 0, Status::Superseded), (late, 0, Status::Expired)]);
+    pool.record_changes(false);
+    pool.expire(NEVER + 1);
+    assert_eq!(pool.take_changes(), []);
+    pool.check();
+}
+
+#[test]
+fn pages_follow_on_one_another_in_the_order_of_ids() {
+    let mut pool = pool(Config::default());
+    for sender in 1..=5 {
+        pool.insert(transaction(sender, 0), Source::Local, Some(0), u64::from(sender)).expect("room");
+    }
+    let all: Vec<_> = pool.iter().map(Transaction::id).collect();
+    let first: Vec<_> = pool.page(None).take(2).map(|(transaction, _)| transaction.id()).collect();
+    let rest: Vec<_> = pool.page(first.last()).map(|(transaction, _)| transaction.id()).collect();
+    assert_eq!([first, rest].concat(), all);
+    let (found, arrived) = pool.page(None).next().expect("five");
+    assert_eq!(transaction(u8::try_from(arrived).expect("small"), 0).id(), found.id());
+}

@@ -1,5 +1,6 @@
 //! What goes into the mempool and what comes out.
 
+use super::Account;
 use crate::id::{PeerHandle, TransactionId};
 
 /// What a transaction is counted with besides its bytes: an estimate of what its entries in the pool's indexes take.
@@ -171,6 +172,19 @@ pub enum Status {
     Superseded,
     /// It made room for others.
     Evicted,
+}
+
+/// What became of one transaction; see [`super::Mempool::take_changes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Which transaction.
+    pub id: TransactionId,
+    /// Whose it is.
+    pub sender: Account,
+    /// Its nonce.
+    pub nonce: u64,
+    /// What it is now. `Pending` means that it was taken in; whether it is executable is not looked at.
+    pub status: Status,
 }
 
 /// How full the pool is.

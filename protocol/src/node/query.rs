@@ -1,4 +1,4 @@
-//! Reading the node's state, for the RPC and metrics. Nothing here changes anything.
+//! Reading the node's state, for the RPC and metrics. Nothing here changes what the node does.
 
 use super::Node;
 use crate::chain::{Chain, Location};
@@ -55,6 +55,16 @@ impl Node {
     #[must_use]
     pub fn mempool(&self) -> &Mempool {
         &self.mempool
+    }
+
+    /// Begins or stops to record what becomes of pending transactions; see [`Mempool::record_changes`].
+    pub fn record_mempool_changes(&mut self, on: bool) {
+        self.mempool.record_changes(on);
+    }
+
+    /// What became of pending transactions since this was last asked; see [`Mempool::take_changes`].
+    pub fn take_mempool_changes(&mut self) -> Vec<mempool::Change> {
+        self.mempool.take_changes()
     }
 
     /// The blocks.
