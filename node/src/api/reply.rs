@@ -265,6 +265,12 @@ pub struct PeerReply {
     pub mesh: Vec<MessageClass>,
     /// Bytes that wait to be sent to it.
     pub queue_bytes: u64,
+    /// Bytes of mesh frames that it sent since it connected.
+    #[serde(default)]
+    pub frame_in_bytes: u64,
+    /// Bytes of mesh frames sent to it since it connected.
+    #[serde(default)]
+    pub frame_out_bytes: u64,
     /// The score and what it is made of.
     pub score: ScoreReply,
 }

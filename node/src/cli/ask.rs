@@ -1,18 +1,13 @@
-//! Commands that ask a running node something: `block`, `peers`, `status`. How they find the node is here, too.
+//! Commands that ask a running node something: `block`, `status`. How they find the node is here, too.
 
 use super::{Failure, NodeArgs, block_on, output};
-use crate::api::{BlockReply, BlockSelector, HeadReply, MempoolReply, NetReply, NodeReply, PeerReply, ReadyReply};
+use crate::api::{BlockReply, BlockSelector, HeadReply, MempoolReply, NetReply, NodeReply, ReadyReply};
 use crate::rpc::client::{ClientError, RpcClient};
 use crate::storage::{Addresses, DataDir};
 use clap::Subcommand;
 use serde::Serialize;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
-
-pub(super) const PEERS_EXAMPLES: &str = "\
-Examples:
-  starling peers
-  starling peers --rpc 127.0.0.1:26501 --json    # with the scores broken down";
 
 pub(super) const STATUS_EXAMPLES: &str = "\
 Examples:
@@ -143,39 +138,6 @@ fn block_text(block: &BlockReply) -> String {
     ];
     rows.extend(block.transactions.iter().map(|id| ("", id.to_string())));
     output::fields(&rows)
-}
-
-/// `starling peers`.
-pub(super) fn peers(args: &NodeArgs) -> Result<ExitCode, Failure> {
-    let client = args.client()?;
-    let peers = block_on(async { client.net_peers().await.map_err(failed) })?;
-    output::print_as(args.json, &peers, || peers_text(&peers))
-}
-
-fn peers_text(peers: &[PeerReply]) -> String {
-    if peers.is_empty() {
-        return "no peers; is the node given --bootnodes, and can it reach them?\n".into();
-    }
-    let classes = |classes: &[crate::api::MessageClass]| {
-        let names: Vec<_> = classes.iter().map(|class| class.name()).collect();
-        if names.is_empty() { "-".to_owned() } else { names.join(",") }
-    };
-    output::table(
-        &["peer", "address", "direction", "rtt ms", "mesh", "score"],
-        peers.iter().map(|peer| {
-            vec![
-                peer.peer_id.clone(),
-                peer.address.clone(),
-                match peer.direction {
-                    crate::api::PeerDirection::Inbound => "in".into(),
-                    crate::api::PeerDirection::Outbound => "out".into(),
-                },
-                peer.rtt_ms.map_or_else(|| "-".into(), |rtt| format!("{rtt:.1}")),
-                classes(&peer.mesh),
-                format!("{:.2}", peer.score.total),
-            ]
-        }),
-    )
 }
 
 /// What `starling status --json` prints: the answers of several methods together.

@@ -1,5 +1,12 @@
 //! Printing.
 
+pub(super) mod format;
+mod screen;
+mod table;
+
+pub(super) use screen::{Screen, Style};
+pub(super) use table::{Cell, Column, Table, printable};
+
 use super::Failure;
 use serde::Serialize;
 use std::io::{self, Write as _};
@@ -35,21 +42,6 @@ pub(super) fn fields(rows: &[(&str, String)]) -> String {
     rows.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
 }
 
-/// A table without borders, two blanks between its columns.
-pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let mut lines = vec![header.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()];
-    lines.extend(rows);
-    let widths: Vec<usize> = (0..header.len())
-        .map(|column| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max())
-        .map(Option::unwrap_or_default)
-        .collect();
-    let text = |line: &Vec<String>| {
-        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
-    };
-    lines.iter().map(text).collect()
-}
-
 /// A length of time in words, as `90s`, `5m` or `1500ms`.
 pub(super) fn parse_duration_ms(text: &str) -> Result<u64, String> {
     let problem = || format!("{text:?} is no length of time; write a number with its unit, such as 500ms, 2s or 5m");
@@ -77,11 +69,5 @@ mod tests {
         for wrong in ["", "2", "s", "2.5s", "-2s", "2 s", "99999999999999999999s", "9999999999999999h"] {
             assert!(parse_duration_ms(wrong).expect_err(wrong).contains("such as"), "{wrong}");
         }
-    }
-
-    #[test]
-    fn tables_align_their_columns_without_trailing_blanks() {
-        let text = table(&["peer", "score"], [vec!["a".into(), "1".into()], vec!["bbbbbb".into(), String::new()]]);
-        assert_eq!(text, "peer    score\na       1\nbbbbbb\n");
     }
 }

@@ -160,6 +160,7 @@ impl Driver {
         let seat = seat.filter(|seat| seat.peer == view.handle);
         let classes = |topics: &[Topic]| topics.iter().map(|topic| self.observer.class(topic)).collect();
         let score = &view.score;
+        let (frame_in_bytes, frame_out_bytes) = self.network.traffic_bytes(view.handle).unwrap_or_default();
         PeerReply {
             peer_id: peer_id_text(&view.id),
             address: self.network.remote_address(view.handle).map(|a| a.to_string()).unwrap_or_default(),
@@ -179,6 +180,8 @@ impl Driver {
             subscribed: classes(&view.subscribed),
             mesh: classes(&view.mesh),
             queue_bytes: self.network.queue_stats(view.handle).map_or(0, |(bytes, _)| bytes as u64),
+            frame_in_bytes,
+            frame_out_bytes,
             score: ScoreReply {
                 total: plain(score.total),
                 topics: self

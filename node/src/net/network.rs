@@ -246,6 +246,12 @@ impl Network {
         self.swarm.behaviour().mesh.queue_stats(peer)
     }
 
+    /// Bytes of mesh frames read from the peer and written to it, since it connected.
+    #[must_use]
+    pub fn traffic_bytes(&self, peer: PeerHandle) -> Option<(u64, u64)> {
+        self.swarm.behaviour().mesh.traffic_bytes(peer)
+    }
+
     /// Established connections: inbound and outbound.
     #[must_use]
     pub fn connections(&self) -> (usize, usize) {

@@ -237,6 +237,8 @@ struct Peer {
     admitted: bool,
     announced: bool,
     outbox: Arc<Outbox>,
+    /// Bytes of decoded frames that it sent.
+    read_bytes: u64,
     /// Frames dropped since the last report.
     dropped: u64,
 }
@@ -352,6 +354,13 @@ impl Behaviour {
         (known.handle == peer).then(|| known.outbox.stats())
     }
 
+    /// Bytes of mesh frames read from the peer and written to it, since it connected.
+    #[must_use]
+    pub fn traffic_bytes(&self, peer: PeerHandle) -> Option<(u64, u64)> {
+        let known = self.peers.get(peer.index())?.as_ref()?;
+        (known.handle == peer).then(|| (known.read_bytes, known.outbox.written_bytes()))
+    }
+
     /// Bytes read and written in mesh frames.
     #[must_use]
     pub fn counters(&self) -> &Arc<MeshCounters> {
@@ -392,6 +401,7 @@ impl Behaviour {
                 admitted: false,
                 announced: false,
                 outbox: Arc::clone(&outbox),
+                read_bytes: 0,
                 dropped: 0,
             };
             if self.peers.len() <= handle.index() {
@@ -582,6 +592,9 @@ impl NetworkBehaviour for Behaviour {
                 self.close(id, connection);
             }
             (FromHandler::Rpc { rpc, received, frame_bytes }, Some(peer)) => {
+                if let Some(known) = self.peer_mut(peer) {
+                    known.read_bytes = known.read_bytes.saturating_add(frame_bytes as u64);
+                }
                 let event = Event::Rpc { peer, rpc, received, frame_bytes };
                 self.outputs.push_back(ToSwarm::GenerateEvent(event));
             }

@@ -27,12 +27,14 @@ pub struct Outbox {
 #[derive(Debug)]
 struct Inner {
     queue: SendQueue,
+    /// Bytes of RPCs that were taken to be written.
+    written_bytes: u64,
     writer: Option<Waker>,
 }
 
 impl Outbox {
     pub(super) fn new(config: SendQueueConfig) -> Self {
-        Self { inner: Mutex::new(Inner { queue: SendQueue::new(config), writer: None }) }
+        Self { inner: Mutex::new(Inner { queue: SendQueue::new(config), written_bytes: 0, writer: None }) }
     }
 
     /// Adds a frame and wakes the writer; how many frames were dropped for it.
@@ -59,7 +61,10 @@ impl Outbox {
     pub(super) fn poll_pop(&self, context: &Context<'_>) -> Poll<EncodedRpc> {
         let mut inner = self.lock();
         match inner.queue.pop(clock::now(), RPC_BYTES_WANTED) {
-            Some(rpc) => Poll::Ready(rpc),
+            Some(rpc) => {
+                inner.written_bytes = inner.written_bytes.saturating_add(rpc.len as u64);
+                Poll::Ready(rpc)
+            }
             None => {
                 inner.writer = Some(context.waker().clone());
                 Poll::Pending
@@ -71,6 +76,11 @@ impl Outbox {
     pub(super) fn stats(&self) -> (usize, SendQueueStats) {
         let inner = self.lock();
         (inner.queue.bytes(), inner.queue.stats())
+    }
+
+    /// Bytes of RPCs that were taken to be written, with length prefixes.
+    pub(super) fn written_bytes(&self) -> u64 {
+        self.lock().written_bytes
     }
 
     /// The queue keeps its own invariants through every call, so a panic elsewhere does not spoil it.
