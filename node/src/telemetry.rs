@@ -14,14 +14,25 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 pub const DEFAULT_FILTER: &str = "info,libp2p=error,yamux=error,jsonrpsee=warn";
 
 /// How log lines are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people; coloured when stderr is a terminal and `NO_COLOR` is unset.
     #[default]
     Text,
     /// One JSON object a line.
     Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("{text:?} is neither text nor json")),
+        }
+    }
 }
 
 /// The filter expression is not one.

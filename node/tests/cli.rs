@@ -143,10 +143,86 @@ fn mistakes_are_answered_with_cause_and_remedy() {
 }
 
 #[test]
+fn the_configuration_shows_where_each_value_comes_from() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    network(dir);
+    succeed(dir, &["init", "--genesis", "genesis.toml", "--instance", "2"]);
+    let datadir = dir.join(".local/share/starling-2");
+    let config = std::fs::read_to_string(datadir.join("config.toml")).expect("written");
+    assert!(config.contains("\ninstance = 2\n") && config.contains("127.0.0.1:26521"), "{config}");
+
+    let shown =
+        json(dir, &["config", "show", "--datadir", datadir.to_str().expect("Unicode"), "--threads=2", "--json"]);
+    let entry = |key: &str| {
+        let entries = shown.as_array().expect("a list");
+        entries.iter().find(|entry| entry["key"] == key).unwrap_or_else(|| panic!("no {key}")).clone()
+    };
+    assert_eq!(entry("rpc.listen")["value"], "127.0.0.1:26521", "the directory remembers its instance");
+    assert_eq!(entry("runtime.threads")["origin"], "--threads");
+    assert!(entry("instance")["origin"].as_str().expect("text").contains("config.toml:"));
+    assert_eq!(entry("keys.account")["value"], datadir.join("account.pem").to_str().expect("Unicode"));
+
+    let text = succeed(dir, &["config", "show", "--instance", "2", "--origin"]);
+    assert!(text.contains("target_peers = 24  # default") && text.contains("# --instance"), "{text}");
+    let secret = std::fs::read_to_string(datadir.join("account.pem")).expect("a key");
+    assert!(!text.contains(secret.lines().nth(1).expect("a line of the key")));
+    let differing = succeed(dir, &["config", "diff", "--target-peers", "5"]);
+    assert_eq!(differing, "\n[network]\ntarget_peers = 5  # --target-peers\n".trim_start());
+}
+
+#[test]
+fn every_mistake_in_the_configuration_is_found_at_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    network(dir);
+    succeed(dir, &["init", "--genesis", "genesis.toml", "--datadir", "data"]);
+    assert!(succeed(dir, &["config", "check", "--datadir", "data"]).contains("nothing is wrong"));
+    assert!(succeed(dir, &["config", "check", "data/config.toml"]).contains("nothing is wrong"));
+    let text = "genisis = 1\n[network]\ntarget_peers = 0\n[keys]\nproducer = \"none.pem\"";
+    std::fs::write(dir.join("data/config.toml"), text).expect("written");
+    let parts = ["3 problems", "config.toml:1: genisis", "`genesis`", "config.toml:3", "between 1 and", "none.pem"];
+    fail(dir, &["config", "check", "--datadir", "data"], 2, &parts);
+    fail(dir, &["config", "check", "data/config.toml"], 2, &parts);
+    fail(dir, &["run", "--datadir", "data"], 2, &["2 settings are wrong", "genisis", "between 1 and"]);
+    fail(dir, &["config", "check", "absent.toml"], 2, &["absent.toml", "starling init"]);
+    fail(dir, &["config", "check", "data/config.toml", "--datadir", "data"], 2, &["cannot be used with"]);
+}
+
+#[test]
+fn a_misspelt_variable_is_refused_by_every_command_that_reads_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for args in [&["run"][..], &["config", "show"], &["status"], &["init", "--genesis", "genesis.toml"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_starling"))
+            .args(args)
+            .current_dir(dir.path())
+            .env("HOME", dir.path())
+            .env("STARLING_DATADRI", "x")
+            .output()
+            .expect("the program starts");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {error}");
+        assert!(error.contains("did you mean STARLING_DATADIR?"), "{args:?}: {error}");
+    }
+}
+
+#[test]
+fn a_run_without_a_genesis_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(dir.path().join("empty")).expect("made");
+    fail(dir.path(), &["run", "--datadir", "empty"], 2, &["there is no genesis file", "--genesis FILE"]);
+    fail(dir.path(), &["run", "--datadir", "new"], 2, &["there is no genesis file"]);
+    assert_eq!(std::fs::read_dir(dir.path().join("empty")).expect("listed").count(), 0);
+    assert!(!dir.path().join("new").exists());
+}
+
+#[test]
 fn commands_that_ask_a_node_say_when_there_is_none() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();
     fail(dir, &["status"], 2, &["no node is running", "--rpc"]);
+    fail(dir, &["status", "--instance", "2"], 2, &["no node is running", "starling-2"]);
+    fail(dir, &["status", "--instance", "2", "--rpc", "127.0.0.1:1"], 2, &["cannot be used with"]);
     fail(dir, &["status", "--rpc", "here"], 2, &["HOST:PORT"]);
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").to_string();
     for command in [&["status"][..], &["peers"], &["block", "get", "1"], &["tx", "send", "hello"]] {

@@ -42,7 +42,7 @@ impl NodeArgs {
     }
 
     fn address_from_datadir(&self) -> Result<String, Failure> {
-        let datadir = super::datadir(self.datadir.clone(), 0)?;
+        let datadir = self.place.datadir()?;
         let path = DataDir::addresses_file(&datadir);
         let text = std::fs::read_to_string(&path).map_err(|_absent| {
             Failure::Usage(format!(

@@ -48,7 +48,7 @@ pub(super) struct NewArgs {
     #[arg(long, default_value = "now")]
     start: String,
     /// Length of a slot.
-    #[arg(long, default_value = "2s", value_parser = output::parse_duration_ms)]
+    #[arg(long, default_value = "2s", value_parser = crate::config::parse_duration_ms)]
     slot: u64,
     /// Bits of work that a transaction's stamp must show; 0 asks for none.
     #[arg(long, default_value_t = 0)]

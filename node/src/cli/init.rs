@@ -1,7 +1,8 @@
 //! `starling init`.
 
+use super::settings::PlaceFlags;
 use super::{Failure, genesis::write_new, output};
-use crate::config::{ConfigError, TEMPLATE, read_genesis};
+use crate::config::{ConfigError, read_genesis, template};
 use crate::keyfile;
 use crate::storage::DataDir;
 use clap::Args;
@@ -21,9 +22,8 @@ pub(super) struct InitArgs {
     /// The network's genesis; it is copied into the data directory.
     #[arg(long, value_name = "FILE")]
     genesis: PathBuf,
-    /// The data directory. Default: $XDG_DATA_HOME/starling.
-    #[arg(long, value_name = "DIR")]
-    datadir: Option<PathBuf>,
+    #[command(flatten)]
+    place: PlaceFlags,
     /// Print JSON instead of text.
     #[arg(long)]
     json: bool,
@@ -40,13 +40,13 @@ struct Made {
 
 impl InitArgs {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        let path = self.place.datadir()?;
         let genesis = read_genesis(&self.genesis).map_err(Failure::usage)?;
-        let path = super::datadir(self.datadir, 0)?;
         let _lock = DataDir::create(&path).map_err(Failure::runtime)?;
         place_genesis(&path, &genesis)?;
         let config = DataDir::config_file(&path);
         if !config.exists() {
-            write_new(&config, TEMPLATE)?;
+            write_new(&config, &template(self.place.instance()))?;
         }
         let (node, _) = keyfile::read_or_create(&DataDir::node_key_file(&path)).map_err(Failure::usage)?;
         let (account, _) = keyfile::read_or_create(&DataDir::account_key_file(&path)).map_err(Failure::usage)?;

@@ -11,6 +11,7 @@
 //! testnet tool starts its nodes by executing itself.
 
 mod ask;
+mod config;
 mod genesis;
 mod init;
 mod key;
@@ -18,10 +19,10 @@ mod output;
 mod peers;
 mod run;
 mod send;
+mod settings;
 
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Runs `starling` with these arguments; the first is the program's name, as usual.
@@ -74,6 +75,9 @@ enum Command {
     Genesis(genesis::GenesisCommand),
     /// Make a data directory: keys, configuration and the network's genesis.
     Init(init::InitArgs),
+    /// Show or check the settings a node would run with.
+    #[command(subcommand)]
+    Config(Box<config::ConfigCommand>),
     /// Run a node until it is stopped (Ctrl-C).
     Run(Box<run::RunArgs>),
     /// Make or show a secret key.
@@ -97,6 +101,7 @@ impl Command {
         match self {
             Self::Genesis(command) => command.run(),
             Self::Init(args) => args.run(),
+            Self::Config(command) => command.run(),
             Self::Run(args) => args.run(),
             Self::Key(command) => command.run(),
             Self::Tx(command) => command.run(),
@@ -111,11 +116,10 @@ impl Command {
 #[derive(Debug, Args)]
 struct NodeArgs {
     /// The node's RPC, as HOST:PORT. Default: where the node of the data directory listens.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["datadir", "instance"])]
     rpc: Option<String>,
-    /// The data directory of a running node. Default: $XDG_DATA_HOME/starling.
-    #[arg(long, value_name = "DIR")]
-    datadir: Option<PathBuf>,
+    #[command(flatten)]
+    place: settings::PlaceFlags,
     /// Print JSON instead of text.
     #[arg(long)]
     json: bool,
@@ -151,20 +155,6 @@ impl Failure {
             Self::Runtime(_) => ExitCode::FAILURE,
         }
     }
-}
-
-/// The data directory: the given one, or the default one of this instance.
-fn datadir(given: Option<PathBuf>, instance: u16) -> Result<PathBuf, Failure> {
-    if let Some(given) = given {
-        return Ok(given);
-    }
-    let default = crate::storage::default_path().ok_or_else(|| Failure::usage(crate::config::ConfigError::NoHome))?;
-    if instance == 0 {
-        return Ok(default);
-    }
-    let mut name = default.into_os_string();
-    name.push(format!("-{instance}"));
-    Ok(name.into())
 }
 
 /// An async runtime for commands that only call a node.

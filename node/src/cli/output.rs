@@ -41,33 +41,3 @@ pub(super) fn fields(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     rows.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
 }
-
-/// A length of time in words, as `90s`, `5m` or `1500ms`.
-pub(super) fn parse_duration_ms(text: &str) -> Result<u64, String> {
-    let problem = || format!("{text:?} is no length of time; write a number with its unit, such as 500ms, 2s or 5m");
-    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(problem)?;
-    let number: u64 = text[..digits].parse().map_err(|_too_large| problem())?;
-    let unit_ms = match &text[digits..] {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err(problem()),
-    };
-    number.checked_mul(unit_ms).ok_or_else(problem)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lengths_of_time_need_a_unit() {
-        assert_eq!(parse_duration_ms("2s"), Ok(2_000));
-        assert_eq!(parse_duration_ms("1500ms"), Ok(1_500));
-        assert_eq!(parse_duration_ms("5m"), Ok(300_000));
-        for wrong in ["", "2", "s", "2.5s", "-2s", "2 s", "99999999999999999999s", "9999999999999999h"] {
-            assert!(parse_duration_ms(wrong).expect_err(wrong).contains("such as"), "{wrong}");
-        }
-    }
-}

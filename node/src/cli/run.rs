@@ -4,17 +4,15 @@
 //! request stops it cleanly, with exit code 0; a second signal ends the process at once; and so does the clock
 //! [`STOP_DEADLINE`] after the first request, because whoever asked is waiting.
 
+use super::settings::SettingFlags;
 use super::{Failure, output};
-use crate::config::{
-    ConfigFile, KeysSection, LogSection, NetworkSection, RpcSection, RunFlags, RuntimeSection, Settings,
-};
+use crate::config::{Files, Settings};
 use crate::service::{Service, StartError};
 use crate::storage::{Addresses, DataDir, StoreError};
-use crate::telemetry::{self, LogFormat};
+use crate::telemetry;
 use clap::Args;
 use std::io::Read as _;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -34,108 +32,30 @@ Examples:
       a second node on this host, with ports and a data directory of its own
 
 The addresses that were bound are printed, and written to DATADIR/addresses.json.
-Ctrl-C stops the node cleanly; a second one at once. Flags go before DATADIR/config.toml.")]
+Ctrl-C stops the node cleanly; a second one at once. Flags go before environment variables, those before
+DATADIR/config.toml. Every flag has a variable: STARLING_TARGET_PEERS for --target-peers.
+`starling config show --origin` says what holds and why.")]
 pub(super) struct RunArgs {
-    /// The data directory; it is made if it does not exist. Default: $XDG_DATA_HOME/starling.
-    #[arg(long, value_name = "DIR")]
-    datadir: Option<PathBuf>,
-    /// Number of the node on this host: moves the default ports by 10 and names another default data directory.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    instance: u16,
-    /// The network's genesis. Default: genesis.toml in the data directory.
-    #[arg(long, value_name = "FILE")]
-    genesis: Option<PathBuf>,
-    /// Where to listen for peers, separated by commas; port 0 takes any free one. Default: port 26500, TCP and QUIC.
-    #[arg(long, value_name = "MULTIADDR", value_delimiter = ',')]
-    listen: Option<Vec<String>>,
-    /// Where to serve JSON-RPC; port 0 takes any free one. Default: 127.0.0.1:26501.
-    #[arg(long, value_name = "IP:PORT")]
-    rpc: Option<SocketAddr>,
-    /// A host name by which the RPC may be called, besides this machine's addresses.
-    #[arg(long = "rpc-allow-host", value_name = "NAME", value_delimiter = ',')]
-    rpc_allow_hosts: Option<Vec<String>>,
-    /// A web page that may call the RPC, such as https://wallet.example.
-    #[arg(long = "rpc-allow-origin", value_name = "ORIGIN", value_delimiter = ',')]
-    rpc_allow_origins: Option<Vec<String>>,
-    /// Peers to find others by, separated by commas; each ends in /p2p/PEER_ID.
-    #[arg(long, value_name = "MULTIADDR", value_delimiter = ',')]
-    bootnodes: Option<Vec<String>>,
-    /// Peers to stay connected with, whatever their score; written like --bootnodes.
-    #[arg(long, value_name = "MULTIADDR", value_delimiter = ',')]
-    trusted_peers: Option<Vec<String>>,
-    /// How many peers to look for. Default: 24.
-    #[arg(long, value_name = "N")]
-    target_peers: Option<usize>,
-    /// How many peers to allow. Default: 96.
-    #[arg(long, value_name = "N")]
-    max_peers: Option<usize>,
-    /// Send own messages to all peers instead of the mesh alone: faster, for more bytes.
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    flood_publish: Option<bool>,
-    /// Threads for connections, the event loop and the RPC; more than one carries more than one core can. [default: 1]
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
-    /// The secret key to make blocks with; the genesis must name its public half.
-    #[arg(long, value_name = "FILE")]
-    producer_key: Option<PathBuf>,
-    /// The secret key to sign `tx_publish` with. Default: account.pem in the data directory.
-    #[arg(long, value_name = "FILE")]
-    account_key: Option<PathBuf>,
-    /// Write when each message arrived to this file, for measuring.
-    #[arg(long, value_name = "FILE")]
-    trace: Option<PathBuf>,
-    /// Delay and throttle TCP connections as this file says, for testing.
-    #[arg(long, value_name = "FILE")]
-    link_emulation: Option<PathBuf>,
-    /// Stop when standard input ends: whoever started the node has gone.
-    #[arg(long)]
-    exit_on_stdin_close: bool,
-    /// How log lines are written. Default: text.
-    #[arg(long, value_enum)]
-    log_format: Option<LogFormat>,
-    /// Which log lines are written, such as "info" or "warn,starling_node=debug".
-    #[arg(long, value_name = "FILTER")]
-    log_filter: Option<String>,
+    #[command(flatten)]
+    settings: SettingFlags,
 }
 
 impl RunArgs {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let datadir = super::datadir(self.datadir.clone(), self.instance)?;
-        let exit_on_stdin_close = self.exit_on_stdin_close;
-        let (flags, run) = self.settings();
+        let values = self.settings.resolve()?;
+        // What is wrong with files is said before anything is made; `from_values` makes keys.
+        Files::read(&values).map_err(Failure::usage)?;
+        let datadir = values.path("datadir").to_owned();
         // Made here so that keys have a place; the service locks it again, for as long as the node runs.
         drop(DataDir::create(&datadir).map_err(Failure::runtime)?);
-        let settings = Settings::load(&datadir, flags, &run).map_err(Failure::usage)?;
+        let settings = Settings::from_values(&values).map_err(Failure::usage)?;
         telemetry::init(settings.log_format, &settings.log_filter).map_err(Failure::usage)?;
 
         let runtime = runtime(settings.runtime_threads).map_err(Failure::runtime)?;
-        let outcome = runtime.block_on(run_node(settings, &datadir, exit_on_stdin_close));
+        let outcome = runtime.block_on(run_node(settings, &datadir, values.bool("exit_on_stdin_close")));
         // Everything of ours has ended; a name lookup of libp2p may still hang in a thread.
         runtime.shutdown_timeout(Duration::from_millis(200));
         outcome
-    }
-
-    fn settings(self) -> (ConfigFile, RunFlags) {
-        let flags = ConfigFile {
-            genesis: self.genesis,
-            network: NetworkSection {
-                listen: self.listen,
-                bootnodes: self.bootnodes,
-                trusted_peers: self.trusted_peers,
-                target_peers: self.target_peers,
-                max_peers: self.max_peers,
-                flood_publish: self.flood_publish,
-            },
-            keys: KeysSection { node: None, account: self.account_key, producer: self.producer_key },
-            rpc: RpcSection {
-                listen: self.rpc,
-                allow_hosts: self.rpc_allow_hosts,
-                allow_origins: self.rpc_allow_origins,
-            },
-            runtime: RuntimeSection { threads: self.threads },
-            log: LogSection { format: self.log_format, filter: self.log_filter },
-        };
-        (flags, RunFlags { instance: self.instance, trace: self.trace, link_emulation: self.link_emulation })
     }
 }
 

@@ -1,155 +1,40 @@
-//! The file `config.toml`: its keys, and laying flags over it.
+//! The file `config.toml`: TOML with a table for each section, read with the line of every value.
 
 use super::ConfigError;
-use crate::telemetry::LogFormat;
-use serde::Deserialize;
-use std::net::SocketAddr;
+use super::setting::{Setting, Value};
+use super::suggest::nearest;
+use super::table::SETTINGS;
+use super::values::{Origin, Problem};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
-/// What `starling init` writes: every key with its default, commented out.
-pub const TEMPLATE: &str = "\
-# Configuration of a Starling node. Every setting stands here with its default, commented out; flags of
-# `starling run` go before this file. Relative paths are taken from this directory.
-
-# The network's genesis.
-#genesis = \"genesis.toml\"
-
-[network]
-# Where to listen for peers; port 0 takes any free one.
-#listen = [\"/ip4/0.0.0.0/tcp/26500\", \"/ip4/0.0.0.0/udp/26500/quic-v1\"]
-# Peers to find others by: multiaddresses that end in /p2p/PEER_ID.
-#bootnodes = []
-# Peers to stay connected with, whatever their score.
-#trusted_peers = []
-# How many peers to look for, and how many to allow.
-#target_peers = 24
-#max_peers = 96
-# Whether own messages go to all peers instead of the mesh alone: faster, for more bytes.
-#flood_publish = false
-
-[keys]
-# Secret keys, PKCS#8 PEM with mode 0600. The first two are made when they are missing.
-#node = \"node.pem\"
-#account = \"account.pem\"
-# The key that makes blocks; its public half must stand in the genesis.
-#producer = \"producer.pem\"
-
-[rpc]
-# Where the JSON-RPC listens. Whoever reaches it can use the account key: keep it local.
-#listen = \"127.0.0.1:26501\"
-# Host names by which it may be called, besides this machine's addresses.
-#allow_hosts = []
-# Web pages that may call it, such as \"https://wallet.example\".
-#allow_origins = []
-
-[runtime]
-# Threads for connections, the event loop and the RPC, besides those for signatures and the disk. One takes the least
-# processor time for each message; more carry more traffic than one core can.
-#threads = 1
-
-[log]
-# \"text\" or \"json\".
-#format = \"text\"
-# Levels and targets, such as \"info\" or \"warn,starling_node=debug\".
-#filter = \"info,libp2p=warn,libp2p_kad=error,yamux=error,jsonrpsee=warn\"
-";
-
-/// All keys, by section; the empty section is the top of the file.
-const KEYS: [(&str, &[&str]); 6] = [
-    ("", &["genesis"]),
-    ("network", &["listen", "bootnodes", "trusted_peers", "target_peers", "max_peers", "flood_publish"]),
-    ("keys", &["node", "account", "producer"]),
-    ("rpc", &["listen", "allow_hosts", "allow_origins"]),
-    ("runtime", &["threads"]),
-    ("log", &["format", "filter"]),
-];
-
-/// The settings of a file, or of the flags; what is absent is left to whatever comes below.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ConfigFile {
-    /// Path of the genesis.
-    pub genesis: Option<PathBuf>,
-    /// Peers and addresses.
-    pub network: NetworkSection,
-    /// Paths of secret keys.
-    pub keys: KeysSection,
-    /// The local interface.
-    pub rpc: RpcSection,
-    /// Threads.
-    pub runtime: RuntimeSection,
-    /// Logging.
-    pub log: LogSection,
+/// What the file says: the known keys with their values and lines, and what is wrong with the rest.
+#[derive(Clone, Debug, Default)]
+pub struct FileLayer {
+    path: PathBuf,
+    /// By key, what stands there in the file's words, and its reading.
+    given: BTreeMap<&'static str, Given>,
+    /// What cannot be read or means nothing.
+    pub problems: Vec<Problem>,
 }
 
-/// Peers and addresses.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct NetworkSection {
-    /// Multiaddresses to listen on.
-    pub listen: Option<Vec<String>>,
-    /// Multiaddresses of peers to find others by.
-    pub bootnodes: Option<Vec<String>>,
-    /// Multiaddresses of peers to stay connected with.
-    pub trusted_peers: Option<Vec<String>>,
-    /// How many peers to look for.
-    pub target_peers: Option<usize>,
-    /// How many peers to allow.
-    pub max_peers: Option<usize>,
-    /// Whether own messages go to all peers.
-    pub flood_publish: Option<bool>,
+#[derive(Clone, Debug)]
+struct Given {
+    line: usize,
+    written: String,
+    value: Result<Value, String>,
 }
 
-/// Paths of secret keys.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct KeysSection {
-    /// The libp2p identity.
-    pub node: Option<PathBuf>,
-    /// What `tx_publish` signs with.
-    pub account: Option<PathBuf>,
-    /// What blocks are signed with.
-    pub producer: Option<PathBuf>,
-}
-
-/// The local interface.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RpcSection {
-    /// Where to listen.
-    pub listen: Option<SocketAddr>,
-    /// Further host names.
-    pub allow_hosts: Option<Vec<String>>,
-    /// Web pages.
-    pub allow_origins: Option<Vec<String>>,
-}
-
-/// Threads.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RuntimeSection {
-    /// Threads of the async runtime.
-    pub threads: Option<usize>,
-}
-
-/// Logging.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LogSection {
-    /// Text or JSON.
-    pub format: Option<LogFormat>,
-    /// Levels and targets.
-    pub filter: Option<String>,
-}
-
-impl ConfigFile {
-    /// Reads a file; one that does not exist has no settings.
+impl FileLayer {
+    /// Reads a file; one that does not exist says nothing.
     ///
     /// # Errors
-    /// If it cannot be read, is not TOML, has an unknown key or a value of the wrong type.
+    /// If it is there and cannot be read.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(path, &text),
+            Ok(text) => Ok(Self::parse(path, &text)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(source) => {
                 Err(ConfigError::Unreadable { what: "the configuration file", path: path.to_owned(), source })
@@ -157,154 +42,169 @@ impl ConfigFile {
         }
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let wrong = |error: toml::de::Error| ConfigError::File {
-            path: path.to_owned(),
-            problem: error.to_string().trim_end().to_owned(),
-        };
-        let table: toml::Table = toml::from_str(text).map_err(wrong)?;
-        check_keys(path, &table)?;
-        toml::from_str(text).map_err(wrong)
-    }
-
-    /// These settings with relative paths taken from a directory.
+    /// Reads the text of a file. Never fails: what is wrong is in [`FileLayer::problems`] or reported with its setting.
     #[must_use]
-    pub fn relative_to(mut self, directory: &Path) -> Self {
-        let paths = [&mut self.genesis, &mut self.keys.node, &mut self.keys.account, &mut self.keys.producer];
-        for path in paths.into_iter().flatten() {
-            *path = directory.join(&*path);
+    pub fn parse(path: &Path, text: &str) -> Self {
+        let mut layer = Self { path: path.to_owned(), ..Self::default() };
+        let (table, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            let line = error.span().map_or(1, |span| line_of(text, span.start));
+            layer.problem(line, None, format!("this is not TOML: {}", error.message()));
         }
-        self
-    }
-
-    /// These settings where they say something, and those of `below` elsewhere.
-    #[must_use]
-    pub fn over(self, below: Self) -> Self {
-        Self {
-            genesis: self.genesis.or(below.genesis),
-            network: NetworkSection {
-                listen: self.network.listen.or(below.network.listen),
-                bootnodes: self.network.bootnodes.or(below.network.bootnodes),
-                trusted_peers: self.network.trusted_peers.or(below.network.trusted_peers),
-                target_peers: self.network.target_peers.or(below.network.target_peers),
-                max_peers: self.network.max_peers.or(below.network.max_peers),
-                flood_publish: self.network.flood_publish.or(below.network.flood_publish),
-            },
-            keys: KeysSection {
-                node: self.keys.node.or(below.keys.node),
-                account: self.keys.account.or(below.keys.account),
-                producer: self.keys.producer.or(below.keys.producer),
-            },
-            rpc: RpcSection {
-                listen: self.rpc.listen.or(below.rpc.listen),
-                allow_hosts: self.rpc.allow_hosts.or(below.rpc.allow_hosts),
-                allow_origins: self.rpc.allow_origins.or(below.rpc.allow_origins),
-            },
-            runtime: RuntimeSection { threads: self.runtime.threads.or(below.runtime.threads) },
-            log: LogSection {
-                format: self.log.format.or(below.log.format),
-                filter: self.log.filter.or(below.log.filter),
-            },
-        }
-    }
-}
-
-fn check_keys(path: &Path, table: &toml::Table) -> Result<(), ConfigError> {
-    for (key, value) in table {
-        let section = KEYS.iter().find(|(section, _)| section == key && !section.is_empty());
-        match (section, value) {
-            (Some((section, keys)), toml::Value::Table(inner)) => {
-                if let Some(unknown) = inner.keys().find(|key| !keys.contains(&key.as_str())) {
-                    return Err(unknown_key(path, section, unknown));
+        for (key, value) in table.get_ref() {
+            let name = key.get_ref().as_ref();
+            match value.get_ref() {
+                DeValue::Table(section) if is_section(name) => {
+                    for (inner, value) in section {
+                        layer.take(text, &format!("{name}.{}", inner.get_ref()), inner, value);
+                    }
                 }
+                _ if is_section(name) => {
+                    let problem =
+                        format!("`{name}` is a section; write [{name}] on a line of its own and its keys below");
+                    layer.problem(line_of(text, key.span().start), None, problem);
+                }
+                _ => layer.take(text, name, key, value),
             }
-            // A section that is no table is reported with its line by the typed reading.
-            (Some(_), _) => {}
-            (None, _) if KEYS[0].1.contains(&key.as_str()) => {}
-            (None, _) => return Err(unknown_key(path, "", key)),
+        }
+        layer
+    }
+
+    /// What the file says about a setting.
+    pub(super) fn value(&self, setting: &Setting, problems: &mut Vec<Problem>) -> Option<(Value, Origin)> {
+        let given = self.given.get(setting.key)?;
+        match &given.value {
+            Ok(value) => Some((value.clone(), Origin::File { path: self.path.clone(), line: given.line })),
+            Err(problem) => {
+                let place = format!("{}:{}: {} = {}", self.path.display(), given.line, setting.key, given.written);
+                problems.push(Problem { place, problem: problem.clone() });
+                None
+            }
         }
     }
-    Ok(())
+
+    fn take(&mut self, text: &str, full: &str, key: &Spanned<toml::de::DeString<'_>>, value: &Spanned<DeValue<'_>>) {
+        let line = line_of(text, key.span().start);
+        let Some(setting) = SETTINGS.iter().find(|setting| setting.key == full) else {
+            return self.problem(line, Some(full), unknown(full));
+        };
+        if !setting.in_file {
+            let problem = format!("this cannot stand in a file; give --{} or set {}", setting.flag, setting.variable());
+            return self.problem(line, Some(full), problem);
+        }
+        let directory = self.path.parent().unwrap_or(Path::new(""));
+        let parsed = setting.kind.parse_toml(value.get_ref()).map(|value| match value {
+            Value::Path(path) => {
+                let path = directory.join(path);
+                Value::Path(std::path::absolute(&path).unwrap_or(path))
+            }
+            value => value,
+        });
+        let written = text.get(value.span()).unwrap_or_default().lines().next().unwrap_or_default().to_owned();
+        self.given.insert(setting.key, Given { line, written, value: parsed });
+    }
+
+    fn problem(&mut self, line: usize, key: Option<&str>, problem: String) {
+        let key = key.map_or_else(String::new, |key| format!(": {key}"));
+        self.problems.push(Problem { place: format!("{}:{line}{key}", self.path.display()), problem });
+    }
 }
 
-fn unknown_key(path: &Path, section: &str, key: &str) -> ConfigError {
-    let full = |section: &str, key: &str| if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") };
-    let given = full(section, key);
-    let mut known: Vec<String> =
-        KEYS.iter().flat_map(|(section, keys)| keys.iter().map(move |key| full(section, key))).collect();
-    if section.is_empty() {
-        known.extend(KEYS.iter().filter(|(section, _)| !section.is_empty()).map(|(section, _)| (*section).to_owned()));
+/// Whether settings stand in a section of this name.
+fn is_section(name: &str) -> bool {
+    !name.is_empty() && SETTINGS.iter().any(|setting| setting.section() == name)
+}
+
+fn unknown(given: &str) -> String {
+    let keys = || SETTINGS.iter().filter(|setting| setting.in_file);
+    let mut sections: Vec<&str> = keys().map(Setting::section).filter(|section| !section.is_empty()).collect();
+    sections.dedup();
+    let all = keys().map(|setting| setting.key);
+    let near =
+        if given.contains('.') { nearest(given, all) } else { nearest(given, all.chain(sections.iter().copied())) };
+    if let Some(near) = near {
+        return format!("there is no such key; did you mean `{near}`?");
     }
-    // The key alone is compared too, for one that was put into the wrong section.
-    let similarity = |candidate: &str| {
-        let last = candidate.rsplit('.').next().unwrap_or(candidate);
-        strsim::jaro_winkler(&given, candidate).max(strsim::jaro_winkler(key, last))
-    };
-    let nearest = known.iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
-    let remedy = match nearest {
-        Some(nearest) if similarity(nearest) > 0.75 => format!("did you mean `{nearest}`?"),
-        _ => format!("known keys are {}", known.join(", ")),
-    };
-    ConfigError::UnknownKey { path: path.to_owned(), key: given, remedy }
+    let section = given.split_once('.').map_or("", |(section, _)| section);
+    let beside: Vec<&str> = keys().filter(|setting| setting.section() == section).map(Setting::name).collect();
+    // A section that is not known is reported by its own name, so that a key always stands in a known one.
+    match section {
+        "" => format!("there is no such key; known keys here are {}", [beside, sections].concat().join(", ")),
+        _ => format!("there is no such key; known keys of [{section}] are {}", beside.join(", ")),
+    }
+}
+
+/// The line of a byte, counted from 1.
+fn line_of(text: &str, at: usize) -> usize {
+    text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::table::setting;
 
-    fn parse(text: &str) -> Result<ConfigFile, ConfigError> {
-        ConfigFile::parse(Path::new("config.toml"), text)
-    }
-
-    #[test]
-    fn the_template_names_every_key_and_is_valid_both_ways() {
-        assert_eq!(parse(TEMPLATE).expect("valid"), ConfigFile::default());
-        let active: String = TEMPLATE
-            .lines()
-            .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
-            .flat_map(|line| [line, "\n"])
-            .collect();
-        let file = parse(&active).expect("valid without the comment signs, too");
-        assert!(file.genesis.is_some() && file.network.flood_publish.is_some() && file.keys.producer.is_some());
-        let table: toml::Table = toml::from_str(&active).expect("TOML");
-        for (section, keys) in KEYS {
-            for key in keys {
-                let found = if section.is_empty() { table.get(*key) } else { table[section].get(key) };
-                assert!(found.is_some(), "{section}.{key} is missing from the template");
-            }
+    fn problems(text: &str) -> Vec<String> {
+        let layer = FileLayer::parse(Path::new("/d/config.toml"), text);
+        let mut problems = layer.problems.clone();
+        for setting in SETTINGS {
+            layer.value(setting, &mut problems);
         }
+        problems.iter().map(ToString::to_string).collect()
     }
 
     #[test]
-    fn an_unknown_key_names_the_nearest_known_one() {
+    fn an_unknown_key_names_its_line_and_the_nearest_known_one() {
         for (text, expected) in [
-            ("[network]\ntarget_peer = 3", "`network.target_peer`; did you mean `network.target_peers`?"),
+            (
+                "[network]\n\ntarget_peer = 3",
+                "/d/config.toml:3: network.target_peer: there is no such key; did you mean `network.target_peers`?",
+            ),
             ("[network]\nboot_nodes = []", "did you mean `network.bootnodes`?"),
-            ("[netwrok]\nlisten = []", "`netwrok`; did you mean `network`?"),
+            ("[netwrok]\nlisten = []", "config.toml:1: netwrok: there is no such key; did you mean `network`?"),
             ("genisis = \"x\"", "did you mean `genesis`?"),
-            ("[log]\ntarget_peers = 3", "`log.target_peers`; did you mean `network.target_peers`?"),
-            ("[log]\nzzz = 3", "known keys are genesis, network.listen"),
+            ("[log]\ntarget_peers = 3", "log.target_peers: there is no such key; did you mean `network.target_peers`?"),
+            ("[log]\nzzz = 3", "known keys of [log] are format, filter"),
+            ("[qqq]\nzzz = 3", "config.toml:1: qqq: there is no such key; known keys here are instance, genesis"),
+            ("qqq.zzz = 3", "config.toml:1: qqq: there is no such key"),
+            ("datadir = \"x\"", "give --datadir or set STARLING_DATADIR"),
         ] {
-            let error = parse(text).expect_err("unknown").to_string();
-            assert!(error.contains(expected), "{error}");
+            let problems = problems(text);
+            assert!(problems.len() == 1 && problems[0].contains(expected), "{problems:?}");
         }
     }
 
     #[test]
     fn broken_toml_and_wrong_types_name_the_line() {
-        for text in ["[network", "[network]\ntarget_peers = \"many\"", "network = 3", "[rpc]\nlisten = \"here\""] {
-            let error = parse(text).expect_err("wrong").to_string();
-            assert!(error.contains("config.toml") && error.contains("line"), "{error}");
+        for (text, expected) in [
+            ("[network", "config.toml:1: this is not TOML"),
+            (
+                "[network]\ntarget_peers = \"many\"",
+                "config.toml:2: network.target_peers = \"many\": the text \"many\" is no whole number between 1 and",
+            ),
+            ("[network]\ntarget_peers = -1", "the number -1 is no whole number"),
+            ("[network]\ntarget_peers = 0", "0 is not between 1 and"),
+            ("network = 3", "config.toml:1: `network` is a section"),
+            ("\n\n[rpc]\nlisten = \"here\"", "config.toml:4: rpc.listen = \"here\": "),
+            ("[network]\nbootnodes = [3]", "the list holds the number 3, where a text in quotes belongs"),
+            ("genesis = \"a\"\ngenesis = \"b\"", "config.toml:2: this is not TOML: duplicate key"),
+        ] {
+            let problems = problems(text);
+            assert!(problems.iter().any(|problem| problem.contains(expected)), "{expected}: {problems:?}");
         }
     }
 
     #[test]
-    fn flags_go_before_the_file() {
-        let file = parse("genesis = \"a\"\n[network]\ntarget_peers = 3\nmax_peers = 9").expect("valid");
-        let network = NetworkSection { target_peers: Some(5), ..NetworkSection::default() };
-        let merged = ConfigFile { network, ..ConfigFile::default() }.over(file.relative_to(Path::new("/d")));
-        assert_eq!(merged.network.target_peers, Some(5));
-        assert_eq!(merged.network.max_peers, Some(9));
-        assert_eq!(merged.genesis.as_deref(), Some(Path::new("/d/a")));
+    fn everything_wrong_is_found_at_once() {
+        let problems = problems("genisis = 1\n[network]\ntarget_peers = 0\nnonsense = 2\n[log]\nformat = \"xml\"");
+        assert_eq!(problems.len(), 4, "{problems:?}");
+    }
+
+    #[test]
+    fn relative_paths_are_taken_from_the_files_directory() {
+        let layer = FileLayer::parse(Path::new("/d/config.toml"), "genesis = \"a\"\n[keys]\nnode = \"/k\"");
+        let path = |key| layer.value(setting(key), &mut Vec::new()).expect("given").0;
+        assert_eq!(path("genesis"), Value::Path("/d/a".into()));
+        assert_eq!(path("keys.node"), Value::Path("/k".into()));
     }
 }

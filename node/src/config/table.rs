@@ -1,0 +1,336 @@
+//! Every setting, declared once; see [`crate::config`] for how to add one.
+
+use super::setting::{DefaultValue, Kind, Setting, Value};
+use super::values::{Problem, Values};
+use super::{BASE_PORT, INSTANCE_MAX, INSTANCE_PORTS};
+use crate::telemetry::{DEFAULT_FILTER, parse_filter};
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+use std::net::SocketAddr;
+
+/// Peers that are looked for unless told otherwise; see [`starling_protocol::peers::PeerConfig`].
+const TARGET_PEERS: &str = "24";
+
+/// The most peers that can be asked for; beyond this a host runs out of sockets before it gains anything.
+const PEERS_MAX: u64 = 1_000;
+
+/// Threads of the async runtime unless told otherwise.
+///
+/// *Rationale:* a message is a few microseconds of work spread over a connection's task, the swarm and the event loop. On
+/// one thread they follow each other without a wake-up; on several, waking the next thread costs more than the work.
+const RUNTIME_THREADS: &str = "1";
+
+/// The most threads that can be asked for: beyond this, something else is the bottleneck.
+const RUNTIME_THREADS_MAX: u64 = 64;
+
+/// All settings, in the order in which they are shown. Those without a section come first; the settings of a section stand
+/// together.
+pub static SETTINGS: &[Setting] = &[
+    Setting {
+        key: "datadir",
+        flag: "datadir",
+        value_name: "DIR",
+        kind: Kind::Path,
+        default: DefaultValue::Unset {
+            means: "$XDG_DATA_HOME/starling, with -N for instance N",
+            example: "/srv/starling",
+        },
+        help: "The data directory; `starling run` makes it if it does not exist.",
+        in_file: false,
+        ..Setting::BASE
+    },
+    Setting {
+        key: "instance",
+        flag: "instance",
+        value_name: "N",
+        kind: Kind::Count { min: 0, max: INSTANCE_MAX as u64 },
+        default: DefaultValue::Is("0"),
+        help: "Number of the node on this host: adds 10 N to every default port, and as a flag or variable -N to the \
+               default data directory.",
+        ..Setting::BASE
+    },
+    Setting {
+        key: "genesis",
+        flag: "genesis",
+        value_name: "FILE",
+        kind: Kind::Path,
+        default: DefaultValue::Is("genesis.toml"),
+        help: "The network's genesis.",
+        ..Setting::BASE
+    },
+    Setting {
+        key: "trace",
+        flag: "trace",
+        value_name: "FILE",
+        kind: Kind::Path,
+        default: DefaultValue::Unset { means: "no trace", example: "trace.jsonl" },
+        help: "Write when each message arrived to this file, for measuring.",
+        in_file: false,
+        ..Setting::BASE
+    },
+    Setting {
+        key: "link_emulation",
+        flag: "link-emulation",
+        value_name: "FILE",
+        kind: Kind::Path,
+        default: DefaultValue::Unset { means: "no emulation", example: "links.toml" },
+        help: "Delay and throttle TCP connections as this file says, for testing.",
+        in_file: false,
+        ..Setting::BASE
+    },
+    Setting {
+        key: "exit_on_stdin_close",
+        flag: "exit-on-stdin-close",
+        value_name: "BOOL",
+        kind: Kind::Bool,
+        default: DefaultValue::Is("false"),
+        help: "Stop when standard input ends: whoever started the node has gone.",
+        in_file: false,
+        ..Setting::BASE
+    },
+    Setting {
+        key: "network.listen",
+        flag: "listen",
+        value_name: "MULTIADDR",
+        kind: Kind::List(check_listen),
+        default: DefaultValue::PerInstance(default_listen),
+        help: "Where to listen for peers; port 0 takes any free one.",
+        ..Setting::BASE
+    },
+    Setting {
+        key: "network.bootnodes",
+        flag: "bootnodes",
+        value_name: "MULTIADDR",
+        kind: Kind::List(check_peer),
+        default: DefaultValue::Is(""),
+        help: "Peers to find others by: multiaddresses that end in /p2p/PEER_ID.",
+        ..Setting::BASE
+    },
+    Setting {
+        key: "network.trusted_peers",
+        flag: "trusted-peers",
+        value_name: "MULTIADDR",
+        kind: Kind::List(check_peer),
+        default: DefaultValue::Is(""),
+        help: "Peers to stay connected with, whatever their score; written like --bootnodes.",
+        ..Setting::BASE
+    },
+    Setting {
+        key: "network.target_peers",
+        flag: "target-peers",
+        value_name: "N",
+        kind: Kind::Count { min: 1, max: PEERS_MAX },
+        default: DefaultValue::Is(TARGET_PEERS),
+        help: "How many peers to look for.",
+        ..Setting::BASE
+    },
+    Setting {
+        key: "network.max_peers",
+        flag: "max-peers",
+        value_name: "N",
+        kind: Kind::Count { min: 1, max: PEERS_MAX },
+        default: DefaultValue::Derived("four times target_peers", |above| {
+            Value::Count((above.count_u64("network.target_peers") * 4).min(PEERS_MAX))
+        }),
+        help: "How many peers to allow.",
+        ..Setting::BASE
+    },
+    Setting {
+        key: "network.flood_publish",
+        flag: "flood-publish",
+        value_name: "BOOL",
+        kind: Kind::Bool,
+        default: DefaultValue::Is("false"),
+        help: "Send own messages to all peers instead of the mesh alone: faster, for more bytes.",
+        ..Setting::BASE
+    },
+    Setting {
+        key: "keys.node",
+        flag: "node-key",
+        value_name: "FILE",
+        kind: Kind::Path,
+        default: DefaultValue::Is("node.pem"),
+        help: "The secret key of the libp2p identity, PKCS#8 PEM with mode 0600; made if it is missing.",
+        ..Setting::BASE
+    },
+    Setting {
+        key: "keys.account",
+        flag: "account-key",
+        value_name: "FILE",
+        kind: Kind::Path,
+        default: DefaultValue::Is("account.pem"),
+        help: "The secret key to sign `tx_publish` with; made if it is missing.",
+        ..Setting::BASE
+    },
+    Setting {
+        key: "keys.producer",
+        flag: "producer-key",
+        value_name: "FILE",
+        kind: Kind::Path,
+        default: DefaultValue::Unset { means: "the node makes no blocks", example: "producer.pem" },
+        help: "The secret key to make blocks with; the genesis must name its public half.",
+        ..Setting::BASE
+    },
+    Setting {
+        key: "rpc.listen",
+        flag: "rpc",
+        value_name: "IP:PORT",
+        kind: Kind::Text(check_socket),
+        default: DefaultValue::PerInstance(|instance| format!("127.0.0.1:{}", port(instance, 1))),
+        help: "Where to serve JSON-RPC; port 0 takes any free one. Whoever reaches it can use the account key: keep it \
+               local.",
+        ..Setting::BASE
+    },
+    Setting {
+        key: "rpc.allow_hosts",
+        flag: "rpc-allow-host",
+        value_name: "NAME",
+        kind: Kind::List(check_host),
+        default: DefaultValue::Is(""),
+        help: "Host names by which the RPC may be called, besides this machine's addresses.",
+        ..Setting::BASE
+    },
+    Setting {
+        key: "rpc.allow_origins",
+        flag: "rpc-allow-origin",
+        value_name: "ORIGIN",
+        kind: Kind::List(check_origin),
+        default: DefaultValue::Is(""),
+        help: "Web pages that may call the RPC, such as https://wallet.example.",
+        ..Setting::BASE
+    },
+    Setting {
+        key: "runtime.threads",
+        flag: "threads",
+        value_name: "N",
+        kind: Kind::Count { min: 1, max: RUNTIME_THREADS_MAX },
+        default: DefaultValue::Is(RUNTIME_THREADS),
+        help: "Threads for connections, the event loop and the RPC, besides those for signatures and the disk. One takes \
+               the least processor time for each message; more carry more traffic than one core can.",
+        ..Setting::BASE
+    },
+    Setting {
+        key: "log.format",
+        flag: "log-format",
+        value_name: "FORMAT",
+        kind: Kind::Choice(&["text", "json"]),
+        default: DefaultValue::Is("text"),
+        help: "How log lines are written.",
+        ..Setting::BASE
+    },
+    Setting {
+        key: "log.filter",
+        flag: "log-filter",
+        value_name: "FILTER",
+        kind: Kind::Text(check_filter),
+        default: DefaultValue::Is(DEFAULT_FILTER),
+        help: "Which log lines are written: levels and targets, such as \"info\" or \"warn,starling_node=debug\".",
+        ..Setting::BASE
+    },
+];
+
+/// Something that holds between settings.
+pub struct Rule {
+    /// The keys it looks at; it is left out when one of them is wrong by itself.
+    pub looks_at: &'static [&'static str],
+    /// What is wrong, if anything.
+    pub check: fn(&Values) -> Option<Problem>,
+}
+
+/// What holds between settings.
+pub static RULES: &[Rule] = &[
+    Rule {
+        looks_at: &["network.target_peers", "network.max_peers"],
+        check: |values| {
+            let (target, max) = (values.count("network.target_peers"), values.count("network.max_peers"));
+            (max < target).then(|| {
+                let target = values.get("network.target_peers").place();
+                values.problem("network.max_peers", format!("less than the target ({target}); raise it or lower that"))
+            })
+        },
+    },
+    Rule {
+        looks_at: &["network.listen"],
+        check: |values| {
+            let none = values.list("network.listen").is_empty();
+            none.then(|| values.problem("network.listen", "at least one address is needed"))
+        },
+    },
+];
+
+/// A setting by its key.
+///
+/// # Panics
+/// If there is none.
+#[must_use]
+pub fn setting(key: &str) -> &'static Setting {
+    SETTINGS.iter().find(|setting| setting.key == key).unwrap_or_else(|| panic!("no setting {key}"))
+}
+
+/// The default port of one of an instance's services; `offset` counts them: 0 for peers, 1 for the RPC.
+fn port(instance: u16, offset: u16) -> u16 {
+    BASE_PORT.saturating_add(instance.saturating_mul(INSTANCE_PORTS)).saturating_add(offset)
+}
+
+fn default_listen(instance: u16) -> String {
+    let port = port(instance, 0);
+    format!("/ip4/0.0.0.0/tcp/{port},/ip4/0.0.0.0/udp/{port}/quic-v1")
+}
+
+fn check_socket(text: &str) -> Result<(), String> {
+    match text.parse::<SocketAddr>() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(format!("{text:?} is no address with a port; one looks like 127.0.0.1:26501 or [::1]:26501")),
+    }
+}
+
+fn check_filter(text: &str) -> Result<(), String> {
+    parse_filter(text).map(drop).map_err(|error| error.to_string())
+}
+
+fn check_origin(text: &str) -> Result<(), String> {
+    let authority = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    if authority.is_none_or(|authority| authority.is_empty() || authority.contains('/')) {
+        return Err(format!("{text:?} is no origin; one looks like https://wallet.example, without a path"));
+    }
+    Ok(())
+}
+
+fn check_host(text: &str) -> Result<(), String> {
+    if text.is_empty() || text.contains(['/', ':', '*', ' ']) {
+        return Err(format!("{text:?} is no host name; one looks like node.example, without a scheme or port"));
+    }
+    Ok(())
+}
+
+fn check_listen(text: &str) -> Result<(), String> {
+    let address = multiaddr(text)?;
+    let parts: Vec<_> = address.iter().collect();
+    let usable = matches!(
+        parts[..],
+        [Protocol::Ip4(_) | Protocol::Ip6(_), Protocol::Tcp(_)]
+            | [Protocol::Ip4(_) | Protocol::Ip6(_), Protocol::Udp(_), Protocol::QuicV1]
+    );
+    if usable {
+        return Ok(());
+    }
+    Err(format!(
+        "cannot listen on {text:?}; addresses look like /ip4/0.0.0.0/tcp/26500 or /ip4/0.0.0.0/udp/26500/quic-v1"
+    ))
+}
+
+fn check_peer(text: &str) -> Result<(), String> {
+    if matches!(multiaddr(text)?.iter().last(), Some(Protocol::P2p(_))) {
+        return Ok(());
+    }
+    Err(format!(
+        "{text:?} does not say which peer is meant; append /p2p/PEER_ID \
+         (the node prints its addresses in this form when it starts)"
+    ))
+}
+
+fn multiaddr(text: &str) -> Result<Multiaddr, String> {
+    text.parse().map_err(|error| {
+        format!("{text:?} is no multiaddress ({error}); one looks like /ip4/192.0.2.1/tcp/26500/p2p/12D3KooW…")
+    })
+}
