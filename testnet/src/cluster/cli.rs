@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::endure;
+use super::endure::cli::{CRASH_EXAMPLES, Crash, SOAK_EXAMPLES, Soak};
 use super::fleet::NODE_SUBCOMMAND;
 use super::{ClusterError, Options, host};
 use crate::report::terminal;
@@ -28,7 +30,7 @@ const TERMINATED: u8 = 143;
 const TX_RATE: f64 = 50.0;
 
 /// The largest seed: what a TOML integer can hold, since seeds are written into manifests.
-const SEED_MAX: u64 = i64::MAX.unsigned_abs();
+pub(super) const SEED_MAX: u64 = i64::MAX.unsigned_abs();
 
 #[derive(Debug, Parser)]
 #[command(
@@ -51,6 +53,12 @@ enum Command {
     /// Start a network and keep it running until Ctrl-C, to play with
     #[command(after_long_help = UP_EXAMPLES)]
     Up(Network),
+    /// Kill nodes at chosen moments, and see that nothing acknowledged is lost
+    #[command(after_long_help = CRASH_EXAMPLES)]
+    Crash(Crash),
+    /// Run a network under load for long while nodes are killed and restarted, and see that nothing is lost or grows
+    #[command(after_long_help = SOAK_EXAMPLES)]
+    Soak(Soak),
 }
 
 const EXAMPLES: &str = "Examples:
@@ -139,6 +147,20 @@ pub fn main() -> ExitCode {
             Ok(options) => runtime.block_on(up(&options)),
             Err(error) => failed(&error),
         },
+        Command::Crash(crash) => match crash.options() {
+            Ok(options) => {
+                let findings = runtime.block_on(Box::pin(endure::crash(&options)));
+                tried(findings, &options.network)
+            }
+            Err(error) => failed(&error),
+        },
+        Command::Soak(soak) => match soak.options() {
+            Ok(options) => {
+                let findings = runtime.block_on(Box::pin(endure::soak(&options)));
+                tried(findings, &options.network)
+            }
+            Err(error) => failed(&error),
+        },
     };
     ExitCode::from(code)
 }
@@ -164,13 +186,29 @@ async fn up(options: &Options) -> u8 {
     super::up(options).await.map_or_else(|error| failed(&error), |()| COMPLETE)
 }
 
+/// Says what a trial found, and returns the exit code for it.
+fn tried(findings: Result<Vec<String>, ClusterError>, options: &Options) -> u8 {
+    match findings {
+        Ok(findings) if findings.is_empty() => COMPLETE,
+        Ok(findings) => {
+            for finding in &findings {
+                eprintln!("error: {finding}");
+            }
+            let out = options.out.display();
+            eprintln!("seed {}; data directories and logs are in {out}", options.seed);
+            INCOMPLETE
+        }
+        Err(error) => failed(&error),
+    }
+}
+
 /// Says what went wrong and returns the exit code for it.
 fn failed(error: &ClusterError) -> u8 {
     eprintln!("error: {error}");
     match error {
-        ClusterError::Interrupted("SIGINT") => INTERRUPTED,
-        ClusterError::Interrupted("SIGHUP") => HUNG_UP,
-        ClusterError::Interrupted(_) => TERMINATED,
+        ClusterError::Interrupted("SIGINT") | ClusterError::CutShort("SIGINT") => INTERRUPTED,
+        ClusterError::Interrupted("SIGHUP") | ClusterError::CutShort("SIGHUP") => HUNG_UP,
+        ClusterError::Interrupted(_) | ClusterError::CutShort(_) => TERMINATED,
         error if error.is_usage() => USAGE,
         _ => INCOMPLETE,
     }
@@ -186,20 +224,8 @@ impl Network {
             "loopback" => LOOPBACK_TOML.to_owned(),
             path => std::fs::read_to_string(path).map_err(|error| usage(format!("cannot read {path}: {error}")))?,
         };
-        if let Some(program) = self.node_bin.as_ref().filter(|program| !program.is_file()) {
-            return Err(usage(format!(
-                "--node-bin {} is no file; give the path of a starling executable",
-                program.display()
-            )));
-        }
-        let out = self.out.unwrap_or_else(|| {
-            let time = host::date_time().replace([':', '-'], "");
-            PathBuf::from("testnet-runs").join(format!("{time}-seed-{}", self.seed))
-        });
-        // A bare name would be looked for in PATH, not here.
-        let node_bin = self.node_bin.map(|program| std::path::absolute(&program).unwrap_or(program));
-        // The nodes are given paths inside it and must not depend on this process's working directory.
-        let out = std::path::absolute(&out).map_err(|error| usage(format!("cannot use {}: {error}", out.display())))?;
+        let node_bin = node_program(self.node_bin)?;
+        let out = out_folder(self.out, &format!("seed-{}", self.seed))?;
         Ok(Options {
             nodes: usize::from(self.nodes),
             target_peers: usize::from(self.target_peers),
@@ -212,6 +238,7 @@ impl Network {
             seed: self.seed,
             out,
             keep: self.keep,
+            trace: true,
             node_bin,
             node_args: self.node_arg,
             command: std::env::args().collect(),
@@ -219,8 +246,30 @@ impl Network {
     }
 }
 
+/// The executable to run as a node, if one is named.
+pub(super) fn node_program(named: Option<PathBuf>) -> Result<Option<PathBuf>, ClusterError> {
+    if let Some(program) = named.as_ref().filter(|program| !program.is_file()) {
+        return Err(ClusterError::Options(format!(
+            "--node-bin {} is no file; give the path of a starling executable",
+            program.display()
+        )));
+    }
+    // A bare name would be looked for in PATH, not here.
+    Ok(named.map(|program| std::path::absolute(&program).unwrap_or(program)))
+}
+
+/// The folder for the results: the one that is named, or a new one for this time and purpose.
+pub(super) fn out_folder(named: Option<PathBuf>, purpose: &str) -> Result<PathBuf, ClusterError> {
+    let out = named.unwrap_or_else(|| {
+        let time = host::date_time().replace([':', '-'], "");
+        PathBuf::from("testnet-runs").join(format!("{time}-{purpose}"))
+    });
+    // The nodes are given paths inside it and must not depend on this process's working directory.
+    std::path::absolute(&out).map_err(|error| ClusterError::Options(format!("cannot use {}: {error}", out.display())))
+}
+
 /// A time such as `20s`, `500ms` or `2m`, from 1 ms to 24 h.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     const EXPECTED: &str = "write a number and a unit, such as 20s, 500ms, 2m or 1h";
     let unit_at = text.find(|character: char| !character.is_ascii_digit() && character != '.').ok_or(EXPECTED)?;
     let (number, unit) = text.split_at(unit_at);
@@ -241,7 +290,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A rate from 0 to 100 000.
-fn rate(text: &str) -> Result<f64, String> {
+pub(super) fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse::<f64>().ok().filter(|rate| (0.0..=100_000.0).contains(rate));
     rate.ok_or_else(|| "the rate must be a number from 0 to 100000".to_owned())
 }

@@ -70,6 +70,19 @@ pub(super) struct Addresses {
     /// Multiaddresses that end in the peer id.
     pub(super) listen: Vec<String>,
     pub(super) rpc: SocketAddr,
+    /// The process that wrote it. A node that is killed leaves the file behind, and then it is not the present one's.
+    pub(super) pid: u32,
+}
+
+/// Where a node is to listen, and whom it is told of.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Place {
+    /// The port for peers; 0 takes any that is free.
+    pub(super) port: u16,
+    /// The port of the RPC; 0 takes any that is free.
+    pub(super) rpc_port: u16,
+    /// Multiaddresses of the nodes that it is told of.
+    pub(super) bootnodes: Vec<String>,
 }
 
 impl Fleet {
@@ -122,21 +135,48 @@ impl Fleet {
     }
 
     fn spawn(&mut self, planned: &PlannedNode, options: &Options, bootnodes: &[String]) -> Result<(), ClusterError> {
-        let log = File::create(&planned.log).map_err(file_error("make", &planned.log))?;
+        let place = Place { bootnodes: bootnodes.to_vec(), ..Place::default() };
+        let node = self.launch(self.nodes.len(), planned, options, &place)?;
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    /// Starts a node again that has ended, and does not wait until it is up.
+    pub(super) fn revive(
+        &mut self,
+        number: usize,
+        plan: &Plan,
+        options: &Options,
+        place: &Place,
+    ) -> Result<(), ClusterError> {
+        self.nodes[number] = self.launch(number, &plan.nodes[number], options, place)?;
+        Ok(())
+    }
+
+    fn launch(
+        &self,
+        number: usize,
+        planned: &PlannedNode,
+        options: &Options,
+        place: &Place,
+    ) -> Result<NodeProcess, ClusterError> {
+        // A node that is started again goes on in the log of its earlier lives.
+        let log = File::options().create(true).append(true).open(&planned.log);
+        let log = log.map_err(file_error("make", &planned.log))?;
         let second = log.try_clone().map_err(file_error("write", &planned.log))?;
-        let mut command = Command::new(&self.program);
-        if self.own {
-            command.arg(NODE_SUBCOMMAND);
-        }
+        let mut command = self.command();
         command.arg("run").arg("--datadir").arg(&planned.dir);
-        command.arg("--listen").arg(format!("/ip4/{}/tcp/0", planned.ip));
-        command.arg("--rpc").arg(format!("{}:0", planned.ip));
+        command.arg("--listen").arg(format!("/ip4/{}/tcp/{}", planned.ip, place.port));
+        command.arg("--rpc").arg(format!("{}:{}", planned.ip, place.rpc_port));
         command.arg("--target-peers").arg(options.target_peers.to_string());
-        command.arg("--trace").arg(planned.trace()).arg("--exit-on-stdin-close");
-        if !bootnodes.is_empty() {
-            command.arg("--bootnodes").arg(bootnodes.join(","));
+        command.arg("--exit-on-stdin-close");
+        if options.trace {
+            command.arg("--trace").arg(planned.trace());
         }
-        if self.nodes.len() < BOOTNODES {
+        if !place.bootnodes.is_empty() {
+            command.arg("--bootnodes").arg(place.bootnodes.join(","));
+        }
+        if number < BOOTNODES {
             // Everybody asks these first; one that is full would leave newcomers without anyone to ask.
             let peers = options.nodes.max(options.target_peers) * 2;
             command.arg("--max-peers").arg(peers.min(PEERS_MAX).to_string());
@@ -151,7 +191,7 @@ impl Fleet {
         command.stdin(Stdio::piped()).stdout(log).stderr(second).process_group(0).kill_on_drop(true);
         let mut child =
             command.spawn().map_err(|source| ClusterError::Spawn { program: self.program.clone(), source })?;
-        self.nodes.push(NodeProcess {
+        Ok(NodeProcess {
             name: planned.name.clone(),
             pid: child.id().expect("a process that has not been waited for has an id"),
             log: planned.log.clone(),
@@ -162,29 +202,59 @@ impl Fleet {
             trace: TraceReader::new(&planned.trace()),
             started: Instant::now(),
             ended: None,
-        });
+        })
+    }
+
+    /// The node's executable, without arguments.
+    pub(super) fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        if self.own {
+            command.arg(NODE_SUBCOMMAND);
+        }
+        command
+    }
+
+    /// Sends a node SIGKILL.
+    pub(super) fn signal_kill(&self, number: usize) {
+        self.nodes[number].signal(Signal::KILL);
+    }
+
+    /// Ends a node with SIGKILL, and waits until it is gone. Nothing happens to one that has ended.
+    pub(super) async fn kill(&mut self, number: usize) {
+        let node = &mut self.nodes[number];
+        if node.ended().is_none() {
+            node.signal(Signal::KILL);
+        }
+        if let Ok(status) = node.child.wait().await {
+            node.ended = Some(status);
+        }
+    }
+
+    /// Waits until every node says where it listens.
+    pub(super) async fn all_up(&mut self) -> Result<(), ClusterError> {
+        while self.look_for_addresses()? < self.nodes.len() {
+            sleep(POLL).await;
+        }
         Ok(())
+    }
+
+    /// Waits until one node says where it listens.
+    pub(super) async fn is_up(&mut self, number: usize) -> Result<Addresses, ClusterError> {
+        loop {
+            let logs = self.logs.clone();
+            let node = &mut self.nodes[number];
+            if let Some(addresses) = node.look_for_addresses(&logs)? {
+                return Ok(addresses.clone());
+            }
+            sleep(POLL).await;
+        }
     }
 
     /// How many nodes say where they listen. A node that has ended instead, or takes too long, is an error.
     fn look_for_addresses(&mut self) -> Result<usize, ClusterError> {
         let mut up = 0;
         for node in &mut self.nodes {
-            if node.addresses.is_none() {
-                node.addresses = read_addresses(&node.address_file)?;
-            }
-            up += usize::from(node.addresses.is_some());
-            if let Some(status) = node.ended() {
-                let (name, log) = (node.name.clone(), node.log.clone());
-                return Err(ClusterError::Died { name, status, log_end: log_end(&node.log), log });
-            }
-            if node.addresses.is_none() && node.started.elapsed() > START_DEADLINE {
-                return Err(ClusterError::Deadline {
-                    waited_s: START_DEADLINE.as_secs(),
-                    missing: format!("node {} does not say where it listens", node.name),
-                    logs: self.logs.clone(),
-                });
-            }
+            up += usize::from(node.look_for_addresses(&self.logs)?.is_some());
         }
         Ok(up)
     }
@@ -253,6 +323,25 @@ impl Fleet {
 }
 
 impl NodeProcess {
+    /// Where the node listens, once it says so. Having ended instead, or taking too long, is an error.
+    fn look_for_addresses(&mut self, logs: &Path) -> Result<Option<&Addresses>, ClusterError> {
+        if self.addresses.is_none() {
+            self.addresses = read_addresses(&self.address_file)?.filter(|addresses| addresses.pid == self.pid);
+        }
+        if let Some(status) = self.ended() {
+            let (name, log) = (self.name.clone(), self.log.clone());
+            return Err(ClusterError::Died { name, status, log_end: log_end(&self.log), log });
+        }
+        if self.addresses.is_none() && self.started.elapsed() > START_DEADLINE {
+            return Err(ClusterError::Deadline {
+                waited_s: START_DEADLINE.as_secs(),
+                missing: format!("node {} does not say where it listens", self.name),
+                logs: logs.to_owned(),
+            });
+        }
+        Ok(self.addresses.as_ref())
+    }
+
     /// How the process ended, if it has.
     fn ended(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {

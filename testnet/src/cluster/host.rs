@@ -58,6 +58,16 @@ pub(super) fn rss_kib_max(pid: u32) -> u64 {
     field_kib(&fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default(), "VmHWM:")
 }
 
+/// Memory that a process has resident now, in KiB; zero if it is gone.
+pub(super) fn rss_kib(pid: u32) -> u64 {
+    field_kib(&fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default(), "VmRSS:")
+}
+
+/// File descriptors that a process has open; zero if it is gone.
+pub(super) fn open_files(pid: u32) -> u64 {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |entries| entries.count() as u64)
+}
+
 /// Processors that this process may use.
 pub(super) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
@@ -124,7 +134,8 @@ mod tests {
     #[test]
     fn this_process_uses_memory_and_time() {
         let pid = std::process::id();
-        assert!(rss_kib_max(pid) > 500);
+        assert!(rss_kib_max(pid) > 500 && rss_kib(pid) > 500 && open_files(pid) >= 3);
+        assert_eq!((rss_kib(u32::MAX), open_files(u32::MAX)), (0, 0), "no such process");
         let mut sum = 0_u64;
         while cpu_us(pid) == 0 {
             sum = sum.wrapping_add(1);

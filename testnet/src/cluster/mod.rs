@@ -20,6 +20,7 @@
 //! All nodes share this host: when its processors are busy the latencies measure that, which the report then states.
 
 pub mod cli;
+pub mod endure;
 mod fleet;
 mod host;
 mod load;
@@ -65,6 +66,8 @@ pub struct Options {
     pub out: PathBuf,
     /// Whether to leave the nodes' data directories.
     pub keep: bool,
+    /// Whether the nodes write what they receive, for measuring.
+    pub trace: bool,
     /// The node's executable; if absent, this one is executed again.
     pub node_bin: Option<PathBuf>,
     /// Further arguments for every node.
@@ -135,6 +138,9 @@ pub enum ClusterError {
     /// A signal came.
     #[error("interrupted by {0}; all nodes are stopped, and nothing was reported")]
     Interrupted(&'static str),
+    /// A signal came, and the report tells of the time until then.
+    #[error("interrupted by {0}; all nodes are stopped, and the report tells of the time until then")]
+    CutShort(&'static str),
 }
 
 impl ClusterError {

@@ -205,6 +205,7 @@ mod tests {
             seed: 7,
             out: out.to_owned(),
             keep: false,
+            trace: true,
             node_bin: None,
             node_args: Vec::new(),
             command: Vec::new(),

@@ -12,6 +12,7 @@ pub mod format;
 pub mod html;
 pub mod manifest;
 mod plot;
+pub mod soak;
 pub mod summary;
 pub mod tables;
 pub mod terminal;

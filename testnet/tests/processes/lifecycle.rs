@@ -88,6 +88,21 @@ fn interrupting_a_run_leaves_no_node() {
 }
 
 #[test]
+fn interrupting_a_trial_leaves_no_node() {
+    for command in ["crash", "soak"] {
+        let setup = Setup::new(OBEDIENT);
+        let node = setup.node.to_str().expect("a path in UTF-8");
+        let tool = Tool::start(&setup.out(), &[command, "--nodes", "3", "--node-bin", node]);
+        let pids = tool.wait_for_nodes(3, SOON);
+        tool.signal(Signal::TERM);
+        let ended = tool.end(SOON);
+        assert_eq!(ended.code, Some(143), "{}", ended.stderr);
+        assert_gone(&pids, Duration::ZERO);
+        assert!(setup.out().join("nodes").exists(), "what was there is left for whoever looks into it");
+    }
+}
+
+#[test]
 fn a_node_that_does_not_stop_is_killed() {
     let setup = Setup::new("trap '' TERM INT HUP; announce \"$@\"; while :; do sleep 1; done");
     let tool = setup.start("run");
@@ -141,6 +156,10 @@ fn what_cannot_be_asked_for_ends_with_code_2_and_leaves_no_folder() {
         (&["run", "--node-bin", missing], "is no file"),
         (&["run", "--slot", "1ms", "--node-bin", node], "slot_ms"),
         (&["run", "--frobnicate"], "unexpected argument"),
+        (&["crash", "--rounds", "0"], "1..=100000"),
+        (&["crash", "--nodes", "2"], "3..=100"),
+        (&["soak", "--tx-rate", "0"], "without a load nothing is tried"),
+        (&["soak", "--node-bin", missing], "is no file"),
         (&["walk"], "unrecognized subcommand"),
     ] {
         let ended = Tool::start(&setup.out(), arguments).end(SOON);
