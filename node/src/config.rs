@@ -41,7 +41,7 @@ pub use values::{Effective, Layers, Origin, Problem, Values};
 use crate::keyfile::{self, KeyFileError};
 use crate::net::emulation::{LinkEmulation, LinkEmulationError};
 use crate::rpc::RpcConfig;
-use crate::telemetry::LogFormat;
+use crate::telemetry::{FileLimits, LogConfig};
 use libp2p::Multiaddr;
 use starling_crypto::SecretKey;
 use starling_protocol::genesis::{Genesis, GenesisError};
@@ -137,10 +137,8 @@ pub struct Settings {
     pub rpc: RpcConfig,
     /// Threads of the async runtime.
     pub runtime_threads: usize,
-    /// How log lines are written.
-    pub log_format: LogFormat,
-    /// Which log lines are written.
-    pub log_filter: String,
+    /// Where log lines go, and which.
+    pub log: LogConfig,
     /// Where to write the trace.
     pub trace: Option<PathBuf>,
     /// Delays and rates of emulated links.
@@ -172,8 +170,7 @@ impl Settings {
             max_peers: values.count("network.max_peers"),
             flood_publish: values.bool("network.flood_publish"),
             runtime_threads: values.count("runtime.threads"),
-            log_format: values.parsed("log.format"),
-            log_filter: values.text("log.filter").to_owned(),
+            log: log_config(values),
             trace: values.optional_path("trace").map(Path::to_owned),
             link_emulation,
         })
@@ -259,6 +256,19 @@ fn rpc_config(values: &Values, genesis: &Genesis) -> RpcConfig {
         allow_origins: values.list("rpc.allow_origins").to_vec(),
         request_bytes_max: default.request_bytes_max.max(transaction_hex),
         ..default
+    }
+}
+
+fn log_config(values: &Values) -> LogConfig {
+    let limits = FileLimits {
+        bytes_max: values.bytes("log.file_bytes_max"),
+        age_max: values.duration("log.file_age_max"),
+        files_max: values.count("log.files_max"),
+    };
+    LogConfig {
+        format: values.parsed("log.format"),
+        filter: values.text("log.filter").to_owned(),
+        file: values.optional_path("log.file").map(|path| (path.to_owned(), limits)),
     }
 }
 

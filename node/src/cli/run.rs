@@ -21,6 +21,9 @@ use tokio::sync::oneshot;
 /// How long a clean stop may take. What is left then (a disk that hangs) is not waited for.
 const STOP_DEADLINE: Duration = Duration::from_millis(4_500);
 
+/// How long the end of the process waits for the last log lines.
+const FLUSH_DEADLINE: Duration = Duration::from_millis(300);
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -49,12 +52,13 @@ impl RunArgs {
         // Made here so that keys have a place; the service locks it again, for as long as the node runs.
         drop(DataDir::create(&datadir).map_err(Failure::runtime)?);
         let settings = Settings::from_values(&values).map_err(Failure::usage)?;
-        telemetry::init(settings.log_format, &settings.log_filter).map_err(Failure::usage)?;
+        telemetry::init(&settings.log).map_err(Failure::usage)?;
 
         let runtime = runtime(settings.runtime_threads).map_err(Failure::runtime)?;
         let outcome = runtime.block_on(run_node(settings, &datadir, values.bool("exit_on_stdin_close")));
         // Everything of ours has ended; a name lookup of libp2p may still hang in a thread.
         runtime.shutdown_timeout(Duration::from_millis(200));
+        telemetry::flush(FLUSH_DEADLINE);
         outcome
     }
 }
@@ -109,6 +113,7 @@ async fn run_node(settings: Settings, datadir: &Path, exit_on_stdin_close: bool)
         let _ended_already = stop.send(());
         let reason = requests.next_signal().await;
         tracing::warn!(reason, "stopping at once");
+        telemetry::flush(FLUSH_DEADLINE);
         std::process::exit(130);
     });
     Box::pin(service.run(stopped)).await;
@@ -140,6 +145,7 @@ fn end_after_deadline() {
     let started = std::thread::Builder::new().name("stop-deadline".into()).spawn(|| {
         std::thread::sleep(STOP_DEADLINE);
         output::error("the node did not stop in time; what it was doing is lost, what it had acknowledged is not");
+        telemetry::flush(FLUSH_DEADLINE);
         std::process::exit(1);
     });
     if let Err(error) = started {

@@ -7,6 +7,7 @@ use crate::telemetry::{DEFAULT_FILTER, parse_filter};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Peers that are looked for unless told otherwise; see [`starling_protocol::peers::PeerConfig`].
 const TARGET_PEERS: &str = "24";
@@ -225,6 +226,45 @@ pub static SETTINGS: &[Setting] = &[
         kind: Kind::Text(check_filter),
         default: DefaultValue::Is(DEFAULT_FILTER),
         help: "Which log lines are written: levels and targets, such as \"info\" or \"warn,starling_node=debug\".",
+        ..Setting::BASE
+    },
+    Setting {
+        key: "log.file",
+        flag: "log-file",
+        value_name: "FILE",
+        kind: Kind::Path,
+        default: DefaultValue::Unset { means: "standard error alone", example: "node.log" },
+        help: "A file to write the log to, besides standard error.",
+        ..Setting::BASE
+    },
+    Setting {
+        key: "log.file_bytes_max",
+        flag: "log-file-bytes-max",
+        value_name: "SIZE",
+        kind: Kind::Bytes { min: 64 << 10, max: 1 << 40 },
+        default: DefaultValue::Is("64MiB"),
+        help: "How large a log file may become before the next one is begun.",
+        needs: Some("log.file"),
+        ..Setting::BASE
+    },
+    Setting {
+        key: "log.file_age_max",
+        flag: "log-file-age-max",
+        value_name: "TIME",
+        kind: Kind::Duration { min: Duration::from_secs(60), max: Duration::from_secs(3_650 * 86_400) },
+        default: DefaultValue::Is("7d"),
+        help: "How old a log file may become before the next one is begun.",
+        needs: Some("log.file"),
+        ..Setting::BASE
+    },
+    Setting {
+        key: "log.files_max",
+        flag: "log-files-max",
+        value_name: "N",
+        kind: Kind::Count { min: 1, max: 1_000 },
+        default: DefaultValue::Is("5"),
+        help: "How many log files to keep, the current one included: FILE, FILE.1 and so on, the oldest last.",
+        needs: Some("log.file"),
         ..Setting::BASE
     },
 ];

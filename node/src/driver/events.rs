@@ -3,6 +3,7 @@
 use super::{Driver, PeerAgent};
 use crate::clock;
 use crate::net::network::NetEvent;
+use crate::rate_limited;
 use bytes::Bytes;
 use starling_protocol::id::PeerHandle;
 use starling_protocol::node::Input;
@@ -23,7 +24,7 @@ impl Driver {
             }
             NetEvent::Connected { peer, id, ip, direction, version } => {
                 if self.unreachable.remove(&id) {
-                    tracing::info!(peer = ?id, "reached a peer that could not be reached before");
+                    rate_limited!(info, peer = ?id, "reached a peer that could not be reached before");
                 }
                 self.remember_agent(peer);
                 self.feed(Input::Connected { peer, id, ip, direction, version });
@@ -40,7 +41,7 @@ impl Driver {
                 self.feed(Input::SendQueueFull { peer, dropped: u32::try_from(dropped).unwrap_or(u32::MAX) });
             }
             NetEvent::BadFrame { peer, error } => {
-                tracing::info!(peer = ?self.node.peer_id(peer), %error, "a peer sent a frame that cannot be read");
+                rate_limited!(info, peer = ?self.node.peer_id(peer), %error, "a peer sent a frame that cannot be read");
                 self.feed(Input::Misbehaved { peer, penalties: BAD_FRAME_PENALTIES });
             }
             NetEvent::DialFailed { id, reason } => {
@@ -71,7 +72,7 @@ impl Driver {
                 match result {
                     Ok(body) => self.feed(Input::Response { ticket, body: Some(&Bytes::from(body)) }),
                     Err(error) => {
-                        tracing::debug!(%error, "a request for blocks failed");
+                        rate_limited!(debug, %error, "a request for blocks failed");
                         self.feed(Input::Response { ticket, body: None });
                     }
                 }

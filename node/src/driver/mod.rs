@@ -18,6 +18,7 @@ use crate::api::{Command, Refusal, Reply, Submitted};
 use crate::clock;
 use crate::metrics::Metrics;
 use crate::net::network::{InboundRequest, Network};
+use crate::rate_limited;
 use crate::storage::{NotTaken, Persisted, StorageThread};
 use crate::trace::{Trace, TraceLine};
 use crate::workers::Workers;
@@ -227,7 +228,7 @@ impl Driver {
                 Output::Dial { id, addresses } => self.network.dial(id, &addresses),
                 Output::Discover => self.network.discover(),
                 Output::Disconnect { peer, reason } => {
-                    tracing::info!(peer = ?self.node.peer_id(peer), ?reason, "disconnecting a peer");
+                    rate_limited!(info, peer = ?self.node.peer_id(peer), ?reason, "disconnecting a peer");
                     self.network.disconnect(peer);
                 }
                 Output::PeerExchangeCandidates { candidates, .. } => {
@@ -236,7 +237,7 @@ impl Driver {
                 Output::Persist { ticket, batch } => {
                     if let Err(reason) = self.storage.persist(ticket.0, batch) {
                         if let NotTaken::Full(full) = reason {
-                            tracing::error!("{full}");
+                            rate_limited!(error, "{full}");
                         }
                         answers.push(Answer::NotPersisted(ticket));
                     }
@@ -245,7 +246,7 @@ impl Driver {
                     let answer = self.loads.clone();
                     let query = self.storage.query(move |store| {
                         let blocks = store.load(&what).unwrap_or_else(|error| {
-                            tracing::error!(%error, "stored blocks could not be read");
+                            rate_limited!(error, %error, "stored blocks could not be read");
                             Vec::new()
                         });
                         // The channel holds more answers than the machine asks for, and a stopping driver wants none.
@@ -304,6 +305,7 @@ impl Driver {
     /// Writes the counters to the trace and refreshes the gauges.
     fn report(&mut self) {
         let at = clock::now();
+        crate::telemetry::limit::report(at);
         if let Some(lag) = self.lag.take() {
             self.observer.metrics.loop_lag_seconds.observe(lag.max.as_secs_f64());
             let us = |duration| starling_protocol::time::micros(duration);

@@ -2,6 +2,7 @@
 
 use crate::api::MessageClass;
 use crate::metrics::Metrics;
+use crate::rate_limited;
 use crate::trace::{Trace, TraceLine};
 use starling_protocol::chain;
 use starling_protocol::genesis::Genesis;
@@ -49,16 +50,19 @@ impl Observer {
                 if undone > 0 {
                     self.metrics.chain_reorganisations.inc();
                     let returned = settled.returned;
-                    tracing::info!(height = head.height, undone, returned, head = %head.id, "the chain was reorganised");
+                    rate_limited!(info, height = head.height, undone, returned, head = %head.id, "the chain was reorganised");
                 } else {
-                    tracing::debug!(height = head.height, slot = head.slot, head = %head.id, "new head");
+                    rate_limited!(debug, height = head.height, slot = head.slot, head = %head.id, "new head");
                 }
             }
             Event::PeerFault { peer, fault } => {
-                tracing::info!(peer = ?name(node, peer), %fault, "a peer failed us");
+                rate_limited!(info, peer = ?name(node, peer), %fault, "a peer failed us");
             }
             Event::StorageFailed => {
-                tracing::warn!("a block could not be stored; what was not stored is fetched again after a restart");
+                rate_limited!(
+                    warn,
+                    "a block could not be stored; what was not stored is fetched again after a restart"
+                );
             }
         }
     }
@@ -92,14 +96,14 @@ impl Observer {
                 let class = self.class(payload.topic());
                 self.validated(now, payload.id(), class, verdict);
                 if verdict == Verdict::Reject {
-                    tracing::debug!(class = class.name(), id = %payload.id(), peer = ?name(node, peer), "rejected a message");
+                    rate_limited!(debug, class = class.name(), id = %payload.id(), peer = ?name(node, peer), "rejected a message");
                 }
             }
             mesh::Event::Grafted { peer, topic } => {
-                tracing::debug!(peer = ?name(node, peer), %topic, "peer joined our mesh");
+                rate_limited!(debug, peer = ?name(node, peer), %topic, "peer joined our mesh");
             }
             mesh::Event::Pruned { peer, topic, reason } => {
-                tracing::debug!(peer = ?name(node, peer), %topic, ?reason, "peer left our mesh");
+                rate_limited!(debug, peer = ?name(node, peer), %topic, ?reason, "peer left our mesh");
             }
             mesh::Event::MeshDegree { topic, degree } => {
                 let class = self.class(&topic);
@@ -135,22 +139,26 @@ fn chain_event(event: chain::Event) {
     match event {
         chain::Event::Equivocation { headers } => {
             let (slot, producer) = (headers[0].header.slot, headers[0].header.producer);
-            tracing::warn!(slot, %producer, "a producer signed two blocks for one slot");
+            rate_limited!(warn, slot, %producer, "a producer signed two blocks for one slot");
         }
         chain::Event::Invalid { block, height, reason } => {
-            tracing::warn!(%block, height, %reason, "a block is invalid");
+            rate_limited!(warn, %block, height, %reason, "a block is invalid");
         }
-        chain::Event::DeepFork { block, height, root_height, .. } => tracing::warn!(
+        chain::Event::DeepFork { block, height, root_height, .. } => rate_limited!(warn,
             %block,
             height,
             root_height,
             "a block belongs to a fork that began before the oldest block that can be undone; \
              to follow that fork, start over with an empty data directory"
         ),
-        chain::Event::Orphaned { block, parent } => tracing::debug!(%block, %parent, "a block waits for its parent"),
-        chain::Event::OrphansDropped { count } => tracing::debug!(count, "blocks without a parent were dropped"),
-        chain::Event::SyncStarted { height, .. } => tracing::debug!(height, "catching up"),
-        chain::Event::SyncEnded { height, complete, .. } => tracing::debug!(height, complete, "stopped catching up"),
+        chain::Event::Orphaned { block, parent } => {
+            rate_limited!(debug, %block, %parent, "a block waits for its parent");
+        }
+        chain::Event::OrphansDropped { count } => rate_limited!(debug, count, "blocks without a parent were dropped"),
+        chain::Event::SyncStarted { height, .. } => rate_limited!(debug, height, "catching up"),
+        chain::Event::SyncEnded { height, complete, .. } => {
+            rate_limited!(debug, height, complete, "stopped catching up");
+        }
     }
 }
 

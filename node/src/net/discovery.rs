@@ -18,6 +18,7 @@
 //! At most [`DIAL_BACKS_MAX`] dial-backs run at once and [`DIAL_BACKS_WAITING_MAX`] wait; others are tried again when the peer is next
 //! identified. One walk runs at a time.
 
+use crate::rate_limited;
 use std::collections::{BTreeMap, VecDeque};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -215,7 +216,7 @@ impl Behaviour {
             }
             FromSwarm::DialFailure(failure) => {
                 if let Some(id) = self.dial_backs.remove(&failure.connection_id) {
-                    tracing::debug!(%id, error = %failure.error, "a peer cannot be reached at the address it claims");
+                    rate_limited!(debug, %id, error = %failure.error, "a peer cannot be reached at the address it claims");
                     self.start_dial_backs();
                 }
             }

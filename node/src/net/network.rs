@@ -16,6 +16,7 @@
 //! - [`Network::request`] is answered by exactly one [`NetEvent::Response`] with its ticket; a [`NetEvent::Request`] is to be
 //!   answered with [`Network::respond`] within [`blocks::TIMEOUT`], or not at all.
 
+use crate::rate_limited;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -298,15 +299,17 @@ impl Network {
                 tracing::warn!(?addresses, ?reason, "a listener closed");
                 self.listening.retain(|other| !addresses.contains(other));
             }
-            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a connection could not be accepted"),
+            SwarmEvent::ListenerError { error, .. } => {
+                rate_limited!(warn, %error, "a connection could not be accepted");
+            }
             SwarmEvent::OutgoingConnectionError { peer_id: Some(id), error, .. } => {
-                tracing::debug!(%id, %error, "a dial failed");
+                rate_limited!(debug, %id, %error, "a dial failed");
                 if self.swarm.behaviour().mesh.handle_of(&id).is_none() && !self.swarm.is_connected(&id) {
                     self.dial_failed_if_asked(&id, || dial_words(&error));
                 }
             }
             SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
-                tracing::debug!(from = %send_back_addr, %error, "an inbound connection failed");
+                rate_limited!(debug, from = %send_back_addr, %error, "an inbound connection failed");
             }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
                 self.early.remove(&peer_id);
@@ -395,7 +398,7 @@ impl Network {
         };
         if info.protocol_version.starts_with(NETWORK_NAME_PREFIX) && info.protocol_version != self.network_name {
             let (theirs, ours) = (info.protocol_version, self.network_name.clone());
-            tracing::debug!(%peer_id, theirs, "disconnecting a node of another network");
+            rate_limited!(debug, %peer_id, theirs, "disconnecting a node of another network");
             self.dial_failed_if_asked(&peer_id, || {
                 format!("it belongs to another network, {theirs:?} and not {ours:?}")
             });
@@ -431,7 +434,7 @@ impl Network {
             return self.admit(id);
         }
         if !self.swarm.behaviour().mesh.is_admitted(&id) {
-            tracing::debug!(%id, %error, "disconnecting a peer that cannot be identified");
+            rate_limited!(debug, %id, %error, "disconnecting a peer that cannot be identified");
             self.dial_failed_if_asked(&id, || format!("it could not be identified: {error}"));
             // Fails only when the peer has gone already.
             let _ = self.swarm.disconnect_peer_id(id);
@@ -455,7 +458,7 @@ impl Network {
                 self.early.entry(event.peer).or_default().rtt = Some(*rtt);
             }
             (Ok(_), None) => {}
-            (Err(error), _) => tracing::debug!(id = %event.peer, %error, "a ping was not answered"),
+            (Err(error), _) => rate_limited!(debug, id = %event.peer, %error, "a ping was not answered"),
         }
     }
 

@@ -6,6 +6,7 @@ use super::pace::{CountCalls, Load, Paced};
 use super::{codes, pages};
 use crate::api::NodeHandle;
 use crate::metrics::Metrics;
+use crate::rate_limited;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -196,7 +197,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, connections: Arc<Sem
                 },
                 Err(error) => {
                     // Out of file descriptors, most likely. Trying again at once would spin.
-                    tracing::warn!(%error, "cannot accept RPC connections; check the limit of open files");
+                    rate_limited!(warn, %error, "cannot accept RPC connections; check the limit of open files");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             },
@@ -242,7 +243,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, stop: StopHandle) {
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "an RPC connection ended early");
+        rate_limited!(debug, %error, "an RPC connection ended early");
     }
 }
 
@@ -251,7 +252,7 @@ impl Shared {
         let origin = match self.guard.check(request.uri(), request.headers(), local) {
             Ok(origin) => origin,
             Err(Denied { status, cause, remedy }) => {
-                tracing::debug!(%cause, "refused an RPC request");
+                rate_limited!(debug, %cause, "refused an RPC request");
                 return pages::error_page(status, &cause, &remedy);
             }
         };

@@ -6,7 +6,7 @@ use starling_node::api::NodeHandle;
 use starling_node::config::Settings;
 use starling_node::rpc::RpcConfig;
 use starling_node::service::Service;
-use starling_node::telemetry::LogFormat;
+use starling_node::telemetry::LogConfig;
 use starling_protocol::genesis::{Genesis, GenesisParameters, Limits};
 use std::future::Future;
 use std::path::Path;
@@ -90,8 +90,7 @@ fn settings(datadir: &Path, genesis: &Genesis, number: u8, bootnodes: &[Multiadd
         flood_publish: false,
         rpc: RpcConfig::default(),
         runtime_threads: 1,
-        log_format: LogFormat::default(),
-        log_filter: "warn".to_owned(),
+        log: LogConfig::default(),
         trace: None,
         link_emulation: None,
     }

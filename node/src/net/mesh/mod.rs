@@ -26,6 +26,7 @@ mod protocol;
 mod reader;
 mod writer;
 
+use crate::rate_limited;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
@@ -588,7 +589,7 @@ impl NetworkBehaviour for Behaviour {
                 }
             }
             (FromHandler::GaveUp(error), _) => {
-                tracing::debug!(%id, %error, "closing a connection whose mesh stream does not work");
+                rate_limited!(debug, %id, %error, "closing a connection whose mesh stream does not work");
                 self.close(id, connection);
             }
             (FromHandler::Rpc { rpc, received, frame_bytes }, Some(peer)) => {
