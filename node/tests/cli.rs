@@ -217,6 +217,36 @@ fn a_run_without_a_genesis_leaves_nothing_behind() {
 }
 
 #[test]
+fn completions_and_manual_pages_know_every_command_and_flag() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = succeed(dir, &["completions", shell]);
+        for word in ["target-peers", "log-file", "completions", "starling"] {
+            assert!(script.contains(word), "{word} is missing for {shell}");
+        }
+    }
+    fail(dir, &["completions", "tcsh"], 2, &["tcsh", "bash"]);
+    let bash = Command::new("bash").args(["-n"]).stdin(Stdio::piped()).spawn().map(|mut child| {
+        let script = succeed(dir, &["completions", "bash"]);
+        std::io::Write::write_all(&mut child.stdin.take().expect("piped"), script.as_bytes()).expect("written");
+        child.wait().expect("ends").success()
+    });
+    assert!(bash.unwrap_or(true), "bash does not read its completions");
+
+    assert!(succeed(dir, &["man"]).contains(".TH starling 1"));
+    succeed(dir, &["man", "--out", "pages/man1"]);
+    for page in ["starling", "starling-run", "starling-config-show", "starling-tx-send", "starling-completions"] {
+        let text = std::fs::read_to_string(dir.join(format!("pages/man1/{page}.1"))).expect(page);
+        assert!(text.contains(&format!(".TH {page} 1")), "{text}");
+    }
+    let run = std::fs::read_to_string(dir.join("pages/man1/starling-run.1")).expect("there");
+    assert!(run.contains("target\\-peers") && run.contains("Examples"), "{run}");
+    std::fs::write(dir.join("file"), "").expect("written");
+    fail(dir, &["man", "--out", "file/x"], 1, &["cannot write the manual to file/x"]);
+}
+
+#[test]
 fn commands_that_ask_a_node_say_when_there_is_none() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();

@@ -16,6 +16,7 @@ mod genesis;
 mod init;
 mod key;
 mod output;
+mod pages;
 mod peers;
 mod run;
 mod send;
@@ -94,6 +95,10 @@ enum Command {
     /// Show how a running node is doing.
     #[command(after_help = ask::STATUS_EXAMPLES)]
     Status(NodeArgs),
+    /// Print a script with which a shell completes commands and flags.
+    Completions(pages::CompletionsArgs),
+    /// Print the manual page, or write one for each command.
+    Man(pages::ManArgs),
 }
 
 impl Command {
@@ -108,6 +113,8 @@ impl Command {
             Self::Block(command) => command.run(),
             Self::Peers(args) => args.run(),
             Self::Status(args) => ask::status(&args),
+            Self::Completions(args) => args.run(),
+            Self::Man(args) => args.run(),
         }
     }
 }
