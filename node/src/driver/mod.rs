@@ -13,6 +13,7 @@ mod events;
 mod exchange;
 mod lag;
 mod observe;
+mod wall_clock;
 
 use crate::api::{Command, Refusal, Reply, Submitted};
 use crate::clock;
@@ -32,15 +33,13 @@ use starling_protocol::time::{Duration, Time};
 use starling_protocol::verify::Outcome;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::{mpsc, oneshot};
+use wall_clock::WallClock;
 
 /// How often counters are written to the trace and gauges refreshed.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often the wall clock is compared with the monotonic one; a step of it is noticed within this time.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
-
-/// A wall clock that moved less than this against the monotonic one was merely slewed.
-const CLOCK_STEP_MIN_US: u64 = 1_000;
 
 /// Loads from disk that may be under way; the chain asks for fewer.
 const LOADS_MAX: usize = 256;
@@ -101,6 +100,7 @@ pub struct Driver {
     peers_max: usize,
     started: Time,
     unix_us_at_zero: u64,
+    wall_clock: WallClock,
     /// What the connected peers said of themselves, by slot.
     agents: Vec<Option<PeerAgent>>,
     tickets: u64,
@@ -144,6 +144,7 @@ impl Driver {
             peers_max: parts.peers_max,
             started: clock::now(),
             unix_us_at_zero: 0,
+            wall_clock: WallClock::default(),
             agents: Vec::new(),
             tickets: 0,
             submissions: BTreeMap::new(),
@@ -291,12 +292,25 @@ impl Driver {
     }
 
     fn read_wall_clock(&mut self) {
-        // Negative only on a host whose wall clock was never set; then no slot has begun.
-        let unix_us_at_zero = u64::try_from(clock::wall_offset_us()).unwrap_or(0);
-        if unix_us_at_zero.abs_diff(self.unix_us_at_zero) >= CLOCK_STEP_MIN_US {
-            if self.unix_us_at_zero != 0 {
-                tracing::warn!("the wall clock was set; slots follow it");
-            }
+        let start_us = self.node.genesis().slot_start(0);
+        let reading = self.wall_clock.read(clock::now(), clock::wall_offset_us(), start_us);
+        if let Some(stepped_us) = reading.stepped_us {
+            rate_limited!(
+                warn,
+                "the wall clock went {}: it was set, or the machine slept. Slots follow it; check that the clock is \
+                 synchronised (timedatectl, chronyc tracking)",
+                wall_clock::in_words(stepped_us)
+            );
+        }
+        if let Some(early) = reading.early {
+            rate_limited!(
+                warn,
+                "the network begins in {} by this host's clock, which is wrong if the network runs already; until then \
+                 the node connects and waits",
+                wall_clock::length_in_words(early)
+            );
+        }
+        if let Some(unix_us_at_zero) = reading.tell {
             self.unix_us_at_zero = unix_us_at_zero;
             self.feed(Input::WallClock { unix_us_at_zero });
         }
