@@ -172,6 +172,14 @@ pub struct SendQueueStats {
     pub cancelled: u64,
 }
 
+impl AddAssign for SendQueueStats {
+    fn add_assign(&mut self, rhs: Self) {
+        self.dropped += rhs.dropped;
+        self.expired += rhs.expired;
+        self.cancelled += rhs.cancelled;
+    }
+}
+
 /// The frames that wait for one peer. See the module for its rules.
 #[derive(Debug)]
 pub struct SendQueue {

@@ -266,6 +266,7 @@ impl Mesh {
         for payload in &rpc.publish {
             self.receive(now, peer, payload, received, out);
         }
+        self.count_control(rpc);
         self.idontwant(peer, &rpc.idontwant, out);
         self.ihave(now, peer, &rpc.ihave);
         self.iwant(now, peer, &rpc.iwant, out);
@@ -274,6 +275,14 @@ impl Mesh {
         self.close_if_graylisted(now, peer, out);
         // Announcements may be due at once.
         self.pull_due(now, out);
+    }
+
+    /// Counts what the peer sent, before budgets and thresholds decide what is heeded.
+    fn count_control(&mut self, rpc: &Rpc) {
+        self.counters.ihave_received += rpc.ihave.iter().map(|announced| announced.ids.len() as u64).sum::<u64>();
+        self.counters.iwant_received += rpc.iwant.len() as u64;
+        self.counters.grafts_received += rpc.graft.len() as u64;
+        self.counters.prunes_received += rpc.prune.len() as u64;
     }
 
     fn is_graylisted(&self, slot: &PeerSlot) -> bool {

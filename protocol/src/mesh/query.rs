@@ -49,8 +49,12 @@ pub struct Counters {
     pub idontwant_excess: u64,
     /// Ids announced to others.
     pub ids_announced: u64,
+    /// Ids that others announced, taken in or not.
+    pub ihave_received: u64,
     /// Ids asked of others.
     pub ids_pulled: u64,
+    /// Ids that others asked for, served or not.
+    pub iwant_received: u64,
     /// Announcements beyond the budgets.
     pub ihave_excess: u64,
     /// Requests beyond the budgets.
@@ -63,12 +67,16 @@ pub struct Counters {
     pub grafts_opportunistic: u64,
     /// Of those, for a nearer link.
     pub grafts_nearer: u64,
+    /// GRAFTs of others, whatever became of them.
+    pub grafts_received: u64,
     /// GRAFTs answered by a PRUNE.
     pub grafts_refused: u64,
     /// GRAFTs for topics that we have not joined.
     pub grafts_ignored: u64,
     /// PRUNEs sent.
     pub prunes_sent: u64,
+    /// PRUNEs of others, whatever became of them.
+    pub prunes_received: u64,
     /// PRUNEs for topics that we have not joined.
     pub prunes_ignored: u64,
     /// RPCs of graylisted peers.
@@ -193,6 +201,11 @@ impl Mesh {
     #[must_use]
     pub fn score(&self, peer: PeerHandle) -> f64 {
         self.scores.score(peer)
+    }
+
+    /// The scores of all connected peers, in the order of their slots.
+    pub fn scores(&self) -> impl Iterator<Item = f64> {
+        self.peers.iter().map(|slot| self.scores.score(slot.handle))
     }
 
     /// What scores are compared with.
