@@ -12,4 +12,5 @@ pub mod muxer;
 pub mod network;
 pub mod peer_record;
 pub(crate) mod swarm;
+mod telemetry;
 pub mod transport;

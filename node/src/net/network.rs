@@ -26,7 +26,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use libp2p::core::transport::{ListenerId, TransportError};
 use libp2p::identity::Keypair;
-use libp2p::metrics::{Metrics, Recorder, Registry};
+use libp2p::metrics::Registry;
 use libp2p::multiaddr::Protocol;
 use libp2p::request_response::{self, InboundRequestId, OutboundFailure, OutboundRequestId, ResponseChannel};
 use libp2p::swarm::dial_opts::DialOpts;
@@ -39,6 +39,7 @@ use starling_protocol::send_queue::SendQueueStats;
 
 use super::mesh::MeshCounters;
 use super::swarm::{Behaviour, BehaviourEvent, NETWORK_NAME_PREFIX, build_swarm, network_name};
+use super::telemetry::SwarmMetrics;
 use super::transport::SocketCounters;
 use super::{blocks, discovery, mesh};
 
@@ -63,7 +64,7 @@ pub struct Network {
     own: PeerId,
     network_name: String,
     sockets: Arc<SocketCounters>,
-    metrics: Metrics,
+    metrics: SwarmMetrics,
     listening: Vec<Multiaddr>,
     /// Dials that were asked for and are unanswered. Bounded by the limit on pending dials.
     dials: BTreeMap<PeerId, ()>,
@@ -100,7 +101,7 @@ impl Network {
             swarm,
             network_name: network_name(&config.network),
             sockets,
-            metrics: Metrics::new(registry),
+            metrics: SwarmMetrics::new(registry),
             listening: Vec::new(),
             dials: BTreeMap::new(),
             early: BTreeMap::new(),
@@ -253,6 +254,12 @@ impl Network {
         self.swarm.behaviour().mesh.traffic_bytes(peer)
     }
 
+    /// What waits to be sent to all peers, and what their queues have done.
+    #[must_use]
+    pub fn queue_totals(&self) -> mesh::QueueTotals {
+        self.swarm.behaviour().mesh.queue_totals()
+    }
+
     /// Established connections: inbound and outbound.
     #[must_use]
     pub fn connections(&self) -> (usize, usize) {
@@ -290,7 +297,7 @@ impl Network {
     }
 
     fn translate(&mut self, event: SwarmEvent<BehaviourEvent>) {
-        self.metrics.record(&event);
+        self.metrics.swarm(&event);
         match event {
             SwarmEvent::Behaviour(event) => self.translate_behaviour(event),
             SwarmEvent::NewListenAddr { address, .. } => self.listening.push(address),
@@ -381,7 +388,7 @@ impl Network {
         let (id, addresses, proven) = match event {
             discovery::Event::Discovered { id, addresses } => (id, addresses, false),
             discovery::Event::Proven { id, address } => (id, vec![address], true),
-            discovery::Event::Kademlia(event) => return self.metrics.record(&*event),
+            discovery::Event::Kademlia(event) => return self.metrics.kademlia(&event),
         };
         if let Some(id) = to_protocol_id(&id) {
             let addresses = addresses.into_iter().map(to_address).collect();
@@ -390,7 +397,7 @@ impl Network {
     }
 
     fn translate_identify(&mut self, event: identify::Event) {
-        self.metrics.record(&event);
+        self.metrics.identify(&event);
         let (connection_id, peer_id, info) = match event {
             identify::Event::Received { connection_id, peer_id, info } => (connection_id, peer_id, info),
             identify::Event::Error { peer_id, error, .. } => return self.not_identified(peer_id, &error),
@@ -450,7 +457,7 @@ impl Network {
     }
 
     fn translate_ping(&mut self, event: &ping::Event) {
-        self.metrics.record(event);
+        self.metrics.ping(event);
         let peer = self.swarm.behaviour().mesh.handle_of(&event.peer);
         match (&event.result, peer) {
             (Ok(rtt), Some(peer)) => self.events.push_back(NetEvent::Rtt { peer, rtt: *rtt }),

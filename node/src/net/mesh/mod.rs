@@ -90,6 +90,17 @@ impl Default for MeshConfig {
     }
 }
 
+/// All send queues together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueTotals {
+    /// Bytes that wait.
+    pub bytes: usize,
+    /// Bytes that wait in the fullest queue.
+    pub largest_bytes: usize,
+    /// What the queues have done since the start, those of departed peers included.
+    pub stats: SendQueueStats,
+}
+
 /// What happened to the mesh's streams.
 #[derive(Debug)]
 pub enum Event {
@@ -223,6 +234,8 @@ pub struct Behaviour {
     unsettled: VecDeque<(Instant, PeerHandle, Step)>,
     timer: Option<Pin<Box<Sleep>>>,
     outputs: VecDeque<ToSwarm<Event, ToHandler>>,
+    /// What the queues of departed peers did.
+    departed: SendQueueStats,
 }
 
 #[derive(Debug)]
@@ -281,6 +294,7 @@ impl Behaviour {
             unsettled: VecDeque::new(),
             timer: None,
             outputs: VecDeque::new(),
+            departed: SendQueueStats::default(),
         }
     }
 
@@ -362,6 +376,19 @@ impl Behaviour {
         (known.handle == peer).then(|| (known.read_bytes, known.outbox.written_bytes()))
     }
 
+    /// What all send queues have done and hold, those of departed peers included.
+    #[must_use]
+    pub fn queue_totals(&self) -> QueueTotals {
+        let mut totals = QueueTotals { stats: self.departed, ..QueueTotals::default() };
+        for peer in self.peers.iter().flatten() {
+            let (bytes, stats) = peer.outbox.stats();
+            totals.bytes += bytes;
+            totals.largest_bytes = totals.largest_bytes.max(bytes);
+            totals.stats += stats;
+        }
+        totals
+    }
+
     /// Bytes read and written in mesh frames.
     #[must_use]
     pub fn counters(&self) -> &Arc<MeshCounters> {
@@ -438,6 +465,7 @@ impl Behaviour {
             return;
         }
         let (handle, announced) = (peer.handle, peer.announced);
+        self.departed += peer.outbox.stats().1;
         self.peers[slot as usize] = None;
         self.slots.remove(&id);
         self.handles.release(handle);
