@@ -11,6 +11,7 @@ pub mod driver;
 pub mod keyfile;
 pub mod metrics;
 pub mod net;
+pub mod notify;
 pub mod rpc;
 pub mod service;
 pub mod storage;

@@ -11,6 +11,7 @@ use crate::metrics::Metrics;
 use crate::net::limits::ConnectionLimits;
 use crate::net::mesh::MeshConfig as StreamConfig;
 use crate::net::network::{Network, NetworkConfig, NetworkError, to_protocol_id};
+use crate::notify::Notifier;
 use crate::rpc::{RpcError, RpcServer};
 use crate::storage::{DataDir, DataDirError, StorageThread, Store, StoreError};
 use crate::trace::Trace;
@@ -139,6 +140,13 @@ impl Service {
     #[must_use]
     pub fn handle(&self) -> NodeHandle {
         self.handle.clone()
+    }
+
+    /// Has the service manager told how the node is doing.
+    #[must_use]
+    pub fn with_notifier(mut self, notifier: Notifier) -> Self {
+        self.driver.set_notifier(notifier);
+        self
     }
 
     /// Runs until `stop` fires or is dropped, or the RPC asks for the end.

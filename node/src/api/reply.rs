@@ -319,18 +319,103 @@ pub struct TopicScoreReply {
 }
 
 /// Answer of `GET /ready`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReadyReply {
-    /// Whether the node takes part in the mesh of every topic.
+    /// Whether the node takes part in the mesh of every topic, with its chain up to date and kept on the disk.
     pub ready: bool,
-    /// In words, what it waits for; empty when ready.
+    /// In words, what it waits for, what is to be mended first in front; empty when ready.
     pub waiting_for: Vec<String>,
+    /// The same for programs, in the same order.
+    #[serde(default)]
+    pub reasons: Vec<WaitReason>,
     /// Connected peers.
     pub peers: u32,
     /// Mesh degree of each topic.
     pub topics: Vec<TopicReply>,
     /// Height of the canonical head.
     pub height: u64,
+    /// The chain that is caught up with; none when it is complete as far as is known.
+    #[serde(default)]
+    pub sync: Option<SyncReply>,
+    /// The disk.
+    #[serde(default)]
+    pub storage: StorageState,
+    /// The clock.
+    #[serde(default)]
+    pub clock: ClockState,
+}
+
+/// Something that a node waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its kind.
+    pub reason: WaitReason,
+    /// In words.
+    pub text: String,
+}
+
+/// Kinds of what a node may wait for, in the order in which they are to be mended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitReason {
+    /// What should be kept cannot be stored.
+    Storage,
+    /// The wall clock is wrong.
+    Clock,
+    /// Nobody is connected.
+    NoPeers,
+    /// There are peers, but nothing of the network's life.
+    Isolated,
+    /// Too few peers in the mesh of a topic.
+    Mesh,
+    /// Blocks are missing.
+    Chain,
+}
+
+/// How far a node that catches up has come.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SyncReply {
+    /// Height of our head.
+    pub height: u64,
+    /// Height that is to be reached.
+    pub target: u64,
+    /// How fast, over the last seconds; none while that is not known.
+    pub blocks_per_s: Option<f64>,
+}
+
+/// Whether what should be kept is stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum StorageState {
+    /// It is.
+    #[default]
+    Ok,
+    /// It is not.
+    Failing {
+        /// Why, and what to do.
+        cause: String,
+    },
+}
+
+/// Whether the wall clock can be right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum ClockState {
+    /// Nothing speaks against it.
+    #[default]
+    Ok,
+    /// It reads the time before 1970 of a host whose clock was never set.
+    Unset,
+    /// The network begins later.
+    BeforeStart {
+        /// How much later.
+        seconds: u64,
+    },
+    /// Blocks arrive before their time.
+    Behind {
+        /// By how much.
+        seconds: u64,
+    },
 }
 
 #[cfg(test)]

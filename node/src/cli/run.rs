@@ -7,6 +7,7 @@
 use super::settings::SettingFlags;
 use super::{Failure, output};
 use crate::config::{Files, Settings};
+use crate::notify::{Notifier, WATCHDOG_MIN};
 use crate::service::{Service, StartError};
 use crate::storage::{Addresses, DataDir, StoreError};
 use crate::telemetry;
@@ -105,6 +106,17 @@ async fn run_node(settings: Settings, datadir: &Path, exit_on_stdin_close: bool)
         );
     }
 
+    let notifier = Notifier::from_env().unwrap_or_else(|error| {
+        tracing::warn!("{error}");
+        Notifier::default()
+    });
+    if let Some(interval) = notifier.watchdog().filter(|interval| *interval < WATCHDOG_MIN) {
+        tracing::warn!(
+            ?interval,
+            "the service manager wants signs of life faster than once a second; set WatchdogSec=30"
+        );
+    }
+    let service = service.with_notifier(notifier);
     let (stop, stopped) = oneshot::channel();
     let watching = tokio::spawn(async move {
         let reason = requests.next().await;

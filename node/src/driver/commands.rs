@@ -1,10 +1,11 @@
 //! What the node is asked, answered from the machine's state and, for what is older, from the disk.
 
 use super::Driver;
+use super::readiness::{self, Facts};
 use crate::api::{
-    AccountReply, BlockReply, BlockSelector, Command, HeadReply, MempoolReply, NetReply, NodeReply, PeerDirection,
-    PeerReply, ReadyReply, Refusal, RefusalReason, Reply, ScoreReply, Submitted, TopicReply, TopicScoreReply,
-    TransactionBody, TransactionReply, TransactionStatus,
+    AccountReply, BlockReply, BlockSelector, ClockState, Command, HeadReply, MempoolReply, NetReply, NodeReply,
+    PeerDirection, PeerReply, ReadyReply, Refusal, RefusalReason, Reply, ScoreReply, Submitted, SyncReply, TopicReply,
+    TopicScoreReply, TransactionBody, TransactionReply, TransactionStatus,
 };
 use crate::clock;
 use crate::storage::{Store, StoreError};
@@ -257,36 +258,55 @@ impl Driver {
         }
     }
 
-    /// A node is ready when it is in the mesh of every topic with the least degree that the mesh is content with, or with
-    /// everybody there is.
-    fn ready(&self) -> ReadyReply {
-        let topics = self.topics();
-        let mut waiting_for = Vec::new();
-        for topic in &topics {
-            let wanted = topic.mesh_degree_low.min(topic.peers_subscribed).max(1);
-            if topic.mesh_degree < wanted {
-                waiting_for.push(format!(
-                    "{} peers in the mesh of {}s: {} of at least {wanted}",
-                    if topic.mesh_degree == 0 { "the first" } else { "more" },
-                    topic.class.name(),
-                    topic.mesh_degree,
-                ));
-            }
-        }
-        let sync = self.node.chain().sync_progress();
-        if sync.peer.is_some() && sync.height < sync.target {
-            waiting_for.push(format!("the chain: at height {} of {}", sync.height, sync.target));
-        }
+    /// Whether the node does its work, and what it waits for if not.
+    pub(super) fn ready(&self) -> ReadyReply {
+        let facts = self.facts();
+        let waiting = readiness::waiting(&facts);
         ReadyReply {
-            ready: waiting_for.is_empty(),
-            waiting_for,
-            peers: count(self.node.peer_stats().connected),
-            topics,
-            height: sync.height,
+            ready: waiting.is_empty(),
+            reasons: waiting.iter().map(|waiting| waiting.reason).collect(),
+            waiting_for: waiting.into_iter().map(|waiting| waiting.text).collect(),
+            peers: count(facts.peers.connected),
+            topics: facts.topics,
+            height: self.node.chain().head().height,
+            sync: facts.sync,
+            storage: facts.storage,
+            clock: facts.clock,
         }
     }
 
-    fn slot_now(&self) -> u64 {
+    fn facts(&self) -> Facts {
+        let stats = self.node.peer_stats();
+        let sync = self.node.chain().sync_progress();
+        let behind = sync.peer.is_some() && sync.height < sync.target;
+        Facts {
+            storage: self.storage_state.clone(),
+            clock: self.clock_state(),
+            peers: readiness::Peers {
+                connected: stats.connected,
+                dialling: stats.dialling,
+                known: stats.known,
+                unreachable: self.unreachable.len(),
+            },
+            topics: self.topics(),
+            sync: behind.then_some(SyncReply { height: sync.height, target: sync.target, blocks_per_s: None }),
+            silent_slots: None,
+        }
+    }
+
+    fn clock_state(&self) -> ClockState {
+        let genesis = self.node.genesis();
+        if self.unix_us_at_zero == 0 {
+            return ClockState::Unset;
+        }
+        let unix_us = self.unix_us_at_zero.saturating_add(clock::now().as_micros());
+        match genesis.slot_at(unix_us) {
+            Some(_) => ClockState::Ok,
+            None => ClockState::BeforeStart { seconds: genesis.slot_start(0).saturating_sub(unix_us) / 1_000_000 },
+        }
+    }
+
+    pub(super) fn slot_now(&self) -> u64 {
         self.node.slot(clock::now()).unwrap_or(0)
     }
 }

@@ -27,6 +27,7 @@ impl Driver {
                     rate_limited!(info, peer = ?id, "reached a peer that could not be reached before");
                 }
                 self.remember_agent(peer);
+                self.observer.links.connected(peer);
                 self.feed(Input::Connected { peer, id, ip, direction, version });
             }
             NetEvent::Turned { peer, direction } => self.feed(Input::Turned { peer, direction }),
@@ -34,10 +35,10 @@ impl Driver {
                 if let Some(seat) = self.agents.get_mut(peer.index()) {
                     seat.take_if(|agent| agent.peer == peer);
                 }
+                self.observer.links.disconnected(peer);
                 self.feed(Input::Disconnected { peer });
             }
             NetEvent::SendQueueFull { peer, dropped } => {
-                self.observer.metrics.queue_dropped.inc_by(dropped);
                 self.feed(Input::SendQueueFull { peer, dropped: u32::try_from(dropped).unwrap_or(u32::MAX) });
             }
             NetEvent::BadFrame { peer, error } => {

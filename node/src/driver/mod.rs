@@ -13,15 +13,18 @@ mod events;
 mod exchange;
 mod lag;
 mod observe;
+mod readiness;
+mod report;
 mod wall_clock;
 
-use crate::api::{Command, Refusal, Reply, Submitted};
+use crate::api::{Command, Refusal, Reply, StorageState, Submitted};
 use crate::clock;
 use crate::metrics::Metrics;
 use crate::net::network::{InboundRequest, Network};
+use crate::notify::Notifier;
 use crate::rate_limited;
 use crate::storage::{NotTaken, Persisted, StorageThread};
-use crate::trace::{Trace, TraceLine};
+use crate::trace::Trace;
 use crate::workers::Workers;
 use bytes::Bytes;
 use lag::Lag;
@@ -106,6 +109,10 @@ pub struct Driver {
     tickets: u64,
     submissions: BTreeMap<Ticket, Reply<Result<Submitted, Refusal>>>,
     requests: BTreeMap<Ticket, InboundRequest>,
+    /// When each batch was handed to the disk that it has not answered; the disk's queue bounds them.
+    commits: BTreeMap<Ticket, Time>,
+    storage_state: StorageState,
+    notifier: Notifier,
     lag: Lag,
     /// When the machine was last given something. What it asked for then cannot have been late before.
     handled: Time,
@@ -149,11 +156,19 @@ impl Driver {
             tickets: 0,
             submissions: BTreeMap::new(),
             requests: BTreeMap::new(),
+            commits: BTreeMap::new(),
+            storage_state: StorageState::Ok,
+            notifier: Notifier::default(),
             lag: Lag::default(),
             handled: Time::ZERO,
             outputs: Vec::new(),
             stopping: false,
         }
+    }
+
+    /// Has the service manager told how the node is doing, from [`Driver::run`] on.
+    pub fn set_notifier(&mut self, notifier: Notifier) {
+        self.notifier = notifier;
     }
 
     /// Runs until `stop` fires or is dropped, or a command asks for the end; then finishes what the disk has to do.
@@ -163,6 +178,7 @@ impl Driver {
             let KnownPeer { id, address, standing, .. } = known;
             self.feed(Input::Discovered { id, addresses: &[address], standing });
         }
+        self.notifier.ready();
         let mut report = tokio::time::interval(REPORT_INTERVAL);
         report.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut wall_clock = tokio::time::interval(CLOCK_INTERVAL);
@@ -236,7 +252,9 @@ impl Driver {
                     answers.extend(exchange::verified(&candidates).map(|(id, found)| Answer::Exchanged(id, found)));
                 }
                 Output::Persist { ticket, batch } => {
+                    self.commits.insert(ticket, now);
                     if let Err(reason) = self.storage.persist(ticket.0, batch) {
+                        self.commits.remove(&ticket);
                         if let NotTaken::Full(full) = reason {
                             rate_limited!(error, "{full}");
                         }
@@ -285,7 +303,12 @@ impl Driver {
     }
 
     fn persisted(&mut self, answer: &Persisted) {
+        if let Some(asked) = self.commits.remove(&Ticket(answer.ticket)) {
+            let took = clock::now().since(asked);
+            self.observer.metrics.storage.commit_seconds.observe(took.as_secs_f64());
+        }
         if let Err(error) = &answer.result {
+            self.storage_state = StorageState::Failing { cause: error.to_string() };
             tracing::error!(%error, "blocks could not be stored, and no more are until the node is restarted");
         }
         self.feed(Input::Persisted { ticket: Ticket(answer.ticket), durable: answer.result.is_ok() });
@@ -295,6 +318,7 @@ impl Driver {
         let start_us = self.node.genesis().slot_start(0);
         let reading = self.wall_clock.read(clock::now(), clock::wall_offset_us(), start_us);
         if let Some(stepped_us) = reading.stepped_us {
+            self.observer.metrics.event_loop.clock_steps.inc();
             rate_limited!(
                 warn,
                 "the wall clock went {}: it was set, or the machine slept. Slots follow it; check that the clock is \
@@ -312,42 +336,14 @@ impl Driver {
         }
         if let Some(unix_us_at_zero) = reading.tell {
             self.unix_us_at_zero = unix_us_at_zero;
+            self.observer.unix_us_at_zero = unix_us_at_zero;
             self.feed(Input::WallClock { unix_us_at_zero });
         }
     }
 
-    /// Writes the counters to the trace and refreshes the gauges.
-    fn report(&mut self) {
-        let at = clock::now();
-        crate::telemetry::limit::report(at);
-        if let Some(lag) = self.lag.take() {
-            self.observer.metrics.loop_lag_seconds.observe(lag.max.as_secs_f64());
-            let us = |duration| starling_protocol::time::micros(duration);
-            let (p50_us, p99_us, max_us) = (us(lag.p50), us(lag.p99), us(lag.max));
-            self.observer.trace.write(TraceLine::Lag { at, p50_us, p99_us, max_us });
-        }
-        let (sockets, frames) = (self.network.socket_counters(), self.network.mesh_counters());
-        self.observer.trace.write(TraceLine::Bytes {
-            at,
-            socket_in: sockets.read_bytes(),
-            socket_out: sockets.written_bytes(),
-            frame_in: frames.read_bytes(),
-            frame_out: frames.written_bytes(),
-        });
-        let metrics = &self.observer.metrics;
-        let (inbound, outbound) = self.network.connections();
-        for (direction, count) in [("inbound", inbound), ("outbound", outbound)] {
-            metrics.peers.get_or_create(&crate::metrics::DirectionLabel { direction }).set(gauge(count));
-        }
-        let pool = self.node.mempool().stats();
-        metrics.mempool_transactions.set(gauge(pool.transactions));
-        metrics.mempool_bytes.set(gauge(pool.bytes));
-        let queued = self.agents.iter().flatten().filter_map(|agent| self.network.queue_stats(agent.peer));
-        metrics.queue_bytes.set(gauge(queued.map(|(bytes, _)| bytes).sum()));
-    }
-
     /// Ends the node: no new input is taken, what the disk has to do is done, and the last counters are written.
     fn finish(mut self) {
+        self.notifier.stopping();
         self.report();
         let Self { storage, observer, .. } = self;
         storage.close();
@@ -368,8 +364,4 @@ enum Answer {
     NotPersisted(Ticket),
     NotLoaded(Ticket),
     Exchanged(PeerId, Vec<Address>),
-}
-
-fn gauge(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }

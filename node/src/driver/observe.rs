@@ -1,15 +1,18 @@
 //! What the machine tells about itself, turned into trace lines, metrics and log messages.
 
 use crate::api::MessageClass;
-use crate::metrics::Metrics;
+use crate::metrics::{Links, Metrics};
 use crate::rate_limited;
 use crate::trace::{Trace, TraceLine};
+use starling_protocol::block::{SIGNED_HEADER_BYTES, SignedHeader};
 use starling_protocol::chain;
+use starling_protocol::codec::decode_canonical;
 use starling_protocol::genesis::Genesis;
 use starling_protocol::id::{MessageId, PeerHandle, PeerId, Topic};
 use starling_protocol::mesh::{self, Arrival, Verdict};
+use starling_protocol::message::Payload;
 use starling_protocol::node::{Event, Node};
-use starling_protocol::time::Time;
+use starling_protocol::time::{Duration, Time};
 use std::collections::VecDeque;
 
 /// First copies whose verdict is awaited, for the validation latency; a bound well above what the machine has under way.
@@ -20,19 +23,24 @@ const ARRIVALS_MAX: usize = 16_384;
 pub(super) struct Observer {
     pub(super) trace: Trace,
     pub(super) metrics: Metrics,
-    transactions: Topic,
+    /// What each link brought.
+    pub(super) links: Links,
+    /// Unix time in microseconds at [`Time::ZERO`]; zero while it is unknown.
+    pub(super) unix_us_at_zero: u64,
+    genesis: Genesis,
     /// Recent arrivals in order, to measure how long validation takes.
     arrivals: VecDeque<(MessageId, Time)>,
 }
 
 impl Observer {
     pub(super) fn new(trace: Trace, metrics: Metrics, genesis: &Genesis) -> Self {
-        Self { trace, metrics, transactions: genesis.transaction_topic().clone(), arrivals: VecDeque::new() }
+        let links = Links::default();
+        Self { trace, metrics, links, unix_us_at_zero: 0, genesis: genesis.clone(), arrivals: VecDeque::new() }
     }
 
     /// The class of messages on a topic of the network.
     pub(super) fn class(&self, topic: &Topic) -> MessageClass {
-        if *topic == self.transactions { MessageClass::Transaction } else { MessageClass::Block }
+        if topic == self.genesis.transaction_topic() { MessageClass::Transaction } else { MessageClass::Block }
     }
 
     pub(super) fn observe(&mut self, now: Time, event: Event, node: &Node) {
@@ -42,13 +50,14 @@ impl Observer {
                 self.trace.write(TraceLine::InBlock { id: message, at: now, from: name(node, peer) });
             }
             Event::Produced { id, height, slot, transactions } => {
+                self.metrics.chain.produced.inc();
                 tracing::info!(height, slot, transactions, block = %id, "produced a block");
             }
             Event::Chain(event) => chain_event(event),
             Event::HeadChanged { head, undone, settled } => {
-                self.metrics.chain_height.set(i64::try_from(head.height).unwrap_or(i64::MAX));
+                self.head_delay(now, head.slot, node);
                 if undone > 0 {
-                    self.metrics.chain_reorganisations.inc();
+                    self.metrics.chain.reorganisations.inc();
                     let returned = settled.returned;
                     rate_limited!(info, height = head.height, undone, returned, head = %head.id, "the chain was reorganised");
                 } else {
@@ -71,30 +80,35 @@ impl Observer {
         match event {
             mesh::Event::Published { payload } => {
                 let class = self.class(payload.topic());
-                self.metrics.messages_published.get_or_create(&class.into()).inc();
+                self.metrics.messages.published[class].inc();
                 let payload_bytes = payload.data().len() as u64;
                 self.trace.write(TraceLine::Publish { class, id: payload.id(), at: now, payload_bytes });
             }
             mesh::Event::Arrived { payload, peer, received, how } => {
                 let (class, id) = (self.class(payload.topic()), payload.id());
-                self.metrics.messages_arrived.get_or_create(&class.into()).inc();
+                self.metrics.messages.arrived[class].inc();
+                self.links.first(peer, class);
                 if self.arrivals.len() == ARRIVALS_MAX {
                     self.arrivals.pop_front();
                 }
                 self.arrivals.push_back((id, received));
                 let frame_bytes = payload.encoded().len() as u64;
                 let (from, pulled) = (name(node, peer), how == Arrival::Pulled);
+                if pulled {
+                    self.metrics.messages.pulled[class].inc();
+                }
                 self.trace.write(TraceLine::Arrive { class, id, at: received, from, pulled, frame_bytes });
             }
             mesh::Event::Duplicate { id, topic, peer, received, frame_bytes } => {
                 let class = self.class(&topic);
-                self.metrics.messages_duplicate.get_or_create(&class.into()).inc();
+                self.metrics.messages.duplicate[class].inc();
+                self.links.duplicate(peer, class);
                 let (from, frame_bytes) = (name(node, peer), u64::from(frame_bytes));
                 self.trace.write(TraceLine::Copy { class, id, at: received, from, frame_bytes });
             }
             mesh::Event::Validated { payload, peer, verdict } => {
                 let class = self.class(payload.topic());
-                self.validated(now, payload.id(), class, verdict);
+                self.validated(now, &payload, class, verdict);
                 if verdict == Verdict::Reject {
                     rate_limited!(debug, class = class.name(), id = %payload.id(), peer = ?name(node, peer), "rejected a message");
                 }
@@ -107,7 +121,7 @@ impl Observer {
             }
             mesh::Event::MeshDegree { topic, degree } => {
                 let class = self.class(&topic);
-                let gauge = self.metrics.mesh_degree.get_or_create(&class.into());
+                let gauge = &self.metrics.mesh.degree[class];
                 if gauge.set(i64::from(degree)) != i64::from(degree) {
                     self.trace.write(TraceLine::Mesh { at: now, class, degree });
                 }
@@ -115,23 +129,55 @@ impl Observer {
         }
     }
 
-    fn validated(&mut self, now: Time, id: MessageId, class: MessageClass, verdict: Verdict) {
+    fn validated(&mut self, now: Time, payload: &Payload, class: MessageClass, verdict: Verdict) {
+        let id = payload.id();
+        let messages = &self.metrics.messages;
         // Verdicts come nearly in the order of arrival, so the search is short.
         if let Some(place) = self.arrivals.iter().position(|(arrived, _)| *arrived == id)
             && let Some((_, received)) = self.arrivals.remove(place)
         {
-            self.metrics.validation_latency_seconds.observe(now.since(received).as_secs_f64());
+            messages.validation_seconds[class].observe(now.since(received).as_secs_f64());
+            if class == MessageClass::Block && verdict == Verdict::Accept {
+                self.arrival_delay(received, payload);
+            }
         }
+        let messages = &self.metrics.messages;
         let counters = match verdict {
             Verdict::Accept => {
                 self.trace.write(TraceLine::Accept { class, id, at: now });
-                &self.metrics.messages_accepted
+                &messages.accepted
             }
-            Verdict::Ignore => &self.metrics.messages_ignored,
-            Verdict::Reject => &self.metrics.messages_rejected,
-            Verdict::Shed => &self.metrics.messages_shed,
+            Verdict::Ignore => &messages.ignored,
+            Verdict::Reject => &messages.rejected,
+            Verdict::Shed => &messages.shed,
         };
-        counters.get_or_create(&class.into()).inc();
+        counters[class].inc();
+    }
+
+    /// How long after its slot began a block reached us. Only blocks that are relayed count: the slot of any other is what its
+    /// sender likes.
+    fn arrival_delay(&self, received: Time, payload: &Payload) {
+        let header = payload.data().get(..SIGNED_HEADER_BYTES);
+        if let Some(Ok(SignedHeader { header, .. })) = header.map(|bytes| decode_canonical(bytes, SIGNED_HEADER_BYTES))
+            && let Some(delay) = self.since_slot_began(received, header.slot)
+        {
+            self.metrics.chain.arrival_delay_seconds.observe(delay.as_secs_f64());
+        }
+    }
+
+    /// How long after its slot began a block became the head, unless it was fetched to catch up.
+    fn head_delay(&self, now: Time, slot: u64, node: &Node) {
+        let sync = node.chain().sync_progress();
+        let catching_up = sync.peer.is_some() && sync.height < sync.target;
+        if !catching_up && let Some(delay) = self.since_slot_began(now, slot) {
+            self.metrics.chain.head_delay_seconds.observe(delay.as_secs_f64());
+        }
+    }
+
+    /// Time since the slot began, zero if it has not by our clock; none without a wall clock.
+    fn since_slot_began(&self, at: Time, slot: u64) -> Option<Duration> {
+        let unix_us = self.unix_us_at_zero.checked_add(at.as_micros()).filter(|_| self.unix_us_at_zero != 0)?;
+        Some(Duration::from_micros(unix_us.saturating_sub(self.genesis.slot_start(slot))))
     }
 }
 

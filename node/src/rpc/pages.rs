@@ -14,12 +14,22 @@ use std::time::Duration;
 /// worth more to them than none.
 const PAGE_DEADLINE: Duration = Duration::from_secs(3);
 
-/// Whether the process lives: its event loop answers.
+/// Whether the process lives: its event loop answers. What it says about the rest is for people and dashboards; a node that
+/// catches up or has a full disk is not helped by a restart.
 pub(super) async fn health(context: &Context) -> Response<HttpBody> {
     match ask(context.node.ready()).await {
         Ok(ready) => json_page(
             StatusCode::OK,
-            &json!({ "status": "ok", "height": ready.height, "peers": ready.peers, "ready": ready.ready }),
+            &json!({
+                "status": "ok",
+                "ready": ready.ready,
+                "waiting_for": ready.waiting_for,
+                "height": ready.height,
+                "peers": ready.peers,
+                "storage": ready.storage,
+                "clock": ready.clock,
+                "sync": ready.sync,
+            }),
         ),
         Err(error) => trouble(&error),
     }

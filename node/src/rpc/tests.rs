@@ -45,7 +45,7 @@ async fn drive(mut commands: tokio::sync::mpsc::Receiver<Command>) {
             }
             Command::Ready { reply } => {
                 let waiting_for = vec!["peers".to_owned()];
-                let reply_value = ReadyReply { ready: false, waiting_for, peers: 0, topics: Vec::new(), height: 9 };
+                let reply_value = ReadyReply { waiting_for, height: 9, ..ReadyReply::default() };
                 drop(reply.send(reply_value));
             }
             // Dropped: the asker is told that the node is stopping.
