@@ -262,7 +262,8 @@ fn commands_that_ask_a_node_say_when_there_is_none() {
     fail(dir, &["tx", "get", "00"], 2, &["64 hex digits"]);
     fail(dir, &["tx", "send", "--hex", "0x00", "--rpc", &free], 2, &["--hex", "without a prefix"]);
     fail(dir, &["tx", "send", "--file", "nothing", "--rpc", &free], 2, &["nothing"]);
-    fail(dir, &["tx", "send"], 2, &["TEXT"]);
+    fail(dir, &["tx", "send"], 2, &["TEXT", "--hex", "--file", "standard input"]);
+    fail(dir, &["tx", "send", "--file", "/dev/zero", "--rpc", &free], 2, &["/dev/zero", "more than 16 MiB"]);
 }
 
 #[test]

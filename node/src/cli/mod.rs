@@ -11,6 +11,7 @@
 //! testnet tool starts its nodes by executing itself.
 
 mod ask;
+mod block;
 mod config;
 mod genesis;
 mod init;
@@ -19,8 +20,10 @@ mod output;
 mod pages;
 mod peers;
 mod run;
-mod send;
 mod settings;
+mod status;
+mod tx;
+mod watch;
 
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -84,17 +87,16 @@ enum Command {
     /// Make or show a secret key.
     #[command(subcommand)]
     Key(key::KeyCommand),
-    /// Send a transaction, or look one up.
+    /// Send a transaction, look one up, or follow it.
     #[command(subcommand)]
-    Tx(send::TxCommand),
-    /// Look up a block.
+    Tx(tx::TxCommand),
+    /// Look up a block, or follow the chain.
     #[command(subcommand)]
-    Block(ask::BlockCommand),
+    Block(block::BlockCommand),
     /// List the peers of a running node, with their scores.
     Peers(peers::PeersArgs),
     /// Show how a running node is doing.
-    #[command(after_help = ask::STATUS_EXAMPLES)]
-    Status(NodeArgs),
+    Status(status::StatusArgs),
     /// Print a script with which a shell completes commands and flags.
     Completions(pages::CompletionsArgs),
     /// Print the manual page, or write one for each command.
@@ -112,7 +114,7 @@ impl Command {
             Self::Tx(command) => command.run(),
             Self::Block(command) => command.run(),
             Self::Peers(args) => args.run(),
-            Self::Status(args) => ask::status(&args),
+            Self::Status(args) => args.run(),
             Self::Completions(args) => args.run(),
             Self::Man(args) => args.run(),
         }

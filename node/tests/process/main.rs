@@ -3,6 +3,7 @@
 mod attacker;
 mod attacks;
 mod disk;
+mod face;
 mod lab;
 
 use lab::{Lab, eventually, wait_for};

@@ -35,6 +35,11 @@ pub(in crate::cli) fn age(seconds: u64) -> String {
     }
 }
 
+/// A share of a whole in percent without decimals; of nothing, 0.
+pub(in crate::cli) fn percent(part: u64, whole: u64) -> String {
+    format!("{} %", u128::from(part) * 100 / u128::from(whole.max(1)))
+}
+
 /// A count with the thing counted: `1 peer`, `2 peers`.
 pub(in crate::cli) fn counted(count: u64, thing: &str) -> String {
     format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
@@ -62,7 +67,8 @@ mod tests {
     }
 
     #[test]
-    fn counts_name_what_they_count() {
+    fn shares_and_counts() {
+        assert_eq!([percent(7, 12), percent(0, 0), percent(u64::MAX, u64::MAX)], ["58 %", "0 %", "100 %"]);
         assert_eq!((counted(1, "peer"), counted(0, "peer")), ("1 peer".into(), "0 peers".into()));
     }
 }

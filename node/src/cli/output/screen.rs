@@ -52,6 +52,7 @@ impl Screen {
         let code = match style {
             Style::Plain => return text.to_owned(),
             Style::Title => "1",
+            Style::Good => "32",
             Style::Warn => "33",
             Style::Bad => "1;31",
         };
@@ -87,6 +88,8 @@ pub(in crate::cli) enum Style {
     Plain,
     /// A heading.
     Title,
+    /// As it should be.
+    Good,
     /// Someone should look.
     Warn,
     /// Someone must act.

@@ -1,0 +1,171 @@
+use super::*;
+use crate::api::{MessageClass, TopicReply};
+use starling_crypto::{Digest, SecretKey};
+use starling_protocol::id::{BlockId, NetworkId};
+
+fn topic(class: MessageClass, mesh_degree: u32) -> TopicReply {
+    let topic = format!("/starling/{}", class.name());
+    TopicReply { class, topic, mesh_degree, mesh_degree_low: 5, peers_subscribed: 22 }
+}
+
+/// A node that does well on a network that has run for a while.
+fn healthy() -> Status {
+    let topics = vec![topic(MessageClass::Transaction, 8), topic(MessageClass::Block, 9)];
+    let account = SecretKey::from_seed(&[1; 32]).public_key().to_bytes();
+    Status::new(
+        NodeReply {
+            version: "0.1.0".into(),
+            network_name: "local".into(),
+            network_id: NetworkId(Digest::ZERO),
+            peer_id: "12D3KooWHyku2BBBqEaCYPbayhhTne15vYwV3P7YFTLrwVb2dmo4".into(),
+            account: Some(account),
+            producer: None,
+            pid: 4_711,
+            uptime_s: 11_520,
+            slot_now: 6_003,
+            slot_ms: 2_000,
+            payload_bytes_max: 65_536,
+            stamp_bits: 0,
+            expiry_slots_max: 64,
+        },
+        NetReply {
+            peer_id: "12D3KooWHyku2BBBqEaCYPbayhhTne15vYwV3P7YFTLrwVb2dmo4".into(),
+            listen_addresses: vec![
+                "/ip4/192.0.2.7/tcp/26500/p2p/12D3KooWHyku2BBBqEaCYPbayhhTne15vYwV3P7YFTLrwVb2dmo4".into(),
+                "/ip4/192.0.2.7/udp/26500/quic-v1/p2p/12D3KooWHyku2BBBqEaCYPbayhhTne15vYwV3P7YFTLrwVb2dmo4".into(),
+            ],
+            peers_inbound: 10,
+            peers_outbound: 14,
+            peers_target: 24,
+            peers_max: 96,
+            peers_known: 210,
+            topics: topics.clone(),
+            socket_in_bytes: 123_456_789,
+            socket_out_bytes: 987_654,
+            frame_in_bytes: 0,
+            frame_out_bytes: 0,
+        },
+        ReadyReply { ready: true, waiting_for: Vec::new(), peers: 24, topics, height: 5_123 },
+        HeadReply { height: 5_123, block_id: BlockId(Digest::ZERO), slot: 6_002, slot_now: 6_003 },
+        MempoolReply {
+            transactions: 12,
+            transactions_future: 3,
+            transactions_max: 16_384,
+            held_bytes: 3_300,
+            held_bytes_max: 64 << 20,
+        },
+    )
+}
+
+fn changed(change: impl FnOnce(&mut Status)) -> Status {
+    let mut status = healthy();
+    change(&mut status);
+    Status::new(status.node, status.net, status.ready, status.head, status.mempool)
+}
+
+#[test]
+fn a_healthy_node_on_one_screen() {
+    let text = healthy().text(&Screen::of(80));
+    assert_eq!(
+        text,
+        "\
+state      ready
+software   starling 0.1.0, up 3 h 12 min, process 4711
+network    local (0000000000000000…)
+peer id    12D3KooWHyku2BBBqEaCYPbayhhTne15vYwV3P7YFTLrwVb2dmo4
+account    8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c
+peers      24 of 24 aimed at (96 at most): 10 in, 14 out (58 %); 210 known
+mesh       transactions 8 of 22, blocks 9 of 22 subscribed peers
+head       height 5123 (0000000000000000…), slot 6002, 2 s old
+mempool    12 of 16384 transactions (3 ahead of turn), 3.2 KiB of 64.0 MiB
+clock      slot 6003 of 2 s each
+traffic    118 MiB in, 965 KiB out
+listening  /ip4/192.0.2.7/tcp/26500 and 1 more
+"
+    );
+    assert_eq!(healthy().warnings, [], "a healthy node needs nobody");
+}
+
+/// Everything that can be wrong at once, as far as it can.
+fn ailing() -> Status {
+    changed(|status| {
+        (status.net.peers_inbound, status.net.peers_outbound, status.net.peers_max) = (23, 1, 24);
+        status.net.topics[1].mesh_degree = 2;
+        status.ready.ready = false;
+        status.ready.waiting_for = vec!["more peers in the mesh of blocks: 2 of at least 5".into()];
+        status.head.slot_now = 6_042;
+        status.mempool.held_bytes = 60 << 20;
+        status.net.listen_addresses = vec!["/ip4/192.0.2.7/tcp/26500".into(); 9];
+    })
+}
+
+#[test]
+fn an_ailing_node_says_what_to_do_and_still_fits() {
+    let text = ailing().text(&Screen::of(80));
+    for line in [
+        "state      not ready; waits for more peers in the mesh of blocks: 2 of at least",
+        "head       height 5123 (0000000000000000…), slot 6002, 1 min 20 s old",
+        "listening  /ip4/192.0.2.7/tcp/26500 and 8 more",
+        "problem    no new block for 40 slots: if another node's status shows newer ones,",
+        "warning    only 4 % of the links (1 of 24) are of this node's choosing:",
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "{line:?} is missing from\n{text}");
+    }
+    assert!(text.lines().count() < 24 && text.ends_with("\n           and 1 more; --json has them\n"), "{text}");
+    let wide = ailing().text(&Screen::of(120));
+    assert!(wide.lines().all(|line| line.chars().count() <= 120) && wide.lines().count() < text.lines().count());
+}
+
+#[test]
+fn no_line_is_wider_than_the_screen() {
+    for status in [healthy(), ailing()] {
+        for (number, line) in status.text(&Screen::of(80)).lines().enumerate() {
+            assert!(line.chars().count() <= 80, "line {number} is too long: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_node_that_has_just_started_is_given_time() {
+    let young = |status: &mut Status| {
+        status.node.uptime_s = 5;
+        (status.net.peers_inbound, status.net.peers_outbound) = (0, 0);
+        status.head.height = 0;
+        status.head.slot = 0;
+    };
+    assert_eq!(changed(young).warnings, []);
+    let old = changed(|status| {
+        young(status);
+        status.node.uptime_s = 60;
+    });
+    let whats: Vec<_> = old.warnings.iter().map(|warning| warning.what.as_str()).collect();
+    assert_eq!(whats, ["no peers", "no new block for 6003 slots"]);
+    assert!(old.text(&Screen::of(80)).contains("height 0: no block yet"));
+}
+
+#[test]
+fn a_clock_behind_the_chain_is_noticed() {
+    let status = changed(|status| status.head.slot_now = 6_000);
+    assert_eq!(status.warnings[0].what, "the head's slot lies 2 slots ahead of this machine's clock");
+}
+
+#[test]
+fn figures_that_make_no_sense_are_shown_all_the_same() {
+    let text = changed(|status| {
+        (status.net.peers_inbound, status.net.peers_outbound) = (u32::MAX, u32::MAX);
+        (status.net.peers_target, status.net.peers_max) = (0, 0);
+        (status.head.slot, status.head.slot_now) = (u64::MAX, 0);
+        status.node.slot_ms = u64::MAX;
+        (status.mempool.held_bytes, status.mempool.held_bytes_max) = (u64::MAX, 0);
+        status.node.uptime_s = u64::MAX;
+    })
+    .text(&Screen::of(20));
+    assert!(text.contains("state"), "{text}");
+}
+
+#[test]
+fn a_refreshed_screen_does_not_scroll() {
+    let screen = Screen { rows: Some(3), ..Screen::of(80) };
+    assert_eq!(refresh("a\nb\nc\nd\n", &screen), "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
+    assert_eq!(refresh("a\n", &Screen { rows: Some(0), ..screen }), "\x1b[Ha\x1b[K\n\x1b[J");
+}

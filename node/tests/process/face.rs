@@ -1,0 +1,220 @@
+//! What an operator lives with: the commands that watch a running node.
+
+use crate::lab::{Lab, wait_for};
+use serde_json::Value;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
+
+/// A command against the node of data directory `producer`.
+fn command(lab: &Lab, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_starling"));
+    command.args(args).args(["--datadir", "producer"]).current_dir(lab.dir.path());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn output(lab: &Lab, args: &[&str]) -> Output {
+    command(lab, args).output().expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+/// A command that goes on, killed when the test is done with it.
+struct Watching {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+    notes: BufReader<ChildStderr>,
+}
+
+impl Watching {
+    fn start(lab: &Lab, args: &[&str]) -> Self {
+        let mut child = command(lab, args).spawn().expect("the program starts");
+        let lines = BufReader::new(child.stdout.take().expect("piped"));
+        let notes = BufReader::new(child.stderr.take().expect("piped"));
+        Self { child, lines, notes }
+    }
+
+    /// The next line; empty when there are no more.
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).expect("text");
+        line
+    }
+
+    /// The next line of standard error.
+    fn note(&mut self) -> String {
+        let mut line = String::new();
+        self.notes.read_line(&mut line).expect("text");
+        line
+    }
+
+    fn json(&mut self) -> Value {
+        serde_json::from_str(&self.line()).expect("a line of JSON")
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a process");
+        rustix::process::kill_process(pid, signal).expect("it runs");
+    }
+
+    /// Waits for the end: the exit code and what went to standard error.
+    fn end(mut self) -> (Option<i32>, String) {
+        let status = wait_for("the command's end", || self.child.try_wait().expect("a child"));
+        let mut error = String::new();
+        self.notes.read_to_string(&mut error).expect("text");
+        (status.code(), error)
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+fn height(line: &Value) -> u64 {
+    assert_eq!(line["event"], "adopted", "{line}");
+    line["height"].as_u64().expect("a number")
+}
+
+#[test]
+fn watches_outlive_a_restart_of_the_node_and_end_cleanly() {
+    let lab = Lab::new("watching", 0);
+    let node = lab.start_producer(&[]);
+    let mut blocks = Watching::start(&lab, &["block", "watch", "--from", "1", "--json"]);
+    assert_eq!(height(&blocks.json()), 1);
+    assert_eq!(height(&blocks.json()), 2);
+    let mut status = Watching::start(&lab, &["status", "--watch", "1", "--json"]);
+    assert_eq!(status.json()["node"]["network_name"], "watching");
+    // The first is read; the pipe is closed while the watch waits for the second.
+    let mut unread = Watching::start(&lab, &["block", "watch", "--from", "1"]);
+    assert!(unread.line().starts_with("height 1  slot "));
+    drop(std::mem::replace(&mut unread.lines, BufReader::new(empty_pipe())));
+    let (code, error) = unread.end();
+    assert_eq!((code, error.as_str()), (Some(0), ""));
+
+    node.stop();
+    assert!(blocks.note().contains("the node is gone"));
+    let node = lab.start_producer(&[]);
+    // On another port, and after a gap of heights or not, the watch goes on with the next block.
+    let mut last = 2;
+    wait_for("blocks of the restarted node", || {
+        let next = height(&blocks.json());
+        assert_eq!(next, last + 1, "no block is left out");
+        last = next;
+        (next > 6).then_some(())
+    });
+    blocks.signal(rustix::process::Signal::INT);
+    let (code, error) = blocks.end();
+    assert_eq!(code, Some(0), "{error}");
+    assert!(error.contains("the node answers again"), "{error}");
+    wait_for("the restarted node", || {
+        let shown = status.json();
+        (shown["node"]["pid"] == node.child.id()).then_some(())
+    });
+    status.signal(rustix::process::Signal::TERM);
+    assert_eq!(status.end().0, Some(0));
+    node.stop();
+}
+
+/// The reading end of a pipe that nobody writes to.
+fn empty_pipe() -> ChildStdout {
+    Command::new("true").stdout(Stdio::piped()).spawn().expect("it starts").stdout.take().expect("piped")
+}
+
+#[test]
+fn the_exit_code_of_a_watched_transaction_tells_its_fate() {
+    let lab = Lab::new("fates", 0);
+    let node = lab.start_producer(&[]);
+    let sent = output(&lab, &["tx", "send", "hello", "--wait", "--json"]);
+    assert_eq!(sent.status.code(), Some(0), "{}", text(&sent.stderr));
+    let sent: Value = serde_json::from_slice(&sent.stdout).expect("JSON");
+    let id = sent["id"].as_str().expect("an id");
+    let watched = output(&lab, &["tx", "watch", id]);
+    assert_eq!(watched.status.code(), Some(0));
+    assert!(text(&watched.stdout).starts_with("included at height "), "{}", text(&watched.stdout));
+    let unknown = "00".repeat(32);
+    let timed_out = output(&lab, &["tx", "watch", &unknown, "--timeout", "500ms", "--json"]);
+    assert_eq!(timed_out.status.code(), Some(5));
+    assert!(text(&timed_out.stdout).contains("\"unknown\""), "{}", text(&timed_out.stdout));
+    assert!(text(&timed_out.stderr).contains("--timeout"), "{}", text(&timed_out.stderr));
+    let mut waiting = Watching::start(&lab, &["tx", "watch", &unknown]);
+    assert_eq!(waiting.line(), "unknown to this node\n");
+    waiting.signal(rustix::process::Signal::INT);
+    let (code, notes) = waiting.end();
+    assert_eq!(code, Some(130), "{notes}");
+    assert!(notes.contains("does not know this transaction"), "{notes}");
+    node.stop();
+}
+
+#[test]
+fn a_transaction_that_no_block_takes_expires() {
+    let lab = Lab::new("expiring", 0);
+    // Without the producer nobody makes blocks.
+    let node = lab.start("producer", 1, &[]);
+    let sent = output(&lab, &["tx", "send", "late", "--key", "producer.pem", "--expires-in", "3", "--wait", "--json"]);
+    assert_eq!(sent.status.code(), Some(3), "{}", text(&sent.stderr));
+    let last: Value = serde_json::from_slice(&sent.stdout).expect("JSON");
+    assert_eq!(last["status"], "expired");
+    let again = output(&lab, &["tx", "watch", last["id"].as_str().expect("an id")]);
+    assert_eq!((again.status.code(), text(&again.stdout).as_str()), (Some(3), "expired before a block took it\n"));
+    node.stop();
+}
+
+#[test]
+fn a_payload_comes_from_a_file_or_standard_input_and_may_be_too_large() {
+    let lab = Lab::new("payloads", 0);
+    let node = lab.start_producer(&[]);
+    let send = |payload: &[u8], args: &[&str]| {
+        let mut child = command(&lab, args).stdin(Stdio::piped()).spawn().expect("the program starts");
+        child.stdin.take().expect("piped").write_all(payload).expect("written");
+        child.wait_with_output().expect("it ends")
+    };
+    for args in [["tx", "send", "-", "--json"], ["tx", "send", "--file=-", "--json"]] {
+        let sent = send(args[2].as_bytes(), &args);
+        let sent: Value = serde_json::from_slice(&sent.stdout).expect("JSON");
+        let got = output(&lab, &["tx", "get", sent["id"].as_str().expect("an id"), "--json"]);
+        let got: Value = serde_json::from_slice(&got.stdout).expect("JSON");
+        assert_eq!(got["transaction"]["payload_hex"], hex::encode(args[2]));
+    }
+    let large = send(&[7; 1_001], &["tx", "send", "-"]);
+    let error = text(&large.stderr);
+    assert_eq!(large.status.code(), Some(1), "{error}");
+    assert!(error.contains("1001") && error.contains("1000"), "{error}");
+    let huge = send(&vec![7; 3 << 20], &["tx", "send", "-"]);
+    let error = text(&huge.stderr);
+    assert_eq!(huge.status.code(), Some(2), "{error}");
+    assert!(error.contains("3145728 bytes") && error.contains("at most 1000"), "{error}");
+    node.stop();
+}
+
+#[test]
+fn status_and_peers_are_readable_at_any_width() {
+    let lab = Lab::new("widths", 0);
+    let node = lab.start_producer(&[]);
+    let bootnode = node.addresses().listen[0].clone();
+    let second = lab.start("second", 2, &["--bootnodes", &bootnode]);
+    wait_for("the peer", || text(&output(&lab, &["peers"]).stdout).contains(&second.addresses().peer_id).then_some(()));
+    for columns in ["0", "1", "20", "80", "120", "999999999999999999999"] {
+        for args in [&["status"][..], &["peers"], &["peers", "--sort", "bytes"]] {
+            let shown = command(&lab, args).env("COLUMNS", columns).output().expect("the program starts");
+            assert_eq!(shown.status.code(), Some(0), "{}", text(&shown.stderr));
+            let shown = text(&shown.stdout);
+            assert!(!shown.contains('\x1b'), "no colours in a pipe");
+            if columns == "80" {
+                assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+            }
+        }
+    }
+    let part = &second.addresses().peer_id[44..];
+    let shown = text(&output(&lab, &["peers", "show", part]).stdout);
+    assert!(shown.contains(&second.addresses().peer_id) && shown.contains("in: it dialled this node"), "{shown}");
+    let nobody = output(&lab, &["peers", "show", "nobody"]);
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(text(&nobody.stderr).contains("`starling peers` lists"), "{}", text(&nobody.stderr));
+    second.stop();
+    node.stop();
+}
