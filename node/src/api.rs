@@ -11,8 +11,10 @@
 //! The reply types are the JSON shapes of the RPC: one definition serves the server, the Rust client, the command line
 //! and the testnet tool. Units stand last in names. Digests and keys are lowercase hex.
 
+mod bans;
 mod reply;
 
+pub use bans::{BAN_DEFAULT, BAN_MAX, BanCommand, BanReply, TargetError, UnbanReply, parse_target, target_text};
 pub use reply::*;
 
 use serde::{Deserialize, Serialize};
@@ -98,6 +100,8 @@ pub enum Command {
         /// Yes or no, and what it waits for.
         reply: Reply<ReadyReply>,
     },
+    /// Who is kept out.
+    Bans(BanCommand),
     /// Stop cleanly.
     Shutdown {
         /// Answered when the shutdown has begun.
@@ -179,6 +183,8 @@ pub enum RefusalReason {
     Overloaded,
     /// The disk failed.
     Storage,
+    /// The ban cannot be: too many, too long a reason, or the node itself.
+    Ban,
 }
 
 /// Asks the driver. Cheap to clone.

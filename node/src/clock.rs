@@ -28,6 +28,13 @@ pub fn wall_offset_us() -> i64 {
     signed(wall).saturating_sub(signed(middle))
 }
 
+/// Unix time in seconds; zero on a host whose clock was never set.
+#[must_use]
+pub fn unix_s() -> u64 {
+    let unix_us = i128::from(now().as_micros()) + i128::from(wall_offset_us());
+    u64::try_from(unix_us / 1_000_000).unwrap_or(0)
+}
+
 /// The same moment on the async runtime's clock, for sleeping until it. A moment that has passed maps to the present.
 #[must_use]
 pub fn tokio_instant(at: Time) -> tokio::time::Instant {

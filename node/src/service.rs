@@ -6,14 +6,14 @@
 use crate::api::NodeHandle;
 use crate::clock;
 use crate::config::Settings;
-use crate::driver::{Driver, DriverParts, KnownPeer};
+use crate::driver::{Driver, DriverParts, Keeping, KnownPeer};
 use crate::metrics::Metrics;
 use crate::net::limits::ConnectionLimits;
 use crate::net::mesh::MeshConfig as StreamConfig;
 use crate::net::network::{Network, NetworkConfig, NetworkError, to_protocol_id};
 use crate::notify::Notifier;
 use crate::rpc::{RpcError, RpcServer};
-use crate::storage::{DataDir, DataDirError, StorageThread, Store, StoreError};
+use crate::storage::{DataDir, DataDirError, Keeper, StorageThread, Store, StoreError, load_or_set_aside};
 use crate::trace::Trace;
 use crate::workers::Workers;
 use libp2p::Multiaddr;
@@ -24,7 +24,8 @@ use starling_protocol::block::Block;
 use starling_protocol::genesis::Genesis;
 use starling_protocol::mesh::MeshConfig;
 use starling_protocol::node::{Node, NodeConfigError, NodeParts, topics};
-use starling_protocol::peers::{Address, Standing};
+use starling_protocol::peers::bans::{self, BanList};
+use starling_protocol::peers::{Address, PeerBook, PeerConfig, Standing, book};
 use starling_protocol::request::BlockResponse;
 use starling_protocol::wire::TopicInterner;
 use std::net::SocketAddr;
@@ -96,7 +97,8 @@ impl Service {
         let node = machine(&settings, &genesis, &store, peer_id, &known_peers)?;
 
         let mut registry = Registry::default();
-        let network = Network::start(&network_config(&settings, &genesis), &keypair, &mut registry).await?;
+        let mut network = Network::start(&network_config(&settings, &genesis), &keypair, &mut registry).await?;
+        network.set_bans(node.bans().clone());
         let listening = network.listening().iter().map(|a| a.clone().with(Protocol::P2p(peer_id))).collect();
 
         let metrics = Metrics::new(registry);
@@ -111,6 +113,10 @@ impl Service {
             commands,
             trace: trace(settings.trace.as_deref())?,
             metrics,
+            keeping: Keeping {
+                datadir: settings.datadir.clone(),
+                keeper: Keeper::start().map_err(system("a thread for small files"))?,
+            },
             known_peers,
             peers_target: settings.target_peers,
             peers_max: settings.max_peers,
@@ -175,6 +181,7 @@ fn machine(
     let mut parts = NodeParts::new(genesis.clone(), own_id, settings.target_peers)?.with_stored_blocks(blocks)?;
     parts.mesh = mesh.validate().map_err(NodeConfigError::from)?;
     parts.account = Some(settings.account_key.clone());
+    (parts.peers.book, parts.peers.bans) = remembered(&settings.datadir, &parts.peers.config);
     if let Some(key) = &settings.producer_key {
         parts = parts.with_producer(key.clone())?;
     }
@@ -182,6 +189,16 @@ fn machine(
     rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
         .map_err(|source| StartError::System { what: "random numbers", source: source.into() })?;
     Ok(Node::new(parts, seed, clock::now()))
+}
+
+/// The address book and the bans of a former life.
+fn remembered(datadir: &Path, config: &PeerConfig) -> (Option<Vec<u8>>, BanList) {
+    let lost = "the node looks for peers anew, from its bootnodes";
+    let check = |bytes: &[u8]| PeerBook::check_file(config, bytes).map(|()| bytes.to_vec());
+    let book = load_or_set_aside(&DataDir::peers_file(datadir), book::FILE_BYTES_MAX, lost, check);
+    let lost = "nobody is banned any more: repeat the bans that are still needed";
+    let bans = load_or_set_aside(&DataDir::bans_file(datadir), bans::FILE_BYTES_MAX, lost, BanList::from_file);
+    (book, bans.unwrap_or_default())
 }
 
 fn network_config(settings: &Settings, genesis: &Genesis) -> NetworkConfig {

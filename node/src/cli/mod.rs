@@ -11,6 +11,7 @@
 //! testnet tool starts its nodes by executing itself.
 
 mod ask;
+mod bans;
 mod block;
 mod config;
 mod genesis;

@@ -41,6 +41,8 @@ Examples:
         #[command(flatten)]
         node: NodeArgs,
     },
+    #[command(flatten)]
+    Bans(super::bans::BansCommand),
 }
 
 #[derive(Debug, Args)]
@@ -67,6 +69,7 @@ impl PeersArgs {
         match self.command {
             None => self.list.run(),
             Some(PeersCommand::Show { peer, node }) => show(&peer, &node),
+            Some(PeersCommand::Bans(command)) => command.run(),
         }
     }
 }

@@ -41,6 +41,7 @@ impl Driver {
             Command::NetInfo { reply } => drop(reply.send(self.net_info())),
             Command::NodeInfo { reply } => drop(reply.send(self.node_info())),
             Command::Ready { reply } => drop(reply.send(self.ready())),
+            Command::Bans(command) => self.ban_command(command),
             Command::Shutdown { reply } => {
                 let _asker_gone = reply.send(());
                 self.stopping = true;

@@ -7,7 +7,7 @@ use crate::rate_limited;
 use bytes::Bytes;
 use starling_protocol::id::PeerHandle;
 use starling_protocol::node::Input;
-use starling_protocol::peers::Standing;
+use starling_protocol::peers::{Source, Standing};
 
 /// Behaviour penalties for a frame that could not be decoded: no honest peer sends one, and the stream ends with it.
 const BAD_FRAME_PENALTIES: u32 = 5;
@@ -49,9 +49,12 @@ impl Driver {
                 self.say_if_named(id, &reason);
                 self.feed(Input::DialFailed { id });
             }
-            NetEvent::Discovered { id, addresses, .. } => {
-                self.feed(Input::Discovered { id, addresses: &addresses, standing: Standing::Heard });
+            NetEvent::Discovered { id, addresses, proven } => {
+                // A peer's own word that a dial-back has proven, or what somebody answered to a lookup.
+                let source = if proven { Source::Peer(id) } else { Source::Lookup };
+                self.feed(Input::Discovered { id, addresses: &addresses, standing: Standing::Heard, source });
             }
+            NetEvent::Reached { id, address } => self.feed(Input::Reached { id, address }),
             NetEvent::Identified { peer, agent_version, signed_record, .. } => {
                 if let Some(Some(seat)) = self.agents.get_mut(peer.index())
                     && seat.peer == peer

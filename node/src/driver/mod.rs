@@ -11,6 +11,7 @@
 mod commands;
 mod events;
 mod exchange;
+mod keeping;
 mod lag;
 mod observe;
 mod readiness;
@@ -27,11 +28,12 @@ use crate::storage::{NotTaken, Persisted, StorageThread};
 use crate::trace::Trace;
 use crate::workers::Workers;
 use bytes::Bytes;
+pub use keeping::Keeping;
 use lag::Lag;
 use observe::Observer;
 use starling_protocol::id::{PeerHandle, PeerId};
 use starling_protocol::node::{Input, Node, Output, Ticket};
-use starling_protocol::peers::{Address, Standing};
+use starling_protocol::peers::{Address, DialPurpose, Source, Standing};
 use starling_protocol::time::{Duration, Time};
 use starling_protocol::verify::Outcome;
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,6 +65,8 @@ pub struct DriverParts {
     pub trace: Trace,
     /// The node's metrics.
     pub metrics: Metrics,
+    /// Where files about peers are kept.
+    pub keeping: Keeping,
     /// Peers to begin with.
     pub known_peers: Vec<KnownPeer>,
     /// How many peers are aimed at and allowed, for reports.
@@ -96,6 +100,7 @@ pub struct Driver {
     loaded: mpsc::Receiver<(Ticket, Vec<Bytes>)>,
     commands: mpsc::Receiver<Command>,
     observer: Observer,
+    keeping: Keeping,
     known_peers: Vec<KnownPeer>,
     /// Named peers whose failure was reported and who have not been reached since.
     unreachable: BTreeSet<PeerId>,
@@ -145,6 +150,7 @@ impl Driver {
             loads,
             loaded,
             commands: parts.commands,
+            keeping: parts.keeping,
             known_peers: parts.known_peers,
             unreachable: BTreeSet::new(),
             peers_target: parts.peers_target,
@@ -176,7 +182,7 @@ impl Driver {
         self.read_wall_clock();
         for known in self.known_peers.clone() {
             let KnownPeer { id, address, standing, .. } = known;
-            self.feed(Input::Discovered { id, addresses: &[address], standing });
+            self.feed(Input::Discovered { id, addresses: &[address], standing, source: Source::Operator });
         }
         self.notifier.ready();
         let mut report = tokio::time::interval(REPORT_INTERVAL);
@@ -205,7 +211,10 @@ impl Driver {
                 Some((ticket, blocks)) = self.loaded.recv() => self.feed(Input::Loaded { ticket, blocks }),
                 () = &mut sleep => asleep_until = Time::ZERO,
                 _ = report.tick() => self.report(),
-                _ = wall_clock.tick() => self.read_wall_clock(),
+                _ = wall_clock.tick() => {
+                    self.read_wall_clock();
+                    self.expire_bans();
+                }
             }
         }
         self.finish();
@@ -242,14 +251,18 @@ impl Driver {
                         answers.push(Answer::NotVerified(ticket));
                     }
                 }
-                Output::Dial { id, addresses } => self.network.dial(id, &addresses),
+                Output::Dial { id, addresses, purpose: DialPurpose::Connect } => self.network.dial(id, &addresses),
+                Output::Dial { id, addresses, purpose: DialPurpose::Feeler } => self.network.probe(id, &addresses),
+                Output::SavePeers => self.save_peers(),
                 Output::Discover => self.network.discover(),
                 Output::Disconnect { peer, reason } => {
                     rate_limited!(info, peer = ?self.node.peer_id(peer), ?reason, "disconnecting a peer");
                     self.network.disconnect(peer);
                 }
-                Output::PeerExchangeCandidates { candidates, .. } => {
-                    answers.extend(exchange::verified(&candidates).map(|(id, found)| Answer::Exchanged(id, found)));
+                Output::PeerExchangeCandidates { peer, candidates } => {
+                    let verified = exchange::verified(&candidates);
+                    let source = self.node.peer_id(peer).map_or(Source::Lookup, Source::Peer);
+                    answers.extend(verified.map(|(id, found)| Answer::Exchanged(id, found, source)));
                 }
                 Output::Persist { ticket, batch } => {
                     self.commits.insert(ticket, now);
@@ -295,8 +308,8 @@ impl Driver {
                 Answer::NotVerified(ticket) => self.feed(Input::Verified { ticket, outcome: Outcome::Shed }),
                 Answer::NotPersisted(ticket) => self.feed(Input::Persisted { ticket, durable: false }),
                 Answer::NotLoaded(ticket) => self.feed(Input::Loaded { ticket, blocks: Vec::new() }),
-                Answer::Exchanged(id, addresses) => {
-                    self.feed(Input::Discovered { id, addresses: &addresses, standing: Standing::Heard });
+                Answer::Exchanged(id, addresses, source) => {
+                    self.feed(Input::Discovered { id, addresses: &addresses, standing: Standing::Heard, source });
                 }
             }
         }
@@ -345,8 +358,10 @@ impl Driver {
     fn finish(mut self) {
         self.notifier.stopping();
         self.report();
-        let Self { storage, observer, .. } = self;
+        self.save_peers();
+        let Self { storage, observer, keeping, .. } = self;
         storage.close();
+        keeping.keeper.close();
         if let Err(error) = observer.trace.close() {
             tracing::error!(%error, "the trace could not be written to the end");
         }
@@ -363,5 +378,5 @@ enum Answer {
     NotVerified(Ticket),
     NotPersisted(Ticket),
     NotLoaded(Ticket),
-    Exchanged(PeerId, Vec<Address>),
+    Exchanged(PeerId, Vec<Address>, Source),
 }

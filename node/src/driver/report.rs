@@ -48,7 +48,7 @@ impl Driver {
     }
 
     fn report_network(&mut self, frames: (u64, u64), sockets: (u64, u64)) {
-        let known = self.node.peer_stats().known;
+        let stats = self.node.peer_stats();
         let metrics = &self.observer.metrics;
         let mesh = self.node.mesh();
         metrics.mesh.set(mesh.counters());
@@ -57,7 +57,8 @@ impl Driver {
         let (inbound, outbound) = self.network.connections();
         metrics.peers.set_connections(inbound, outbound);
         metrics.peers.target.set(count(self.peers_target));
-        metrics.peers.known.set(count(known));
+        metrics.peers.known.set(count(stats.known));
+        metrics.memory.set(&stats, self.network.refused());
         let mut scores: Vec<f64> = mesh.scores().collect();
         metrics.peers.set_scores(&mut scores, mesh.thresholds());
 

@@ -20,6 +20,7 @@
 
 mod chain;
 mod links;
+mod memory;
 pub mod messages;
 mod network;
 mod process;
@@ -27,6 +28,7 @@ mod series;
 
 pub use chain::{ChainMetrics, StorageMetrics};
 pub use links::Links;
+pub use memory::MemoryMetrics;
 pub use messages::MessageMetrics;
 pub use network::{MeshMetrics, PeerMetrics, QueueMetrics};
 pub use series::ByClass;
@@ -64,6 +66,8 @@ pub struct Metrics {
     pub queues: Arc<QueueMetrics>,
     /// Connected and known peers, and what they are worth.
     pub peers: Arc<PeerMetrics>,
+    /// Whom the node remembers and keeps out.
+    pub memory: Arc<MemoryMetrics>,
     /// The chain and the mempool.
     pub chain: Arc<ChainMetrics>,
     /// The disk.
@@ -91,6 +95,7 @@ impl Metrics {
             mesh: Arc::new(MeshMetrics::register(own)),
             queues: Arc::new(QueueMetrics::register(own)),
             peers: Arc::new(PeerMetrics::register(own)),
+            memory: Arc::new(MemoryMetrics::register(own)),
             chain: Arc::new(ChainMetrics::register(own)),
             storage: Arc::new(StorageMetrics::register(own)),
             event_loop: Arc::new(LoopMetrics::register(own)),

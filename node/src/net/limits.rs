@@ -2,25 +2,30 @@
 //!
 //! # Rules
 //! 1. At most [`ConnectionLimits::established_max`] connections in all and
-//!    [`ConnectionLimits::established_inbound_max`] inbound, so that inbound peers cannot take the places of those we dial.
+//!    [`ConnectionLimits::established_inbound_max`] inbound, so that inbound peers cannot take the places of those we dial:
+//!    three in ten are kept free for these.
 //! 2. At most [`ConnectionLimits::per_peer_max`] with one peer. Two, not one: with one, two nodes that dial each other at
 //!    the same time each refuse the other's connection and both are left with none.
-//! 3. At most [`ConnectionLimits::per_ip_max`] with one address and [`ConnectionLimits::per_subnet_max`] with one subnet
-//!    (IPv4 /24, IPv6 /48; an IPv6 address is counted as its /56, which one customer usually has). Loopback is exempt from the
-//!    subnet limit: a local network of processes lives in one.
+//! 3. At most [`ConnectionLimits::per_ip_max`] with one host (IPv4 address, IPv6 /56) and [`ConnectionLimits::per_subnet_max`] with one
+//!    subnet (IPv4 /24, IPv6 /48), inbound and outbound. Loopback is exempt from the subnet limit: a local network of processes lives in one.
 //! 4. At most [`ConnectionLimits::pending_inbound_max`] inbound handshakes and
-//!    [`ConnectionLimits::pending_outbound_max`] dials at once. Handshakes are counted against the address too, so that one
-//!    host cannot hold them all: whoever wants to keep newcomers out by handshakes that never go on needs an address for every
-//!    [`ConnectionLimits::per_ip_max`] of them.
+//!    [`ConnectionLimits::pending_outbound_max`] dials at once. Handshakes are counted against the address too. Of the places for
+//!    handshakes **a group of addresses may hold a quarter of those that are still free** (dynamic thresholds: Choudhury and Hahne, 1998):
+//!    51 of 256 if it is alone, seven each if there are 32 groups, which together leave more than twenty free.
+//!    *Rationale:* whoever wants to keep newcomers out by handshakes that never go on then needs some 250 groups (IPv4 /16), and not 32
+//!    addresses.
 //! 5. When rule 1 refuses an inbound peer, it may still be a **visitor** for [`VISIT_MAX`]: long enough to be identified and to ask
 //!    Kademlia who else is there, and then its connection is closed. At most [`ConnectionLimits::visitors_max`] visit at once, on top
 //!    of rule 1. *Rationale:* otherwise a newcomer whose only bootnode is full never learns of anybody else.
+//! 6. A host may begin [`ConnectionLimits::burst_per_ip`] inbound connections at once, and one more every
+//!    [`ConnectionLimits::refill_per_ip`] from then on. Loopback is exempt.
+//! 7. Whom the operator banned is refused: by address before the handshake, by peer id after it; and disconnected when the ban comes.
 //!
 //! An inbound connection is checked before its handshake, by address, and after it, by peer; a dial is checked when its
 //! address is known, at the end. Every map holds live connections only, so rules 1, 4 and 5
-//! bound all of them.
+//! bound all of them; of rule 6 at most [`RATES_MAX`] hosts are remembered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -36,7 +41,11 @@ use libp2p::swarm::{
     THandlerOutEvent, ToSwarm, dummy,
 };
 use libp2p::{Multiaddr, PeerId};
+use starling_protocol::peers::address::Group;
+use starling_protocol::peers::bans::BanList;
 use tokio::time::{Instant, Sleep};
+
+use crate::clock;
 
 /// How long a visitor may stay. A guess: a lookup takes a few round trips, and `libp2p-kad` begins one within half a second.
 pub const VISIT_MAX: Duration = Duration::from_secs(5);
@@ -60,6 +69,10 @@ pub struct ConnectionLimits {
     pub pending_outbound_max: usize,
     /// Inbound connections of visitors, on top of `established_max`.
     pub visitors_max: usize,
+    /// Inbound connections that one host may begin at once.
+    pub burst_per_ip: u32,
+    /// After that, how long until it may begin one more.
+    pub refill_per_ip: Duration,
 }
 
 impl Default for ConnectionLimits {
@@ -75,26 +88,58 @@ impl Default for ConnectionLimits {
             pending_inbound_max: 256,
             pending_outbound_max: 32,
             visitors_max: 8,
+            // A peer that reconnects, feelers and dial-backs together stay far below.
+            burst_per_ip: 16,
+            refill_per_ip: Duration::from_secs(2),
         }
     }
 }
 
 impl ConnectionLimits {
-    /// The defaults with this many established connections in all, a third of which only we can fill by dialling.
+    /// The defaults with this many established connections in all, three in ten of which only we can fill by dialling.
     #[must_use]
     pub fn for_peers(established_max: usize) -> Self {
-        Self { established_max, established_inbound_max: established_max - established_max / 3, ..Self::default() }
+        Self { established_max, established_inbound_max: established_max * 7 / 10, ..Self::default() }
     }
 }
 
+/// Hosts whose rate of connections is remembered.
+pub const RATES_MAX: usize = 4_096;
+
+/// Why connections are refused, as the metrics call it.
+pub const REASONS: [&str; 5] = ["banned", "handshakes", "address", "rate", "room"];
+
 /// Why a connection was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the limit of {max} {what} is reached; close one of them or raise the limit")]
-pub struct LimitExceeded {
-    /// What there are too many of.
-    pub what: &'static str,
-    /// The limit.
-    pub max: usize,
+pub enum Refused {
+    /// A limit is reached.
+    #[error("the limit of {max} {what} is reached; close one of them or raise the limit")]
+    Limit {
+        /// One of [`REASONS`].
+        reason: &'static str,
+        /// What there are too many of.
+        what: &'static str,
+        /// The limit.
+        max: usize,
+    },
+    /// The host begins connections too fast.
+    #[error("this address begins connections too fast; wait a moment")]
+    Rate,
+    /// The operator banned the peer or its address.
+    #[error("the peer or its address is banned; `starling peers unban` ends that")]
+    Banned,
+}
+
+impl Refused {
+    /// One of [`REASONS`].
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Limit { reason, .. } => reason,
+            Self::Rate => "rate",
+            Self::Banned => "banned",
+        }
+    }
 }
 
 /// The behaviour that enforces [`ConnectionLimits`]. It must come first in the combined behaviour, so that no other
@@ -110,12 +155,25 @@ pub struct Behaviour {
     arriving: BTreeSet<ConnectionId>,
     /// Fires when the first visit that is to end does.
     timer: Option<Pin<Box<Sleep>>>,
+    /// How many connections each host has begun of late.
+    rates: BTreeMap<Group, Rate>,
+    bans: BanList,
+    /// Connections to be closed, because their peer is banned now.
+    banned: VecDeque<(PeerId, ConnectionId)>,
+    refused: BTreeMap<&'static str, u64>,
+}
+
+/// A bucket of tokens, as the moment at which it would be full.
+#[derive(Debug)]
+struct Rate {
+    full_at: Instant,
 }
 
 #[derive(Debug)]
 struct Established {
     peer: PeerId,
     ip: Option<IpAddr>,
+    address: Multiaddr,
     inbound: bool,
     /// Whether it was let in beyond the bound.
     visitor: bool,
@@ -134,7 +192,77 @@ impl Behaviour {
             established: BTreeMap::new(),
             arriving: BTreeSet::new(),
             timer: None,
+            rates: BTreeMap::new(),
+            bans: BanList::default(),
+            banned: VecDeque::new(),
+            refused: BTreeMap::new(),
         }
+    }
+
+    /// Enforces these bans from now on.
+    pub fn set_bans(&mut self, bans: BanList) {
+        self.bans = bans;
+        let connected = self.established.iter();
+        let banned = connected.filter(|(_, it)| self.check_bans(Some(it.peer), it.ip).is_err());
+        let banned: Vec<_> = banned.map(|(id, it)| (it.peer, *id)).collect();
+        self.banned.extend(banned);
+    }
+
+    /// Where we dialled this peer, if we did and are connected.
+    #[must_use]
+    pub fn dialled_address(&self, peer: PeerId) -> Option<&Multiaddr> {
+        self.established.values().find(|it| it.peer == peer && !it.inbound).map(|it| &it.address)
+    }
+
+    /// How many connections were refused, by reason.
+    pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.refused.iter().map(|(reason, count)| (*reason, *count))
+    }
+
+    /// Counts a refusal and puts it into the form that a swarm takes.
+    fn denied(&mut self, refused: Refused) -> ConnectionDenied {
+        *self.refused.entry(refused.reason()).or_insert(0) += 1;
+        ConnectionDenied::new(refused)
+    }
+
+    /// Rule 7.
+    fn check_bans(&self, peer: Option<PeerId>, ip: Option<IpAddr>) -> Result<(), Refused> {
+        if self.bans.is_empty() {
+            return Ok(());
+        }
+        let id = peer.and_then(|peer| super::network::to_protocol_id(&peer));
+        if self.bans.is_banned(id, ip, Some(clock::unix_s())) { Err(Refused::Banned) } else { Ok(()) }
+    }
+
+    /// Rule 6; counts the connection if it may begin.
+    fn check_rate(&mut self, ip: Option<IpAddr>) -> Result<(), Refused> {
+        let Some(ip) = ip.filter(|ip| !ip.is_loopback()) else { return Ok(()) };
+        let (now, refill) = (Instant::now(), self.limits.refill_per_ip);
+        let host = Group::host(ip);
+        if !self.rates.contains_key(&host) && self.rates.len() >= RATES_MAX {
+            self.rates.retain(|_, rate| rate.full_at > now);
+            if self.rates.len() >= RATES_MAX {
+                // So many hosts at once are not stopped by a rate for each; the other rules bound them.
+                return Ok(());
+            }
+        }
+        let rate = self.rates.entry(host).or_insert(Rate { full_at: now });
+        let full_at = rate.full_at.max(now) + refill;
+        if full_at.duration_since(now) > refill * self.limits.burst_per_ip {
+            return Err(Refused::Rate);
+        }
+        rate.full_at = full_at;
+        Ok(())
+    }
+
+    /// Rule 4.
+    fn check_handshakes(&self, ip: Option<IpAddr>) -> Result<(), Refused> {
+        let (pending, max) = (self.pending_inbound.len(), self.limits.pending_inbound_max);
+        check(pending, max, "handshakes", "inbound handshakes in progress")?;
+        let Some(group) = ip.and_then(Group::of) else { return Ok(()) };
+        let of_group = self.pending_inbound.values().flatten().filter(|ip| Group::of(**ip) == Some(group)).count();
+        let share = ((max - pending) / HANDSHAKES_SHARE).max(1);
+        check(of_group, share, "handshakes", "inbound handshakes in progress with one network")
     }
 
     /// Inbound and outbound established connections.
@@ -144,17 +272,18 @@ impl Behaviour {
         (inbound, self.established.len() - inbound)
     }
 
-    fn check_address(&self, ip: Option<IpAddr>) -> Result<(), LimitExceeded> {
+    /// Rule 3.
+    fn check_address(&self, ip: Option<IpAddr>) -> Result<(), Refused> {
         let Some(ip) = ip else { return Ok(()) };
         let established = self.established.values().filter_map(|connection| connection.ip);
         let known = || established.clone().chain(self.pending_inbound.values().copied().flatten());
-        let of_ip = known().filter(|other| host(*other) == host(ip)).count();
-        check(of_ip, self.limits.per_ip_max, "connections with one IP address")?;
+        let of_ip = known().filter(|other| Group::host(*other) == Group::host(ip)).count();
+        check(of_ip, self.limits.per_ip_max, "address", "connections with one IP address")?;
         if ip.is_loopback() {
             return Ok(());
         }
-        let of_subnet = known().filter(|other| subnet(*other) == subnet(ip)).count();
-        check(of_subnet, self.limits.per_subnet_max, "connections with one subnet")
+        let of_subnet = known().filter(|other| Group::subnet(*other) == Group::subnet(ip)).count();
+        check(of_subnet, self.limits.per_subnet_max, "address", "connections with one subnet")
     }
 
     /// Whether the peer is connected as a visitor.
@@ -170,25 +299,26 @@ impl Behaviour {
         true
     }
 
-    fn check_peer(&self, peer: PeerId) -> Result<(), LimitExceeded> {
+    fn check_peer(&self, peer: PeerId) -> Result<(), Refused> {
         let of_peer = self.established.values().filter(|connection| connection.peer == peer).count();
-        check(of_peer, self.limits.per_peer_max, "connections with one peer")
+        check(of_peer, self.limits.per_peer_max, "room", "connections with one peer")
     }
 
     /// Rule 1.
-    fn check_room(&self, inbound: bool) -> Result<(), LimitExceeded> {
+    fn check_room(&self, inbound: bool) -> Result<(), Refused> {
         let staying = || self.established.values().filter(|connection| !connection.visitor);
         if inbound {
             let of_others = staying().filter(|connection| connection.inbound).count();
-            check(of_others, self.limits.established_inbound_max, "inbound connections")?;
+            check(of_others, self.limits.established_inbound_max, "room", "inbound connections")?;
         }
-        check(staying().count(), self.limits.established_max, "connections in all")
+        check(staying().count(), self.limits.established_max, "room", "connections in all")
     }
 
     /// Rule 5.
-    fn check_visitors(&self) -> Result<(), LimitExceeded> {
+    fn check_visitors(&self) -> Result<(), Refused> {
         let visiting = self.established.values().filter(|connection| connection.visitor).count();
-        check(visiting + self.arriving.len(), self.limits.visitors_max, "visitors beyond the limit of connections")
+        let visiting = visiting + self.arriving.len();
+        check(visiting, self.limits.visitors_max, "room", "visitors beyond the limit of connections")
     }
 
     /// A visit whose time is up.
@@ -212,24 +342,11 @@ impl Behaviour {
     }
 }
 
-fn check(present: usize, max: usize, what: &'static str) -> Result<(), LimitExceeded> {
-    if present < max { Ok(()) } else { Err(LimitExceeded { what, max }) }
-}
+/// The part of the free places for handshakes that one group may hold.
+const HANDSHAKES_SHARE: usize = 4;
 
-/// What one host is taken to have: an IPv4 address, or an IPv6 /56.
-fn host(ip: IpAddr) -> (bool, u128) {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => (true, u128::from(ip.to_bits())),
-        IpAddr::V6(ip) => (false, ip.to_bits() >> (128 - 56)),
-    }
-}
-
-/// What one operator is taken to have: an IPv4 /24, or an IPv6 /48.
-fn subnet(ip: IpAddr) -> (bool, u128) {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => (true, u128::from(ip.to_bits() >> 8)),
-        IpAddr::V6(ip) => (false, ip.to_bits() >> (128 - 48)),
-    }
+fn check(present: usize, max: usize, reason: &'static str, what: &'static str) -> Result<(), Refused> {
+    if present < max { Ok(()) } else { Err(Refused::Limit { reason, what, max }) }
 }
 
 /// The IP address that a multiaddr begins with.
@@ -252,9 +369,11 @@ impl NetworkBehaviour for Behaviour {
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
         let ip = ip_of(remote);
-        check(self.pending_inbound.len(), self.limits.pending_inbound_max, "inbound handshakes in progress")
+        self.check_bans(None, ip)
+            .and_then(|()| self.check_handshakes(ip))
             .and_then(|()| self.check_address(ip))
-            .map_err(ConnectionDenied::new)?;
+            .and_then(|()| self.check_rate(ip))
+            .map_err(|refused| self.denied(refused))?;
         self.pending_inbound.insert(connection, ip);
         Ok(())
     }
@@ -267,10 +386,13 @@ impl NetworkBehaviour for Behaviour {
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.pending_inbound.remove(&connection);
-        self.check_peer(peer).and_then(|()| self.check_address(ip_of(remote))).map_err(ConnectionDenied::new)?;
+        self.check_bans(Some(peer), None)
+            .and_then(|()| self.check_peer(peer))
+            .and_then(|()| self.check_address(ip_of(remote)))
+            .map_err(|refused| self.denied(refused))?;
         if let Err(full) = self.check_room(true) {
             // Who is refused hears of the limit that an operator can raise.
-            self.check_visitors().map_err(|_too_many| ConnectionDenied::new(full))?;
+            self.check_visitors().map_err(|_too_many| self.denied(full))?;
             self.arriving.insert(connection);
         }
         Ok(dummy::ConnectionHandler)
@@ -279,12 +401,13 @@ impl NetworkBehaviour for Behaviour {
     fn handle_pending_outbound_connection(
         &mut self,
         connection: ConnectionId,
-        _: Option<PeerId>,
+        peer: Option<PeerId>,
         _: &[Multiaddr],
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        check(self.pending_outbound.len(), self.limits.pending_outbound_max, "dials in progress")
-            .map_err(ConnectionDenied::new)?;
+        check(self.pending_outbound.len(), self.limits.pending_outbound_max, "handshakes", "dials in progress")
+            .and_then(|()| self.check_bans(peer, None))
+            .map_err(|refused| self.denied(refused))?;
         self.pending_outbound.insert(connection, ());
         Ok(Vec::new())
     }
@@ -298,10 +421,11 @@ impl NetworkBehaviour for Behaviour {
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.pending_outbound.remove(&connection);
-        self.check_peer(peer)
+        self.check_bans(Some(peer), ip_of(address))
+            .and_then(|()| self.check_peer(peer))
             .and_then(|()| self.check_room(false))
             .and_then(|()| self.check_address(ip_of(address)))
-            .map_err(ConnectionDenied::new)?;
+            .map_err(|refused| self.denied(refused))?;
         Ok(dummy::ConnectionHandler)
     }
 
@@ -311,7 +435,8 @@ impl NetworkBehaviour for Behaviour {
                 let ip = ip_of(endpoint.get_remote_address());
                 let visitor = self.arriving.remove(&connection_id);
                 let until = visitor.then(|| Instant::now() + VISIT_MAX);
-                let connection = Established { peer: peer_id, ip, inbound: endpoint.is_listener(), visitor, until };
+                let (address, inbound) = (endpoint.get_remote_address().clone(), endpoint.is_listener());
+                let connection = Established { peer: peer_id, ip, address, inbound, visitor, until };
                 self.established.insert(connection_id, connection);
             }
             FromSwarm::ConnectionClosed(closed) => {
@@ -333,7 +458,9 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        self.poll_visits(context).map(|(peer_id, connection)| ToSwarm::CloseConnection {
+        let banned = self.banned.pop_front().map_or(Poll::Pending, Poll::Ready);
+        let next = if banned.is_ready() { banned } else { self.poll_visits(context) };
+        next.map(|(peer_id, connection)| ToSwarm::CloseConnection {
             peer_id,
             connection: CloseConnection::One(connection),
         })

@@ -6,8 +6,9 @@
 //!   wins. All methods only queue work, which is carried out while `next_event` is awaited, so the driver must keep awaiting it.
 //! - A peer exists between [`NetEvent::Connected`] and [`NetEvent::Disconnected`], under one [`PeerHandle`]; a slot is reused with a
 //!   new generation. Every method ignores a handle that is no longer in force.
-//! - [`Network::dial`] is answered by `Connected` or by [`NetEvent::DialFailed`], once. A peer that speaks no gossipsub
-//!   counts as a failure and is disconnected.
+//! - [`Network::dial`] is answered by `Connected` or by [`NetEvent::DialFailed`], once, with a [`NetEvent::Reached`] before when the
+//!   handshake and identify have shown who is there. A peer that speaks no gossipsub counts as a failure and is disconnected.
+//!   A feeler is answered by `Reached` or `DialFailed`, and its connection is closed at once; the mesh never hears of it.
 //! - **Identify comes before the mesh.** No mesh frame is written to a peer or read from it before identify has told who it is.
 //!   A node that says that it belongs to another Starling network is disconnected, and counts as a failure. A peer that
 //!   names no Starling network, or speaks no identify, is a gossipsub implementation of another kind and is let in; one whose
@@ -33,7 +34,8 @@ use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{DialError, StreamUpgradeError, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, identify, ping};
 use starling_protocol::id::{Direction, MessageId, PeerHandle, PeerId, Version};
-use starling_protocol::peers::Address;
+use starling_protocol::peers::bans::BanList;
+use starling_protocol::peers::{Address, DialPurpose};
 use starling_protocol::rpc::Frame;
 use starling_protocol::send_queue::SendQueueStats;
 
@@ -66,8 +68,8 @@ pub struct Network {
     sockets: Arc<SocketCounters>,
     metrics: SwarmMetrics,
     listening: Vec<Multiaddr>,
-    /// Dials that were asked for and are unanswered. Bounded by the limit on pending dials.
-    dials: BTreeMap<PeerId, ()>,
+    /// Dials that were asked for and are unanswered, and what they are for. Bounded by the limit on pending dials.
+    dials: BTreeMap<PeerId, DialPurpose>,
     /// What became known of connected peers before their mesh stream opened; reported when it does.
     early: BTreeMap<libp2p::PeerId, Early>,
     /// Our unanswered requests.
@@ -195,6 +197,15 @@ impl Network {
 
     /// Dials a peer at any of these binary multiaddrs; those that cannot be read are left out.
     pub fn dial(&mut self, id: PeerId, addresses: &[Address]) {
+        self.dial_for(DialPurpose::Connect, id, addresses);
+    }
+
+    /// Dials a peer only to see whether it is there.
+    pub fn probe(&mut self, id: PeerId, addresses: &[Address]) {
+        self.dial_for(DialPurpose::Feeler, id, addresses);
+    }
+
+    fn dial_for(&mut self, purpose: DialPurpose, id: PeerId, addresses: &[Address]) {
         let Ok(peer) = libp2p::PeerId::from_bytes(id.as_bytes()) else {
             return self.dial_failed(id, "the peer id is not a multihash".to_owned());
         };
@@ -206,7 +217,7 @@ impl Network {
         match self.swarm.dial(opts) {
             // A dial or a young connection of the peer's own is in the way; its outcome answers ours.
             Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {
-                self.dials.insert(id, ());
+                self.dials.insert(id, purpose);
             }
             Err(error) => self.dial_failed(id, dial_words(&error)),
         }
@@ -258,6 +269,16 @@ impl Network {
     #[must_use]
     pub fn queue_totals(&self) -> mesh::QueueTotals {
         self.swarm.behaviour().mesh.queue_totals()
+    }
+
+    /// Enforces these bans: whom they are about is disconnected, and neither let in nor dialled.
+    pub fn set_bans(&mut self, bans: BanList) {
+        self.swarm.behaviour_mut().limits.set_bans(bans);
+    }
+
+    /// How many connections were refused since the start, by reason.
+    pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.swarm.behaviour().limits.refused()
     }
 
     /// Established connections: inbound and outbound.
@@ -416,6 +437,9 @@ impl Network {
             }
             return;
         }
+        if self.reached(peer_id) {
+            return;
+        }
         self.admit(peer_id);
         let behaviour = self.swarm.behaviour_mut();
         behaviour.discovery.identified(peer_id, connection_id, &info);
@@ -435,10 +459,31 @@ impl Network {
         }
     }
 
+    /// Reports that a dial has reached its peer. True if that was all that was wanted.
+    fn reached(&mut self, libp2p_id: libp2p::PeerId) -> bool {
+        let Some(id) = to_protocol_id(&libp2p_id) else { return false };
+        let Some(purpose) = self.dials.get(&id).copied() else { return false };
+        let behaviour = self.swarm.behaviour();
+        let Some(address) = behaviour.limits.dialled_address(libp2p_id).cloned() else { return false };
+        self.events.push_back(NetEvent::Reached { id, address: to_address(address) });
+        if purpose == DialPurpose::Connect {
+            return false;
+        }
+        self.dials.remove(&id);
+        // A peer that is in the mesh by now dialled us itself, and stays.
+        if !behaviour.mesh.is_admitted(&libp2p_id) {
+            let _gone_already = self.swarm.disconnect_peer_id(libp2p_id);
+        }
+        true
+    }
+
     /// A peer that does not support identify is of another kind; whatever else went wrong, nobody knows who it is.
     fn not_identified(&mut self, id: libp2p::PeerId, error: &StreamUpgradeError<identify::UpgradeError>) {
         if matches!(error, StreamUpgradeError::NegotiationFailed) {
-            return self.admit(id);
+            if !self.reached(id) {
+                self.admit(id);
+            }
+            return;
         }
         if !self.swarm.behaviour().mesh.is_admitted(&id) {
             rate_limited!(debug, %id, %error, "disconnecting a peer that cannot be identified");

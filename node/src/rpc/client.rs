@@ -6,8 +6,8 @@
 
 use super::codes::ErrorData;
 use crate::api::{
-    AccountReply, BlockReply, BlockSelector, HeadReply, MempoolReply, NetReply, NodeReply, PeerReply, ReadyReply,
-    Submitted, TransactionReply,
+    AccountReply, BanReply, BlockReply, BlockSelector, HeadReply, MempoolReply, NetReply, NodeReply, PeerReply,
+    ReadyReply, Submitted, TransactionReply, UnbanReply,
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -131,6 +131,22 @@ impl RpcClient {
     /// `account_get`.
     pub async fn account_get(&self, public_key: &PublicKeyBytes) -> Result<AccountReply, ClientError> {
         self.call("account_get", json!({ "public_key": public_key })).await
+    }
+
+    /// `admin_ban`.
+    pub async fn admin_ban(&self, target: &str, duration: Duration, reason: &str) -> Result<BanReply, ClientError> {
+        let params = json!({ "target": target, "duration_s": duration.as_secs(), "reason": reason });
+        self.call("admin_ban", params).await
+    }
+
+    /// `admin_unban`.
+    pub async fn admin_unban(&self, target: &str) -> Result<UnbanReply, ClientError> {
+        self.call("admin_unban", json!({ "target": target })).await
+    }
+
+    /// `admin_bans`.
+    pub async fn admin_bans(&self) -> Result<Vec<BanReply>, ClientError> {
+        self.call("admin_bans", json!([])).await
     }
 
     /// `mempool_info`.

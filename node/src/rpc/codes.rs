@@ -42,6 +42,7 @@ pub const fn of(reason: RefusalReason) -> i32 {
         RefusalReason::NoAccountKey => -32051,
         RefusalReason::Overloaded => -32052,
         RefusalReason::Storage => -32053,
+        RefusalReason::Ban => -32060,
     }
 }
 

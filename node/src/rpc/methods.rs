@@ -1,6 +1,6 @@
 //! The methods: parameters in, a question to the driver, the answer out.
 
-use super::codes;
+use super::{bans, codes};
 use crate::api::{BlockSelector, NodeHandle};
 use crate::metrics::{Metrics, RpcLabel};
 use jsonrpsee::RpcModule;
@@ -64,6 +64,17 @@ pub(super) fn module(context: Context) -> Result<RpcModule<Context>, RegisterMet
     register(&mut module, "chain_block", |node, params| async move {
         let block = block_selector(&params)?;
         node.block(block).await.map_err(|error| codes::from_api(&error))
+    })?;
+    register(&mut module, "admin_ban", |node, params| async move {
+        let (target, duration, reason) = bans::ban_params(params)?;
+        node.ban(target, duration, reason).await.map_err(|error| codes::from_api(&error))
+    })?;
+    register(&mut module, "admin_unban", |node, params| async move {
+        node.unban(bans::unban_params(params)?).await.map_err(|error| codes::from_api(&error))
+    })?;
+    register(&mut module, "admin_bans", |node, params| async move {
+        none(&params)?;
+        node.bans().await.map_err(|error| codes::from_api(&error))
     })?;
     Ok(module)
 }

@@ -24,6 +24,9 @@
 //! | `mempool_info` | | [`MempoolReply`](crate::api::MempoolReply) |
 //! | `chain_head` | | [`HeadReply`](crate::api::HeadReply) |
 //! | `chain_block` | `height`: number, or `id`: hex | [`BlockReply`](crate::api::BlockReply) or null |
+//! | `admin_ban` | `target`, `duration_s`, `reason` | [`BanReply`](crate::api::BanReply) |
+//! | `admin_unban` | `target` | [`UnbanReply`](crate::api::UnbanReply) |
+//! | `admin_bans` | | list of [`BanReply`](crate::api::BanReply) |
 //!
 //! Parameters go by name in an object or by position in an array.
 //!
@@ -31,6 +34,7 @@
 //! `GET /health` says that the process lives and its event loop answers; `GET /ready` whether it takes part in the mesh
 //! (200 or 503, with what it waits for); `GET /metrics` is for Prometheus.
 
+mod bans;
 pub mod client;
 pub mod codes;
 mod guard;

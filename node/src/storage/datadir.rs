@@ -127,6 +127,18 @@ impl DataDir {
         path.join("chain.redb")
     }
 
+    /// The address book.
+    #[must_use]
+    pub fn peers_file(path: &Path) -> PathBuf {
+        path.join("peers.book")
+    }
+
+    /// The bans.
+    #[must_use]
+    pub fn bans_file(path: &Path) -> PathBuf {
+        path.join("peers.bans")
+    }
+
     /// Where a running node can be reached.
     #[must_use]
     pub fn addresses_file(path: &Path) -> PathBuf {

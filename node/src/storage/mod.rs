@@ -16,9 +16,11 @@
 //! Why redb: `docs/adr/0004-storage.md`.
 
 mod datadir;
+mod keeper;
 mod thread;
 
 pub use datadir::{Addresses, DataDir, DataDirError, default_path};
+pub use keeper::{Keeper, load_or_set_aside};
 pub use thread::{Full, NotTaken, Persisted, QUEUE_MAX, StorageThread};
 
 use bytes::Bytes;

@@ -6,7 +6,7 @@ use crate::genesis::Genesis;
 use crate::id::PeerId;
 use crate::mempool;
 use crate::mesh::{MeshConfig, MeshConfigError, TopicConfig, ValidMeshConfig};
-use crate::peers::PeerConfig;
+use crate::peers::{PeerConfig, PeerParts};
 use crate::time::{Duration, micros};
 use starling_crypto::SecretKey;
 
@@ -46,8 +46,8 @@ pub struct NodeParts {
     pub chain: Chain,
     /// The mesh's configuration; its topics are those of the genesis.
     pub mesh: ValidMeshConfig,
-    /// Whom to dial.
-    pub peers: PeerConfig,
+    /// Whom to dial, and whom not.
+    pub peers: PeerParts,
     /// The key that makes blocks, if this node is a producer.
     pub producer: Option<SecretKey>,
     /// The account that [`super::Input::SubmitPayload`] signs for.
@@ -102,7 +102,7 @@ impl NodeParts {
             own_id,
             config,
             mesh,
-            peers: PeerConfig::for_target(target_peers),
+            peers: PeerConfig::for_target(target_peers).into(),
             producer: None,
             account: None,
         })

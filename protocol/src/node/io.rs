@@ -7,7 +7,7 @@ use crate::chain;
 use crate::id::{BlockId, Direction, MessageId, PeerHandle, PeerId, TransactionId, Version};
 use crate::mempool::{MempoolError, Settled};
 use crate::mesh;
-use crate::peers::{Address, Standing};
+use crate::peers::{Address, DialPurpose, Source, Standing};
 use crate::rpc::{ExchangedPeer, Frame, Rpc};
 use crate::store::{Batch, LoadRequest};
 use crate::time::{Duration, Time};
@@ -95,6 +95,15 @@ pub enum Input<'a> {
         addresses: &'a [Address],
         /// How much the peer is worth remembering.
         standing: Standing,
+        /// Who says so.
+        source: Source,
+    },
+    /// A dial that the node asked for reached the peer: the handshake has shown that it is the one, and of this network.
+    Reached {
+        /// Whom.
+        id: PeerId,
+        /// At which binary multiaddr.
+        address: Address,
     },
     /// A dial did not lead to a connection.
     DialFailed {
@@ -183,13 +192,18 @@ pub enum Output {
         /// The work.
         job: Job,
     },
-    /// Dial the peer; answer with [`Input::Connected`] or [`Input::DialFailed`].
+    /// Dial the peer; answer with [`Input::Reached`] when its handshake is done, and with [`Input::Connected`] or
+    /// [`Input::DialFailed`]. A feeler ends with `Reached`: its connection is closed again.
     Dial {
         /// Whom.
         id: PeerId,
         /// Binary multiaddrs to try.
         addresses: Vec<Address>,
+        /// What for.
+        purpose: DialPurpose,
     },
+    /// Write [`super::Node::peers_file`] to the disk, when there is time. No answer.
+    SavePeers,
     /// Look for peers (a Kademlia random walk); what is found comes as [`Input::Discovered`].
     Discover,
     /// Close every connection with the peer.

@@ -40,6 +40,7 @@ use crate::genesis::Genesis;
 use crate::id::{PeerHandle, PeerId, Topic};
 use crate::mempool::Mempool;
 use crate::mesh::{self, Mesh, Sink};
+use crate::peers::bans::{Ban, BanError, BanTarget};
 use crate::peers::{PeerAction, PeerBook};
 use crate::random::Streams;
 use crate::time::Time;
@@ -149,7 +150,7 @@ impl Node {
                     self.connected.resize(peer.index() + 1, None);
                 }
                 self.connected[peer.index()] = Some((peer, id));
-                self.peers.connected(now, id, direction);
+                self.peers.connected(now, id, ip, direction);
                 self.mesh_input(now, mesh::Input::Connected { peer, id, ip, direction, version }, out);
                 let mut effects = Vec::new();
                 self.chain.peer_connected(self.moment(now), peer, &mut effects);
@@ -173,12 +174,18 @@ impl Node {
             Input::PeerRecord { peer, signed_record } => {
                 self.mesh_input(now, mesh::Input::PeerRecord { peer, signed_record }, out);
             }
-            Input::Discovered { id, addresses, standing } => self.peers.discovered(now, id, addresses, standing),
+            Input::Discovered { id, addresses, standing, source } => {
+                self.peers.discovered(now, id, addresses, standing, source);
+            }
+            Input::Reached { id, address } => self.peers.reached(now, id, &address),
             Input::DialFailed { id } => self.peers.dial_failed(now, id),
             Input::Submit { ticket, bytes } => self.submit(now, ticket, bytes, out),
             Input::SubmitPayload { ticket, payload } => self.submit_payload(now, ticket, payload, out),
             Input::Verified { ticket, outcome } => self.verified(now, ticket, outcome, out),
-            Input::WallClock { unix_us_at_zero } => self.set_wall_clock(now, unix_us_at_zero),
+            Input::WallClock { unix_us_at_zero } => {
+                self.peers.set_wall_clock(unix_us_at_zero);
+                self.set_wall_clock(now, unix_us_at_zero);
+            }
             Input::Request { ticket, peer, body } => self.block_request(now, (ticket, peer), body, out),
             Input::Response { ticket, body } => self.block_response(now, ticket, body, out),
             Input::Loaded { ticket, blocks } => self.blocks_loaded(now, ticket, blocks, out),
@@ -203,6 +210,7 @@ impl Node {
         let low = self.mesh.degree_low();
         let short = self.mesh.topics().any(|(topic, _)| self.mesh.mesh_degree(topic) < low);
         self.peers.mesh_is_short(now, short);
+        self.name_anchors(now);
         self.act_on_slot(now, out);
         self.act_on_peers(now, out);
     }
@@ -253,11 +261,40 @@ impl Node {
         self.chain_effects(now, effects, out);
     }
 
+    /// Tells the peer book who is in our meshes, from whom it takes the anchors.
+    fn name_anchors(&mut self, now: Time) {
+        let Self { mesh, peers, connected, .. } = self;
+        let handles = mesh.topics().flat_map(|(topic, _)| mesh.mesh_peers(topic));
+        let seats = handles.filter_map(|peer| connected.get(peer.index())?.as_ref());
+        let ids: std::collections::BTreeSet<PeerId> = seats.map(|(_, id)| *id).collect();
+        peers.mesh_has(now, |id| ids.contains(id));
+    }
+
+    /// Keeps a peer or a subnet out: whoever it is about is disconnected, forgotten and not dialled.
+    ///
+    /// # Errors
+    /// When the list of bans does not take it.
+    pub fn ban(&mut self, now: Time, ban: Ban, out: &mut impl Sink<Output>) -> Result<(), BanError> {
+        self.peers.ban(now, ban)?;
+        for (peer, id) in self.connected.iter().flatten() {
+            if self.peers.is_banned(now, *id, self.peers.connected_ip(id)) {
+                out.emit(Output::Disconnect { peer: *peer, reason: mesh::DisconnectReason::Requested });
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a ban; false when there was none.
+    pub fn unban(&mut self, target: BanTarget) -> bool {
+        self.peers.unban(target)
+    }
+
     fn act_on_peers(&mut self, now: Time, out: &mut impl Sink<Output>) {
         self.peers.on_wake(now, |action| {
             out.emit(match action {
-                PeerAction::Dial { id, addresses } => Output::Dial { id, addresses },
+                PeerAction::Dial { id, addresses, purpose } => Output::Dial { id, addresses, purpose },
                 PeerAction::Discover => Output::Discover,
+                PeerAction::Save => Output::SavePeers,
             });
         });
     }

@@ -7,6 +7,7 @@ use crate::id::{PeerHandle, PeerId, TransactionId};
 use crate::mempool::{self, Account, Mempool};
 use crate::mesh::Mesh;
 use crate::peers::PeerStats;
+use crate::peers::bans::BanList;
 use crate::time::Time;
 use starling_crypto::PublicKeyBytes;
 
@@ -89,6 +90,23 @@ impl Node {
     #[must_use]
     pub fn peer_stats(&self) -> PeerStats {
         self.peers.stats()
+    }
+
+    /// The peers that the node remembers, in the form of the file that outlives it.
+    #[must_use]
+    pub fn peers_file(&self) -> Vec<u8> {
+        self.peers.to_file()
+    }
+
+    /// The bans.
+    #[must_use]
+    pub fn bans(&self) -> &BanList {
+        self.peers.bans()
+    }
+
+    /// Drops bans that have ended; true if there were any.
+    pub fn expire_bans(&mut self, now: Time) -> bool {
+        self.peers.expire_bans(now)
     }
 
     /// Who a handle stands for, while the peer is connected.

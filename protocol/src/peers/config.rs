@@ -1,5 +1,6 @@
 //! Settings of the peer book.
 
+use super::book::BookConfig;
 use crate::time::Duration;
 
 /// Settings of [`super::PeerBook`].
@@ -9,8 +10,10 @@ pub struct PeerConfig {
     pub target_peers: usize,
     /// At least this many connections are of our own making.
     pub outbound_min: usize,
-    /// Candidates remembered.
+    /// Peers that are put off and remembered beside the address book.
     pub candidates_max: usize,
+    /// Sizes of the address book.
+    pub book: BookConfig,
     /// Dials in flight at once.
     pub dials_max: usize,
     /// A dial without an answer counts as failed after this long.
@@ -21,8 +24,6 @@ pub struct PeerConfig {
     pub retry_max: Duration,
     /// A connection that lasted this long clears the peer's failures.
     pub stable_after: Duration,
-    /// A peer that was only heard of is forgotten after this many failures in a row.
-    pub failures_max: u32,
     /// How long the mesh may be short of links, with the target reached, before more peers are sought.
     pub shortage_patience: Duration,
     /// How long the mesh has to have its links before no more than the target are sought again.
@@ -31,6 +32,12 @@ pub struct PeerConfig {
     pub discover_first: Duration,
     /// Interval of discovery otherwise.
     pub discover_max: Duration,
+    /// Time between two feelers, on average.
+    pub feeler_interval: Duration,
+    /// Time between two saves of the address book.
+    pub save_interval: Duration,
+    /// The same after the anchors changed.
+    pub save_soon: Duration,
 }
 
 impl PeerConfig {
@@ -49,6 +56,7 @@ impl Default for PeerConfig {
             target_peers: 24,
             outbound_min: 8,
             candidates_max: 1_024,
+            book: BookConfig::default(),
             // A guess: enough to reach the target within two rounds, few enough not to look like a scan.
             dials_max: 16,
             // Above libp2p's own connection timeouts of 10 s, so that it only catches answers that got lost.
@@ -56,12 +64,16 @@ impl Default for PeerConfig {
             retry_first: Duration::from_secs(1),
             retry_max: Duration::from_secs(300),
             stable_after: Duration::from_secs(60),
-            failures_max: 8,
             // Guesses: some three heartbeats, in which the mesh has tried whom it has; and long enough not to swing.
             shortage_patience: Duration::from_secs(2),
             shortage_relief: Duration::from_secs(120),
             discover_first: Duration::from_millis(500),
             discover_max: Duration::from_secs(30),
+            // As in Bitcoin Core.
+            feeler_interval: Duration::from_secs(120),
+            // Guesses: what is lost with a crash is found again; the anchors are worth more.
+            save_interval: Duration::from_secs(300),
+            save_soon: Duration::from_secs(5),
         }
     }
 }

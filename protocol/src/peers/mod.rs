@@ -1,47 +1,67 @@
 //! Whom to dial, and when.
 //!
-//! [`PeerBook`] keeps a bounded set of candidates with their addresses and decides which of them to dial next, so that
-//! the node reaches its target number of peers, keeps enough links of its own choosing, and comes back to a lost peer
-//! without hammering it. It is pure: it is told who was discovered, connected, lost or unreachable, and says whom to
-//! dial and when to look for more.
+//! [`PeerBook`] decides which of the peers that the node remembers to dial next, so that it reaches its target number of peers, keeps
+//! enough links of its own choosing, and comes back to a lost peer without hammering it. It is pure: it is told who was discovered,
+//! reached, connected, lost or unreachable, and says whom to dial, when to look for more, and when to write down what it knows.
+//!
+//! Whom it remembers is the business of [`book`]; here is what happens to those that it is dealing with at the moment.
 //!
 //! # Rules
-//! 1. A trusted peer is dialled whenever it is not connected and its back-off has passed, beyond every target.
+//! 1. A trusted peer is dialled whenever it is not connected and its back-off has passed, beyond every target. Next come the anchors,
+//!    once after a start.
 //! 2. Otherwise nobody is dialled while connected peers plus dials in flight reach `target_peers`, with one exception:
-//!    while fewer than `outbound_min` links are outbound, dialling goes on up to that number.
+//!    dialling goes on while fewer than `outbound_min` links, or fewer than three in ten of all, are outbound.
 //!    *Rationale:* an attacker can fill every inbound slot; only links that we chose ourselves are hard to win
 //!    (Heilman et al., "Eclipse attacks on Bitcoin's peer-to-peer network", 2015).
 //!    The target itself rises by [`SHORTAGE_STEP`] each time that the mesh has been short of links for `shortage_patience`
 //!    although the target is reached, up to half as much again; it falls back when the mesh has had its links for
 //!    `shortage_relief`. *Rationale:* the meshes of all connected peers may be full; then only others can help.
-//! 3. Candidates are chosen uniformly at random among those whose back-off has passed. *Rationale:* any order that a
-//!    remote can influence (freshness, number of mentions) can be gamed.
+//! 3. Candidates come from the [`AddressBook`], those of groups in which we have fewer than [`OUTBOUND_PER_GROUP`] outbound links or dials
+//!    first. A bootnode is chosen with one draw in [`BOOTNODE_SHARE`], and when nobody else is left. *Rationale:* any order that a
+//!    remote can influence (freshness, number of mentions) can be gamed; groups are what an attacker has few of.
 //! 4. A failed dial, and a connection that ends, put the peer off: `retry_first`, doubled with each failure up to
 //!    `retry_max`, and jittered by up to a half so that a network that restarts does not dial in step. A connection
 //!    that lasted `stable_after` clears the failures. A peer that was sent away for its behaviour is put off for
 //!    `retry_max` at once: we would only send it away again.
-//! 5. While below the target without enough candidates to dial, discovery is asked for: at `discover_first` intervals
+//! 5. A failed dial counts against the peer's entry only while somebody is connected and the peer did not answer at all: a node that has
+//!    lost its own network must not forget everybody, and who answers but has no room is worth keeping.
+//! 6. While below the target without enough candidates to dial, discovery is asked for: at `discover_first` intervals
 //!    at first, doubling up to `discover_max` while it brings nothing new; at `discover_max` when the target is
-//!    reached, so that the book stays fresh.
+//!    reached, so that the book stays fresh. The first connection after none, and the first news after a pause, begin anew:
+//!    before them there was nobody to ask.
+//! 7. A **feeler** is sent every `feeler_interval` (jittered by half) while no more peers are wanted: a dial that ends with its handshake and
+//!    only shows whether somebody is there. So entries of new come to be tried, and those of tried are tested before they are
+//!    replaced.
+//! 8. The anchors are the outbound peers in our mesh that have been connected for longest; while there are too few of these, the former
+//!    ones stay.
+//! 9. A banned peer or address is neither dialled nor remembered, whatever its standing.
 //!
 //! # Bounds
-//! At most `candidates_max` peers are known, `ADDRESSES_MAX` addresses of at most `ADDRESS_BYTES_MAX` bytes each. A
-//! full book makes room by dropping a random candidate that is neither pinned (bootnode, trusted), connected nor being
-//! dialled. Every call is O(candidates) at worst and happens a few times a second.
+//! Beside the address book at most `candidates_max` peers are remembered that are put off, besides those that are pinned (bootnode, trusted),
+//! connected or being dialled. Every call is O(candidates) at worst and happens a few times a second.
 
+pub mod address;
+pub mod bans;
+pub mod book;
 mod config;
+mod sealed;
 #[cfg(test)]
 mod tests;
 
 pub use config::PeerConfig;
+pub use sealed::FileError;
 
 use crate::id::{Direction, PeerId};
 use crate::random::Stream;
 use crate::time::{Duration, Time};
+use address::{Group, Scope, ip_of};
+use bans::{Ban, BanError, BanList, BanTarget};
+use book::AddressBook;
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
-/// Addresses kept of one peer.
+/// Addresses kept of one peer that the operator named, and taken from one announcement.
 pub const ADDRESSES_MAX: usize = 8;
 /// Longest address kept, in bytes of its binary multiaddr.
 pub const ADDRESS_BYTES_MAX: usize = 128;
@@ -52,21 +72,45 @@ const DOUBLINGS_MAX: u32 = 16;
 /// How many more peers are sought when a mesh stays short of links.
 pub const SHORTAGE_STEP: usize = 2;
 
-/// A multiaddr in binary form, opaque to the protocol.
+/// Outbound links with peers of one group before those of other groups are preferred.
+pub const OUTBOUND_PER_GROUP: usize = 2;
+
+/// One draw in so many goes to a bootnode. A guess: enough that an address book full of attackers does not keep a node from a good bootnode
+/// for more than a few dials, and few enough that bootnodes are not everybody's peers.
+pub const BOOTNODE_SHARE: u64 = 8;
+
+/// Failures in a row after which an anchor is given up.
+const ANCHOR_FAILURES_MAX: u32 = 4;
+
+/// A multiaddr in binary form; only its IP address is looked at (see [`address::ip_of`]).
 pub type Address = Bytes;
 
 /// What the book wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerAction {
-    /// Dial this peer at one of these addresses; answer with `connected` or `dial_failed`.
+    /// Dial this peer at one of these addresses; answer with `reached` and `connected`, or with `dial_failed`.
     Dial {
         /// Whom.
         id: PeerId,
         /// Where, in no particular order; never empty.
         addresses: Vec<Address>,
+        /// What for.
+        purpose: DialPurpose,
     },
     /// Look for more peers (a Kademlia random walk).
     Discover,
+    /// Write [`PeerBook::to_file`] to the disk, when there is time.
+    Save,
+}
+
+/// What a dial is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DialPurpose {
+    /// To have a peer.
+    Connect,
+    /// To see whether somebody is there. The connection is closed when its handshake has shown who it is; the answer is `reached` or
+    /// `dial_failed`.
+    Feeler,
 }
 
 /// How much a candidate is worth keeping.
@@ -80,10 +124,24 @@ pub enum Standing {
     Trusted,
 }
 
+/// Who tells of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The operator.
+    Operator,
+    /// A lookup: nobody knows who of those that were asked.
+    Lookup,
+    /// This peer, perhaps of itself.
+    Peer(PeerId),
+}
+
 #[derive(Debug)]
 struct Candidate {
+    /// What the operator or an anchor brought along; of others the address book knows.
     addresses: Vec<Address>,
     standing: Standing,
+    /// Whether it was an anchor before the start and has not been reached since.
+    anchor: bool,
     failures: u32,
     /// Whether we asked for the end of the connection because of what the peer did.
     sent_away: bool,
@@ -95,8 +153,17 @@ struct Candidate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Idle,
-    Dialling { since: Time },
-    Connected { since: Time, direction: Direction },
+    Dialling {
+        since: Time,
+        purpose: DialPurpose,
+        /// Whether it has answered, though there is no mesh stream yet.
+        answered: bool,
+    },
+    Connected {
+        since: Time,
+        direction: Direction,
+        ip: IpAddr,
+    },
 }
 
 /// How the mesh fares with the peers that there are.
@@ -116,66 +183,156 @@ pub struct PeerBook {
     config: PeerConfig,
     own: PeerId,
     candidates: BTreeMap<PeerId, Candidate>,
+    book: AddressBook,
+    bans: BanList,
+    /// Unix time in microseconds at [`Time::ZERO`], for bans.
+    unix_us_at_zero: Option<u64>,
     random: Stream,
     discover_at: Time,
     discover_interval: Duration,
     /// Whether discovery brought anybody new since it was last asked for.
     discovered_new: bool,
+    feeler_at: Time,
+    /// Whether the address book differs from what was last saved.
+    unsaved: bool,
+    save_at: Time,
     shortage: Shortage,
     /// What [`PeerBook::next_wake`] answers; brought up to date by every change.
     wake: Time,
 }
 
+/// What a book is made of.
+#[derive(Debug)]
+pub struct PeerParts {
+    /// Settings.
+    pub config: PeerConfig,
+    /// The address book as it was saved; none to begin with an empty one.
+    pub book: Option<Vec<u8>>,
+    /// The bans as they were saved.
+    pub bans: BanList,
+}
+
+impl From<PeerConfig> for PeerParts {
+    fn from(config: PeerConfig) -> Self {
+        Self { config, book: None, bans: BanList::default() }
+    }
+}
+
 impl PeerBook {
-    /// An empty book of the node `own`.
+    /// The peers of the node `own`. A saved address book that is not one counts as none: whoever reads the file has checked it with
+    /// [`Self::check_file`] and told the operator.
     #[must_use]
-    pub fn new(config: PeerConfig, own: PeerId, random: Stream, now: Time) -> Self {
-        Self {
+    pub fn new(parts: PeerParts, own: PeerId, mut random: Stream, now: Time) -> Self {
+        let PeerParts { config, book, bans } = parts;
+        let mut seed = [0; 32];
+        random.fill(&mut seed);
+        let restored = book.and_then(|file| AddressBook::from_file(&file, config.book, Stream::from_seed(seed)).ok());
+        let book = restored.unwrap_or_else(|| {
+            let mut key = [0; 16];
+            random.fill(&mut key);
+            AddressBook::new(config.book, key, Stream::from_seed(seed))
+        });
+        let mut peers = Self {
             discover_interval: config.discover_first,
+            feeler_at: now + config.feeler_interval,
+            save_at: now + config.save_interval,
             config,
             own,
             candidates: BTreeMap::new(),
+            book,
+            bans,
+            unix_us_at_zero: None,
             random,
             discover_at: now,
             discovered_new: true,
+            unsaved: false,
             shortage: Shortage::default(),
             wake: now,
+        };
+        peers.book.forget(own);
+        for anchor in peers.book.anchors().to_vec() {
+            let mut candidate = Candidate::new(Standing::Heard, now, State::Idle);
+            candidate.anchor = true;
+            candidate.addresses = anchor.addresses;
+            peers.candidates.insert(anchor.id, candidate);
         }
+        peers.plan();
+        peers
     }
 
-    /// Learns addresses of a peer. Our own id, empty or oversized addresses are ignored; a standing is only ever
+    /// Whether these bytes are a saved address book.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn check_file(config: &PeerConfig, file: &[u8]) -> Result<(), FileError> {
+        AddressBook::from_file(file, config.book, Stream::from_seed([0; 32])).map(drop)
+    }
+
+    /// What to write to the disk, so that the next life begins with it.
+    #[must_use]
+    pub fn to_file(&self) -> Vec<u8> {
+        self.book.to_file()
+    }
+
+    /// Learns addresses of a peer. Our own id and addresses that cannot be dialled are ignored; a standing is only ever
     /// raised.
-    pub fn discovered(&mut self, now: Time, id: PeerId, addresses: &[Address], standing: Standing) {
+    pub fn discovered(&mut self, now: Time, id: PeerId, addresses: &[Address], standing: Standing, source: Source) {
         if id == self.own {
             return;
         }
-        let fitting = addresses.iter().filter(|a| !a.is_empty() && a.len() <= ADDRESS_BYTES_MAX);
-        if let Some(known) = self.candidates.get_mut(&id) {
-            known.standing = known.standing.max(standing);
-            known.add_addresses(fitting);
-            self.plan();
-            return;
+        let fitting = addresses.iter().filter(|a| !a.is_empty() && a.len() <= ADDRESS_BYTES_MAX).take(ADDRESSES_MAX);
+        if standing > Standing::Heard {
+            let candidate = self.candidates.entry(id).or_insert_with(|| Candidate::new(standing, now, State::Idle));
+            candidate.standing = candidate.standing.max(standing);
+            candidate.add_addresses(fitting);
+            if candidate.addresses.is_empty() && candidate.state == State::Idle {
+                self.candidates.remove(&id);
+            }
+            return self.plan();
         }
-        let mut candidate = Candidate::new(standing, now, State::Idle);
-        candidate.add_addresses(fitting);
-        if candidate.addresses.is_empty() || !self.make_room(standing) {
-            return;
+        let (group, scope) = self.credentials(source);
+        let unix_s = self.unix_s(now);
+        let allowed = fitting.filter(|address| !self.bans.is_banned(Some(id), ip_of(address), unix_s));
+        if self.book.add(id, allowed, group, scope) {
+            self.unsaved = true;
+            self.discovered_new = true;
+            if self.discover_interval > self.config.discover_first && self.wanted() > 0 {
+                self.look_now(now + self.config.discover_first);
+            }
         }
-        self.candidates.insert(id, candidate);
-        self.discovered_new = true;
+        self.plan();
+    }
+
+    /// A dial that was asked for has reached the peer at this address: the handshake has shown that it is the one.
+    pub fn reached(&mut self, now: Time, id: PeerId, address: &Address) {
+        let Some(candidate) = self.candidates.get_mut(&id) else { return };
+        match &mut candidate.state {
+            State::Dialling { answered, purpose: DialPurpose::Connect, .. } => *answered = true,
+            State::Dialling { purpose: DialPurpose::Feeler, .. } => {
+                candidate.state = State::Idle;
+                candidate.failures = 0;
+                candidate.retry_at = now;
+            }
+            State::Connected { direction: Direction::Outbound, .. } => {}
+            State::Connected { .. } | State::Idle => return,
+        }
+        self.book.reached(now, id, address);
+        self.unsaved = true;
+        self.drop_if_useless(now, id);
         self.plan();
     }
 
     /// A connection with the peer is up, whoever dialled.
-    pub fn connected(&mut self, now: Time, id: PeerId, direction: Direction) {
-        let state = State::Connected { since: now, direction };
-        if let Some(candidate) = self.candidates.get_mut(&id) {
-            candidate.state = state;
-        } else {
-            // An inbound peer whose listening address is not known yet. It is counted, and it may be over the bound for
-            // as long as it is connected; the driver bounds connections.
-            self.candidates.insert(id, Candidate::new(Standing::Heard, now, state));
+    pub fn connected(&mut self, now: Time, id: PeerId, ip: IpAddr, direction: Direction) {
+        if self.stats().connected == 0 {
+            self.look_now(now);
         }
+        let state = State::Connected { since: now, direction, ip };
+        // Perhaps an inbound peer whose listening address is not known yet. It is counted, and it may be over the bound for
+        // as long as it is connected; the driver bounds connections.
+        let candidate = self.candidates.entry(id).or_insert_with(|| Candidate::new(Standing::Heard, now, state));
+        candidate.state = state;
+        candidate.anchor = false;
         self.plan();
     }
 
@@ -200,7 +357,7 @@ impl PeerBook {
         }
         candidate.state = State::Idle;
         self.put_off(now, id);
-        self.drop_if_useless(id);
+        self.drop_if_useless(now, id);
         self.plan();
     }
 
@@ -220,16 +377,25 @@ impl PeerBook {
     }
 
     fn fail(&mut self, now: Time, id: PeerId) {
+        let network_works = self.stats().connected > 0;
         let Some(candidate) = self.candidates.get_mut(&id) else { return };
-        if matches!(candidate.state, State::Connected { .. }) {
-            return;
-        }
+        let answered = match candidate.state {
+            State::Connected { .. } => return,
+            State::Dialling { answered, .. } => answered,
+            State::Idle => true,
+        };
         candidate.state = State::Idle;
         self.put_off(now, id);
-        let Some(candidate) = self.candidates.get(&id) else { return };
-        if candidate.standing == Standing::Heard && candidate.failures >= self.config.failures_max {
-            self.candidates.remove(&id);
+        if network_works && !answered {
+            self.book.failed(id);
+            self.unsaved = true;
         }
+        if let Some(candidate) = self.candidates.get_mut(&id)
+            && candidate.failures >= ANCHOR_FAILURES_MAX
+        {
+            candidate.anchor = false;
+        }
+        self.drop_if_useless(now, id);
     }
 
     /// Does what is due. A call before [`Self::next_wake`] does nothing.
@@ -238,34 +404,14 @@ impl PeerBook {
             return;
         }
         self.expire_dials(now);
-        let (connected, outbound, dialling) = self.counts();
-        let mut room = self.config.dials_max.saturating_sub(dialling);
-        let below_target = self.target().saturating_sub(connected + dialling);
-        let below_outbound = self.config.outbound_min.saturating_sub(outbound + dialling);
-        let mut wanted = below_target.max(below_outbound);
-
-        let (trusted, others): (Vec<PeerId>, Vec<PeerId>) = self
-            .candidates
-            .iter()
-            .filter(|(_, c)| c.state == State::Idle && c.retry_at <= now && !c.addresses.is_empty())
-            .map(|(id, _)| *id)
-            .partition(|id| self.candidates[id].standing == Standing::Trusted);
-        for id in trusted {
-            if room == 0 {
-                break;
-            }
-            room -= 1;
-            wanted = wanted.saturating_sub(1);
-            self.dial(now, id, &mut act);
-        }
-        let mut others = others;
-        self.random.shuffle(&mut others);
-        for id in others.into_iter().take(wanted.min(room)) {
-            wanted -= 1;
-            self.dial(now, id, &mut act);
+        self.forget_rested(now);
+        self.dial_first(now, &mut act);
+        while self.wanted() > 0 && self.room() > 0 {
+            let Some(id) = self.choose(now) else { break };
+            self.dial(now, id, DialPurpose::Connect, &mut act);
         }
         if self.discover_at <= now {
-            self.discover_interval = if wanted == 0 {
+            self.discover_interval = if self.wanted() == 0 {
                 self.config.discover_max
             } else if core::mem::take(&mut self.discovered_new) {
                 self.config.discover_first
@@ -274,6 +420,14 @@ impl PeerBook {
             };
             self.discover_at = now + self.discover_interval;
             act(PeerAction::Discover);
+        }
+        if self.feeler_at <= now {
+            self.feeler(now, &mut act);
+        }
+        if self.unsaved && self.save_at <= now {
+            self.unsaved = false;
+            self.save_at = now + self.config.save_interval;
+            act(PeerAction::Save);
         }
         self.plan();
     }
@@ -285,23 +439,124 @@ impl PeerBook {
     }
 
     fn plan(&mut self) {
-        let (connected, outbound, dialling) = self.counts();
-        let below_target = connected + dialling < self.target();
-        let below_outbound = outbound + dialling < self.config.outbound_min;
-        let room = dialling < self.config.dials_max;
-        let mut wake = self.discover_at;
-        for candidate in self.candidates.values() {
+        let wanted = self.wanted() > 0;
+        let room = self.room() > 0;
+        let mut wake = self.discover_at.min(self.feeler_at);
+        if self.unsaved {
+            wake = wake.min(self.save_at);
+        }
+        let mut engaged = 0;
+        for (id, candidate) in &self.candidates {
+            let in_book = self.book.contains(id);
+            engaged += usize::from(in_book);
             match candidate.state {
-                State::Idle if room && !candidate.addresses.is_empty() => {
-                    if below_target || below_outbound || candidate.standing == Standing::Trusted {
+                State::Idle if room && self.may_be_dialled(id, candidate) => {
+                    if wanted || candidate.standing == Standing::Trusted {
                         wake = wake.min(candidate.retry_at);
                     }
                 }
-                State::Dialling { since } => wake = wake.min(since + self.config.dial_timeout),
+                State::Dialling { since, .. } => wake = wake.min(since + self.config.dial_timeout),
                 State::Idle | State::Connected { .. } => {}
             }
         }
+        let (new, tried) = self.book.sizes();
+        if wanted && room && new + tried > engaged {
+            // Somebody in the book has never been dealt with.
+            wake = Time::ZERO;
+        }
         self.wake = wake;
+    }
+
+    /// Trusted peers, beyond every target, and the anchors.
+    fn dial_first(&mut self, now: Time, act: &mut impl FnMut(PeerAction)) {
+        let mut first: Vec<(PeerId, bool)> = Vec::new();
+        for (id, candidate) in &self.candidates {
+            let trusted = candidate.standing == Standing::Trusted;
+            if (trusted || candidate.anchor) && self.can_be_dialled(now, id, candidate) {
+                first.push((*id, trusted));
+            }
+        }
+        first.sort_by_key(|(_, trusted)| !trusted);
+        for (id, trusted) in first {
+            if self.room() > 0 && (trusted || self.wanted() > 0) {
+                self.dial(now, id, DialPurpose::Connect, act);
+            }
+        }
+    }
+
+    /// Rule 3.
+    fn choose(&mut self, now: Time) -> Option<PeerId> {
+        let bootnodes: Vec<PeerId> = self
+            .candidates
+            .iter()
+            .filter(|(id, it)| it.standing == Standing::Bootnode && self.can_be_dialled(now, id, it))
+            .map(|(id, _)| *id)
+            .collect();
+        if !bootnodes.is_empty() && self.random.chance(1, BOOTNODE_SHARE) {
+            return self.random.choose(&bootnodes).copied();
+        }
+        let present = self.outbound_groups();
+        let few = |group: &Group| present.get(group).is_none_or(|count| *count < OUTBOUND_PER_GROUP);
+        let Self { book, candidates, .. } = self;
+        let free = |id: &PeerId| candidates.get(id).is_none_or(|it| it.state == State::Idle && it.retry_at <= now);
+        let chosen = book.choose(|id, group| free(&id) && few(&group)).or_else(|| book.choose(|id, _| free(&id)));
+        // An anchor or a trusted peer that is not in the tables has been dialled before.
+        chosen.or_else(|| self.random.choose(&bootnodes).copied())
+    }
+
+    /// How many outbound links and dials there are in each group.
+    fn outbound_groups(&self) -> BTreeMap<Group, usize> {
+        let mut groups = BTreeMap::new();
+        for (id, candidate) in &self.candidates {
+            let group = match candidate.state {
+                State::Connected { direction: Direction::Outbound, ip, .. } => Group::of(ip),
+                State::Dialling { purpose: DialPurpose::Connect, .. } => {
+                    self.book.group(id).or_else(|| candidate.addresses.first().and_then(ip_of).and_then(Group::of))
+                }
+                _ => None,
+            };
+            if let Some(group) = group {
+                *groups.entry(group).or_insert(0) += 1;
+            }
+        }
+        groups
+    }
+
+    /// Rule 7.
+    fn feeler(&mut self, now: Time, act: &mut impl FnMut(PeerAction)) {
+        let interval = crate::time::micros(self.config.feeler_interval);
+        self.feeler_at = now + Duration::from_micros(interval / 2 + self.random.below(interval + 1));
+        let on_its_way = |it: &Candidate| matches!(it.state, State::Dialling { purpose: DialPurpose::Feeler, .. });
+        if self.wanted() > 0 || self.room() == 0 || self.candidates.values().any(on_its_way) {
+            return;
+        }
+        let Self { book, candidates, .. } = self;
+        let idle = |id| candidates.get(&id).is_none_or(|it| it.state == State::Idle && it.retry_at <= now);
+        let connected = |id| candidates.get(&id).is_some_and(|it| matches!(it.state, State::Connected { .. }));
+        if let Some(id) = book.choose_for_feeler(now, idle, connected) {
+            self.dial(now, id, DialPurpose::Feeler, act);
+        }
+    }
+
+    /// Learns who of the connected peers is in our mesh, and names the anchors. To be told every now and then.
+    pub fn mesh_has(&mut self, now: Time, in_mesh: impl Fn(&PeerId) -> bool) {
+        let mut standing: Vec<(Time, PeerId)> = Vec::new();
+        for (id, candidate) in &self.candidates {
+            if let State::Connected { since, direction: Direction::Outbound, .. } = candidate.state
+                && in_mesh(id)
+            {
+                standing.push((since, *id));
+            }
+        }
+        standing.sort_unstable();
+        let former = self.book.anchors().iter().map(|anchor| anchor.id);
+        let former: Vec<PeerId> = former.filter(|id| standing.iter().all(|(_, other)| other != id)).collect();
+        let ids: Vec<PeerId> = standing.into_iter().map(|(_, id)| id).chain(former).collect();
+        if self.book.set_anchors(&ids) {
+            self.unsaved = true;
+            self.save_at = self.save_at.min(now + self.config.save_soon);
+            self.plan();
+        }
     }
 
     /// Learns whether the mesh of some topic is short of links. To be told every heartbeat or so.
@@ -332,18 +587,116 @@ impl PeerBook {
         self.config.target_peers + self.shortage.extra
     }
 
+    /// How many more dials rule 2 asks for.
+    fn wanted(&self) -> usize {
+        let Counts { connected, outbound, dialling, .. } = self.counts();
+        let below_target = self.target().saturating_sub(connected + dialling);
+        let inbound = connected - outbound;
+        let outbound_wanted = self.config.outbound_min.max((inbound * 3).div_ceil(7));
+        below_target.max(outbound_wanted.saturating_sub(outbound + dialling))
+    }
+
+    /// How many more dials may be in flight.
+    fn room(&self) -> usize {
+        let Counts { dialling, feelers, .. } = self.counts();
+        self.config.dials_max.saturating_sub(dialling + feelers)
+    }
+
     /// Looks for peers at once, for a node that suspects that it is cut off.
     pub fn look_now(&mut self, now: Time) {
-        self.discover_at = now;
+        self.discover_at = self.discover_at.min(now);
         self.discover_interval = self.config.discover_first;
         self.plan();
     }
 
-    /// Peers known, connected, connected by our own dial, and being dialled.
+    /// Takes in the wall clock, in which bans end.
+    pub fn set_wall_clock(&mut self, unix_us_at_zero: u64) {
+        self.unix_us_at_zero = Some(unix_us_at_zero);
+    }
+
+    /// Bans a peer or a subnet: whoever it is about is forgotten and not dialled. The caller disconnects those that are connected.
+    ///
+    /// # Errors
+    /// When the list of bans does not take it.
+    pub fn ban(&mut self, now: Time, ban: Ban) -> Result<(), BanError> {
+        let target = ban.target;
+        let unix_s = self.unix_s(now);
+        self.bans.ban(ban, unix_s)?;
+        let matches = |id, ip: Option<IpAddr>| match target {
+            BanTarget::Peer(banned) => banned == id,
+            BanTarget::Addresses(subnet) => ip.is_some_and(|ip| subnet.contains(ip)),
+        };
+        self.book.forget_if(matches);
+        let anchors = self.book.anchors().iter();
+        let kept: Vec<PeerId> = anchors
+            .filter(|anchor| !matches(anchor.id, anchor.addresses.first().and_then(ip_of)))
+            .map(|anchor| anchor.id)
+            .collect();
+        self.book.set_anchors(&kept);
+        self.unsaved = true;
+        self.plan();
+        Ok(())
+    }
+
+    /// Ends a ban; false when there was none.
+    pub fn unban(&mut self, target: BanTarget) -> bool {
+        let ended = self.bans.unban(target);
+        self.plan();
+        ended
+    }
+
+    /// The bans.
+    #[must_use]
+    pub fn bans(&self) -> &BanList {
+        &self.bans
+    }
+
+    /// Drops bans that have ended; true if there were any.
+    pub fn expire_bans(&mut self, now: Time) -> bool {
+        let unix_s = self.unix_s(now);
+        let ended = self.bans.expire(unix_s);
+        self.plan();
+        ended
+    }
+
+    /// Whether a peer at this address is banned now.
+    #[must_use]
+    pub fn is_banned(&self, now: Time, id: PeerId, ip: Option<IpAddr>) -> bool {
+        self.bans.is_banned(Some(id), ip, self.unix_s(now))
+    }
+
+    /// The address of a connected peer.
+    #[must_use]
+    pub fn connected_ip(&self, id: &PeerId) -> Option<IpAddr> {
+        match self.candidates.get(id)?.state {
+            State::Connected { ip, .. } => Some(ip),
+            State::Idle | State::Dialling { .. } => None,
+        }
+    }
+
+    /// Unix time in seconds, if it is known.
+    #[must_use]
+    pub fn unix_s(&self, now: Time) -> Option<u64> {
+        Some(self.unix_us_at_zero?.saturating_add(now.as_micros()) / 1_000_000)
+    }
+
+    /// Numbers about the book.
     #[must_use]
     pub fn stats(&self) -> PeerStats {
-        let (connected, outbound, dialling) = self.counts();
-        PeerStats { known: self.candidates.len(), connected, outbound, dialling }
+        let Counts { connected, outbound, dialling, feelers } = self.counts();
+        let (new, tried) = self.book.sizes();
+        let pinned = |(id, it): &(&PeerId, &Candidate)| it.standing > Standing::Heard && !self.book.contains(id);
+        let pinned = self.candidates.iter().filter(pinned).count();
+        PeerStats {
+            known: new + tried + pinned,
+            connected,
+            outbound,
+            dialling: dialling + feelers,
+            new,
+            tried,
+            anchors: self.book.anchors().len(),
+            bans: self.bans.len(),
+        }
     }
 
     /// Asserts every invariant.
@@ -351,26 +704,46 @@ impl PeerBook {
     /// # Panics
     /// When one does not hold.
     pub fn check(&self) {
-        assert!(!self.candidates.contains_key(&self.own), "the book must not list its own node");
-        let mut unpinned = 0;
-        for candidate in self.candidates.values() {
+        self.book.check();
+        let knows_itself = self.candidates.contains_key(&self.own) || self.book.contains(&self.own);
+        assert!(!knows_itself, "the book must not list its own node");
+        let mut idle = 0;
+        for (id, candidate) in &self.candidates {
             assert!(candidate.addresses.len() <= ADDRESSES_MAX);
             assert!(candidate.addresses.iter().all(|a| !a.is_empty() && a.len() <= ADDRESS_BYTES_MAX));
+            let dialling = matches!(candidate.state, State::Dialling { .. });
             let connected = matches!(candidate.state, State::Connected { .. });
-            assert!(connected || !candidate.addresses.is_empty(), "a peer that cannot be dialled is forgotten");
-            unpinned += usize::from(candidate.standing == Standing::Heard && !connected);
+            let pinned = candidate.standing > Standing::Heard;
+            assert!(!pinned || connected || !candidate.addresses.is_empty(), "a pinned peer has no address: {id:?}");
+            idle += usize::from(!pinned && !connected && !dialling);
         }
-        // A connected peer that the book had no room for becomes unpinned on disconnect only if it can be dialled.
-        let connected = self.counts().0;
-        assert!(unpinned <= self.config.candidates_max + connected, "{unpinned} candidates");
-        assert!(self.counts().2 <= self.config.dials_max, "too many dials in flight");
+        assert!(idle <= self.config.candidates_max, "{idle} candidates");
+        let Counts { dialling, feelers, .. } = self.counts();
+        assert!(dialling + feelers <= self.config.dials_max && feelers <= 1, "too many dials in flight");
     }
 
-    fn dial(&mut self, now: Time, id: PeerId, act: &mut impl FnMut(PeerAction)) {
-        if let Some(candidate) = self.candidates.get_mut(&id) {
-            candidate.state = State::Dialling { since: now };
-            act(PeerAction::Dial { id, addresses: candidate.addresses.clone() });
+    fn dial(&mut self, now: Time, id: PeerId, purpose: DialPurpose, act: &mut impl FnMut(PeerAction)) {
+        let known = self.book.addresses(&id).unwrap_or_default();
+        let candidate = self.candidates.entry(id).or_insert_with(|| Candidate::new(Standing::Heard, now, State::Idle));
+        candidate.state = State::Dialling { since: now, purpose, answered: false };
+        let mut addresses = candidate.addresses.clone();
+        addresses.extend(known.iter().filter(|address| !candidate.addresses.contains(address)).cloned());
+        addresses.retain(|address| !self.bans.is_banned(None, ip_of(address), None));
+        act(PeerAction::Dial { id, addresses, purpose });
+    }
+
+    fn can_be_dialled(&self, now: Time, id: &PeerId, candidate: &Candidate) -> bool {
+        candidate.state == State::Idle && candidate.retry_at <= now && self.may_be_dialled(id, candidate)
+    }
+
+    /// Whether a candidate is not banned, and somebody knows where it is. A ban that has ended holds until it is dropped from the list.
+    fn may_be_dialled(&self, id: &PeerId, candidate: &Candidate) -> bool {
+        let banned = |address: Option<&Address>| self.bans.is_banned(Some(*id), address.and_then(ip_of), None);
+        if candidate.addresses.is_empty() {
+            // Entries of the book that are banned have been forgotten.
+            return self.book.contains(id) && !banned(None);
         }
+        candidate.addresses.iter().any(|address| !banned(Some(address)))
     }
 
     /// A driver that never answers must not leak a place among the dials.
@@ -379,12 +752,21 @@ impl PeerBook {
         let late: Vec<PeerId> = self
             .candidates
             .iter()
-            .filter(|(_, c)| matches!(c.state, State::Dialling { since } if since + timeout <= now))
+            .filter(|(_, c)| matches!(c.state, State::Dialling { since, .. } if since + timeout <= now))
             .map(|(id, _)| *id)
             .collect();
         for id in late {
             self.fail(now, id);
         }
+    }
+
+    /// Lets go of those whose back-off has passed and whom the address book does not know any more.
+    fn forget_rested(&mut self, now: Time) {
+        let Self { candidates, book, .. } = self;
+        candidates.retain(|id, it| {
+            let rested = it.state == State::Idle && it.retry_at <= now;
+            it.standing > Standing::Heard || it.anchor || !rested || book.contains(id)
+        });
     }
 
     fn put_off(&mut self, now: Time, id: PeerId) {
@@ -396,51 +778,69 @@ impl PeerBook {
         candidate.retry_at = now + delay + Duration::from_micros(jitter);
     }
 
-    fn drop_if_useless(&mut self, id: PeerId) {
-        let over = self.candidates.len() > self.config.candidates_max;
+    /// Keeps the number of idle candidates within its bound, by dropping those that are put off for the shortest time.
+    fn drop_if_useless(&mut self, now: Time, id: PeerId) {
+        let idle = |it: &Candidate| it.standing == Standing::Heard && it.state == State::Idle;
         if let Some(candidate) = self.candidates.get(&id)
-            && candidate.standing == Standing::Heard
-            && (candidate.addresses.is_empty() || over)
+            && idle(candidate)
+            && candidate.retry_at <= now
+            && candidate.failures == 0
         {
+            // Nothing is remembered of it that the address book does not know.
+            self.candidates.remove(&id);
+        }
+        while self.candidates.values().filter(|it| idle(it)).count() > self.config.candidates_max {
+            let (_, id) = self
+                .candidates
+                .iter()
+                .filter(|(_, it)| idle(it))
+                .map(|(id, it)| (it.retry_at, *id))
+                .min()
+                .expect("there are too many");
             self.candidates.remove(&id);
         }
     }
 
-    /// Whether one more candidate fits, after dropping a random one if need be.
-    fn make_room(&mut self, standing: Standing) -> bool {
-        if standing != Standing::Heard || self.candidates.len() < self.config.candidates_max {
-            return true;
+    /// The group that a source speaks from, and the narrowest scope of which it can tell.
+    fn credentials(&self, source: Source) -> (Group, Scope) {
+        if let Source::Peer(id) = source
+            && let Some(ip) = self.connected_ip(&id)
+            && let (Some(group), Some(scope)) = (Group::of(ip), Scope::of(ip))
+        {
+            return (group, scope);
         }
-        let droppable: Vec<PeerId> = self
-            .candidates
-            .iter()
-            .filter(|(_, c)| c.standing == Standing::Heard && c.state == State::Idle)
-            .map(|(id, _)| *id)
-            .collect();
-        let Some(victim) = self.random.choose(&droppable).copied() else { return false };
-        self.candidates.remove(&victim);
-        true
+        let scopes = self.candidates.keys().filter_map(|id| self.connected_ip(id)).filter_map(Scope::of);
+        (Group::LOOKUPS, scopes.min().unwrap_or(Scope::Global))
     }
 
-    fn counts(&self) -> (usize, usize, usize) {
-        let (mut connected, mut outbound, mut dialling) = (0, 0, 0);
+    fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
         for candidate in self.candidates.values() {
             match candidate.state {
                 State::Idle => {}
-                State::Dialling { .. } => dialling += 1,
+                State::Dialling { purpose: DialPurpose::Connect, .. } => counts.dialling += 1,
+                State::Dialling { purpose: DialPurpose::Feeler, .. } => counts.feelers += 1,
                 State::Connected { direction, .. } => {
-                    connected += 1;
-                    outbound += usize::from(direction == Direction::Outbound);
+                    counts.connected += 1;
+                    counts.outbound += usize::from(direction == Direction::Outbound);
                 }
             }
         }
-        (connected, outbound, dialling)
+        counts
     }
+}
+
+#[derive(Default)]
+struct Counts {
+    connected: usize,
+    outbound: usize,
+    dialling: usize,
+    feelers: usize,
 }
 
 impl Candidate {
     fn new(standing: Standing, retry_at: Time, state: State) -> Self {
-        Self { addresses: Vec::new(), standing, failures: 0, sent_away: false, retry_at, state }
+        Self { addresses: Vec::new(), standing, anchor: false, failures: 0, sent_away: false, retry_at, state }
     }
 
     /// Adds what is new; when there are more than [`ADDRESSES_MAX`], the oldest go.
@@ -459,12 +859,20 @@ impl Candidate {
 /// Numbers about the book.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PeerStats {
-    /// Peers in the book.
+    /// Peers remembered.
     pub known: usize,
     /// Connected peers.
     pub connected: usize,
     /// Connected peers that we dialled.
     pub outbound: usize,
-    /// Dials in flight.
+    /// Dials in flight, feelers included.
     pub dialling: usize,
+    /// Entries of the address book that we were told of.
+    pub new: usize,
+    /// Entries of the address book that we reached.
+    pub tried: usize,
+    /// Anchors.
+    pub anchors: usize,
+    /// Bans.
+    pub bans: usize,
 }

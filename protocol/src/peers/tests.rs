@@ -1,22 +1,40 @@
 //! Tests of the peer book in virtual time.
 
+use super::address::Subnet;
 use super::*;
 use proptest::prelude::*;
 
 fn book(target: usize) -> PeerBook {
     let config = PeerConfig { candidates_max: 32, ..PeerConfig::for_target(target) };
-    PeerBook::new(config, PeerId::from_number(0), Stream::from_seed([7; 32]), Time::ZERO)
+    PeerBook::new(config.into(), PeerId::from_number(0), Stream::from_seed([7; 32]), Time::ZERO)
+}
+
+/// Each peer has a network of its own.
+fn ip(number: u64) -> IpAddr {
+    let [.., a, b] = number.to_be_bytes();
+    IpAddr::from([20 + a, b, 1, 1])
 }
 
 fn address(number: u64) -> Vec<Address> {
-    vec![Bytes::copy_from_slice(&number.to_be_bytes())]
+    let IpAddr::V4(ip) = ip(number) else { unreachable!("an IPv4 address") };
+    vec![Bytes::from([&[4][..], &ip.octets(), &[6, 1, 2]].concat())]
+}
+
+fn hear(book: &mut PeerBook, now: Time, number: u64) {
+    book.discovered(now, PeerId::from_number(number), &address(number), Standing::Heard, Source::Lookup);
+}
+
+fn connect(book: &mut PeerBook, now: Time, number: u64, direction: Direction) {
+    book.connected(now, PeerId::from_number(number), ip(number), direction);
 }
 
 fn wake(book: &mut PeerBook, now: Time) -> (Vec<PeerId>, usize) {
     let (mut dialled, mut walks) = (Vec::new(), 0);
     book.on_wake(now, |action| match action {
-        PeerAction::Dial { id, .. } => dialled.push(id),
+        PeerAction::Dial { id, purpose: DialPurpose::Connect, .. } => dialled.push(id),
+        PeerAction::Dial { .. } => {}
         PeerAction::Discover => walks += 1,
+        PeerAction::Save => {}
     });
     book.check();
     (dialled, walks)
@@ -26,12 +44,12 @@ fn wake(book: &mut PeerBook, now: Time) -> (Vec<PeerId>, usize) {
 fn dials_up_to_the_target_and_no_further() {
     let mut book = book(4);
     for number in 1..=20 {
-        book.discovered(Time::ZERO, PeerId::from_number(number), &address(number), Standing::Heard);
+        hear(&mut book, Time::ZERO, number);
     }
     let (dialled, _) = wake(&mut book, Time::ZERO);
     assert_eq!(dialled.len(), 4);
     for id in dialled {
-        book.connected(Time::ZERO, id, Direction::Outbound);
+        book.connected(Time::ZERO, id, ip(1), Direction::Outbound);
     }
     assert_eq!(wake(&mut book, Time::from_secs(1)).0, vec![]);
 }
@@ -40,39 +58,41 @@ fn dials_up_to_the_target_and_no_further() {
 fn inbound_peers_do_not_take_the_place_of_our_own_links() {
     let mut book = book(4);
     for number in 1..=10 {
-        book.connected(Time::ZERO, PeerId::from_number(number), Direction::Inbound);
+        connect(&mut book, Time::ZERO, number, Direction::Inbound);
     }
     for number in 11..=20 {
-        book.discovered(Time::ZERO, PeerId::from_number(number), &address(number), Standing::Heard);
+        hear(&mut book, Time::ZERO, number);
     }
-    assert_eq!(wake(&mut book, Time::ZERO).0.len(), 2, "three tenths of four, rounded up");
+    assert_eq!(wake(&mut book, Time::ZERO).0.len(), 5, "of fifteen, three tenths and a half");
 }
 
 #[test]
 fn a_peer_that_was_sent_away_is_put_off_for_long_and_not_for_ever() {
     let mut book = book(1);
     let id = PeerId::from_number(1);
-    book.discovered(Time::ZERO, id, &address(1), Standing::Heard);
+    hear(&mut book, Time::ZERO, 1);
     assert_eq!(wake(&mut book, Time::ZERO).0, [id]);
-    book.connected(Time::ZERO, id, Direction::Outbound);
+    book.connected(Time::ZERO, id, ip(1), Direction::Outbound);
     // Even after a connection that lasted.
     let (end, long) = (Time::ZERO + book.config.stable_after, book.config.retry_max);
     book.sent_away(id);
     book.disconnected(end, id);
     // Who tells of it again does not bring it back sooner.
-    book.discovered(end, id, &address(1), Standing::Heard);
+    hear(&mut book, end, 1);
     assert_eq!(wake(&mut book, end + long - Duration::from_secs(1)).0, []);
     assert_eq!(wake(&mut book, end + long * 2).0, [id]);
 }
 
 #[test]
 fn a_failing_peer_is_put_off_longer_each_time_and_then_forgotten() {
-    let mut book = book(1);
+    let mut book = book(2);
     let id = PeerId::from_number(1);
-    book.discovered(Time::ZERO, id, &address(1), Standing::Heard);
+    // Somebody is connected, so it is not our own network that fails.
+    connect(&mut book, Time::ZERO, 2, Direction::Inbound);
+    hear(&mut book, Time::ZERO, 1);
     let mut now = Time::ZERO;
     let mut waits = Vec::new();
-    for _ in 0..book.config.failures_max {
+    for _ in 0..super::book::NEW_FAILURES_MAX {
         while wake(&mut book, now).0.is_empty() {
             let next = book.next_wake();
             assert!(next > now, "next_wake in the past must lead to an action");
@@ -88,11 +108,41 @@ fn a_failing_peer_is_put_off_longer_each_time_and_then_forgotten() {
 }
 
 #[test]
+fn a_node_without_network_forgets_nobody() {
+    let mut book = book(1);
+    hear(&mut book, Time::ZERO, 1);
+    let mut now = Time::ZERO;
+    for _ in 0..40 {
+        while wake(&mut book, now).0.is_empty() {
+            now = book.next_wake();
+        }
+        book.dial_failed(now, PeerId::from_number(1));
+    }
+    assert_eq!(book.stats().known, 1);
+}
+
+#[test]
+fn a_peer_that_answers_but_has_no_room_is_kept() {
+    let mut book = book(2);
+    connect(&mut book, Time::ZERO, 2, Direction::Inbound);
+    hear(&mut book, Time::ZERO, 1);
+    let mut now = Time::ZERO;
+    for _ in 0..20 {
+        while wake(&mut book, now).0.is_empty() {
+            now = book.next_wake();
+        }
+        book.reached(now, PeerId::from_number(1), &address(1)[0]);
+        book.dial_failed(now, PeerId::from_number(1));
+    }
+    assert_eq!((book.stats().new, book.stats().tried), (0, 1));
+}
+
+#[test]
 fn a_trusted_peer_is_dialled_beyond_the_target_and_never_forgotten() {
     let mut book = book(1);
     let trusted = PeerId::from_number(9);
-    book.connected(Time::ZERO, PeerId::from_number(1), Direction::Outbound);
-    book.discovered(Time::ZERO, trusted, &address(9), Standing::Trusted);
+    connect(&mut book, Time::ZERO, 1, Direction::Outbound);
+    book.discovered(Time::ZERO, trusted, &address(9), Standing::Trusted, Source::Operator);
     let mut now = Time::ZERO;
     for _ in 0..40 {
         while wake(&mut book, now).0.is_empty() {
@@ -121,12 +171,12 @@ fn a_mesh_that_stays_short_of_links_has_more_peers_sought_for_a_while() {
     let mut book = book(4);
     let mut now = Time::ZERO;
     for number in 1..=20 {
-        book.discovered(now, PeerId::from_number(number), &address(number), Standing::Heard);
+        hear(&mut book, now, number);
     }
     let fill = |book: &mut PeerBook, now| {
         let (dialled, _) = wake(book, now);
         for id in &dialled {
-            book.connected(now, *id, Direction::Outbound);
+            book.connected(now, *id, ip(1), Direction::Outbound);
         }
         dialled.len()
     };
@@ -154,7 +204,7 @@ fn a_mesh_that_stays_short_of_links_has_more_peers_sought_for_a_while() {
 fn a_link_that_turns_out_to_be_the_peers_own_is_not_counted_as_ours() {
     let mut book = book(4);
     let id = PeerId::from_number(1);
-    book.connected(Time::ZERO, id, Direction::Outbound);
+    book.connected(Time::ZERO, id, ip(1), Direction::Outbound);
     assert_eq!(book.stats().outbound, 1);
     book.turned(id, Direction::Inbound);
     assert_eq!((book.stats().connected, book.stats().outbound), (1, 0));
@@ -163,7 +213,7 @@ fn a_link_that_turns_out_to_be_the_peers_own_is_not_counted_as_ours() {
 #[test]
 fn an_unanswered_dial_gives_its_place_back() {
     let mut book = book(1);
-    book.discovered(Time::ZERO, PeerId::from_number(1), &address(1), Standing::Bootnode);
+    book.discovered(Time::ZERO, PeerId::from_number(1), &address(1), Standing::Bootnode, Source::Operator);
     assert_eq!(wake(&mut book, Time::ZERO).0.len(), 1);
     assert_eq!(book.stats().dialling, 1);
     let later = Time::ZERO + book.config.dial_timeout;
@@ -175,6 +225,9 @@ fn an_unanswered_dial_gives_its_place_back() {
 enum Step {
     Discovered(u64, u8),
     Connected(u64, bool),
+    Reached(u64),
+    Ban(u64),
+    Unban(u64),
     Disconnected(u64),
     DialFailed(u64),
     Wait(u32),
@@ -185,6 +238,9 @@ fn step() -> impl Strategy<Value = Step> {
         (0..80u64, 0..3u8).prop_map(|(n, s)| Step::Discovered(n, s)),
         (1..80u64, any::<bool>()).prop_map(|(n, o)| Step::Connected(n, o)),
         (1..80u64).prop_map(Step::Disconnected),
+        (1..80u64).prop_map(Step::Reached),
+        (1..80u64).prop_map(Step::Ban),
+        (1..80u64).prop_map(Step::Unban),
         (1..80u64).prop_map(Step::DialFailed),
         (0..90_000_000u32).prop_map(Step::Wait),
     ]
@@ -199,14 +255,31 @@ proptest! {
         for step in steps {
             match step {
                 Step::Discovered(n, s) => {
-                    book.discovered(now, PeerId::from_number(n), &address(n), standings[usize::from(s)]);
+                    let standing = standings[usize::from(s)];
+                    book.discovered(now, PeerId::from_number(n), &address(n), standing, Source::Lookup);
                 }
                 Step::Connected(n, outbound) => {
                     let direction = if outbound { Direction::Outbound } else { Direction::Inbound };
-                    book.connected(now, PeerId::from_number(n), direction);
+                    connect(&mut book, now, n, direction);
+                    book.mesh_has(now, |id| id.as_bytes()[7] % 2 == 0);
                 }
                 Step::Disconnected(n) => book.disconnected(now, PeerId::from_number(n)),
                 Step::DialFailed(n) => book.dial_failed(now, PeerId::from_number(n)),
+                Step::Reached(n) => book.reached(now, PeerId::from_number(n), &address(n)[0]),
+                Step::Ban(n) => {
+                    let subnet = Subnet::new(ip(n), 24).expect("short enough");
+                    let target = if n % 2 == 0 { BanTarget::Peer(PeerId::from_number(n)) } else { BanTarget::Addresses(subnet) };
+                    book.ban(now, Ban { target, until_unix_s: 1_000, reason: String::new() }).expect("room");
+                    let banned = |action: PeerAction| {
+                        if let PeerAction::Dial { id, .. } = action {
+                            assert!(id != PeerId::from_number(n), "a banned peer is dialled");
+                        }
+                    };
+                    book.on_wake(now, banned);
+                }
+                Step::Unban(n) => {
+                    book.unban(BanTarget::Peer(PeerId::from_number(n)));
+                }
                 Step::Wait(micros) => now = now + Duration::from_micros(u64::from(micros)),
             }
             book.check();

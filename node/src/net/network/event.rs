@@ -72,6 +72,13 @@ pub enum NetEvent {
         /// Why, for logs.
         reason: String,
     },
+    /// A dial that was asked for reached the peer: identify has shown that it is the one, and not of another Starling network.
+    Reached {
+        /// Who.
+        id: PeerId,
+        /// Where.
+        address: Address,
+    },
     /// We heard of a peer, or proved its address.
     Discovered {
         /// Who.

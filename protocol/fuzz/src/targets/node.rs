@@ -9,7 +9,7 @@ use starling_protocol::genesis::Genesis;
 use starling_protocol::id::{BlockId, Direction, HandleAllocator, PeerHandle, PeerId, Topic, Version};
 use starling_protocol::message::Payload;
 use starling_protocol::node::{Input, Node, NodeParts, Output, Ticket};
-use starling_protocol::peers::Standing;
+use starling_protocol::peers::{Source, Standing};
 use starling_protocol::request::{BlockRequest, BlockResponse, EncodedBlock, Head};
 use starling_protocol::rpc::{IHave, Rpc, Subscription};
 use starling_protocol::time::{Duration, Time};
@@ -243,7 +243,11 @@ impl Driver<'_> {
         self.connected.push(peer);
         self.handle(Input::Connected { peer, id, ip, direction, version: Version::V1_2 });
         let addresses = [Bytes::from_static(b"\x04\x0a\x00\x00\x01\x06\x04\xd2")];
-        self.handle(Input::Discovered { id, addresses: &addresses, standing: Standing::Heard });
+        let standing = if peer.slot.is_multiple_of(4) { Standing::Bootnode } else { Standing::Heard };
+        self.handle(Input::Discovered { id, addresses: &addresses, standing, source: Source::Peer(id) });
+        if peer.slot.is_multiple_of(2) {
+            self.handle(Input::Reached { id, address: addresses[0].clone() });
+        }
     }
 
     fn disconnect(&mut self, peer: PeerHandle) {

@@ -49,7 +49,7 @@ impl World {
                     self.odd.disconnects.push((index, peer, reason));
                     self.schedule(index, self.now, Happening::Closed { peer });
                 }
-                Output::PeerExchangeCandidates { .. } => {}
+                Output::PeerExchangeCandidates { .. } | Output::SavePeers => {}
                 Output::Persist { ticket, batch } => {
                     self.machines[index].tickets.persist.give(ticket);
                     self.machines[index].batches.push_back((ticket, batch));

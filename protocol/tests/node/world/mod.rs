@@ -35,7 +35,7 @@ use starling_protocol::id::{BlockId, Direction, MessageId, PeerHandle, Transacti
 use starling_protocol::mesh::DisconnectReason;
 use starling_protocol::message::Payload;
 use starling_protocol::node::{Input, NodeConfig, SubmitError, Submitted, Ticket, TransactionStatus};
-use starling_protocol::peers::{Address, Standing};
+use starling_protocol::peers::{Address, Source, Standing};
 use starling_protocol::random::{Stream, Streams};
 use starling_protocol::rpc::Rpc;
 use starling_protocol::store::LoadRequest;
@@ -387,8 +387,10 @@ impl World {
     /// Tells a node of another.
     pub(crate) fn introduce(&mut self, index: usize, target: usize, standing: Standing) {
         if index != target && target < self.machines.len() {
-            let address = Address::from(target.to_le_bytes().to_vec());
-            self.input(index, Input::Discovered { id: Machine::peer_id(target), addresses: &[address], standing });
+            let number = u8::try_from(target).expect("few nodes");
+            let address = Address::from(vec![4, 20, number, 1, 1, 6, 1, 2]);
+            let (id, source) = (Machine::peer_id(target), Source::Lookup);
+            self.input(index, Input::Discovered { id, addresses: &[address], standing, source });
         }
     }
 

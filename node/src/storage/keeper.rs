@@ -1,0 +1,178 @@
+//! Small files of the data directory that are replaced as a whole: the address book and the list of bans.
+//!
+//! # Promises
+//! - **Whole or former.** [`replace`] writes beside the file, flushes, renames, and flushes the directory: after a crash at any moment the
+//!   file is the former one or the new one.
+//! - **The event loop never waits.** [`Keeper`] writes in a thread of its own, in the order in which it was told to.
+//! - **A damaged file stops nobody.** [`load_or_set_aside`] moves it out of the way, says so, and the node goes on without it.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+
+/// Writes that may wait.
+const QUEUE_MAX: usize = 16;
+
+/// Told how a write ended, on the keeper's thread.
+type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
+
+/// The thread that writes.
+#[derive(Debug)]
+pub struct Keeper {
+    jobs: SyncSender<Job>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+struct Job {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    done: Done,
+}
+
+impl Keeper {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// If the system gives none.
+    pub fn start() -> io::Result<Self> {
+        let (jobs, queue) = sync_channel::<Job>(QUEUE_MAX);
+        let write = move || {
+            for Job { path, bytes, done } in queue {
+                done(replace(&path, &bytes));
+            }
+        };
+        let thread = std::thread::Builder::new().name("keeper".into()).spawn(write)?;
+        Ok(Self { jobs, thread })
+    }
+
+    /// Queues a write. When too many wait, the disk hangs; then `done` is told so at once.
+    pub fn write(&self, path: PathBuf, bytes: Vec<u8>, done: Done) {
+        if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) =
+            self.jobs.try_send(Job { path, bytes, done })
+        {
+            (job.done)(Err(io::Error::other("too many writes wait for the disk")));
+        }
+    }
+
+    /// Waits for what is queued.
+    pub fn close(self) {
+        let Self { jobs, thread } = self;
+        drop(jobs);
+        if thread.join().is_err() {
+            tracing::error!("the thread that writes small files has panicked; what it had to write is lost");
+        }
+    }
+}
+
+/// Replaces a file as a whole. It is readable by its owner only.
+///
+/// # Errors
+/// Those of the system; then the former file is still there.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = with_suffix(path, ".new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&unfinished, path))?;
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
+/// Reads a file of at most so many bytes and has it judged; none if there is none. One that cannot be read or that `parse` refuses is
+/// renamed to `….damaged`, with a warning that says what is lost without it.
+pub fn load_or_set_aside<T, E: std::fmt::Display>(
+    path: &Path,
+    bytes_max: usize,
+    lost: &str,
+    parse: impl FnOnce(&[u8]) -> Result<T, E>,
+) -> Option<T> {
+    let problem = match read(path, bytes_max) {
+        Ok(bytes) => match parse(&bytes) {
+            Ok(value) => return Some(value),
+            Err(error) => error.to_string(),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => error.to_string(),
+    };
+    let aside = with_suffix(path, ".damaged");
+    let path = path.display();
+    match std::fs::rename(path.to_string(), &aside) {
+        Ok(()) => tracing::warn!("{path} cannot be used: {problem}. It was renamed to {}; {lost}", aside.display()),
+        Err(error) => tracing::warn!("{path} cannot be used: {problem}. It could not be renamed ({error}); {lost}"),
+    }
+    None
+}
+
+fn read(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > bytes_max {
+        return Err(io::Error::other(format!("it has more than {bytes_max} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_or_not_at_all() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("book");
+        replace(&path, b"first").expect("written");
+        replace(&path, b"second").expect("written");
+        assert_eq!(std::fs::read(&path).expect("there"), b"second");
+        assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+        // What a crash left behind is overwritten.
+        std::fs::write(dir.path().join("book.new"), b"a much longer half of something").expect("written");
+        replace(&path, b"third").expect("written");
+        assert_eq!(std::fs::read(&path).expect("there"), b"third");
+        assert!(replace(&dir.path().join("missing/book"), b"fourth").is_err());
+    }
+
+    #[test]
+    fn a_damaged_or_oversized_file_is_set_aside() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("book");
+        let load = |bytes_max| {
+            load_or_set_aside(&path, bytes_max, "nothing", |bytes| if bytes == b"good" { Ok(7) } else { Err("bad") })
+        };
+        assert_eq!(load(10), None, "there is none");
+        for (content, bytes_max) in [(&b"bad"[..], 10), (b"good", 3)] {
+            std::fs::write(&path, content).expect("written");
+            assert_eq!(load(bytes_max), None);
+            assert!(!path.exists());
+            assert_eq!(std::fs::read(dir.path().join("book.damaged")).expect("kept"), content);
+        }
+        std::fs::write(&path, b"good").expect("written");
+        assert_eq!(load(4), Some(7));
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_keeper_finishes_what_it_was_given() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let keeper = Keeper::start().expect("a thread");
+        let (told, ends) = sync_channel(8);
+        for content in ["a", "b", "c"] {
+            let told = told.clone();
+            let done = Box::new(move |end: io::Result<()>| told.send(end.is_ok()).expect("room"));
+            keeper.write(dir.path().join("book"), content.into(), done);
+        }
+        keeper.close();
+        drop(told);
+        assert_eq!(ends.iter().collect::<Vec<_>>(), [true; 3]);
+        assert_eq!(std::fs::read(dir.path().join("book")).expect("there"), b"c");
+    }
+}
