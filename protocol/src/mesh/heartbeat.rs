@@ -5,7 +5,10 @@
 //!
 //! **Self-health.** A heartbeat that is more than half an interval late says that we were starved of the processor, and
 //! that what looks like others' silence is ours. Deficits and broken promises are then suspended for two intervals (the
-//! idea of Lifeguard, arXiv 1707.00788). A late heartbeat is not made up for: the next is due one interval later.
+//! idea of Lifeguard, arXiv 1707.00788), and the validations under way get the time back that we lost: their verdicts may be there and
+//! merely unread. *Rationale:* a message whose validation runs out of time counts as seen and is never asked for
+//! again, so a pause of the process would lose it for good. A late heartbeat is not made up for: the next is due one
+//! interval later.
 //!
 //! **Slow peers.** A peer whose send queue overflows in `slow_ticks_max` heartbeats in a row leaves our meshes, without a
 //! penalty: it cannot keep up, and messages that rot in its queue are better pulled by it from elsewhere.
@@ -49,6 +52,7 @@ impl Mesh {
         if lateness > interval / 2 {
             self.counters.heartbeats_late += 1;
             self.scores.suspend_deficits(now + interval * 2);
+            self.pending.postpone(lateness);
         }
         if self.beat.ticks == 1 {
             // Nodes that were started together come apart here.

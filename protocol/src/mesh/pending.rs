@@ -72,6 +72,13 @@ impl Pending {
         self.by_ticket.first_key_value().map(|(ticket, validation)| (*ticket, validation.deadline))
     }
 
+    /// Moves all deadlines. Takes time linear in the validations under way.
+    pub(super) fn postpone(&mut self, by: Duration) {
+        for validation in self.by_ticket.values_mut() {
+            validation.deadline = validation.deadline + by;
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.by_ticket.len()
     }

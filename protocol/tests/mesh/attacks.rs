@@ -212,6 +212,26 @@ fn a_verdict_that_does_not_come_counts_as_ignore() {
 }
 
 #[test]
+fn a_verdict_that_waits_while_we_get_no_processor_is_not_too_late() {
+    let mut bench = Bench::joined(config());
+    let (peer, neighbour) = (bench.subscriber(), bench.subscriber());
+    bench.pass(S * 2);
+    bench.publish_from(peer, &message(1));
+    let tickets = bench.tickets();
+    // The process is stopped for longer than a validation may take. It reads the clock before it reads the verdict.
+    bench.starve(S * 20);
+    bench.take();
+    bench.input(Input::Verdict { ticket: tickets[0], verdict: Verdict::Accept });
+    assert_eq!((bench.mesh.counters().validations_late, bench.mesh.counters().messages_accepted), (0, 1));
+    assert_eq!(bench.copies_to(neighbour, &message(1)), 1, "it is passed on");
+    // One that does not come all the same is given up in the end.
+    bench.publish_from(peer, &message(2));
+    bench.starve(S * 20);
+    bench.pass(S * 6);
+    assert_eq!((bench.mesh.counters().validations_late, bench.mesh.pending_len()), (1, 0));
+}
+
+#[test]
 fn a_message_that_we_shed_by_verdict_may_come_again() {
     let mut bench = Bench::joined(config());
     let peer = bench.subscriber();
