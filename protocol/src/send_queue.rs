@@ -26,6 +26,13 @@
 //!    linked lists in a slab, found by a hash index. Nothing is remembered about ids that do not wait.
 //! 7. **Ageing.** A frame that waited longer than its class allows is dropped at the next [`SendQueue::pop`] rather than sent.
 //!    Subscriptions, GRAFT and PRUNE do not age. IDONTWANT ages like a forward: by then what it was to prevent has happened.
+//!    A forward or publication that ages **leaves its id behind**: an IHAVE of its topic takes its place, and the peer
+//!    asks for the message if nobody else brought it. There is none for a message that waited longer than gossip may: it
+//!    would be out of the message cache, and announcing what cannot be served breaks a promise.
+//!    *Rationale:* the engine takes what it has handed to a queue for sent, and announces to peers outside the mesh
+//!    only. A peer whose neighbours are all in its mesh, and that did not read for a second, would never hear of what aged.
+//!    The IHAVEs go out at most every [`SendQueueConfig::lapsed_interval`] while there is anything else to send, because
+//!    stock peers look at ten of them per heartbeat.
 //! 8. **RPCs.** [`SendQueue::pop`] puts as much as fits into one RPC, in the order of the classes, within what the strictest
 //!    stock implementation accepts (see [`crate::wire::limits`]): messages per RPC, bytes of control per RPC and ids of
 //!    IDONTWANT per RPC. Long lists of ids are split. An eighth of the RPC is kept for gossip when some waits.
@@ -42,9 +49,11 @@
 
 mod control;
 mod gossip;
+mod lapsed;
 mod messages;
 
 use crate::id::MessageId;
+use crate::message::Payload;
 use crate::rpc::{Class, Frame};
 use crate::time::{Duration, Time};
 use crate::wire::limits::{
@@ -54,10 +63,16 @@ use crate::wire::{EncodedRpc, RpcBuilder};
 use control::ControlQueue;
 use core::ops::{AddAssign, Index, IndexMut};
 use gossip::GossipQueue;
+use lapsed::Lapsed;
 use messages::{MessageClass, MessageQueue};
+use std::sync::Arc;
 
 /// What any waiting piece costs beyond its bytes on the wire: list nodes, index entries, topic and time.
 pub const PIECE_OVERHEAD_BYTES: usize = 128;
+
+/// The most ids that wait to be announced in place of messages that aged; the oldest go first. A guess: some seconds of what
+/// a connection to a stock peer can be behind.
+pub const LAPSED_IDS_MAX: usize = 1_024;
 
 /// Limits of one peer's queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,8 +96,10 @@ pub struct SendQueueConfig {
     pub forward_age_max: Duration,
     /// How long answers to IWANT may wait.
     pub reply_age_max: Duration,
-    /// How long IHAVE and IWANT may wait.
+    /// How long IHAVE and IWANT may wait; also how old a message may be whose id is announced when it aged.
     pub gossip_age_max: Duration,
+    /// The least time between two announcements of messages that aged, while there is anything else to send.
+    pub lapsed_interval: Duration,
     /// Key of the hash index; to be drawn at random (see [`crate::random::Streams::hash_key`]). It influences time only.
     pub hash_key: [u8; 16],
 }
@@ -106,6 +123,9 @@ impl Default for SendQueueConfig {
             reply_age_max: Duration::from_secs(3),
             // Three heartbeats of one second: what is announced leaves the message cache's gossip window then.
             gossip_age_max: Duration::from_secs(3),
+            // Stock peers look at ten IHAVEs of a peer in a heartbeat of one second (`MaxIHaveMessages` of go-libp2p-pubsub);
+            // four leave room for the regular ones of a peer that leaves the mesh.
+            lapsed_interval: Duration::from_millis(250),
             hash_key: [0; 16],
         }
     }
@@ -161,6 +181,9 @@ impl AddAssign for ClassCounts {
     }
 }
 
+// What is left of a message that aged takes less than the message did.
+const _: () = assert!(lapsed::ID_BYTES <= PIECE_OVERHEAD_BYTES);
+
 /// What a queue has done since it was made, in frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SendQueueStats {
@@ -187,6 +210,7 @@ pub struct SendQueue {
     control: ControlQueue,
     messages: MessageQueue,
     gossip: GossipQueue,
+    lapsed: Lapsed,
     stats: SendQueueStats,
 }
 
@@ -198,6 +222,7 @@ impl SendQueue {
             control: ControlQueue::default(),
             messages: MessageQueue::new(&config.hash_key),
             gossip: GossipQueue::default(),
+            lapsed: Lapsed::default(),
             stats: SendQueueStats::default(),
             config,
         }
@@ -206,7 +231,6 @@ impl SendQueue {
     /// Adds a frame. A message of class `Control` waits as `Priority`, one of class `Gossip` as `Reply`: these two classes
     /// hold no messages.
     pub fn push(&mut self, now: Time, frame: Frame) -> PushResult {
-        let class = frame.class();
         let frames = match frame {
             Frame::Publish { payload, class } => {
                 let class = MessageClass::of(class);
@@ -225,19 +249,21 @@ impl SendQueue {
             }
             Frame::IHave { ref ids, .. } if ids.is_empty() => ClassCounts::default(),
             Frame::IWant(ref ids) | Frame::IDontWant(ref ids) if ids.is_empty() => ClassCounts::default(),
-            Frame::IHave { .. } | Frame::IWant(_) => {
-                let (dropped, fits) = self.make_room(gossip::cost(&frame), class);
-                if fits {
-                    self.gossip.push(now, frame);
-                }
-                dropped
-            }
+            Frame::IHave { .. } | Frame::IWant(_) => self.push_gossip(now, frame),
             Frame::Subscription(_) | Frame::Graft(_) | Frame::Prune(_) | Frame::IDontWant(_) => {
                 self.push_control(now, frame)
             }
         };
         self.stats.dropped += frames;
         if frames.total() == 0 { PushResult::Ok } else { PushResult::Dropped { frames } }
+    }
+
+    fn push_gossip(&mut self, now: Time, frame: Frame) -> ClassCounts {
+        let (dropped, fits) = self.make_room(gossip::cost(&frame), Class::Gossip);
+        if fits {
+            self.gossip.push(now, frame);
+        }
+        dropped
     }
 
     fn push_control(&mut self, now: Time, frame: Frame) -> ClassCounts {
@@ -280,6 +306,7 @@ impl SendQueue {
         let mut rpc = RpcBuilder::default();
         let control_max = self.config.rpc_control_bytes_max.min(max_bytes);
         self.control.fill(&mut rpc, control_max, self.config.rpc_idontwant_ids_max);
+        self.announce_lapsed(now, rpc.is_empty());
         let messages_max = max_bytes - self.gossip.bytes().min(max_bytes / 8);
         self.messages.fill(&mut rpc, messages_max, self.config.rpc_publish_max);
         self.gossip.fill(&mut rpc, max_bytes, self.config.rpc_control_bytes_max);
@@ -289,13 +316,14 @@ impl SendQueue {
     /// Bytes that wait, including what they cost to keep.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.control.bytes() + self.messages.bytes() + self.gossip.bytes()
+        self.control.bytes() + self.messages.bytes() + self.gossip.bytes() + self.lapsed.bytes()
     }
 
-    /// Frames that wait. A frame of which a part was sent counts until the rest is.
+    /// Frames that wait. A frame of which a part was sent counts until the rest is, and a message that aged until it is
+    /// announced.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.control.len() + self.messages.len() + self.gossip.len()
+        self.control.len() + self.messages.len() + self.gossip.len() + self.lapsed.len()
     }
 
     /// Whether nothing waits.
@@ -316,15 +344,29 @@ impl SendQueue {
         self.stats
     }
 
-    /// Drops what has waited too long.
+    /// Drops what has waited too long, and keeps the ids of the messages that the peer may not hear of otherwise. An id is
+    /// counted with less than its message was, so this never needs room.
     fn expire(&mut self, now: Time) {
-        let config = &self.config;
-        let expired = &mut self.stats.expired;
+        let Self { config, stats: SendQueueStats { expired, .. }, messages, lapsed, .. } = self;
+        let mut lapse = |payload: Arc<Payload>, queued| lapsed.push(queued, payload.topic().clone(), payload.id());
         expired[Class::Control] += self.control.expire(now - config.forward_age_max);
-        expired[Class::Priority] += self.messages.expire(MessageClass::Priority, now - config.priority_age_max);
-        expired[Class::Forward] += self.messages.expire(MessageClass::Forward, now - config.forward_age_max);
-        expired[Class::Reply] += self.messages.expire(MessageClass::Reply, now - config.reply_age_max);
+        let oldest = now - config.priority_age_max;
+        expired[Class::Priority] += messages.expire(MessageClass::Priority, oldest, &mut lapse);
+        expired[Class::Forward] += messages.expire(MessageClass::Forward, now - config.forward_age_max, &mut lapse);
+        expired[Class::Reply] += messages.expire(MessageClass::Reply, now - config.reply_age_max, |_, _| ());
         expired[Class::Gossip] += self.gossip.expire(now - config.gossip_age_max);
+    }
+
+    /// Turns the ids of messages that aged into gossip, when that is due or nothing else waits. `idle` says whether the RPC
+    /// in the making is empty.
+    fn announce_lapsed(&mut self, now: Time, idle: bool) {
+        let alone = idle && self.messages.len() == 0 && self.gossip.len() == 0;
+        if alone || self.lapsed.is_due(now, self.config.lapsed_interval) {
+            for frame in self.lapsed.take(now, now - self.config.gossip_age_max) {
+                let dropped = self.push_gossip(now, frame);
+                self.stats.dropped += dropped;
+            }
+        }
     }
 
     /// Drops frames until `cost` more bytes fit, none more urgent than `class`. Answers what was dropped and whether the
@@ -332,7 +374,9 @@ impl SendQueue {
     fn make_room(&mut self, cost: usize, class: Class) -> (ClassCounts, bool) {
         // Control makes room among itself by its own rule, before it comes here.
         let more_urgent = MessageClass::ALL.into_iter().filter(|other| Class::from(*other) < class);
-        let kept = self.control.bytes() + more_urgent.map(|other| self.messages.bytes_of(other)).sum::<usize>();
+        let kept = self.control.bytes()
+            + self.lapsed.bytes()
+            + more_urgent.map(|other| self.messages.bytes_of(other)).sum::<usize>();
         if cost > self.config.bytes_max.saturating_sub(kept) {
             return (ClassCounts::one(class), false);
         }

@@ -168,15 +168,20 @@ impl MessageQueue {
         first != NONE
     }
 
-    /// Drops the messages of the class that were pushed before `oldest`; how many.
-    pub(super) fn expire(&mut self, class: MessageClass, oldest: Time) -> u64 {
+    /// Removes the messages of the class that were pushed before `oldest` and hands each over, with the time of its push,
+    /// oldest first; how many.
+    pub(super) fn expire(
+        &mut self,
+        class: MessageClass,
+        oldest: Time,
+        mut each: impl FnMut(Arc<Payload>, Time),
+    ) -> u64 {
         let mut expired = 0;
         loop {
             let first = self.lists[class as usize].first;
-            if first == NONE || self.nodes[first as usize].queued >= oldest {
-                return expired;
-            }
-            self.unlink(first);
+            let Some(node) = self.nodes.get(first as usize).filter(|node| node.queued < oldest) else { return expired };
+            let queued = node.queued;
+            each(self.unlink(first), queued);
             expired += 1;
         }
     }

@@ -187,6 +187,33 @@ fn nothing_is_left_behind_when_all_peers_have_gone() {
 }
 
 #[test]
+fn a_node_that_does_not_read_for_a_while_misses_nothing() {
+    // Nobody makes blocks, so that what comes comes over the mesh.
+    let genesis = genesis(1);
+    let nodes = vec![(genesis.clone(), None); 16];
+    let mut world = World::new(Options { nodes, ..Options::new(&genesis, 0, 17) });
+    world.run(Duration::from_secs(5));
+    let deaf = 15;
+    let strangers: Vec<usize> = (0..15).filter(|origin| world.machines[*origin].link_to(deaf).is_none()).collect();
+    assert!(!strangers.is_empty(), "some reach it through others only");
+    // Longer than its neighbours keep a forward for it.
+    world.deafen(deaf, Duration::from_millis(1_800));
+    let mut transactions = Vec::new();
+    for (number, origin) in (0..).zip(strangers.iter().cycle().take(20)) {
+        let transaction = transaction(&genesis, number, 0, 30);
+        world.submit(*origin, &transaction);
+        transactions.push(transaction);
+        world.run(Duration::from_millis(20));
+    }
+    // Sooner than an origin would send its own again.
+    world.run(Duration::from_millis(2_600));
+    let pool = world.machines[deaf].node().mempool();
+    let missed = transactions.iter().filter(|transaction| pool.get(&transaction.id()).is_none()).count();
+    assert_eq!(missed, 0, "of {}", transactions.len());
+    assert!(world.odd.disconnects.is_empty(), "{:?}", world.odd);
+}
+
+#[test]
 fn two_networks_exchange_nothing() {
     let (one, other) = (genesis(1), genesis_with(1, |parameters| parameters.name = "other".into()));
     let nodes = [(&one, Some(0)), (&other, Some(0)), (&one, None), (&other, None)];

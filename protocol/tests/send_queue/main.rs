@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use starling_protocol::id::{MessageId, PeerId, Topic};
 use starling_protocol::message::Payload;
 use starling_protocol::rpc::{Class, ExchangedPeer, Frame, IHave, Prune, Rpc, Subscription};
-use starling_protocol::send_queue::{PIECE_OVERHEAD_BYTES, PushResult, SendQueue, SendQueueConfig};
+use starling_protocol::send_queue::{LAPSED_IDS_MAX, PIECE_OVERHEAD_BYTES, PushResult, SendQueue, SendQueueConfig};
 use starling_protocol::time::{Duration, Time};
 use starling_protocol::wire::{self, EncodedRpc, TopicInterner, WireLimits};
 
@@ -423,10 +423,64 @@ fn what_waited_too_long_is_dropped_but_lasting_control_is_not() {
     let rpc = received(&queue.pop(at(5), usize::MAX).expect("something waits"));
     assert_eq!((data(&rpc), rpc.graft.len()), (vec![1, 4], 1));
     assert!(rpc.iwant.is_empty() && rpc.idontwant.is_empty());
+    assert!(rpc.ihave.is_empty(), "a message that is out of everybody's cache is not announced");
     let expired = queue.stats().expired;
     assert_eq!(CLASSES.map(|class| expired[class]), [1, 0, 1, 1, 1]);
     push_all(&mut queue, [publish(1, 10, Class::Priority)]);
     assert_eq!(queue.pop(at(5) + Duration::from_micros(1), usize::MAX), None);
+}
+
+#[test]
+fn a_message_that_waited_too_long_is_announced_in_its_stead() {
+    let mut queue = queue_of(1 << 20);
+    let frames = [1, 2, 3].map(|number| publish(number, 500, Class::Forward));
+    push_all(&mut queue, frames.clone());
+    let at = |millis| Time::ZERO + Duration::from_millis(millis);
+    // The peer did not read for longer than a forward may wait.
+    let rpc = received(&queue.pop(at(1_001), usize::MAX).expect("something waits"));
+    assert!(rpc.publish.is_empty());
+    assert_eq!(rpc.ihave, [IHave { topic: topic(0), ids: frames.iter().map(id_of).collect() }]);
+    assert_eq!(queue.stats().expired[Class::Forward], 3);
+    assert!(queue.is_empty());
+    // What was asked for is answered, and an answer that ages is nobody's loss: the peer has asked somebody else.
+    assert_eq!(queue.push(at(1_010), publish(1, 500, Class::Reply)), PushResult::Ok);
+    assert_eq!(queue.pop(at(4_011), usize::MAX), None);
+}
+
+#[test]
+fn announcements_of_what_aged_are_gathered_while_the_link_is_busy() {
+    let mut queue = queue_of(1 << 20);
+    let at = |millis| Time::ZERO + Duration::from_millis(millis);
+    // Twenty messages a second are due, and the link takes ten.
+    let (mut announcements, mut announced, mut sent) = (0, 0, 0);
+    for tick in 0..100_u64 {
+        let number = |second| u8::try_from(2 * tick + second).expect("two hundred in all");
+        for second in 0..2 {
+            assert_eq!(queue.push(at(tick * 100), publish(number(second), 3_000, Class::Forward)), PushResult::Ok);
+        }
+        let rpc = received(&queue.pop(at(tick * 100 + 50), 4_000).expect("something waits"));
+        announcements += rpc.ihave.len();
+        announced += rpc.ihave.iter().map(|ihave| ihave.ids.len()).sum::<usize>();
+        sent += rpc.publish.len();
+        queue.check();
+    }
+    for rpc in drain(&mut queue, at(11_500)) {
+        announced += rpc.ihave.iter().map(|ihave| ihave.ids.len()).sum::<usize>();
+    }
+    assert_eq!(sent + announced, 200, "each is sent or announced");
+    assert!((1..=4 * 10).contains(&announcements), "{announcements} in ten seconds");
+}
+
+#[test]
+fn what_is_kept_of_aged_messages_is_bounded() {
+    let mut queue = queue_of(1 << 24);
+    for number in 0..2_000u32 {
+        let payload = Payload::new(&topic(0), &number.to_le_bytes());
+        assert_eq!(queue.push(Time::ZERO, Frame::Publish { payload, class: Class::Forward }), PushResult::Ok);
+    }
+    let rpcs = drain(&mut queue, Time::from_secs(2));
+    let announced: usize = rpcs.iter().flat_map(|rpc| &rpc.ihave).map(|ihave| ihave.ids.len()).sum();
+    assert_eq!(announced, LAPSED_IDS_MAX);
 }
 
 #[test]

@@ -12,7 +12,13 @@ use std::sync::Arc;
 pub(crate) struct Model {
     config: SendQueueConfig,
     waiting: Vec<Piece>,
+    /// Messages that aged: when they were pushed, topic and id.
+    lapsed: Vec<(Time, Topic, MessageId)>,
+    announced: Option<Time>,
 }
+
+/// What each of the lapsed is counted with.
+const LAPSED_BYTES: usize = 64;
 
 #[derive(Clone)]
 struct Piece {
@@ -25,15 +31,15 @@ struct Piece {
 
 impl Model {
     pub(crate) fn new(config: SendQueueConfig) -> Self {
-        Self { config, waiting: Vec::new() }
+        Self { config, waiting: Vec::new(), lapsed: Vec::new(), announced: None }
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.waiting.iter().map(|piece| piece.cost).sum()
+        self.waiting.iter().map(|piece| piece.cost).sum::<usize>() + self.lapsed.len() * LAPSED_BYTES
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() + self.lapsed.len()
     }
 
     /// What was dropped, by class.
@@ -91,7 +97,7 @@ impl Model {
             }
         }
         let spared = |c: Class| c < class || c == Class::Control;
-        if self.bytes_of(spared) + cost > self.config.bytes_max {
+        if self.bytes_of(spared) + self.lapsed.len() * LAPSED_BYTES + cost > self.config.bytes_max {
             dropped[class as usize] += 1;
             return dropped;
         }
@@ -114,15 +120,43 @@ impl Model {
     /// The frames of the next RPC, lists of ids cut where the RPC ends.
     pub(crate) fn pop(&mut self, now: Time, max_bytes: usize) -> Vec<Frame> {
         let config = self.config.clone();
-        self.waiting.retain(|piece| age_max(&config, &piece.frame).is_none_or(|max| piece.queued + max >= now));
+        let aged = |piece: &Piece| age_max(&config, &piece.frame).is_some_and(|max| piece.queued + max < now);
+        for class in [Class::Priority, Class::Forward] {
+            let pieces = self.waiting.iter().filter(|piece| aged(piece) && piece.frame.class() == class);
+            let messages =
+                pieces.filter_map(|piece| message(piece).map(|it| (piece.queued, it.topic().clone(), it.id())));
+            self.lapsed.extend(messages);
+        }
+        self.waiting.retain(|piece| !aged(piece));
         let max_bytes = max_bytes.min(config.rpc_bytes_max);
         let mut rpc = Vec::new();
         self.pop_topics(&mut rpc, max_bytes);
         self.pop_idontwant(&mut rpc, max_bytes);
+        self.announce_lapsed(now, rpc.is_empty());
         let gossip = self.bytes_of(|class| class == Class::Gossip);
         self.pop_messages(&mut rpc, max_bytes - gossip.min(max_bytes / 8));
         self.pop_gossip(&mut rpc, max_bytes);
         rpc
+    }
+
+    fn announce_lapsed(&mut self, now: Time, idle: bool) {
+        let alone = idle && self.waiting.is_empty();
+        if !alone && self.announced.is_some_and(|at| at + self.config.lapsed_interval > now) {
+            return;
+        }
+        let young: Vec<_> =
+            self.lapsed.drain(..).filter(|(queued, ..)| *queued + self.config.gossip_age_max >= now).collect();
+        let mut topics: Vec<Topic> = Vec::new();
+        for (_, topic, _) in &young {
+            if !topics.contains(topic) {
+                topics.push(topic.clone());
+            }
+        }
+        for topic in topics {
+            let ids: Vec<MessageId> = young.iter().filter(|entry| entry.1 == topic).map(|entry| entry.2).collect();
+            self.push(now, Frame::IHave { topic, ids: ids.into() });
+            self.announced = Some(now);
+        }
     }
 
     fn pop_topics(&mut self, rpc: &mut Vec<Frame>, max_bytes: usize) {

@@ -114,6 +114,12 @@ impl World {
 
     /// Puts the next frame on the line.
     pub(super) fn transmit(&mut self, index: usize, peer: PeerHandle) {
+        let Some(link) = self.machines[index].links.get(&peer) else { return };
+        if let Far::Node { node, .. } = link.far
+            && self.machines[node].deaf_until > self.now
+        {
+            return self.schedule(index, self.machines[node].deaf_until, Happening::Transmit { peer });
+        }
         let Some(link) = self.machines[index].links.get_mut(&peer) else { return };
         let Some(rpc) = link.queue.pop(self.now, FRAME_BYTES) else {
             link.busy = false;

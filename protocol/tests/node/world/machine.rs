@@ -27,6 +27,8 @@ pub(crate) struct Machine {
     pub(super) life: u64,
     pub(super) side: u8,
     pub(super) stalled_until: Time,
+    /// Until when it reads nothing from its connections.
+    pub(super) deaf_until: Time,
     pub(super) topics: TopicInterner,
     pub(super) handles: HandleAllocator,
     pub(super) links: BTreeMap<PeerHandle, Link>,
@@ -100,6 +102,7 @@ impl Machine {
             life: 0,
             side: 0,
             stalled_until: Time::ZERO,
+            deaf_until: Time::ZERO,
             topics: TopicInterner::new(topics),
             handles: HandleAllocator::default(),
             links: BTreeMap::new(),

@@ -12,7 +12,8 @@
 //! - **Workers.** A verification takes [`VERIFYING`], a chunk of stamps too; some are shed.
 //! - **Disks** lag by [`DISK`]; what was not written when a node is killed is lost.
 //! - **Clocks.** Each node has a wall clock that is off by a constant, until a test sets it.
-//! - **Stalls.** A node whose event loop hangs takes in everything late, in order.
+//! - **Stalls.** A node whose event loop hangs takes in everything late, in order. One that is deaf reads nothing, and its
+//!   peers cannot write.
 //! - **Lives.** A killed node loses its memory and comes back from its store. Whatever was on its way to the former
 //!   life is dropped.
 //!
@@ -262,6 +263,11 @@ impl World {
     /// Has a node's event loop hang for so long.
     pub(crate) fn stall(&mut self, index: usize, duration: Duration) {
         self.machines[index].stalled_until = self.now + duration;
+    }
+
+    /// Has a node read nothing for so long: what the others have for it waits in their queues.
+    pub(crate) fn deafen(&mut self, index: usize, duration: Duration) {
+        self.machines[index].deaf_until = self.now + duration;
     }
 
     /// Submits a transaction to a running node.
