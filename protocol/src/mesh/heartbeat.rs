@@ -52,7 +52,7 @@ impl Mesh {
         if lateness > interval / 2 {
             self.counters.heartbeats_late += 1;
             self.scores.suspend_deficits(now + interval * 2);
-            self.pending.postpone(lateness);
+            self.pending.postpone(lateness, now + self.config.relay.validation_timeout);
         }
         if self.beat.ticks == 1 {
             // Nodes that were started together come apart here.

@@ -72,10 +72,11 @@ impl Pending {
         self.by_ticket.first_key_value().map(|(ticket, validation)| (*ticket, validation.deadline))
     }
 
-    /// Moves all deadlines. Takes time linear in the validations under way.
-    pub(super) fn postpone(&mut self, by: Duration) {
+    /// Moves all deadlines, but none beyond `latest`, which is that of a validation that would start now. Takes time linear
+    /// in the validations under way.
+    pub(super) fn postpone(&mut self, by: Duration, latest: Time) {
         for validation in self.by_ticket.values_mut() {
-            validation.deadline = validation.deadline + by;
+            validation.deadline = (validation.deadline + by).min(latest);
         }
     }
 
