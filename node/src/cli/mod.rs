@@ -23,6 +23,7 @@ mod peers;
 mod run;
 mod settings;
 mod status;
+mod stop;
 mod tx;
 mod watch;
 

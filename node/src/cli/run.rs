@@ -1,29 +1,20 @@
 //! `starling run`: a node in the foreground, until something asks it to stop.
 //!
-//! SIGINT, SIGTERM, the end of standard input (with `--exit-on-stdin-close`) and the node itself can end it. The first
-//! request stops it cleanly, with exit code 0; a second signal ends the process at once; and so does the clock
-//! [`STOP_DEADLINE`] after the first request, because whoever asked is waiting.
+//! SIGINT, SIGTERM, the end of standard input (with `--exit-on-stdin-close`) and the node itself can end it, cleanly and with
+//! exit code 0; see [`super::stop`].
 
 use super::settings::SettingFlags;
-use super::{Failure, output};
+use super::{Failure, output, stop};
 use crate::config::{Files, Settings};
 use crate::notify::{Notifier, WATCHDOG_MIN};
 use crate::service::{Service, StartError};
 use crate::storage::{Addresses, DataDir, StoreError};
 use crate::telemetry;
 use clap::Args;
-use std::io::Read as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-
-/// How long a clean stop may take. What is left then (a disk that hangs) is not waited for.
-const STOP_DEADLINE: Duration = Duration::from_millis(4_500);
-
-/// How long the end of the process waits for the last log lines.
-const FLUSH_DEADLINE: Duration = Duration::from_millis(300);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -55,11 +46,12 @@ impl RunArgs {
         let settings = Settings::from_values(&values).map_err(Failure::usage)?;
         telemetry::init(&settings.log).map_err(Failure::usage)?;
 
+        let stopped = stop::watch(values.bool("exit_on_stdin_close"))?;
         let runtime = runtime(settings.runtime_threads).map_err(Failure::runtime)?;
-        let outcome = runtime.block_on(run_node(settings, &datadir, values.bool("exit_on_stdin_close")));
+        let outcome = runtime.block_on(run_node(settings, &datadir, stopped));
         // Everything of ours has ended; a name lookup of libp2p may still hang in a thread.
         runtime.shutdown_timeout(Duration::from_millis(200));
-        telemetry::flush(FLUSH_DEADLINE);
+        telemetry::flush(stop::FLUSH_DEADLINE);
         outcome
     }
 }
@@ -77,13 +69,12 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     builder.enable_all().build()
 }
 
-async fn run_node(settings: Settings, datadir: &Path, exit_on_stdin_close: bool) -> Result<ExitCode, Failure> {
-    let mut requests = StopRequests::new(exit_on_stdin_close)?;
+async fn run_node(settings: Settings, datadir: &Path, mut stopped: oneshot::Receiver<()>) -> Result<ExitCode, Failure> {
     let network = format!("{} ({})", settings.genesis.name(), settings.genesis.network_id());
     let service = tokio::select! {
         started = Box::pin(Service::start(settings)) => started.map_err(start_failure)?,
-        reason = requests.next() => {
-            tracing::info!(reason, "stopped while starting");
+        _ = &mut stopped => {
+            tracing::info!("stopped while starting");
             return Ok(ExitCode::SUCCESS);
         }
     };
@@ -117,19 +108,7 @@ async fn run_node(settings: Settings, datadir: &Path, exit_on_stdin_close: bool)
         );
     }
     let service = service.with_notifier(notifier);
-    let (stop, stopped) = oneshot::channel();
-    let watching = tokio::spawn(async move {
-        let reason = requests.next().await;
-        tracing::info!(reason, "stopping");
-        end_after_deadline();
-        let _ended_already = stop.send(());
-        let reason = requests.next_signal().await;
-        tracing::warn!(reason, "stopping at once");
-        telemetry::flush(FLUSH_DEADLINE);
-        std::process::exit(130);
-    });
     Box::pin(service.run(stopped)).await;
-    watching.abort();
     Addresses::remove(datadir);
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
@@ -150,70 +129,4 @@ fn start_failure(error: StartError) -> Failure {
         }
         other => Failure::runtime(other),
     }
-}
-
-/// A thread of its own, so that it works also when the async runtime hangs.
-fn end_after_deadline() {
-    let started = std::thread::Builder::new().name("stop-deadline".into()).spawn(|| {
-        std::thread::sleep(STOP_DEADLINE);
-        output::error("the node did not stop in time; what it was doing is lost, what it had acknowledged is not");
-        telemetry::flush(FLUSH_DEADLINE);
-        std::process::exit(1);
-    });
-    if let Err(error) = started {
-        tracing::warn!(%error, "the deadline for stopping is not watched");
-    }
-}
-
-/// What can ask the node to stop.
-struct StopRequests {
-    interrupt: Signal,
-    terminate: Signal,
-    stdin_closed: Option<oneshot::Receiver<()>>,
-}
-
-impl StopRequests {
-    fn new(exit_on_stdin_close: bool) -> Result<Self, Failure> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt()).map_err(Failure::runtime)?,
-            terminate: signal(SignalKind::terminate()).map_err(Failure::runtime)?,
-            stdin_closed: exit_on_stdin_close.then(watch_stdin).transpose()?,
-        })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        let Self { interrupt, terminate, stdin_closed } = self;
-        let closed = async {
-            match stdin_closed {
-                Some(closed) => drop(closed.await),
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = interrupt.recv() => "SIGINT",
-            _ = terminate.recv() => "SIGTERM",
-            () = closed => "standard input was closed",
-        }
-    }
-
-    async fn next_signal(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
-        }
-    }
-}
-
-/// Reads standard input until it ends. A thread, because such a read cannot be cancelled, and the end of the process
-/// should not wait for it.
-fn watch_stdin() -> Result<oneshot::Receiver<()>, Failure> {
-    let (closed, receiver) = oneshot::channel();
-    let watch = move || {
-        let mut buffer = [0; 1_024];
-        let mut stdin = std::io::stdin().lock();
-        while stdin.read(&mut buffer).is_ok_and(|read| read > 0) {}
-        let _nobody_waits = closed.send(());
-    };
-    std::thread::Builder::new().name("stdin".into()).spawn(watch).map_err(Failure::runtime)?;
-    Ok(receiver)
 }

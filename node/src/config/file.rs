@@ -6,6 +6,7 @@ use super::suggest::nearest;
 use super::table::SETTINGS;
 use super::values::{Origin, Problem};
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -35,7 +36,8 @@ impl FileLayer {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         match std::fs::read_to_string(path) {
             Ok(text) => Ok(Self::parse(path, &text)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            // That the directory is none is said by whoever needs one.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(Self::default()),
             Err(source) => {
                 Err(ConfigError::Unreadable { what: "the configuration file", path: path.to_owned(), source })
             }

@@ -5,6 +5,7 @@ mod attacks;
 mod disk;
 mod face;
 mod lab;
+mod operator;
 
 use lab::{Lab, eventually, wait_for};
 use serde_json::{Value, json};
@@ -195,7 +196,7 @@ fn what_a_node_cannot_start_with_is_explained() {
     explained(mismatch, 2, &["genesis does not match the data directory", "--datadir"]);
     explained(lab.refuse("other", 1, &["--bootnodes", "/ip4/127.0.0.1/tcp/1"]), 2, &["append /p2p/PEER_ID"]);
     std::fs::write(lab.path("other/config.toml"), "[rpc]\nlisten_on = \"127.0.0.1:0\"").expect("written");
-    explained(lab.refuse("other", 1, &[]), 2, &["unknown key `rpc.listen_on`", "did you mean `rpc.listen`?"]);
+    explained(lab.refuse("other", 1, &[]), 2, &["config.toml:2: rpc.listen_on", "did you mean `rpc.listen`?"]);
 
     open_to_others(&lab.path("node/account.pem"));
     explained(lab.refuse("node", 1, &[]), 2, &["0644", "chmod 600"]);

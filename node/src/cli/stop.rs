@@ -1,0 +1,103 @@
+//! What asks a running node to stop, and what happens when it does not.
+//!
+//! SIGINT, SIGTERM and the end of standard input (with `--exit-on-stdin-close`) are requests to stop cleanly. A signal after
+//! the first request ends the process at once with code 130, and so does the clock [`STOP_DEADLINE`] after it with code 1:
+//! whoever asked is waiting.
+//!
+//! All this happens in a thread with a runtime of its own. *Rationale:* the end of a node waits for the disk, on the
+//! thread on which its runtime runs; a disk that hangs would hold up the second signal, too.
+
+use super::{Failure, output};
+use crate::telemetry;
+use std::io::Read as _;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+/// How long a clean stop may take. What is left then (a disk that hangs) is not waited for.
+const STOP_DEADLINE: Duration = Duration::from_millis(4_500);
+
+/// How long the end of the process waits for the last log lines.
+pub(super) const FLUSH_DEADLINE: Duration = Duration::from_millis(300);
+
+/// Watches for requests to stop; the receiver gets the first one.
+pub(super) fn watch(exit_on_stdin_close: bool) -> Result<oneshot::Receiver<()>, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::runtime)?;
+    // Signals are caught from here on, not from when the thread gets to it.
+    let requests = runtime.block_on(async { StopRequests::new(exit_on_stdin_close) })?;
+    let (stop, stopped) = oneshot::channel();
+    let watch = move || runtime.block_on(end(requests, stop));
+    std::thread::Builder::new().name("stop".into()).spawn(watch).map_err(Failure::runtime)?;
+    Ok(stopped)
+}
+
+async fn end(mut requests: StopRequests, stop: oneshot::Sender<()>) {
+    let reason = requests.next().await;
+    tracing::info!(reason, "stopping");
+    let _ended_already = stop.send(());
+    let code = match tokio::time::timeout(STOP_DEADLINE, requests.next_signal()).await {
+        Ok(reason) => {
+            tracing::warn!(reason, "stopping at once");
+            130
+        }
+        Err(_elapsed) => {
+            output::error("the node did not stop in time; what it was doing is lost, what it had acknowledged is not");
+            1
+        }
+    };
+    telemetry::flush(FLUSH_DEADLINE);
+    std::process::exit(code);
+}
+
+/// What can ask the node to stop.
+struct StopRequests {
+    interrupt: Signal,
+    terminate: Signal,
+    stdin_closed: Option<oneshot::Receiver<()>>,
+}
+
+impl StopRequests {
+    fn new(exit_on_stdin_close: bool) -> Result<Self, Failure> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).map_err(Failure::runtime)?,
+            terminate: signal(SignalKind::terminate()).map_err(Failure::runtime)?,
+            stdin_closed: exit_on_stdin_close.then(watch_stdin).transpose()?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        let Self { interrupt, terminate, stdin_closed } = self;
+        let closed = async {
+            match stdin_closed {
+                Some(closed) => drop(closed.await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = interrupt.recv() => "SIGINT",
+            _ = terminate.recv() => "SIGTERM",
+            () = closed => "standard input was closed",
+        }
+    }
+
+    async fn next_signal(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}
+
+/// Reads standard input until it ends. A thread, because such a read cannot be cancelled, and the end of the process
+/// should not wait for it.
+fn watch_stdin() -> Result<oneshot::Receiver<()>, Failure> {
+    let (closed, receiver) = oneshot::channel();
+    let watch = move || {
+        let mut buffer = [0; 1_024];
+        let mut stdin = std::io::stdin().lock();
+        while stdin.read(&mut buffer).is_ok_and(|read| read > 0) {}
+        let _nobody_waits = closed.send(());
+    };
+    std::thread::Builder::new().name("stdin".into()).spawn(watch).map_err(Failure::runtime)?;
+    Ok(receiver)
+}
