@@ -1,0 +1,226 @@
+//! The files in `node/deploy/` and `docs/OPERATING.md` against the program that they are for: every metric and label that they
+//! name is served, every command that they give is one, every message that they quote is in the source.
+
+mod promql;
+
+use prometheus_client::registry::Registry;
+use promql::Served;
+use serde_json::Value;
+use starling_node::metrics::Metrics;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository").to_owned()
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// What a node serves, as Prometheus sees it.
+fn served() -> Served {
+    let dir = tempfile::tempdir().expect("a directory");
+    let database = dir.path().join("db");
+    std::fs::write(&database, "").expect("written");
+    Served::from_text(&Metrics::new(Registry::default(), &database).encode())
+}
+
+/// The rules of an alert file: name, expression, and the texts for people.
+fn alerts() -> Vec<(String, String, String)> {
+    let text = read("node/deploy/prometheus/alerts.yml");
+    let mut rules = Vec::new();
+    for rule in text.split("- alert: ").skip(1) {
+        let name = rule.lines().next().expect("a name").trim().to_owned();
+        let (_, after) = rule.split_once("expr:").unwrap_or_else(|| panic!("{name} has no expression"));
+        let mut lines = after.lines();
+        let first = lines.next().expect("a line").trim();
+        let expression = if first == ">" {
+            let deeper = lines.take_while(|line| line.starts_with("          "));
+            deeper.map(str::trim).collect::<Vec<_>>().join(" ")
+        } else {
+            first.to_owned()
+        };
+        let (_, annotations) = rule.split_once("annotations:").unwrap_or_else(|| panic!("{name} says nothing"));
+        rules.push((name, expression, annotations.to_owned()));
+    }
+    rules
+}
+
+#[test]
+fn alert_rules_name_what_is_served() {
+    let served = served();
+    let rules = alerts();
+    assert!(rules.len() > 15, "{rules:?}");
+    let mut names = BTreeSet::new();
+    for (name, expression, annotations) in &rules {
+        assert!(names.insert(name), "{name} is there twice");
+        let used = served.check(expression).unwrap_or_else(|problem| panic!("{name}: {problem}"));
+        for rest in annotations.split("$labels.").skip(1) {
+            let label: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            assert!(used.labels.contains(label.as_str()), "{name}: its text names the label {label}, which it has not");
+        }
+        assert!(annotations.contains("summary:") && annotations.contains("description:"), "{name}");
+    }
+}
+
+fn dashboard() -> Value {
+    serde_json::from_str(&read("node/deploy/grafana/starling.json")).expect("JSON")
+}
+
+#[test]
+fn the_dashboard_names_what_is_served() {
+    let (served, dashboard) = (served(), dashboard());
+    let mut expressions = 0;
+    for panel in dashboard["panels"].as_array().expect("panels") {
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            let expression = target["expr"].as_str().expect("an expression");
+            let title = &panel["title"];
+            let used = served.check(expression).unwrap_or_else(|problem| panic!("{title}: {problem}"));
+            let legend = target["legendFormat"].as_str().expect("a legend");
+            for label in legend.split("{{").skip(1).map(|rest| rest.split("}}").next().expect("closed").trim()) {
+                assert!(used.labels.contains(label), "{title}: the legend names the label {label}, which it has not");
+            }
+            expressions += 1;
+        }
+    }
+    assert!(expressions > 60, "{expressions}");
+    for annotation in dashboard["annotations"]["list"].as_array().expect("annotations") {
+        served.check(annotation["expr"].as_str().expect("an expression")).expect("an annotation");
+    }
+    for variable in dashboard["templating"]["list"].as_array().expect("variables") {
+        if let Some(definition) = variable["definition"].as_str() {
+            served.check(definition).expect("a variable");
+        }
+    }
+}
+
+#[test]
+fn every_metric_of_the_node_is_on_the_dashboard_or_in_an_alert() {
+    // Without which every graph would be the same, or which only say that all is well.
+    const SPARE: [&str; 2] = ["starling_mesh_heartbeats_total", "process_virtual_memory_bytes"];
+    let texts = read("node/deploy/grafana/starling.json") + &read("node/deploy/prometheus/alerts.yml");
+    let shown = |family: &str| texts.contains(family.trim_end_matches("_total"));
+    let missing: Vec<_> =
+        served().families().filter(|name| !shown(name) && !SPARE.contains(name)).map(str::to_owned).collect();
+    assert!(missing.is_empty(), "no panel and no alert shows {missing:?}");
+}
+
+#[test]
+fn the_dashboard_can_be_provisioned_anywhere() {
+    let dashboard = dashboard();
+    assert_eq!(dashboard["uid"], "starling");
+    let mut ids = BTreeSet::new();
+    let mut cells = BTreeSet::new();
+    let mut rows = Vec::new();
+    for panel in dashboard["panels"].as_array().expect("panels") {
+        let title = panel["title"].as_str().expect("a title");
+        assert!(ids.insert(panel["id"].as_u64().expect("an id")), "{title}: its id is taken");
+        let grid = |name: &str| panel["gridPos"][name].as_u64().expect("a place");
+        assert!(grid("x") + grid("w") <= 24, "{title} is too wide");
+        for (x, y) in
+            (grid("x")..grid("x") + grid("w")).flat_map(|x| (grid("y")..grid("y") + grid("h")).map(move |y| (x, y)))
+        {
+            assert!(cells.insert((x, y)), "{title} covers another panel");
+        }
+        if panel["type"] == "row" {
+            rows.push(title);
+            continue;
+        }
+        assert!(panel["fieldConfig"]["defaults"].is_object() && panel["options"].is_object(), "{title}");
+        for source in
+            panel["targets"].as_array().expect("targets").iter().chain([panel]).map(|part| &part["datasource"])
+        {
+            assert_eq!(source["uid"], "${datasource}", "{title} names a data source of its own");
+        }
+    }
+    for wanted in ["Overview", "Propagation", "Mesh", "Peers", "Chain", "Storage", "Process"] {
+        assert!(rows.iter().any(|row| row.starts_with(wanted)), "no row about {wanted}");
+    }
+}
+
+/// Whether the program takes these arguments: with `--help` after them it complains about unknown ones, and else helps.
+fn takes(arguments: &[String]) -> Result<(), String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_starling")).args(arguments).arg("--help").output().expect("runs");
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_unit_starts_what_there_is() {
+    let unit = read("node/deploy/systemd/starling.service");
+    let value = |key: &str| {
+        let line = unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        line.unwrap_or_else(|| panic!("{key} is not set")).to_owned()
+    };
+    let command = words(&value("ExecStart"));
+    assert_eq!(command[0], "/usr/local/bin/starling");
+    takes(&command[1..]).expect("the command of the unit");
+    assert_eq!(value("Type"), "notify");
+    let watchdog_s: u64 = value("WatchdogSec").trim_end_matches('s').parse().expect("seconds");
+    assert!(
+        watchdog_s >= 10 * starling_node::notify::WATCHDOG_MIN.as_secs(),
+        "a busy host must not be a reason to die"
+    );
+    // Exit code 2 is a wrong setting.
+    assert_eq!(value("RestartPreventExitStatus"), "2");
+    for (key, wanted) in
+        [("NoNewPrivileges", "yes"), ("ProtectSystem", "strict"), ("PrivateTmp", "yes"), ("User", "starling")]
+    {
+        assert_eq!(value(key), wanted, "{key}");
+    }
+    assert!(value("StateDirectory") == "starling" && command.contains(&"/var/lib/starling".to_owned()));
+}
+
+/// The arguments of a list such as `["a", "b"]`.
+fn list(text: &str) -> Vec<String> {
+    serde_json::from_str(text.trim()).unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+#[test]
+fn the_image_runs_what_there_is() {
+    let dockerfile = read("node/deploy/docker/Dockerfile");
+    let joined = dockerfile.replace("\\\n", " ");
+    let instructions = |name: &str| -> Vec<String> {
+        joined.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(str::to_owned).collect()
+    };
+    let program = "/usr/local/bin/starling";
+    assert_eq!(list(&instructions("ENTRYPOINT")[0]).join(" "), program);
+    takes(&list(&instructions("CMD")[0])).expect("CMD");
+    let health = instructions("HEALTHCHECK")[0].split_once("CMD").map(|(_, command)| list(command)).expect("a command");
+    assert_eq!(health[0], program);
+    takes(&health[1..]).expect("the health check");
+    let build = &instructions("RUN").into_iter().find(|run| run.starts_with("cargo build")).expect("a build");
+    assert!(build.contains("--package starling-node --bin starling") && build.contains("--locked"), "{build}");
+    assert!(!instructions("FROM").iter().any(|image| image.contains("latest")), "an image without a version");
+    // The variable that the image sets names a setting.
+    let environment = &instructions("ENV")[0];
+    let (name, _) = environment.split_once('=').expect("NAME=value");
+    let known = Command::new(env!("CARGO_BIN_EXE_starling")).args(["run", "--help"]).output().expect("runs");
+    let flag = name.strip_prefix("STARLING_").expect("a setting").to_lowercase().replace('_', "-");
+    assert!(String::from_utf8_lossy(&known.stdout).contains(&format!("--{flag} ")), "no setting is called {flag}");
+}
+
+#[test]
+fn the_containers_name_files_and_flags_that_there_are() {
+    let compose = read("node/deploy/docker/compose.yml");
+    let (_, after) = compose.split_once("    command:\n").expect("a command");
+    let items = after.lines().take_while(|line| line.starts_with("      - "));
+    let command: Vec<String> = items.map(|line| line.trim_start_matches("      - ").to_owned()).collect();
+    takes(&command).expect("the command of the node");
+    let here = root().join("node/deploy/docker");
+    for line in compose.lines().filter_map(|line| line.trim().strip_prefix("- ../")) {
+        let file = line.split(':').next().expect("a file");
+        assert!(here.join("..").join(file).exists(), "{file} does not exist");
+    }
+    // The scraper calls the node by the name that the node is told to answer to.
+    let scrape = read("node/deploy/prometheus/prometheus.yml");
+    assert!(
+        scrape.contains("targets: [\"starling:26501\"]") && command.contains(&"--rpc-allow-host=starling".to_owned())
+    );
+    assert!(scrape.contains("job_name: starling"), "the alerts select this job");
+}
