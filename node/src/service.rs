@@ -101,7 +101,7 @@ impl Service {
         network.set_bans(node.bans().clone());
         let listening = network.listening().iter().map(|a| a.clone().with(Protocol::P2p(peer_id))).collect();
 
-        let metrics = Metrics::new(registry);
+        let metrics = Metrics::new(registry, &DataDir::store_file(&settings.datadir));
         let (handle, commands) = NodeHandle::channel();
         let rpc = RpcServer::start(&settings.rpc, handle.clone(), metrics.clone()).await?;
         let system = |what| move |source| StartError::System { what, source };

@@ -372,6 +372,24 @@ pub enum WaitReason {
     Chain,
 }
 
+impl WaitReason {
+    /// All kinds, in the order of the enumeration.
+    pub const ALL: [Self; 6] = [Self::Storage, Self::Clock, Self::NoPeers, Self::Isolated, Self::Mesh, Self::Chain];
+
+    /// The name in JSON and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Storage => "storage",
+            Self::Clock => "clock",
+            Self::NoPeers => "no_peers",
+            Self::Isolated => "isolated",
+            Self::Mesh => "mesh",
+            Self::Chain => "chain",
+        }
+    }
+}
+
 /// How far a node that catches up has come.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SyncReply {

@@ -15,6 +15,7 @@ mod bans;
 mod block;
 mod config;
 mod genesis;
+mod health;
 mod init;
 mod key;
 mod output;
@@ -99,6 +100,8 @@ enum Command {
     Peers(peers::PeersArgs),
     /// Show how a running node is doing.
     Status(status::StatusArgs),
+    /// Say by the exit code whether a node lives, or is ready.
+    Health(health::HealthArgs),
     /// Print a script with which a shell completes commands and flags.
     Completions(pages::CompletionsArgs),
     /// Print the manual page, or write one for each command.
@@ -117,6 +120,7 @@ impl Command {
             Self::Block(command) => command.run(),
             Self::Peers(args) => args.run(),
             Self::Status(args) => args.run(),
+            Self::Health(args) => args.run(),
             Self::Completions(args) => args.run(),
             Self::Man(args) => args.run(),
         }

@@ -36,7 +36,7 @@ impl Driver {
     fn report_readiness(&mut self) {
         let ready = self.ready();
         let metrics = &self.observer.metrics;
-        metrics.event_loop.ready.set(i64::from(ready.ready));
+        metrics.event_loop.set_waiting(&ready.reasons);
         let failing = matches!(ready.storage, StorageState::Failing { .. });
         metrics.storage.failing.set(i64::from(failing));
         if !self.stopping {

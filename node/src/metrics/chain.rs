@@ -70,23 +70,17 @@ pub struct StorageMetrics {
     pub commit_seconds: Histogram,
     /// 1 while what the node should keep is not stored.
     pub failing: Gauge,
-    /// Bytes of the database file.
-    pub database_bytes: Gauge,
-    /// Bytes free on its file system.
-    pub free_bytes: Gauge,
 }
 
 impl StorageMetrics {
     pub(super) fn register(own: &mut Registry) -> Self {
-        let (of, bytes) = (series::of, series::bytes);
+        let of = series::of;
         let commit = "Time from handing a batch to the disk until it was durable, waiting for others included";
         // 250 µs to 8 s: an fsync takes half a millisecond on a good disk and seconds on a bad one.
         let buckets = Histogram::new(exponential_buckets(250e-6, 2.0, 16));
         Self {
             commit_seconds: series::seconds("storage_commit", commit).histogram(own, buckets),
             failing: of("storage_failing", "1 while what should be kept cannot be stored, else 0").single(own),
-            database_bytes: bytes("storage_database", "Size of the database file").single(own),
-            free_bytes: bytes("storage_free", "Free space on the database's file system").single(own),
         }
     }
 }

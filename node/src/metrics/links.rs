@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_link_counts_in_the_windows_that_it_saw_whole() {
-        let metrics = Metrics::new(Registry::default());
+        let metrics = Metrics::new(Registry::default(), std::path::Path::new("/"));
         let mut handles = HandleAllocator::default();
         let (mut links, mut now) = (Links::default(), Time::ZERO);
         let (busy, quiet) = (handles.allocate(), handles.allocate());

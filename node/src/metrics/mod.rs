@@ -19,6 +19,7 @@
 //! [OpenMetrics 1.0](https://prometheus.io/docs/specs/om/open_metrics_spec/).
 
 mod chain;
+mod disk;
 mod links;
 mod memory;
 pub mod messages;
@@ -33,13 +34,15 @@ pub use messages::MessageMetrics;
 pub use network::{MeshMetrics, PeerMetrics, QueueMetrics};
 pub use series::ByClass;
 
+use crate::api::WaitReason;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 /// What the scraper is told about the format of [`Metrics::encode`].
@@ -79,10 +82,12 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers the node's metrics in `registry`, which may hold others (libp2p's) already.
+    /// Registers the node's metrics in `registry`, which may hold others (libp2p's) already. `database` is the file whose
+    /// size and place are told.
     #[must_use]
-    pub fn new(mut registry: Registry) -> Self {
+    pub fn new(mut registry: Registry, database: &Path) -> Self {
         process::register(&mut registry);
+        disk::register(&mut registry, database);
         let own = registry.sub_registry_with_prefix("starling");
         own.register("build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         let rpc_requests = Family::<RpcLabel, Counter>::default();
@@ -123,20 +128,35 @@ pub struct LoopMetrics {
     /// How late the event loop ran: the worst of each second.
     pub lag_seconds: Histogram,
     /// 1 while `/ready` answers 200.
-    pub ready: Gauge,
+    ready: Gauge,
+    /// 1 for each kind of what the node waits for, in the order of [`WaitReason::ALL`].
+    waiting: [Gauge; WaitReason::ALL.len()],
     /// Steps of the wall clock.
     pub clock_steps: Counter,
 }
 
 impl LoopMetrics {
     fn register(own: &mut Registry) -> Self {
-        let metrics =
-            Self { lag_seconds: series::latency_histogram(), ready: Gauge::default(), clock_steps: Counter::default() };
-        let help = "How late the event loop ran: the worst of each second";
-        own.register_with_unit("loop_lag", help, Unit::Seconds, metrics.lag_seconds.clone());
-        own.register("ready", "1 while the node takes part in the network, else 0", metrics.ready.clone());
-        own.register("clock_steps", "Times that the wall clock was set", metrics.clock_steps.clone());
-        metrics
+        let of = series::of;
+        let lag = series::seconds("loop_lag", "How late the event loop ran: the worst of each second");
+        Self {
+            lag_seconds: lag.histogram(own, series::latency_histogram()),
+            ready: of("ready", "1 while the node takes part in the network, else 0").single(own),
+            waiting: of("waiting", "1 while the node waits for this to become ready, else 0").by(
+                own,
+                "reason",
+                WaitReason::ALL.map(WaitReason::name),
+            ),
+            clock_steps: of("clock_steps", "Times that the wall clock was set").single(own),
+        }
+    }
+
+    /// Sets what the node waits for; with nothing it is ready.
+    pub fn set_waiting(&self, reasons: &[WaitReason]) {
+        self.ready.set(i64::from(reasons.is_empty()));
+        for (gauge, reason) in self.waiting.iter().zip(WaitReason::ALL) {
+            gauge.set(i64::from(reasons.contains(&reason)));
+        }
     }
 }
 
@@ -150,7 +170,7 @@ mod tests {
         let mut registry = Registry::default();
         let others: Counter = Counter::default();
         registry.register("libp2p_something", "Of another crate", others);
-        let metrics = Metrics::new(registry);
+        let metrics = Metrics::new(registry, Path::new("/"));
         metrics.mesh.degree[MessageClass::Block].set(6);
         metrics.messages.arrived[MessageClass::Transaction].inc();
         metrics.messages.validation_seconds[MessageClass::Block].observe(0.001);

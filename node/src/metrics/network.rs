@@ -181,6 +181,8 @@ pub struct PeerMetrics {
     pub target: Gauge,
     /// Peers that the book knows.
     pub known: Gauge,
+    /// Bans in force.
+    pub banned: Gauge,
     scores: [FractionGauge; QUANTILES.len()],
     bands: [Gauge; SCORE_BANDS.len()],
 }
@@ -194,6 +196,7 @@ impl PeerMetrics {
             inbound,
             outbound,
             target: of("peers_target", "Peers that the node aims at").single(own),
+            banned: of("peers_banned", "Bans in force").single(own),
             known: of("peers_known", "Peers that the node could dial").single(own),
             scores: of("peer_score", "Scores of the connected peers: least, quartiles, greatest").by(
                 own,
@@ -244,7 +247,7 @@ mod tests {
 
     #[test]
     fn scores_are_told_by_quartiles_and_thresholds() {
-        let metrics = Metrics::new(Registry::default());
+        let metrics = Metrics::new(Registry::default(), std::path::Path::new("/"));
         let thresholds = Thresholds {
             gossip: -10.0,
             publish: -50.0,
@@ -274,7 +277,7 @@ mod tests {
 
     #[test]
     fn control_is_counted_both_ways_and_by_kind() {
-        let metrics = Metrics::new(Registry::default());
+        let metrics = Metrics::new(Registry::default(), std::path::Path::new("/"));
         metrics.mesh.set(&Counters {
             ids_announced: 1,
             ids_pulled: 2,

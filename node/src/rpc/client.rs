@@ -168,6 +168,21 @@ impl RpcClient {
         self.call("chain_block", params).await
     }
 
+    /// `GET /health`: what the node says of itself while its event loop answers.
+    pub async fn health(&self) -> Result<Value, ClientError> {
+        let (status, body) = self.request(Method::GET, "/health", Bytes::new()).await?;
+        let health: Value = serde_json::from_slice(&body).map_err(|error| self.not_a_node(error.to_string()))?;
+        if status == StatusCode::OK {
+            return Ok(health);
+        }
+        let cause = health["cause"].as_str().unwrap_or("it answers, but not as a healthy node");
+        Err(ClientError::Refused {
+            code: jsonrpsee::types::error::SERVER_IS_BUSY_CODE,
+            message: cause.to_owned(),
+            data: None,
+        })
+    }
+
     /// `GET /ready`: what the node says, ready or not.
     pub async fn ready(&self) -> Result<ReadyReply, ClientError> {
         let (_, body) = self.request(Method::GET, "/ready", Bytes::new()).await?;

@@ -57,7 +57,9 @@ async fn drive(mut commands: tokio::sync::mpsc::Receiver<Command>) {
 async fn server(config: RpcConfig) -> RpcServer {
     let (handle, commands) = NodeHandle::channel();
     tokio::spawn(drive(commands));
-    RpcServer::start(&config, handle, Metrics::new(Registry::default())).await.expect("a server")
+    RpcServer::start(&config, handle, Metrics::new(Registry::default(), std::path::Path::new("/")))
+        .await
+        .expect("a server")
 }
 
 fn client(server: &RpcServer) -> RpcClient {
@@ -233,7 +235,7 @@ async fn a_websocket_answers_and_is_guarded_like_http() {
 async fn a_websocket_has_a_bounded_number_of_calls_under_way() {
     const SENT: usize = 5_000;
     let (handle, mut commands) = NodeHandle::channel();
-    let metrics = Metrics::new(Registry::default());
+    let metrics = Metrics::new(Registry::default(), std::path::Path::new("/"));
     let server = RpcServer::start(&RpcConfig::default(), handle, metrics).await.expect("listens");
     let mut socket = WebSocket::open(&server).await;
     let call = format!("{HEAD_CALL:<126}").into_bytes();
@@ -313,7 +315,9 @@ async fn a_port_in_use_and_connections_beyond_the_limit_are_refused() {
     let server = server(RpcConfig { connections_max: 1, ..RpcConfig::default() }).await;
     let (handle, _commands) = NodeHandle::channel();
     let config = RpcConfig { listen: server.local_address(), ..RpcConfig::default() };
-    let error = RpcServer::start(&config, handle, Metrics::new(Registry::default())).await.expect_err("taken");
+    let error = RpcServer::start(&config, handle, Metrics::new(Registry::default(), std::path::Path::new("/")))
+        .await
+        .expect_err("taken");
     assert!(matches!(error, RpcError::InUse { .. }) && error.to_string().contains("--rpc"), "{error}");
 
     let mut first = TcpStream::connect(server.local_address()).await.expect("connected");

@@ -1,0 +1,62 @@
+//! The database's file and the room beside it, looked at whenever the scraper asks. What the system does not tell is left out.
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+pub(super) fn register(registry: &mut Registry, database: &Path) {
+    let disk = Disk { database: database.to_owned() };
+    registry.sub_registry_with_prefix("starling_storage").register_collector(Box::new(disk));
+}
+
+#[derive(Debug)]
+struct Disk {
+    database: PathBuf,
+}
+
+impl Collector for Disk {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut gauge = |name, help, bytes: Option<u64>| match bytes {
+            None => Ok(()),
+            Some(bytes) => {
+                let metric = ConstGauge::new(i64::try_from(bytes).unwrap_or(i64::MAX));
+                metric.encode(encoder.encode_descriptor(name, help, Some(&Unit::Bytes), metric.metric_type())?)
+            }
+        };
+        let size = std::fs::metadata(&self.database).ok().map(|file| file.len());
+        gauge("database", "Size of the database file", size)?;
+        gauge("free", "Free space on the database's file system", free_bytes(&self.database))
+    }
+}
+
+fn free_bytes(file: &Path) -> Option<u64> {
+    // The file may have vanished; its directory is on the same file system.
+    let place = if file.exists() { file } else { file.parent()? };
+    let found = rustix::fs::statvfs(place).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_and_the_room_beside_it_are_measured() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let database = dir.path().join("db");
+        let mut registry = Registry::default();
+        register(&mut registry, &database);
+        let encoded = || {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &registry).expect("encodes");
+            text
+        };
+        assert!(!encoded().contains("starling_storage_database_bytes "), "{}", encoded());
+        assert!(encoded().contains("starling_storage_free_bytes "), "{}", encoded());
+        std::fs::write(&database, [0; 1_234]).expect("written");
+        assert!(encoded().contains("starling_storage_database_bytes 1234\n"), "{}", encoded());
+    }
+}
