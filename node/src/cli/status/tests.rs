@@ -45,7 +45,7 @@ fn healthy() -> Status {
             frame_in_bytes: 0,
             frame_out_bytes: 0,
         },
-        ReadyReply { ready: true, waiting_for: Vec::new(), peers: 24, topics, height: 5_123 },
+        ReadyReply { ready: true, peers: 24, topics, height: 5_123, ..ReadyReply::default() },
         HeadReply { height: 5_123, block_id: BlockId(Digest::ZERO), slot: 6_002, slot_now: 6_003 },
         MempoolReply {
             transactions: 12,
