@@ -429,6 +429,11 @@ pub enum ClockState {
         /// How much later.
         seconds: u64,
     },
+    /// It was set a while ago, or the machine slept: it may be wrong now, or was before.
+    Stepped {
+        /// By how many milliseconds; positive if forward.
+        by_ms: i64,
+    },
     /// Blocks arrive before their time.
     Behind {
         /// By how much.

@@ -300,9 +300,13 @@ impl Driver {
         if self.unix_us_at_zero == 0 {
             return ClockState::Unset;
         }
-        let unix_us = self.unix_us_at_zero.saturating_add(clock::now().as_micros());
+        let now = clock::now();
+        let unix_us = self.unix_us_at_zero.saturating_add(now.as_micros());
         match genesis.slot_at(unix_us) {
-            Some(_) => ClockState::Ok,
+            Some(_) => match self.wall_clock.step(now) {
+                Some(step) => ClockState::Stepped { by_ms: step.by_us / 1_000 },
+                None => ClockState::Ok,
+            },
             None => ClockState::BeforeStart { seconds: genesis.slot_start(0).saturating_sub(unix_us) / 1_000_000 },
         }
     }

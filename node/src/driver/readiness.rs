@@ -64,7 +64,7 @@ fn storage(state: &StorageState) -> Option<Waiting> {
 
 fn clock(state: &ClockState) -> Option<Waiting> {
     let text = match state {
-        ClockState::Ok | ClockState::BeforeStart { .. } => return None,
+        ClockState::Ok | ClockState::BeforeStart { .. } | ClockState::Stepped { .. } => return None,
         ClockState::Unset => "the clock: it was never set; set it, for example with NTP".to_owned(),
         ClockState::Behind { seconds } => format!(
             "the clock: blocks arrive {seconds} s before their time, so this host's clock is slow; set it, for example with NTP"
@@ -152,6 +152,7 @@ mod tests {
         // Everybody there is will do, and a network that has not begun is no fault of the node.
         let topics = vec![topic(MessageClass::Transaction, 2, 2)];
         assert_eq!(texts(&Facts { topics, ..well() }), Vec::<String>::new());
+        assert_eq!(texts(&Facts { clock: ClockState::Stepped { by_ms: -9_000 }, ..well() }), Vec::<String>::new());
         assert_eq!(texts(&Facts { clock: ClockState::BeforeStart { seconds: 60 }, ..well() }), Vec::<String>::new());
     }
 

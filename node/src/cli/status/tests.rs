@@ -1,5 +1,5 @@
 use super::*;
-use crate::api::{MessageClass, TopicReply};
+use crate::api::{ClockState, MessageClass, TopicReply};
 use starling_crypto::{Digest, SecretKey};
 use starling_protocol::id::{BlockId, NetworkId};
 
@@ -147,6 +147,15 @@ fn a_node_that_has_just_started_is_given_time() {
 fn a_clock_behind_the_chain_is_noticed() {
     let status = changed(|status| status.head.slot_now = 6_000);
     assert_eq!(status.warnings[0].what, "the head's slot lies 2 slots ahead of this machine's clock");
+}
+
+#[test]
+fn a_clock_that_was_set_is_a_warning_with_the_amount() {
+    let status = changed(|status| status.ready.clock = ClockState::Stepped { by_ms: -10_800_000 });
+    assert_eq!(
+        status.warnings[0].what,
+        "this machine's clock was set 10800.0 s back within the last quarter of an hour"
+    );
 }
 
 #[test]

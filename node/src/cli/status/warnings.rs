@@ -2,6 +2,7 @@
 
 use super::Status;
 use super::format;
+use crate::api::ClockState;
 use serde::Serialize;
 
 /// Below this share of outbound links, strangers chose most of the node's neighbours. The node aims at three in ten.
@@ -48,6 +49,16 @@ pub(super) fn warnings(status: &Status) -> Vec<Warning> {
     let (node, net, head, pool) = (&status.node, &status.net, &status.head, &status.mempool);
     let (inbound, outbound) = (u64::from(net.peers_inbound), u64::from(net.peers_outbound));
     let (peers, settled) = (inbound + outbound, node.uptime_s >= SETTLING_S);
+    if let ClockState::Stepped { by_ms } = status.ready.clock {
+        let direction = if by_ms < 0 { "back" } else { "forward" };
+        #[expect(clippy::cast_precision_loss, reason = "for people")]
+        let seconds = by_ms.unsigned_abs() as f64 / 1_000.0;
+        add(
+            Severity::Warn,
+            format!("this machine's clock was set {seconds:.1} s {direction} within the last quarter of an hour"),
+            "check that it is right now, and let NTP keep it; a laptop that slept does the same",
+        );
+    }
     if peers == 0 && settled {
         add(
             Severity::Bad,
