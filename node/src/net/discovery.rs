@@ -12,7 +12,12 @@
 //!    soon as its handshake has shown the expected identity. Claimed addresses are dialled only if they have the IP address that
 //!    the peer was seen at, so that nobody can aim our dials at others.
 //!    *Rationale:* otherwise anybody fills tables with addresses that nobody answers at.
-//! 4. Records and providers are neither stored nor answered with: this network has no use for them.
+//! 4. **No operator fills the table.** A peer is inserted only while its host (IPv4 address, IPv6 /56) has fewer than [`TABLE_PER_HOST`] entries in
+//!    the table, and its subnet (IPv4 /24, IPv6 /48) fewer than [`TABLE_PER_SUBNET`], of which fewer than [`BUCKET_PER_SUBNET`] in the peer's
+//!    bucket. Private addresses have the limit per host alone, loopback ones none: a laboratory lives in one subnet.
+//!    *Rationale:* keys are free, so without it a few hosts can surround any key. The numbers per subnet are those of go-ethereum's table;
+//!    go-libp2p counts 3 in the table and 2 in a bucket by /16, which would leave a young network on one hosting provider without a table.
+//! 5. Records and providers are neither stored nor answered with: this network has no use for them.
 //!
 //! # Bounds
 //! At most [`DIAL_BACKS_MAX`] dial-backs run at once and [`DIAL_BACKS_WAITING_MAX`] wait; others are tried again when the peer is next
@@ -20,6 +25,7 @@
 
 use crate::rate_limited;
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -34,6 +40,8 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId, StreamProtocol, identify};
 
+use starling_protocol::peers::address::{Group, Scope};
+
 use super::limits::ip_of;
 
 /// Dial-backs in progress at once. A guess: a bootnode of a local network meets everybody within a second.
@@ -44,6 +52,15 @@ pub const DIAL_BACKS_WAITING_MAX: usize = 256;
 
 /// Addresses tried in one dial-back.
 const DIAL_BACK_ADDRESSES_MAX: usize = 2;
+
+/// Entries of one host in the table.
+pub const TABLE_PER_HOST: usize = 3;
+
+/// Entries of one subnet in the table.
+pub const TABLE_PER_SUBNET: usize = 10;
+
+/// Entries of one subnet in a bucket.
+pub const BUCKET_PER_SUBNET: usize = 2;
 
 /// How long a lookup may take. Answers come from connected peers, so what takes longer is not worth waiting for.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -157,10 +174,31 @@ impl Behaviour {
     }
 
     fn insert(&mut self, id: PeerId, address: Multiaddr) {
-        if self.kad.add_address(&id, address.clone()) == RoutingUpdate::Pending {
+        if !self.has_room(id, &address) {
+            tracing::debug!(%id, %address, "the table has enough peers of this network");
+        } else if self.kad.add_address(&id, address.clone()) == RoutingUpdate::Pending {
             self.eviction_tests += 1;
         }
         self.outputs.push_back(ToSwarm::GenerateEvent(Event::Proven { id, address }));
+    }
+
+    /// Rule 4.
+    fn has_room(&mut self, id: PeerId, address: &Multiaddr) -> bool {
+        let Some(ip) = ip_of(address) else { return true };
+        let scope = Scope::of(ip);
+        if scope == Some(Scope::Loopback) {
+            return true;
+        }
+        let same_host = |other: &IpAddr| Group::host(*other) == Group::host(ip);
+        let same_subnet = |other: &IpAddr| Group::subnet(*other) == Group::subnet(ip);
+        let in_table: Vec<IpAddr> = self.kad.kbuckets().flat_map(|bucket| others_in(&bucket, id)).collect();
+        if in_table.iter().filter(|other| same_host(other)).count() >= TABLE_PER_HOST {
+            return false;
+        }
+        let in_bucket = self.kad.kbucket(id).map(|bucket| others_in(&bucket, id)).unwrap_or_default();
+        scope == Some(Scope::Private)
+            || (in_table.iter().filter(|other| same_subnet(other)).count() < TABLE_PER_SUBNET
+                && in_bucket.iter().filter(|other| same_subnet(other)).count() < BUCKET_PER_SUBNET)
     }
 
     /// Reports whom Kademlia wants to dial and says that it failed, unless it tests a peer before evicting it.
@@ -223,6 +261,14 @@ impl Behaviour {
             _ => {}
         }
     }
+}
+
+type BucketRef<'a> = kad::KBucketRef<'a, kad::KBucketKey<PeerId>, kad::Addresses>;
+
+/// The IP addresses of a bucket's entries, but for this peer's own.
+fn others_in(bucket: &BucketRef<'_>, id: PeerId) -> Vec<IpAddr> {
+    let others = bucket.iter().filter(|entry| *entry.node.key.preimage() != id);
+    others.filter_map(|entry| ip_of(entry.node.value.first())).collect()
 }
 
 /// The Kademlia protocol's name.
@@ -293,5 +339,85 @@ impl NetworkBehaviour for Behaviour {
                 Poll::Ready(other) => return Poll::Ready(other.map_out(|event| Event::Kademlia(Box::new(event)))),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::multiaddr::Protocol;
+
+    use super::*;
+
+    fn behaviour() -> Behaviour {
+        Behaviour::new(PeerId::random(), "0123abcd")
+    }
+
+    fn insert(behaviour: &mut Behaviour, ip: &str) -> bool {
+        let before = behaviour.table_size();
+        behaviour.insert(PeerId::random(), Multiaddr::from(ip.parse::<IpAddr>().unwrap()).with(Protocol::Tcp(1)));
+        behaviour.table_size() > before
+    }
+
+    #[test]
+    fn one_host_and_one_subnet_get_their_share_of_the_table() {
+        let mut behaviour = behaviour();
+        let of_host = (0..20).filter(|_| insert(&mut behaviour, "198.51.100.1")).count();
+        assert!((1..=TABLE_PER_HOST).contains(&of_host), "{of_host}");
+        for host in 0..100 {
+            insert(&mut behaviour, &format!("203.0.113.{host}"));
+        }
+        let in_subnet = |bucket: &BucketRef<'_>| {
+            let ips = others_in(bucket, PeerId::random());
+            ips.iter().filter(|ip| ip.to_string().starts_with("203.0.113.")).count()
+        };
+        let counts: Vec<usize> = behaviour.kad.kbuckets().map(|bucket| in_subnet(&bucket)).collect();
+        assert!(counts.iter().all(|count| *count <= BUCKET_PER_SUBNET), "{counts:?}");
+        assert!((5..=TABLE_PER_SUBNET).contains(&counts.iter().sum::<usize>()), "{counts:?}");
+        assert!(insert(&mut behaviour, "192.0.2.1"), "others have room");
+    }
+
+    #[test]
+    fn a_laboratory_is_not_limited_and_a_private_network_only_by_host() {
+        let mut behaviour = behaviour();
+        // The first bucket takes twenty, which half of all keys fall into.
+        let loopback = (0..30).filter(|_| insert(&mut behaviour, "127.0.0.1")).count();
+        assert!(loopback > 20, "{loopback}");
+        let private = (0..20).filter(|host| insert(&mut behaviour, &format!("10.0.0.{host}"))).count();
+        assert!(private > BUCKET_PER_SUBNET * 2, "{private}");
+        let same = (0..10).filter(|_| insert(&mut behaviour, "10.0.1.1")).count();
+        assert!(same <= TABLE_PER_HOST, "{same}");
+    }
+
+    fn identified(behaviour: &mut Behaviour, seen_at: &str, claimed: &[&str], speaks_kademlia: bool) -> usize {
+        let connection = ConnectionId::new_unchecked(7);
+        behaviour.inbound.insert(connection, seen_at.parse().unwrap());
+        let mut protocols = vec![StreamProtocol::new("/ipfs/id/1.0.0")];
+        protocols.extend(speaks_kademlia.then(|| behaviour.protocol.clone()));
+        let keypair = libp2p::identity::Keypair::generate_ed25519();
+        let info = identify::Info {
+            public_key: keypair.public(),
+            protocol_version: "/starling/0123abcd".to_owned(),
+            agent_version: String::new(),
+            listen_addrs: claimed.iter().map(|address| address.parse().unwrap()).collect(),
+            protocols,
+            observed_addr: Multiaddr::empty(),
+            signed_peer_record: None,
+        };
+        behaviour.identified(keypair.public().to_peer_id(), connection, &info);
+        let dials = behaviour.outputs.drain(..).filter(|output| matches!(output, ToSwarm::Dial { .. })).count();
+        behaviour.dial_backs.clear();
+        dials
+    }
+
+    #[test]
+    fn nobody_can_aim_a_dial_back_at_somebody_else() {
+        let mut behaviour = behaviour();
+        let seen_at = "/ip4/198.51.100.1/tcp/50000";
+        let own = "/ip4/198.51.100.1/tcp/4001";
+        assert_eq!(identified(&mut behaviour, seen_at, &[own], true), 1);
+        assert_eq!(identified(&mut behaviour, seen_at, &["/ip4/198.51.100.2/tcp/4001"], true), 0, "a victim's address");
+        assert_eq!(identified(&mut behaviour, seen_at, &["/dns4/victim.example/tcp/4001"], true), 0);
+        assert_eq!(identified(&mut behaviour, seen_at, &[own], false), 0, "it does not speak our Kademlia");
+        assert_eq!(behaviour.table_size(), 0, "nothing is inserted before the dial-back has ended well");
     }
 }

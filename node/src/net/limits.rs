@@ -626,4 +626,79 @@ mod tests {
         }));
         assert!(dial(3, &mut behaviour));
     }
+
+    #[test]
+    fn three_in_ten_places_are_kept_for_dials_whatever_the_limit() {
+        for max in 1..=1_000 {
+            let limits = ConnectionLimits::for_peers(max);
+            assert!((max - limits.established_inbound_max) * 10 >= max * 3, "{max}");
+        }
+    }
+
+    #[test]
+    fn half_open_handshakes_from_many_addresses_leave_room_for_newcomers() {
+        let mut swarm = Inbound::new(ConnectionLimits::default());
+        // Eight from each of 32 addresses in 32 networks filled all places once.
+        let of_attackers = (0..32 * 8).filter(|n| swarm.begin(&format!("20.{}.1.1", n % 32)).is_some()).count();
+        assert!((200..=232).contains(&of_attackers), "{of_attackers}");
+        assert!((0..4).all(|host| swarm.begin(&format!("21.{host}.1.1")).is_some()), "newcomers");
+
+        let mut swarm = Inbound::new(ConnectionLimits::default());
+        let of_one_network = (0..256).filter(|n| swarm.begin(&format!("20.20.{}.1", n % 32)).is_some()).count();
+        assert_eq!(of_one_network, 51, "as many as leave four times as many free");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_connects_too_fast_has_to_wait() {
+        let limits = ConnectionLimits::default();
+        let mut swarm = Inbound::new(limits.clone());
+        let knock = |swarm: &mut Inbound, ip: &str| {
+            let begun = swarm.begin(ip);
+            begun.inspect(|id| swarm.fail(*id, ip)).is_some()
+        };
+        let burst = (0..100).filter(|_| knock(&mut swarm, "192.0.2.1")).count();
+        assert_eq!(burst, limits.burst_per_ip as usize);
+        assert!(knock(&mut swarm, "192.0.2.2"), "others do not wait for it");
+        tokio::time::advance(limits.refill_per_ip).await;
+        assert_eq!((0..100).filter(|_| knock(&mut swarm, "192.0.2.1")).count(), 1);
+        assert!((0..100).all(|_| knock(&mut swarm, "127.0.0.1")), "a laboratory does not wait at all");
+        assert!(swarm.behaviour.refused().any(|(reason, count)| reason == "rate" && count > 100));
+    }
+
+    #[tokio::test]
+    async fn whoever_is_banned_is_refused_as_early_as_can_be_and_disconnected() {
+        use starling_protocol::peers::bans::{Ban, BanTarget};
+        let mut swarm = Inbound::new(ConnectionLimits::default());
+        let [peer, other] = [PeerId::random(), PeerId::random()];
+        let first = swarm.establish("192.0.2.1", peer).expect("let in");
+        let second = swarm.establish("198.51.100.1", other).expect("let in");
+        let mut bans = BanList::default();
+        let id = crate::net::network::to_protocol_id(&peer).expect("short enough");
+        let targets = [BanTarget::Peer(id), BanTarget::Addresses("198.51.100.0/24".parse().unwrap())];
+        for target in targets {
+            let ban = Ban { target, until_unix_s: clock::unix_s() + 100, reason: String::new() };
+            bans.ban(ban, None).expect("room");
+        }
+        swarm.behaviour.set_bans(bans.clone());
+        let mut closed = Vec::new();
+        for _ in 0..2 {
+            let next = std::future::poll_fn(|context| swarm.behaviour.poll(context)).await;
+            let ToSwarm::CloseConnection { connection: CloseConnection::One(id), .. } = next else {
+                panic!("{next:?}")
+            };
+            closed.push(id);
+        }
+        assert_eq!(closed, [first, second]);
+
+        assert!(swarm.begin("198.51.100.7").is_none(), "by address, before the handshake");
+        assert!(
+            swarm.begin("192.0.2.1").is_some() && swarm.establish("192.0.2.1", peer).is_none(),
+            "by peer, after it"
+        );
+        let dial = ConnectionId::new_unchecked(99);
+        assert!(swarm.behaviour.handle_pending_outbound_connection(dial, Some(peer), &[], Endpoint::Dialer).is_err());
+        let expired = BanList::default();
+        swarm.behaviour.set_bans(expired);
+        assert!(swarm.begin("198.51.100.7").is_some());
+    }
 }

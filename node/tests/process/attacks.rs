@@ -72,7 +72,7 @@ fn publish(topic: &Topic, data: &[u8]) -> Vec<u8> {
 }
 
 /// The sum of a metric over its labels.
-fn metric(node: &Running, name: &str) -> u64 {
+pub(crate) fn metric(node: &Running, name: &str) -> u64 {
     let address = node.addresses().rpc;
     let mut stream = std::net::TcpStream::connect(address).expect("connected");
     write!(stream, "GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").expect("sent");

@@ -6,6 +6,7 @@ mod disk;
 mod face;
 mod lab;
 mod operator;
+mod peers;
 
 use lab::{Lab, eventually, wait_for};
 use serde_json::{Value, json};

@@ -15,15 +15,13 @@ const CHECKSUM_BYTES: usize = 32;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FileError {
     /// It is shorter than any such file, or begins otherwise.
-    #[error("it is no {what}; remove it, or restore it from a copy")]
+    #[error("it is no {what}")]
     Kind {
         /// What it should be.
         what: &'static str,
     },
     /// Another version wrote it.
-    #[error(
-        "it has format {found}, and this program reads format {known}; run the version that wrote it, or remove it"
-    )]
+    #[error("it has format {found}, and this program reads format {known}; the version that wrote it can use it")]
     Version {
         /// The file's.
         found: u32,
@@ -31,10 +29,10 @@ pub enum FileError {
         known: u32,
     },
     /// The checksum is not that of the content.
-    #[error("its checksum is wrong, so it was cut short or damaged; remove it, or restore it from a copy")]
+    #[error("its checksum is wrong, so it was cut short or damaged")]
     Checksum,
     /// The content is not canonical, or breaks a rule.
-    #[error("its content is wrong: {0}; remove it, or restore it from a copy")]
+    #[error("its content is wrong: {0}")]
     Content(String),
 }
 
