@@ -172,6 +172,28 @@ fn the_configuration_shows_where_each_value_comes_from() {
 }
 
 #[test]
+fn init_keeps_what_it_is_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    network(dir);
+    let flags = ["--target-peers", "9", "--flood-publish", "--producer-key", "producer.pem"];
+    succeed(dir, &[&["init", "--network", "genesis.toml", "--datadir", "data"], &flags[..]].concat());
+    let text = succeed(dir, &["config", "diff", "--datadir", "data"]);
+    for line in ["target_peers = 9", "flood_publish = true", "producer.pem\"  # "] {
+        assert!(text.contains(line), "{line} is missing from {text}");
+    }
+    assert!(!text.contains("genesis"), "the copy in the directory is the default: {text}");
+    assert!(succeed(dir, &["config", "check", "--datadir", "data"]).contains("nothing is wrong"));
+    let again = ["init", "--genesis", "genesis.toml", "--datadir", "data", "--target-peers", "8"];
+    fail(dir, &again, 2, &["exists already", "network.target_peers", "--target-peers"]);
+    succeed(dir, &again[..5]);
+    fail(dir, &["init", "--datadir", "other"], 2, &["there is no genesis file", "starling init --genesis FILE"]);
+    fail(dir, &["init", "--genesis", "genesis.toml", "--trace", "x"], 2, &["--trace"]);
+    fail(dir, &["init", "--genesis", "genesis.toml", "--datadir", "other", "--threads", "0"], 2, &["--threads 0"]);
+    assert!(!dir.join("other").exists(), "nothing was made");
+}
+
+#[test]
 fn every_mistake_in_the_configuration_is_found_at_once() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();
@@ -252,6 +274,7 @@ fn commands_that_ask_a_node_say_when_there_is_none() {
     let dir = dir.path();
     fail(dir, &["status"], 2, &["no node is running", "--rpc"]);
     fail(dir, &["status", "--instance", "2"], 2, &["no node is running", "starling-2"]);
+    fail(dir, &["status", "--instance", "2", "--datadir", "x"], 2, &["both say which node is meant"]);
     fail(dir, &["status", "--instance", "2", "--rpc", "127.0.0.1:1"], 2, &["cannot be used with"]);
     fail(dir, &["status", "--rpc", "here"], 2, &["HOST:PORT"]);
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").to_string();
@@ -272,6 +295,7 @@ fn usage_errors_have_code_2_and_help_has_code_0() {
     let dir = dir.path();
     fail(dir, &["fly"], 2, &["fly"]);
     fail(dir, &["init", "--genesi", "x"], 2, &["--genesis"]);
+    fail(dir, &["run", "--targt-peers", "x"], 2, &["--target-peers"]);
     assert!(succeed(dir, &["--help"]).contains("Examples:"));
     assert!(succeed(dir, &["tx", "send", "--help"]).contains("starling tx send hello"));
     assert!(succeed(dir, &["--version"]).starts_with("starling "));

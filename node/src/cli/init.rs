@@ -1,8 +1,8 @@
 //! `starling init`.
 
-use super::settings::PlaceFlags;
+use super::settings::FileFlags;
 use super::{Failure, genesis::write_new, output};
-use crate::config::{ConfigError, read_genesis, template};
+use crate::config::{ConfigError, Effective, Origin, Values, read_genesis, template};
 use crate::keyfile;
 use crate::storage::DataDir;
 use clap::Args;
@@ -15,15 +15,14 @@ use std::process::ExitCode;
 #[command(after_help = "\
 Examples:
   starling init --genesis genesis.toml
+  starling init --network testnet.toml --bootnodes /ip4/192.0.2.1/tcp/26500/p2p/12D3KooW…
   starling init --genesis genesis.toml --datadir /srv/starling --json
 
-Running it again changes nothing that is there already.")]
+The genesis is copied into the data directory; what other flags say is written into its config.toml. Running it again
+changes nothing that is there already.")]
 pub(super) struct InitArgs {
-    /// The network's genesis; it is copied into the data directory.
-    #[arg(long, value_name = "FILE")]
-    genesis: PathBuf,
     #[command(flatten)]
-    place: PlaceFlags,
+    settings: FileFlags,
     /// Print JSON instead of text.
     #[arg(long)]
     json: bool,
@@ -40,16 +39,20 @@ struct Made {
 
 impl InitArgs {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let path = self.place.datadir()?;
-        let genesis = read_genesis(&self.genesis).map_err(Failure::usage)?;
+        let values = self.settings.resolve()?;
+        let genesis = read_genesis(values.path("genesis")).map_err(Failure::usage)?;
+        let path = values.path("datadir").to_owned();
+        let config = DataDir::config_file(&path);
+        if config.exists() {
+            nothing_to_write(&values, &config)?;
+        }
         let _lock = DataDir::create(&path).map_err(Failure::runtime)?;
         place_genesis(&path, &genesis)?;
-        let config = DataDir::config_file(&path);
         if !config.exists() {
-            write_new(&config, &template(self.place.instance()))?;
+            write_new(&config, &template(&values))?;
         }
-        let (node, _) = keyfile::read_or_create(&DataDir::node_key_file(&path)).map_err(Failure::usage)?;
-        let (account, _) = keyfile::read_or_create(&DataDir::account_key_file(&path)).map_err(Failure::usage)?;
+        let (node, _) = keyfile::read_or_create(values.path("keys.node")).map_err(Failure::usage)?;
+        let (account, _) = keyfile::read_or_create(values.path("keys.account")).map_err(Failure::usage)?;
         let made = Made {
             datadir: path,
             network_name: genesis.name().to_owned(),
@@ -65,6 +68,21 @@ impl InitArgs {
                 ("account", made.account.clone()),
             ])
         })
+    }
+}
+
+/// Refuses flags that would have to change a file that is there.
+fn nothing_to_write(values: &Values, config: &Path) -> Result<(), Failure> {
+    let beside = ["datadir", "instance", "genesis"];
+    let given = |entry: &&Effective| entry.origin == Origin::Flag && !beside.contains(&entry.setting.key);
+    match values.all().iter().find(given) {
+        None => Ok(()),
+        Some(entry) => Err(Failure::Usage(format!(
+            "{} exists already, and init changes nothing that is there; write `{}` into it, or give --{} to `starling run`",
+            config.display(),
+            entry.setting.key,
+            entry.setting.flag
+        ))),
     }
 }
 

@@ -5,82 +5,99 @@ use crate::config::table::SETTINGS;
 use crate::config::{ConfigError, Kind, Layers, Setting, Values};
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches, ValueHint};
+use std::marker::PhantomData;
 use std::path::PathBuf;
 
 /// A flag for every setting.
-#[derive(Clone, Debug, Default)]
-pub(super) struct SettingFlags {
-    given: Vec<(&'static Setting, String)>,
-}
+pub(super) type SettingFlags = Flags<All>;
 
-impl SettingFlags {
-    /// These flags over the environment.
-    pub(super) fn layers(self) -> Layers {
-        Layers::with_environment(self.given)
-    }
-
-    /// The effective values.
-    pub(super) fn resolve(self) -> Result<Values, Failure> {
-        let (values, problems) = self.layers().resolve(crate::storage::default_path()).map_err(Failure::usage)?;
-        if problems.is_empty() { Ok(values) } else { Err(Failure::usage(ConfigError::Settings(problems))) }
-    }
-}
-
-impl clap::Args for SettingFlags {
-    fn augment_args(command: Command) -> Command {
-        SETTINGS.iter().fold(command, |command, setting| command.arg(argument(setting)))
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
-}
-
-impl FromArgMatches for SettingFlags {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(Self { given: SETTINGS.iter().filter_map(|setting| given(setting, matches)).collect() })
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
+/// A flag for every setting that can stand in the file, and for the data directory.
+pub(super) type FileFlags = Flags<Kept>;
 
 /// `--datadir` and `--instance` alone: which node's data directory is meant.
-#[derive(Clone, Debug, Default)]
-pub(super) struct PlaceFlags {
-    given: Vec<(&'static Setting, String)>,
+pub(super) type PlaceFlags = Flags<Place>;
+
+/// Which settings have flags.
+pub(super) trait Selection {
+    /// Whether this one has.
+    fn has(setting: &Setting) -> bool;
 }
 
-/// The keys of [`PlaceFlags`].
-const PLACE: [&str; 2] = ["datadir", "instance"];
+/// See [`SettingFlags`].
+#[derive(Clone, Debug)]
+pub(super) enum All {}
 
-impl PlaceFlags {
-    /// The data directory. No file is read, so that it can be asked for before there is one.
-    pub(super) fn datadir(&self) -> Result<PathBuf, Failure> {
-        let layers = self.layers();
-        let problems = layers.check(&PLACE);
-        if !problems.is_empty() {
-            return Err(Failure::usage(ConfigError::Settings(problems)));
-        }
-        layers.datadir(crate::storage::default_path()).map_err(Failure::usage)
+impl Selection for All {
+    fn has(_setting: &Setting) -> bool {
+        true
     }
+}
 
-    /// The instance that flags and variables name, 0 unless they do.
-    pub(super) fn instance(&self) -> u16 {
-        self.layers().instance()
+/// See [`FileFlags`].
+#[derive(Clone, Debug)]
+pub(super) enum Kept {}
+
+impl Selection for Kept {
+    fn has(setting: &Setting) -> bool {
+        setting.in_file || setting.key == "datadir"
+    }
+}
+
+/// See [`PlaceFlags`].
+#[derive(Clone, Debug)]
+pub(super) enum Place {}
+
+impl Selection for Place {
+    fn has(setting: &Setting) -> bool {
+        ["datadir", "instance"].contains(&setting.key)
+    }
+}
+
+/// The flags that were given, of those that a command has.
+#[derive(Clone, Debug)]
+pub(super) struct Flags<S> {
+    given: Vec<(&'static Setting, String)>,
+    selection: PhantomData<S>,
+}
+
+impl<S: Selection> Flags<S> {
+    fn settings() -> impl Iterator<Item = &'static Setting> {
+        SETTINGS.iter().filter(|setting| S::has(setting))
     }
 
     /// These flags over the environment.
     pub(super) fn layers(&self) -> Layers {
         Layers::with_environment(self.given.clone())
     }
+
+    /// The effective values, with the file of the data directory.
+    pub(super) fn resolve(&self) -> Result<Values, Failure> {
+        let (values, problems) = self.layers().resolve(crate::storage::default_path()).map_err(Failure::usage)?;
+        if problems.is_empty() { Ok(values) } else { Err(Failure::usage(ConfigError::Settings(problems))) }
+    }
 }
 
-impl clap::Args for PlaceFlags {
+impl PlaceFlags {
+    /// The data directory of the one node that is meant. No file is read, so that it can be asked for before there is one.
+    pub(super) fn datadir(&self) -> Result<PathBuf, Failure> {
+        if self.given.len() == 2 {
+            return Err(Failure::Usage(
+                "--datadir and --instance both say which node is meant; give one of them".into(),
+            ));
+        }
+        let layers = self.layers();
+        let keys: Vec<&str> = Self::settings().map(|setting| setting.key).collect();
+        let problems = layers.check(&keys);
+        if !problems.is_empty() {
+            return Err(Failure::usage(ConfigError::Settings(problems)));
+        }
+        layers.datadir(crate::storage::default_path()).map_err(Failure::usage)
+    }
+}
+
+impl<S: Selection> clap::Args for Flags<S> {
     fn augment_args(command: Command) -> Command {
-        PLACE.iter().fold(command, |command, key| command.arg(argument(crate::config::table::setting(key))))
+        Self::settings().fold(command, |command, setting| command.arg(argument(setting)))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -88,10 +105,10 @@ impl clap::Args for PlaceFlags {
     }
 }
 
-impl FromArgMatches for PlaceFlags {
+impl<S: Selection> FromArgMatches for Flags<S> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let settings = PLACE.iter().map(|key| crate::config::table::setting(key));
-        Ok(Self { given: settings.filter_map(|setting| given(setting, matches)).collect() })
+        let given = Self::settings().filter_map(|setting| given(setting, matches)).collect();
+        Ok(Self { given, selection: PhantomData })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -115,6 +132,8 @@ fn argument(setting: &'static Setting) -> Arg {
         .help(crate::config::help(setting))
         .allow_negative_numbers(true)
         .help_heading(heading(setting));
+    // The genesis is the file by which a network is handed on.
+    let argument = if setting.key == "genesis" { argument.visible_alias("network") } else { argument };
     match setting.kind {
         Kind::Bool => argument.num_args(0..=1).require_equals(true).default_missing_value("true"),
         Kind::Path if setting.value_name == "DIR" => argument.value_hint(ValueHint::DirPath),

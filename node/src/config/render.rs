@@ -8,18 +8,18 @@ use std::path::Path;
 /// Width of the template's comments.
 const COMMENT_COLUMNS: usize = 100;
 
-/// The file that `starling init` writes: every setting with what it does and its default, commented out.
-///
-/// A data directory that belongs to an instance other than 0 remembers it, so that its ports are right however the directory
+/// The file that `starling init` writes: every setting with what it does and its default, commented out. What was given as a
+/// flag stands there as a value, and so does an instance other than 0, so that the directory's ports are right however it
 /// is named.
 #[must_use]
-pub fn template(instance: u16) -> String {
+pub fn template(given: &Values) -> String {
     let mut text = String::from(
         "# Configuration of a Starling node. Every setting stands here with its default, commented out. Flags of\n\
          # `starling run` go before environment variables, and those before this file. Relative paths are taken from\n\
          # this directory. `starling config check` finds mistakes, `starling config show --origin` says what holds.\n",
     );
-    let defaults = defaults(instance);
+    let instance = given.count("instance");
+    let defaults = defaults(u16::try_from(instance).unwrap_or(u16::MAX));
     for entry in defaults.all().iter().filter(|entry| entry.setting.in_file) {
         let setting = entry.setting;
         start_section(&mut text, setting);
@@ -44,10 +44,16 @@ pub fn template(instance: u16) -> String {
             }
             _ => {}
         }
-        let _infallible = if setting.key == "instance" && instance != 0 {
-            writeln!(text, "{} = {instance}", setting.name())
-        } else {
-            writeln!(text, "#{} = {value}", setting.name())
+        let kept = given.get(setting.key);
+        let is_kept = match setting.key {
+            // The data directory has its own copy.
+            "genesis" => false,
+            "instance" => instance != 0,
+            _ => kept.origin == Origin::Flag,
+        };
+        let _infallible = match &kept.value {
+            Some(value) if is_kept => writeln!(text, "{} = {}", setting.name(), value.to_toml()),
+            _ => writeln!(text, "#{} = {value}", setting.name()),
         };
     }
     text

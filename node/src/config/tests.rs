@@ -88,8 +88,11 @@ fn the_documentation_has_the_table() {
 
 #[test]
 fn the_template_says_nothing_and_without_comment_signs_the_defaults() {
-    for instance in [0, 3] {
-        let text = template(instance);
+    for instance in [0_u16, 3] {
+        let flags = vec![(table::setting("instance"), instance.to_string())];
+        let none = FileLayer::default();
+        let (given, _) = Layers { flags, ..Layers::default() }.resolve_over(&none, Path::new("/d"));
+        let text = template(&given);
         let path = Path::new("/d/config.toml");
         let (values, problems) = Layers::default().resolve_over(&FileLayer::parse(path, &text), Path::new("/d"));
         assert_eq!(problems, []);
