@@ -26,7 +26,7 @@ use starling_protocol::mesh::MeshConfig;
 use starling_protocol::node::{Node, NodeConfigError, NodeParts, topics};
 use starling_protocol::peers::bans::{self, BanList};
 use starling_protocol::peers::{Address, PeerBook, PeerConfig, Standing, book};
-use starling_protocol::request::BlockResponse;
+use starling_protocol::request::Response;
 use starling_protocol::wire::TopicInterner;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -205,7 +205,7 @@ fn network_config(settings: &Settings, genesis: &Genesis) -> NetworkConfig {
     let mut config = NetworkConfig::new(&genesis.short_id());
     config.listen.clone_from(&settings.listen);
     config.link_emulation.clone_from(&settings.link_emulation);
-    config.response_bytes_max = BlockResponse::bytes_max(genesis);
+    config.response_bytes_max = Response::bytes_max(genesis);
     config.limits = ConnectionLimits::for_peers(settings.max_peers);
     config.mesh = StreamConfig {
         topics: TopicInterner::new([genesis.transaction_topic().clone(), genesis.block_topic().clone()]),

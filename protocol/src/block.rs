@@ -420,6 +420,12 @@ impl fmt::Debug for Block {
     }
 }
 
+/// The id of the block with this encoding, if it is one; [`Block::decode`] says whether it is.
+#[must_use]
+pub fn encoded_id(encoded: &[u8]) -> Option<BlockId> {
+    Some(BlockId(Domain::BlockId.digest(encoded.get(..HEADER_BYTES)?)))
+}
+
 fn root_of(transactions: &[Transaction]) -> Digest {
     merkle::root(transactions.iter().map(Transaction::leaf))
 }

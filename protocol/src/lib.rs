@@ -18,6 +18,7 @@ pub mod request;
 pub mod rpc;
 pub mod send_queue;
 pub mod store;
+pub mod sync;
 pub mod time;
 pub mod transaction;
 pub mod verify;

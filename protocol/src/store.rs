@@ -82,16 +82,20 @@ pub enum StoreOp {
 /// What the chain asks the store for, on behalf of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoadRequest {
-    /// The block with this id, canonical or not.
-    Block(BlockId),
-    /// The canonical blocks that follow the first id in `locator` that is canonical, or that follow genesis if none is;
-    /// in order, without gaps, at most `blocks_max` blocks and `bytes_max` bytes of encodings, but at least one block
-    /// if there is one.
-    After {
+    /// The encoded headers of the canonical blocks that follow the first id in `locator` that is canonical, or that follow
+    /// genesis if none is; in order, without gaps, at most `headers_max`. None if the first of them is not kept any
+    /// more.
+    Headers {
         /// Ids of the asking peer's chain, from its head downwards.
         locator: Vec<BlockId>,
-        /// The most blocks to load.
-        blocks_max: u16,
+        /// The most headers to load.
+        headers_max: u16,
+    },
+    /// The encodings of the blocks with these ids, canonical or not, in this order, and an empty one for each that is
+    /// not there. It ends before the one with which they would exceed `bytes_max`, but not before the first.
+    Blocks {
+        /// The blocks.
+        ids: Vec<BlockId>,
         /// The most bytes to load.
         bytes_max: u32,
     },

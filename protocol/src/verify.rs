@@ -7,9 +7,10 @@
 //! No job takes longer than some milliseconds, so that none keeps a worker from more urgent ones for long; what takes
 //! longer is cut into several.
 
-use crate::block::Block;
+use crate::block::{Block, BlockError, BodyError, SignedHeader};
 use crate::genesis::Genesis;
 use crate::transaction::{Transaction, find_stamp};
+use bytes::Bytes;
 use starling_crypto::Digest;
 
 /// Signatures in one [`Job::Body`]: some two milliseconds of work.
@@ -25,6 +26,10 @@ pub enum Job {
     Transaction(Transaction),
     /// The producer's signature over a block's header.
     Header(Block),
+    /// The producers' signatures over headers, at most [`crate::sync::io::HEADERS_PER_JOB`].
+    Headers(Vec<SignedHeader>),
+    /// Decoding a block that was asked for, and checking all but its signatures. Some milliseconds for the largest one.
+    Block(Bytes),
     /// The signatures of at most [`BODY_SIGNATURES_MAX`] transactions of a block, each with its place in the block.
     Body(Vec<(usize, Transaction)>),
     /// A stamp for a transaction of our own, sought among [`STAMP_TRIES`] numbers from `first` on.
@@ -48,7 +53,7 @@ pub enum Urgency {
 }
 
 /// What came of a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Every signature is valid.
     Valid,
@@ -57,10 +62,21 @@ pub enum Outcome {
         /// The first such transaction's place in its block; 0 when the job is not about a block's body.
         index: usize,
     },
+    /// The answer to [`Job::Block`].
+    Block(Box<Result<DecodedBlock, BlockError>>),
     /// The answer to [`Job::Stamp`]: the lowest stamp among the numbers tried, if there is one.
     Stamp(Option<u64>),
     /// The job was dropped unexamined, because the workers are overloaded.
     Shed,
+}
+
+/// A block that was decoded off the event loop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecodedBlock {
+    /// The block.
+    pub block: Block,
+    /// What [`Block::check_bodies`] says of it.
+    pub body: Result<(), BodyError>,
 }
 
 impl Job {
@@ -71,6 +87,13 @@ impl Job {
         let invalid = match self {
             Self::Transaction(transaction) => transaction.verify_signature().err().map(|_| 0),
             Self::Header(block) => block.verify_header_signature(genesis).err().map(|_| 0),
+            Self::Headers(headers) => headers.iter().find_map(|header| header.verify(genesis).err()).map(|_| 0),
+            Self::Block(encoded) => {
+                let decoded = Block::decode(encoded.clone(), genesis);
+                return Outcome::Block(Box::new(
+                    decoded.map(|block| DecodedBlock { body: block.check_bodies(genesis), block }),
+                ));
+            }
             Self::Body(transactions) => {
                 let invalid = transactions.iter().find(|(_, transaction)| transaction.verify_signature().is_err());
                 invalid.map(|(index, _)| *index)
@@ -87,7 +110,7 @@ impl Job {
     pub fn urgency(&self) -> Urgency {
         match self {
             Self::Transaction(_) | Self::Header(_) => Urgency::Relay,
-            Self::Body(_) | Self::Stamp { .. } => Urgency::Adoption,
+            Self::Headers(_) | Self::Block(_) | Self::Body(_) | Self::Stamp { .. } => Urgency::Adoption,
         }
     }
 }

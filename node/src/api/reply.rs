@@ -5,6 +5,7 @@ use starling_crypto::{Digest, PublicKeyBytes, Signature};
 use starling_protocol::block::Block;
 use starling_protocol::id::{BlockId, NetworkId, TransactionId};
 pub use starling_protocol::node::MessageClass;
+use starling_protocol::sync;
 use starling_protocol::transaction::Transaction;
 
 /// A transaction was taken in and is being spread.
@@ -391,14 +392,52 @@ impl WaitReason {
 }
 
 /// How far a node that catches up has come.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SyncReply {
+    /// What is being done.
+    #[serde(default)]
+    pub state: SyncState,
+    /// Height of our head when that began.
+    #[serde(default)]
+    pub from: u64,
     /// Height of our head.
     pub height: u64,
-    /// Height that is to be reached.
+    /// Height that is to be reached: the greatest that a connected peer claims.
     pub target: u64,
     /// How fast, over the last seconds; none while that is not known.
     pub blocks_per_s: Option<f64>,
+    /// Seconds that the rest takes at this rate; none while that is not known.
+    #[serde(default)]
+    pub remaining_s: Option<u64>,
+    /// Peers that something is asked of at the moment.
+    #[serde(default)]
+    pub peers: u32,
+    /// Requests under way.
+    #[serde(default)]
+    pub requests: u32,
+}
+
+/// What a node does about being behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SyncState {
+    /// Nothing at the moment: nobody that is ahead can be asked.
+    #[default]
+    Idle,
+    /// The headers of what is missing are being fetched.
+    Headers,
+    /// Blocks are being fetched.
+    Blocks,
+}
+
+impl From<sync::SyncState> for SyncState {
+    fn from(state: sync::SyncState) -> Self {
+        match state {
+            sync::SyncState::Idle => Self::Idle,
+            sync::SyncState::Headers => Self::Headers,
+            sync::SyncState::Blocks => Self::Blocks,
+        }
+    }
 }
 
 /// Whether what should be kept is stored.

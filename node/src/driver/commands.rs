@@ -278,8 +278,6 @@ impl Driver {
 
     fn facts(&self) -> Facts {
         let stats = self.node.peer_stats();
-        let sync = self.node.chain().sync_progress();
-        let behind = sync.peer.is_some() && sync.height < sync.target;
         Facts {
             storage: self.storage_state.clone(),
             clock: self.clock_state(),
@@ -290,9 +288,25 @@ impl Driver {
                 unreachable: self.unreachable.len(),
             },
             topics: self.topics(),
-            sync: behind.then_some(SyncReply { height: sync.height, target: sync.target, blocks_per_s: None }),
+            sync: self.sync(),
             silent_slots: None,
         }
+    }
+
+    /// How catching up goes; none when nobody is known to be ahead.
+    fn sync(&self) -> Option<SyncReply> {
+        let progress = self.node.sync_progress(clock::now());
+        let behind = progress.peer.is_some() && progress.height < progress.target;
+        behind.then(|| SyncReply {
+            state: progress.state.into(),
+            from: progress.from,
+            height: progress.height,
+            target: progress.target,
+            blocks_per_s: Some(plain(progress.blocks_per_second)).filter(|rate| *rate > 0.0),
+            remaining_s: progress.remaining.map(|remaining| remaining.as_secs()),
+            peers: count(progress.peers),
+            requests: count(progress.requests),
+        })
     }
 
     fn clock_state(&self) -> ClockState {

@@ -69,14 +69,21 @@ impl Driver {
             NetEvent::Request { peer, request, body } => {
                 let ticket = self.ticket();
                 self.requests.insert(ticket, request);
+                self.answering.insert(request, ticket);
                 self.feed(Input::Request { ticket, peer, body: &body });
+            }
+            NetEvent::Responded { request } => {
+                if let Some(ticket) = self.answering.remove(&request) {
+                    self.requests.remove(&ticket);
+                    self.feed(Input::Responded { ticket });
+                }
             }
             NetEvent::Response { ticket, result, .. } => {
                 let ticket = starling_protocol::node::Ticket(ticket);
                 match result {
-                    Ok(body) => self.feed(Input::Response { ticket, body: Some(&Bytes::from(body)) }),
+                    Ok(body) => self.feed(Input::Response { ticket, body: Some(Bytes::from(body)) }),
                     Err(error) => {
-                        rate_limited!(debug, %error, "a request for blocks failed");
+                        rate_limited!(debug, %error, "a request to a peer failed");
                         self.feed(Input::Response { ticket, body: None });
                     }
                 }

@@ -114,6 +114,8 @@ pub struct Driver {
     tickets: u64,
     submissions: BTreeMap<Ticket, Reply<Result<Submitted, Refusal>>>,
     requests: BTreeMap<Ticket, InboundRequest>,
+    /// Peers' requests whose answers have not gone out.
+    answering: BTreeMap<InboundRequest, Ticket>,
     /// When each batch was handed to the disk that it has not answered; the disk's queue bounds them.
     commits: BTreeMap<Ticket, Time>,
     storage_state: StorageState,
@@ -162,6 +164,7 @@ impl Driver {
             tickets: 0,
             submissions: BTreeMap::new(),
             requests: BTreeMap::new(),
+            answering: BTreeMap::new(),
             commits: BTreeMap::new(),
             storage_state: StorageState::Ok,
             notifier: Notifier::default(),
@@ -277,12 +280,12 @@ impl Driver {
                 Output::Load { ticket, what } => {
                     let answer = self.loads.clone();
                     let query = self.storage.query(move |store| {
-                        let blocks = store.load(&what).unwrap_or_else(|error| {
+                        let loaded = store.load(&what).unwrap_or_else(|error| {
                             rate_limited!(error, %error, "stored blocks could not be read");
                             Vec::new()
                         });
                         // The channel holds more answers than the machine asks for, and a stopping driver wants none.
-                        let _stopped = answer.try_send((ticket, blocks.into_iter().map(|block| block.bytes).collect()));
+                        let _stopped = answer.try_send((ticket, loaded));
                     });
                     if query.is_err() {
                         answers.push(Answer::NotLoaded(ticket));
@@ -290,8 +293,11 @@ impl Driver {
                 }
                 Output::Request { ticket, peer, body } => self.network.request(peer, ticket.0, body.to_vec()),
                 Output::Respond { ticket, body } => {
-                    if let (Some(request), Some(body)) = (self.requests.remove(&ticket), body) {
-                        self.network.respond(request, body.to_vec());
+                    if let Some(request) = self.requests.remove(&ticket) {
+                        match body {
+                            Some(body) => self.network.respond(request, body.into()),
+                            None => self.network.refuse(request),
+                        }
                     }
                 }
                 Output::SubmitResult { ticket, result } => {

@@ -167,7 +167,7 @@ impl Observer {
 
     /// How long after its slot began a block became the head, unless it was fetched to catch up.
     fn head_delay(&self, now: Time, slot: u64, node: &Node) {
-        let sync = node.chain().sync_progress();
+        let sync = node.sync_progress(now);
         let catching_up = sync.peer.is_some() && sync.height < sync.target;
         if !catching_up && let Some(delay) = self.since_slot_began(now, slot) {
             self.metrics.chain.head_delay_seconds.observe(delay.as_secs_f64());
@@ -201,6 +201,14 @@ fn chain_event(event: chain::Event) {
             rate_limited!(debug, %block, %parent, "a block waits for its parent");
         }
         chain::Event::OrphansDropped { count } => rate_limited!(debug, count, "blocks without a parent were dropped"),
+        chain::Event::NobodyKeeps { height, earliest, peers } => rate_limited!(
+            warn,
+            height,
+            earliest,
+            peers,
+            "no connected peer keeps the next block any more; import an export of the chain (`starling db import`), or \
+             connect to a peer that keeps all blocks (--bootnodes)"
+        ),
         chain::Event::SyncStarted { height, .. } => rate_limited!(debug, height, "catching up"),
         chain::Event::SyncEnded { height, complete, .. } => {
             rate_limited!(debug, height, complete, "stopped catching up");

@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn a_chain_that_is_caught_up_with() {
         let sync = |blocks_per_s| {
-            let sync = SyncReply { height: 1_000, target: 5_000, blocks_per_s };
+            let sync = SyncReply { height: 1_000, target: 5_000, blocks_per_s, ..SyncReply::default() };
             texts(&Facts { sync: Some(sync), ..well() }).remove(0)
         };
         assert_eq!(sync(None), "the chain: at height 1000 of 5000");
@@ -236,7 +236,7 @@ mod tests {
             clock: ClockState::Unset,
             peers: Peers { connected: 1, ..Peers::default() },
             topics: vec![topic(MessageClass::Transaction, 0, 1)],
-            sync: Some(SyncReply { height: 1, target: 2, blocks_per_s: None }),
+            sync: Some(SyncReply { height: 1, target: 2, ..SyncReply::default() }),
             silent_slots: Some(9),
         };
         assert_eq!(texts(&all)[0], "the disk: no space left on device");

@@ -81,7 +81,7 @@ impl Driver {
         chain
             .slot_seconds
             .set(starling_protocol::time::Duration::from_micros(self.node.genesis().slot_us()).as_secs_f64());
-        let sync = self.node.chain().sync_progress();
+        let sync = self.node.sync_progress(clock::now());
         let syncing = sync.peer.is_some() && sync.height < sync.target;
         chain.syncing.set(i64::from(syncing));
         chain.sync_target.set(signed(if syncing { sync.target } else { sync.height }));

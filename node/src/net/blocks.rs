@@ -1,6 +1,6 @@
-//! Asking a peer for blocks: one request and one response of opaque bytes on a stream of its own.
+//! Asking a peer about the chain: one request and one response of opaque bytes on a stream of its own.
 //!
-//! The protocol is `/starling/<network>/blocks/1`, the network being the first eight hex characters of its id. A body
+//! The protocol is `/starling/<network>/sync/1`, the network being the first eight hex characters of its id. A body
 //! travels as a 32-bit little-endian length and so many bytes. The length is checked before anything is allocated, and
 //! memory grows with what arrives rather than with what is announced. What the bytes mean is `starling_protocol`'s business.
 //!
@@ -14,11 +14,13 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::StreamProtocol;
 use libp2p::request_response::{self, ProtocolSupport};
 
-/// Longest request: a few hundred hashes.
+/// Longest request; more than the protocol allows, so that what is too long is judged there.
 pub const REQUEST_BYTES_MAX: usize = 16 * 1_024;
 
-/// Requests in progress at once on one connection, for each direction.
-pub const STREAMS_PER_CONNECTION: usize = 8;
+/// Requests in progress at once on one connection, both directions together. The machine answers fewer for one peer
+/// ([`starling_protocol::chain::SERVED_PER_PEER_MAX`]) and refuses the others in words; a stream beyond this number is
+/// closed.
+pub const STREAMS_PER_CONNECTION: usize = 16;
 
 /// How long a request may take in all, the answer included.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,7 +48,7 @@ pub fn behaviour(network: &str, response_bytes_max: usize) -> Behaviour {
 /// Never: the name begins with a slash.
 #[must_use]
 pub fn protocol(network: &str) -> StreamProtocol {
-    StreamProtocol::try_from_owned(format!("/starling/{network}/blocks/1")).expect("the name begins with a slash")
+    StreamProtocol::try_from_owned(format!("/starling/{network}/sync/1")).expect("the name begins with a slash")
 }
 
 /// Reads and writes the bodies.

@@ -75,7 +75,9 @@ pub struct Network {
     /// Our unanswered requests.
     asked: HashMap<OutboundRequestId, (PeerHandle, u64)>,
     /// Peers' unanswered requests.
-    to_answer: BTreeMap<InboundRequest, (InboundRequestId, ResponseChannel<Vec<u8>>)>,
+    to_answer: BTreeMap<InboundRequest, ResponseChannel<Vec<u8>>>,
+    /// Those, and peers' requests whose answers have not gone out.
+    answering: HashMap<InboundRequestId, InboundRequest>,
     next_request: u64,
     events: VecDeque<NetEvent>,
 }
@@ -109,6 +111,7 @@ impl Network {
             early: BTreeMap::new(),
             asked: HashMap::new(),
             to_answer: BTreeMap::new(),
+            answering: HashMap::new(),
             next_request: 0,
             events: VecDeque::new(),
         };
@@ -228,7 +231,7 @@ impl Network {
         self.swarm.behaviour_mut().discovery.walk();
     }
 
-    /// Asks the peer for blocks; the answer carries the ticket.
+    /// Asks the peer about the chain; the answer carries the ticket.
     pub fn request(&mut self, peer: PeerHandle, ticket: u64, body: Vec<u8>) {
         let behaviour = self.swarm.behaviour_mut();
         let Some(id) = behaviour.mesh.id_of(peer) else {
@@ -239,9 +242,14 @@ impl Network {
         self.asked.insert(request, (peer, ticket));
     }
 
+    /// Closes the stream of a peer's request without an answer.
+    pub fn refuse(&mut self, request: InboundRequest) {
+        self.to_answer.remove(&request);
+    }
+
     /// Answers a peer's request; too late an answer is dropped.
     pub fn respond(&mut self, request: InboundRequest, body: Vec<u8>) {
-        if let Some((_, channel)) = self.to_answer.remove(&request) {
+        if let Some(channel) = self.to_answer.remove(&request) {
             // An error says that the peer has gone, which is reported elsewhere.
             let _ = self.swarm.behaviour_mut().blocks.send_response(channel, body);
         }
@@ -522,7 +530,8 @@ impl Network {
                     let Some(peer) = self.swarm.behaviour().mesh.handle_of(&peer) else { return };
                     let request_name = InboundRequest(self.next_request);
                     self.next_request += 1;
-                    self.to_answer.insert(request_name, (request_id, channel));
+                    self.to_answer.insert(request_name, channel);
+                    self.answering.insert(request_id, request_name);
                     self.events.push_back(NetEvent::Request { peer, request: request_name, body: request });
                 }
                 request_response::Message::Response { request_id, response } => self.answered(request_id, Ok(response)),
@@ -536,10 +545,13 @@ impl Network {
                 };
                 self.answered(request_id, Err(error));
             }
-            request_response::Event::InboundFailure { request_id, .. } => {
-                self.to_answer.retain(|_, (waiting, _)| *waiting != request_id);
+            request_response::Event::InboundFailure { request_id, .. }
+            | request_response::Event::ResponseSent { request_id, .. } => {
+                if let Some(request) = self.answering.remove(&request_id) {
+                    self.to_answer.remove(&request);
+                    self.events.push_back(NetEvent::Responded { request });
+                }
             }
-            request_response::Event::ResponseSent { .. } => {}
         }
     }
 

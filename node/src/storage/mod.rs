@@ -26,6 +26,7 @@ pub use thread::{Full, NotTaken, Persisted, QUEUE_MAX, StorageThread};
 use bytes::Bytes;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use starling_crypto::Digest;
+use starling_protocol::block::SIGNED_HEADER_BYTES;
 use starling_protocol::id::{BlockId, NetworkId, TransactionId};
 use starling_protocol::store::{LoadRequest, StoreOp};
 use std::path::{Path, PathBuf};
@@ -277,18 +278,18 @@ impl Store {
         Ok(found)
     }
 
-    /// What the chain asks for on behalf of a peer. An unknown block gives none.
+    /// What the chain asks for on behalf of a peer.
     ///
     /// # Errors
     /// If the database fails, or a canonical block is missing from it.
-    pub fn load(&self, request: &LoadRequest) -> Result<Vec<StoredBlock>, StoreError> {
+    pub fn load(&self, request: &LoadRequest) -> Result<Vec<Bytes>, StoreError> {
         match request {
-            LoadRequest::Block(id) => Ok(self.block(*id)?.into_iter().collect()),
-            LoadRequest::After { locator, blocks_max, bytes_max } => self.after(locator, *blocks_max, *bytes_max),
+            LoadRequest::Headers { locator, headers_max } => self.headers(locator, *headers_max),
+            LoadRequest::Blocks { ids, bytes_max } => self.blocks(ids, *bytes_max),
         }
     }
 
-    fn after(&self, locator: &[BlockId], blocks_max: u16, bytes_max: u32) -> Result<Vec<StoredBlock>, StoreError> {
+    fn headers(&self, locator: &[BlockId], headers_max: u16) -> Result<Vec<Bytes>, StoreError> {
         let transaction = self.begin_read()?;
         let canonical = transaction.open_table(CANONICAL).map_err(failed)?;
         let blocks = transaction.open_table(BLOCKS).map_err(failed)?;
@@ -301,12 +302,30 @@ impl Store {
                 break;
             }
         }
+        let first = known_height.saturating_add(1);
+        let mut found = Vec::new();
+        for (expected, row) in (first..).zip(canonical.range(first..).map_err(failed)?.take(headers_max.into())) {
+            let (height, id) = row.map_err(failed)?;
+            // What was pruned leaves a gap below the first that is kept.
+            if height.value() != expected {
+                break;
+            }
+            let id = block_id(id.value());
+            let row = blocks.get(id.as_bytes()).map_err(failed)?;
+            let missing = || failed(redb::StorageError::Corrupted(format!("canonical block {id} is missing")));
+            let (_, _, bytes) = row.as_ref().ok_or_else(missing)?.value();
+            found.push(Bytes::copy_from_slice(bytes.get(..SIGNED_HEADER_BYTES).ok_or_else(missing)?));
+        }
+        Ok(found)
+    }
+
+    fn blocks(&self, ids: &[BlockId], bytes_max: u32) -> Result<Vec<Bytes>, StoreError> {
+        let blocks = self.begin_read()?.open_table(BLOCKS).map_err(failed)?;
         let mut found = Vec::new();
         let mut bytes = 0_usize;
-        for row in canonical.range(known_height.saturating_add(1)..).map_err(failed)?.take(blocks_max.into()) {
-            let (_, id) = row.map_err(failed)?;
-            let block = canonical_block(&blocks, block_id(id.value()))?;
-            bytes = bytes.saturating_add(block.bytes.len());
+        for id in ids {
+            let block = stored_block(&blocks, *id)?.map(|stored| stored.bytes).unwrap_or_default();
+            bytes = bytes.saturating_add(block.len());
             if !found.is_empty() && bytes > bytes_max as usize {
                 break;
             }

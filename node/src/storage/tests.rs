@@ -18,7 +18,7 @@ fn transaction_id(number: u64) -> TransactionId {
 }
 
 fn block(height: u64, number: u64) -> StoredBlock {
-    let bytes = Bytes::from(vec![u8::try_from(number % 256).expect("small"); 100]);
+    let bytes = Bytes::from(vec![u8::try_from(number % 256).expect("small"); 300]);
     StoredBlock { id: block_id(id(number)), height, slot: height * 2, bytes }
 }
 
@@ -81,22 +81,29 @@ fn a_reorganisation_moves_the_canonical_chain_and_keeps_the_old_blocks() {
 }
 
 #[test]
-fn blocks_after_a_locator_stop_at_the_limits() {
+fn headers_after_a_locator_and_blocks_by_id_stop_at_the_limits() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = store_with(&dir.path().join("chain.redb"), 6);
-    let load = |locator: &[u64], blocks_max, bytes_max| -> Vec<u64> {
-        let locator = locator.iter().map(|number| block_id(id(*number))).collect();
-        let request = LoadRequest::After { locator, blocks_max, bytes_max };
-        store.load(&request).expect("read").iter().map(|block| block.height).collect()
+    let ids = |numbers: &[u64]| -> Vec<BlockId> { numbers.iter().map(|number| block_id(id(*number))).collect() };
+    let headers = |locator: &[u64], headers_max| {
+        store.load(&LoadRequest::Headers { locator: ids(locator), headers_max }).expect("read")
     };
-    assert_eq!(load(&[], 10, 10_000), [1, 2, 3, 4, 5, 6]);
-    assert_eq!(load(&[77, 4, 2], 10, 10_000), [5, 6]);
-    assert_eq!(load(&[2], 2, 10_000), [3, 4]);
-    assert_eq!(load(&[2], 10, 250), [3, 4]);
-    assert_eq!(load(&[2], 10, 1), [3], "at least one");
-    assert_eq!(load(&[6], 10, 10_000), [0; 0]);
-    assert_eq!(store.load(&LoadRequest::Block(block_id(id(3)))).expect("read"), [block(3, 3)]);
-    assert_eq!(store.load(&LoadRequest::Block(block_id(id(77)))).expect("read"), []);
+    let expected = |numbers: &[u64]| -> Vec<Bytes> {
+        numbers.iter().map(|number| block(*number, *number).bytes.slice(..SIGNED_HEADER_BYTES)).collect()
+    };
+    assert_eq!(headers(&[], 10), expected(&[1, 2, 3, 4, 5, 6]));
+    assert_eq!(headers(&[77, 4, 2], 10), expected(&[5, 6]));
+    assert_eq!(headers(&[2], 2), expected(&[3, 4]));
+    assert_eq!(headers(&[6], 10), expected(&[]));
+
+    let blocks =
+        |numbers: &[u64], bytes_max| store.load(&LoadRequest::Blocks { ids: ids(numbers), bytes_max }).expect("read");
+    let length = u32::try_from(block(3, 3).bytes.len()).expect("short");
+    let [third, fourth] = [3, 4].map(|number| block(number, number).bytes);
+    assert_eq!(blocks(&[4, 77, 3], 10_000), [fourth.clone(), Bytes::new(), third.clone()]);
+    assert_eq!(blocks(&[3, 4, 5], 2 * length), [third.clone(), fourth]);
+    assert_eq!(blocks(&[3, 4], 1), [third], "at least one");
+    assert_eq!(blocks(&[], 1), [Bytes::new(); 0]);
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl Attacker {
         };
         let behaviour = Behaviour {
             mesh: streams("/meshsub/1.2.0".to_owned()),
-            blocks: streams(format!("/starling/{network}/blocks/1")),
+            blocks: streams(format!("/starling/{network}/sync/1")),
         };
         let mut swarm = Swarm::new(transport, behaviour, peer_id, libp2p::swarm::Config::with_tokio_executor());
         swarm.dial(DialOpts::peer_id(victim).addresses(vec![address]).allocate_new_port().build()).expect("dials");

@@ -9,7 +9,7 @@ use starling_node::keyfile;
 use starling_protocol::block::{Block, Header};
 use starling_protocol::id::{MessageId, Topic};
 use starling_protocol::message::{Payload, message_id};
-use starling_protocol::request::{BlockRequest, LOCATOR_IDS_MAX};
+use starling_protocol::request::{LOCATOR_IDS_MAX, Request};
 use starling_protocol::rpc::{Class, Frame, Prune, Subscription};
 use starling_protocol::wire;
 use std::io::{Read as _, Write as _};
@@ -235,7 +235,7 @@ async fn requests_for_blocks_are_served_in_turn_and_garbage_is_turned_away() {
     };
     let after = |ids: usize| {
         let locator = vec![lab.genesis.block_id(); ids];
-        framed(&BlockRequest::After { locator, blocks_max: u16::MAX, bytes_max: u32::MAX }.encode())
+        framed(&Request::Headers { locator, headers_max: u16::MAX }.encode())
     };
     let before = victim.resident_kib();
     let kinds = [

@@ -6,7 +6,7 @@ use starling_protocol::codec;
 use starling_protocol::genesis::Genesis;
 use starling_protocol::id::{BlockId, MessageId, PeerId, Topic};
 use starling_protocol::message::Payload;
-use starling_protocol::request::{BlockRequest, BlockResponse, EncodedBlock, Head};
+use starling_protocol::request::{Answer, Head, Request, Response, Status};
 use starling_protocol::rpc::{Class, ExchangedPeer, Frame, Prune, Subscription};
 use starling_protocol::transaction::{Transaction, TransactionBuilder};
 use starling_protocol::wire;
@@ -57,9 +57,13 @@ pub fn seeds(target: &str) -> Vec<(&'static str, Vec<u8>)> {
             ("request", request().encode()),
         ],
         "request" => vec![
-            ("by-hash", BlockRequest::ByHash(genesis().block_id()).encode()),
-            ("after", request().encode()),
-            ("response", response().encode()),
+            ("status", Request::Status(status()).encode()),
+            ("headers", request().encode()),
+            ("blocks", Request::Blocks(vec![genesis().block_id(), block(0).id()]).encode()),
+            ("status-response", response(Answer::Status)),
+            ("headers-response", response(Answer::Headers(vec![*block(0).signed_header(), *block(2).signed_header()]))),
+            ("blocks-response", response(Answer::Blocks(vec![block(1).bytes().clone(), Vec::new().into()]))),
+            ("busy-response", response(Answer::Busy)),
         ],
         "key" => vec![("pkcs8", key().to_pem().as_bytes().to_vec())],
         "send_queue" => vec![("small", operations(7, 400)), ("large", operations(11, 1_500))],
@@ -79,14 +83,17 @@ fn block(transactions: u64) -> Block {
     Block::produce(&genesis(), &key(), (5, 1, genesis().block_id()), body).expect("a valid block")
 }
 
-fn request() -> BlockRequest {
-    let locator = vec![block(0).id(), genesis().block_id()];
-    BlockRequest::After { locator, blocks_max: 10, bytes_max: 100_000 }
+fn request() -> Request {
+    Request::Headers { locator: vec![block(0).id(), genesis().block_id()], headers_max: 10 }
 }
 
-fn response() -> BlockResponse {
-    let head = Head { height: 1, id: BlockId(block(0).id().0) };
-    BlockResponse { head, blocks: vec![EncodedBlock(block(1).bytes().to_vec()), EncodedBlock(vec![])] }
+fn status() -> Status {
+    let head = Head { height: 1, id: BlockId(block(0).id().0), slot: 5 };
+    Status { network: genesis().network_id(), head, earliest: 1 }
+}
+
+fn response(answer: Answer) -> Vec<u8> {
+    Response { status: status(), answer }.encode()
 }
 
 fn frame(frames: &[Frame]) -> Vec<u8> {
@@ -180,7 +187,7 @@ fn node_of(producer: u8) -> Vec<u8> {
     }
     for number in 0..15 {
         bytes.extend([3, 0, number, number % 6, 7, 0, 1, 3, 1, number, number % 5, 7, 0, 1, 8, 0, 1]);
-        bytes.extend([12, number % 2, number, 7, 0, 1, 15, 40, 10, 0, number, 5, number, number, 2]);
+        bytes.extend([12, number % 2, number, 7, 0, 1, 15, 40, 10, 0, number, 5, number, number, 1, 0, 2]);
         bytes.extend([11, 0, 1, number, 1, number, 13, 0, 2, number, number, 7, 0, 1, 7, 0, 1]);
     }
     bytes

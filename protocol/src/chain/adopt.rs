@@ -43,9 +43,10 @@ impl Chain {
         }
         if !adopted.is_empty() || !undone.is_empty() {
             undone.reverse();
+            self.unwritten += 1;
             out.emit(Effect::Persist(batch(&undone, &adopted, &self.head)));
             out.emit(Effect::HeadChanged { undone, adopted });
-            self.fetch.head_moved(at);
+            self.head_moved(at);
         }
         self.enforce_bounds();
     }

@@ -3,9 +3,11 @@
 use crate::block::{Block, BodyError, SignedHeader};
 use crate::genesis::Genesis;
 use crate::id::{BlockId, PeerHandle};
-use crate::request::{BlockRequest, BlockResponse, Head};
+use crate::request::{Head, Request, Response};
 use crate::store::{Batch, LoadRequest};
+use crate::sync;
 use crate::time::{Duration, Time};
+use bytes::Bytes;
 
 /// Bounds and waiting times that a node chooses for itself; the rules of the network come from its genesis.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,21 +31,17 @@ pub struct Config {
     /// A missing parent that is this many blocks away (in height, or in parents fetched one by one) is
     /// caught up with by forward sync.
     pub sync_gap: u64,
-    /// How long a peer has to answer.
-    pub request_timeout: Duration,
     /// How long a block whose header was accepted may take until its body is verified, before its children's sender is
     /// asked for it.
     pub verify_timeout: Duration,
-    /// After this long without a new head a peer is asked whether there is one.
-    pub stall_after: Duration,
-    /// How many peers are asked for their heads when they connect.
-    pub first_probes: u32,
+    /// Waiting times of catching up; whoever is asked for a missing parent has as long to answer.
+    pub sync: sync::Config,
     /// How many slots a block may be late to be relayed. Older ones are fetched, not relayed.
     pub relay_slots_max: u64,
-    /// How many answers from disk may be on their way, in all and to one peer.
-    pub loads_max: usize,
-    /// The most of them for one peer.
-    pub loads_per_peer_max: usize,
+    /// How many answers to peers may be on their way.
+    pub served_max: usize,
+    /// The most of them to one peer; more than an honest one waits for at once.
+    pub served_per_peer_max: usize,
 }
 
 impl Default for Config {
@@ -60,16 +58,20 @@ impl Default for Config {
             orphans_per_peer_max: 16,
             parent_attempts_max: 4,
             sync_gap: 4,
-            request_timeout: Duration::from_secs(5),
             verify_timeout: Duration::from_secs(5),
-            stall_after: Duration::from_secs(10),
-            first_probes: 3,
+            sync: sync::Config::default(),
             relay_slots_max: 32,
-            loads_max: 32,
-            loads_per_peer_max: 2,
+            served_max: 64,
+            served_per_peer_max: SERVED_PER_PEER_MAX,
         }
     }
 }
+
+/// How many requests of one peer are answered at once. An honest node asks for a status, headers, two runs of blocks and a
+/// missing parent at once.
+pub const SERVED_PER_PEER_MAX: usize = 6;
+
+const _: () = assert!(sync::io::BLOCK_REQUESTS_PER_PEER_MAX + 3 < SERVED_PER_PEER_MAX, "honest peers are served");
 
 /// How far a block's slot may be ahead of our clock: clocks synchronised over the internet agree within some tens of
 /// milliseconds, and half a second is still short against a slot. A guess.
@@ -239,22 +241,28 @@ pub enum PeerFault {
     /// Bytes that are no response, or no block of this network.
     #[error("sent bytes that are no block of this network")]
     Malformed,
+    /// Says that it is of another network.
+    #[error("is of another network, although it speaks our protocol")]
+    OtherNetwork,
     /// Not the block that was asked for.
     #[error("sent another block than the one that was asked for")]
     WrongBlock,
-    /// More blocks than were asked for.
-    #[error("sent more blocks than were asked for")]
+    /// A block whose body is not the one that its header commits to.
+    #[error("sent a block with another body than its header commits to")]
+    OtherBody,
+    /// More headers or blocks than were asked for.
+    #[error("sent more headers or blocks than were asked for")]
     TooMany,
-    /// Blocks that do not follow on each other, or on any block that we named.
-    #[error("sent blocks that do not follow on each other or on any that we named")]
+    /// Headers that do not follow on each other, or on any block that we named.
+    #[error("sent headers that do not follow on each other or on any block that we named")]
     Unconnected,
-    /// A block that its producer did not sign.
-    #[error("sent a block that its producer did not sign")]
+    /// A header that its producer did not sign.
+    #[error("sent a header that its producer did not sign")]
     BadSignature,
     /// A canonical chain with an invalid block.
     #[error("has an invalid block in its chain")]
     InvalidChain,
-    /// Says that its chain is longer than ours, but sends nothing of it.
+    /// Says that its chain is longer than ours, but sends nothing of it, or does so again and again.
     #[error("says that its chain is longer, but sends nothing of it")]
     Useless,
 }
@@ -262,13 +270,23 @@ pub enum PeerFault {
 /// An effect for the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Verify the header signature and the transactions, off the event loop; answer with [`super::Chain::on_verified`].
-    /// Blocks may be verified in any order.
+    /// Decode a block that was asked for and verify its header's signature and its transactions, off the event loop; answer
+    /// with [`super::Chain::on_verified`]. Blocks may be verified in any order.
     Verify {
         /// To be given back.
         ticket: VerifyTicket,
-        /// The block.
-        block: Block,
+        /// The block's encoding.
+        encoded: Bytes,
+        /// Its header, if that was verified: if the block's is the same, signature included, it need not be again.
+        header: Option<SignedHeader>,
+    },
+    /// Verify the producers' signatures over headers, off the event loop; answer with
+    /// [`super::Chain::on_headers_verified`].
+    VerifyHeaders {
+        /// To be given back.
+        ticket: VerifyTicket,
+        /// The headers, some tens.
+        headers: Vec<SignedHeader>,
     },
     /// Send a request to a peer; answer with [`super::Chain::on_response`]. After a timeout of the chain's own, a late
     /// answer is ignored.
@@ -278,14 +296,14 @@ pub enum Effect {
         /// Whom to ask.
         peer: PeerHandle,
         /// What to ask.
-        body: BlockRequest,
+        body: Request,
     },
     /// Answer a peer's request, or refuse to (close the stream without an answer).
     Respond {
         /// Which request.
         ticket: ResponseTicket,
         /// The answer.
-        response: Option<BlockResponse>,
+        response: Option<Response>,
     },
     /// Load blocks from disk; answer with [`super::Chain::on_loaded`].
     Load {
@@ -355,7 +373,16 @@ pub enum Event {
         /// How many.
         count: usize,
     },
-    /// A peer is asked for all that follows our chain.
+    /// All peers that claim to have the next block have pruned it: nobody can help us on.
+    NobodyKeeps {
+        /// Height of the block.
+        height: u64,
+        /// The lowest height that any of them keeps.
+        earliest: u64,
+        /// How many they are.
+        peers: usize,
+    },
+    /// A peer's chain is followed, because it is longer than ours.
     SyncStarted {
         /// Who.
         peer: PeerHandle,
@@ -395,7 +422,7 @@ impl Position {
     /// Where a chain with this last block ends.
     #[must_use]
     pub fn head(&self) -> Head {
-        Head { height: self.height, id: self.id }
+        Head { height: self.height, id: self.id, slot: self.slot }
     }
 }
 
@@ -408,15 +435,4 @@ pub struct Location {
     pub height: u64,
     /// Place in the block, counted from 0.
     pub position: u32,
-}
-
-/// How far catching up has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SyncProgress {
-    /// From whom blocks are being fetched, if that is so.
-    pub peer: Option<PeerHandle>,
-    /// Height of our head.
-    pub height: u64,
-    /// The greatest height that a connected peer claims.
-    pub target: u64,
 }

@@ -5,7 +5,7 @@
 //!   came (`chain/tree.rs`: greatest height, then lowest slot, then lowest id).
 //! - **No replay.** No transaction is included twice in one chain (`chain/accounts.rs`).
 //! - **No wedge.** A block that was missed is fetched when its child arrives; a node that was away, or is new, catches
-//!   up from any honest peer; a peer that is silent, useless or lying is replaced (`chain/fetch.rs`).
+//!   up from any honest peer; a peer that is silent, useless or lying is replaced ([`crate::sync`]).
 //! - **Bounds.** Blocks in memory are bounded in count and bytes, and so are blocks that wait for their parents,
 //!   requests, and what is remembered of invalid blocks and of equivocation ([`Config`]).
 //! - **Blame where it belongs.** Relays answer for what they check before relaying, producers for the rest.
@@ -50,12 +50,12 @@
 
 mod accounts;
 mod adopt;
+mod catch_up;
 mod fetch;
 mod io;
 mod orphans;
 mod relay;
 mod serve;
-mod sync;
 mod tree;
 
 use crate::block::{BLOCK_OVERHEAD_BYTES, Block};
@@ -63,17 +63,20 @@ use crate::genesis::Genesis;
 use crate::id::{BlockId, PeerHandle, TransactionId};
 use crate::mempool::{Account, Mempool};
 use crate::mesh::Sink;
-use crate::time::Time;
+use crate::sync::Sync;
+use crate::time::{Duration, Time};
 use crate::transaction::Transaction;
 use accounts::{Accounts, Undo};
 use fetch::Fetch;
 pub use io::{
     CLOCK_ALLOWANCE, Config, Effect, Event, IgnoreReason, Invalid, LoadTicket, Location, Moment, NonceError, PeerFault,
-    Position, RejectReason, Relay, RequestFailure, RequestId, ResponseTicket, SyncProgress, Verified, VerifyTicket,
+    Position, RejectReason, Relay, RequestFailure, RequestId, ResponseTicket, SERVED_PER_PEER_MAX, Verified,
+    VerifyTicket,
 };
 use orphans::{Orphan, Orphans};
 use relay::{Headers, InvalidBlocks};
 use serve::Serve;
+pub use serve::ServeCounters;
 use std::collections::{BTreeMap, VecDeque};
 use tree::Tree;
 
@@ -94,7 +97,12 @@ pub struct Chain {
     headers: Headers,
     orphans: Orphans,
     fetch: Fetch,
+    sync: Sync,
     serve: Serve,
+    /// The lowest height from which on the store keeps canonical blocks.
+    earliest: u64,
+    /// Batches that the disk has not written.
+    unwritten: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -228,12 +236,13 @@ impl Chain {
     /// Does what is due. A spurious call does nothing.
     pub fn on_wake(&mut self, at: Moment, out: &mut impl Sink<Effect>) {
         self.run_timers(at, out);
+        self.wake_sync(at, out);
     }
 
     /// When to call [`Chain::on_wake`], if ever.
     #[must_use]
     pub fn next_wake(&self) -> Option<Time> {
-        self.fetch.next_wake()
+        [self.fetch.next_wake(), self.sync.next_wake()].into_iter().flatten().min()
     }
 
     /// What a block of `slot` on our head would contain; none if the slot is not after the head's, or a block was
@@ -322,7 +331,7 @@ impl Chain {
     /// How many requests to peers, verifications of what they sent, and loads for peers are not answered.
     #[must_use]
     pub fn under_way(&self) -> usize {
-        self.fetch.under_way() + self.serve.under_way()
+        self.fetch.under_way() + self.sync.under_way() + self.serve.under_way()
     }
 
     /// How many blocks are in memory, and their bytes.
@@ -365,6 +374,8 @@ impl Chain {
         self.headers.check();
         self.invalid.check();
         self.check_fetch();
+        self.check_sync();
+        self.check_serve();
         let (config, root) = (&self.config, self.tree.root());
         assert!(self.canonical.len() <= config.undo_depth, "too many blocks can be undone");
         assert!(self.tree.len() <= config.tree_blocks_max, "too many blocks in memory");
@@ -384,7 +395,10 @@ impl Chain {
         assert_eq!(transactions, self.locations.len(), "the index of transactions");
     }
 
-    fn with_root(genesis: Genesis, config: Config, root: Position) -> Self {
+    fn with_root(genesis: Genesis, mut config: Config, root: Position) -> Self {
+        // With long slots a quiet chain is no stalled one.
+        let slots = Duration::from_micros(genesis.slot_us().saturating_mul(3));
+        config.sync.stall_after = config.sync.stall_after.max(slots);
         Self {
             tree: Tree::new(root),
             canonical: VecDeque::new(),
@@ -394,8 +408,11 @@ impl Chain {
             invalid: InvalidBlocks::default(),
             headers: Headers::default(),
             orphans: Orphans::new(config.orphans_max, config.orphan_bytes_max, config.orphans_per_peer_max),
-            fetch: Fetch::new(&config, &genesis),
+            fetch: Fetch::new(&config),
+            sync: Sync::default(),
             serve: Serve::default(),
+            earliest: 1,
+            unwritten: 0,
             genesis,
             config,
         }
@@ -426,7 +443,9 @@ impl Chain {
         out: &mut dyn Sink<Effect>,
     ) -> Placed {
         let (position, parent) = (Position::of(&block), block.header().parent);
-        self.fetch.saw(from, position.height);
+        if let Some(from) = from {
+            self.sync.saw(from, position.height);
+        }
         self.fetch.no_longer_wanted(&position.id);
         if self.tree.position(&position.id).is_some() || self.orphans.contains(&position.id) {
             return Placed::Known;
@@ -461,7 +480,13 @@ impl Chain {
 
     /// Adds a block whose parent is in the tree, and all that waited for it.
     fn connect(&mut self, at: Moment, block: Block, from: Option<PeerHandle>, out: &mut dyn Sink<Effect>) {
-        let mut ready = vec![Orphan { block, from }];
+        self.insert_with_waiting(Orphan { block, from }, out);
+        self.update_head(at, out);
+        self.want_missing(at, 0, out);
+    }
+
+    fn insert_with_waiting(&mut self, first: Orphan, out: &mut dyn Sink<Effect>) {
+        let mut ready = vec![first];
         while let Some(Orphan { block, .. }) = ready.pop() {
             let position = Position::of(&block);
             match self.follows(&block) {
@@ -473,8 +498,6 @@ impl Chain {
                 }
             }
         }
-        self.update_head(at, out);
-        self.want_missing(at, 0, out);
     }
 
     /// Whether height and slot follow on the parent's, if the parent is known.

@@ -1,109 +1,204 @@
-//! Answering peers' requests for blocks: from memory if the blocks are above the root, else through the store.
+//! Answering peers' requests: from memory if that has what is asked for, else through the store.
+//!
+//! A request counts as being answered until the driver says that the answer has gone out ([`Chain::on_responded`]). One
+//! peer has at most [`super::Config::served_per_peer_max`] of them, all together [`super::Config::served_max`]; further
+//! ones are told at once that we are busy. So what answers take of memory, of the disk's queue and of the line is
+//! bounded, and nothing is queued for anybody.
 
 use super::Chain;
-use super::io::{Effect, LoadTicket, ResponseTicket};
-use crate::block::Block;
-use crate::id::PeerHandle;
+use super::io::{Effect, LoadTicket, Moment, ResponseTicket};
+use crate::block::{Block, SIGNED_HEADER_BYTES, SignedHeader};
+use crate::codec;
+use crate::id::{BlockId, PeerHandle};
 use crate::mesh::Sink;
-use crate::request::{BLOCKS_MAX, BlockRequest, BlockResponse, EncodedBlock, RESPONSE_BLOCK_BYTES_MAX};
+use crate::request::{Answer, BLOCKS_MAX, HEADERS_MAX, RESPONSE_BLOCK_BYTES_MAX, Request, Response};
 use crate::store::LoadRequest;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Serve {
+    /// Requests whose answers have not gone out.
+    open: BTreeMap<ResponseTicket, PeerHandle>,
     loads: BTreeMap<LoadTicket, Load>,
     tickets: u64,
+    counters: ServeCounters,
+}
+
+/// What peers asked for, counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServeCounters {
+    /// Requests that were answered.
+    pub served: u64,
+    /// Requests that were refused because there were too many.
+    pub refused: u64,
+    /// Requests that could not be answered because the disk failed or lagged behind.
+    pub failed: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Load {
-    peer: PeerHandle,
     ticket: ResponseTicket,
-    /// Whether the canonical blocks after a common one were asked for: there are some.
-    after: bool,
+    wanted: Wanted,
+}
+
+#[derive(Clone, Debug)]
+enum Wanted {
+    /// There are some: the peer's chain and ours have a common block below our head.
+    Headers,
+    /// What memory has of the blocks; the others are being loaded, in their order.
+    Blocks(Vec<Option<Bytes>>),
 }
 
 impl Serve {
     pub(super) fn under_way(&self) -> usize {
         self.loads.len()
     }
+
+    pub(super) fn counters(&self) -> ServeCounters {
+        self.counters
+    }
+
+    /// The peer is gone, and nothing is on its way to it any more.
+    pub(super) fn forget(&mut self, peer: PeerHandle) {
+        self.open.retain(|_, asker| *asker != peer);
+    }
 }
 
 impl Chain {
-    /// Answers a peer's request, now or after a load from disk. It is refused if the peer, or all peers together, have
-    /// too many answers on their way from disk.
+    /// Answers a peer's request, now or after a load from disk, or says that there is too much to do.
     pub fn on_request(
         &mut self,
+        at: Moment,
         peer: PeerHandle,
         ticket: ResponseTicket,
-        request: BlockRequest,
+        request: Request,
         out: &mut impl Sink<Effect>,
     ) {
+        let own = self.serve.open.values().filter(|asker| **asker == peer).count();
+        if self.serve.open.len() >= self.config.served_max || own >= self.config.served_per_peer_max {
+            self.serve.counters.refused += 1;
+            self.emit_response(ticket, Answer::Busy, out);
+            return;
+        }
+        self.serve.open.insert(ticket, peer);
         match request {
-            BlockRequest::ByHash(id) => match self.tree.get(&id).or_else(|| Some(&self.orphans.get(&id)?.block)) {
-                Some(block) => {
-                    let blocks = vec![EncodedBlock(block.bytes().to_vec())];
-                    self.respond(ticket, blocks, out);
-                }
-                None => self.load(peer, ticket, LoadRequest::Block(id), out),
-            },
-            BlockRequest::After { locator, blocks_max, bytes_max } => {
-                let blocks_max = blocks_max.min(BLOCKS_MAX);
-                let bytes_max = bytes_max.min(RESPONSE_BLOCK_BYTES_MAX);
+            Request::Status(status) => {
+                self.respond(ticket, Answer::Status, out);
+                self.heard(at, peer, &status, out);
+            }
+            Request::Headers { locator, headers_max } => {
+                let headers_max = headers_max.min(HEADERS_MAX);
                 let common = locator.iter().find(|id| self.is_canonical(id));
                 let common = common.and_then(|id| self.tree.position(id)).map(|position| position.height);
                 let whole = self.tree.root().height == 0;
                 match common.or(whole.then_some(0)) {
                     Some(height) => {
-                        let blocks = self.blocks_after(height, blocks_max, bytes_max);
-                        self.respond(ticket, blocks, out);
+                        let headers = self.headers_after(height, headers_max);
+                        self.respond(ticket, Answer::Headers(headers), out);
                     }
-                    None => self.load(peer, ticket, LoadRequest::After { locator, blocks_max, bytes_max }, out),
+                    None => self.load(ticket, Wanted::Headers, LoadRequest::Headers { locator, headers_max }, out),
                 }
             }
+            Request::Blocks(ids) => self.serve_blocks(ticket, ids, out),
         }
     }
 
-    /// The answer to [`Effect::Load`]: encoded blocks, or none if there are none or the disk failed.
-    pub fn on_loaded(&mut self, ticket: LoadTicket, blocks: Vec<Bytes>, out: &mut impl Sink<Effect>) {
-        let Some(Load { ticket, after, .. }) = self.serve.loads.remove(&ticket) else { return };
-        if after && blocks.is_empty() {
+    /// The answer to [`Effect::Load`]: as [`LoadRequest`] says, or nothing if the disk failed.
+    pub fn on_loaded(&mut self, ticket: LoadTicket, loaded: Vec<Bytes>, out: &mut impl Sink<Effect>) {
+        let Some(Load { ticket, wanted }) = self.serve.loads.remove(&ticket) else { return };
+        if loaded.is_empty() && !matches!((&wanted, self.earliest), (Wanted::Headers, 2..)) {
             // The disk failed or lags behind. To say how long our chain is and send nothing would look like a lie.
-            out.emit(Effect::Respond { ticket, response: None });
+            self.serve.counters.failed += 1;
+            self.emit_response(ticket, Answer::Busy, out);
             return;
         }
-        let blocks = blocks.into_iter().map(|bytes| EncodedBlock(bytes.to_vec())).collect();
-        self.respond(ticket, blocks, out);
-    }
-
-    fn blocks_after(&self, height: u64, blocks_max: u16, bytes_max: u32) -> Vec<EncodedBlock> {
-        let (mut bytes, mut blocks) = (0, Vec::new());
-        let heights = height.saturating_add(1)..=self.head.height;
-        for block in heights.map_while(|height| self.block_at(height)).take(usize::from(blocks_max)) {
-            bytes += block.encoded_len();
-            if bytes > bytes_max as usize && !blocks.is_empty() {
-                break;
+        let answer = match wanted {
+            Wanted::Headers => {
+                let headers = loaded.iter().map_while(|header| header_of(header));
+                Answer::Headers(headers.take(usize::from(HEADERS_MAX)).collect())
             }
-            blocks.push(EncodedBlock(Block::bytes(block).to_vec()));
-        }
-        blocks
+            Wanted::Blocks(places) => {
+                let mut loaded = loaded.into_iter();
+                let filled = places.into_iter().map_while(|place| place.or_else(|| loaded.next()));
+                Answer::Blocks(up_to(filled, RESPONSE_BLOCK_BYTES_MAX as usize))
+            }
+        };
+        self.respond(ticket, answer, out);
     }
 
-    fn respond(&self, ticket: ResponseTicket, blocks: Vec<EncodedBlock>, out: &mut dyn Sink<Effect>) {
-        out.emit(Effect::Respond { ticket, response: Some(BlockResponse { head: self.head.head(), blocks }) });
+    /// The answer to a request has gone out, or cannot any more.
+    pub fn on_responded(&mut self, ticket: ResponseTicket) {
+        self.serve.open.remove(&ticket);
     }
 
-    fn load(&mut self, peer: PeerHandle, ticket: ResponseTicket, what: LoadRequest, out: &mut dyn Sink<Effect>) {
-        let own = self.serve.loads.values().filter(|load| load.peer == peer).count();
-        if self.serve.loads.len() >= self.config.loads_max || own >= self.config.loads_per_peer_max {
-            out.emit(Effect::Respond { ticket, response: None });
-            return;
+    /// What peers asked for.
+    #[must_use]
+    pub fn serve_counters(&self) -> ServeCounters {
+        self.serve.counters()
+    }
+
+    fn serve_blocks(&mut self, ticket: ResponseTicket, mut ids: Vec<BlockId>, out: &mut dyn Sink<Effect>) {
+        ids.truncate(usize::from(BLOCKS_MAX));
+        let in_memory =
+            |id| self.tree.get(id).or_else(|| Some(&self.orphans.get(id)?.block)).map(Block::bytes).cloned();
+        let places: Vec<Option<Bytes>> = ids.iter().map(in_memory).collect();
+        let missing = ids.iter().zip(&places).filter(|(_, place)| place.is_none());
+        let missing: Vec<BlockId> = missing.map(|(id, _)| *id).collect();
+        if missing.is_empty() {
+            let blocks = up_to(places.into_iter().flatten(), RESPONSE_BLOCK_BYTES_MAX as usize);
+            self.respond(ticket, Answer::Blocks(blocks), out);
+        } else {
+            let what = LoadRequest::Blocks { ids: missing, bytes_max: RESPONSE_BLOCK_BYTES_MAX };
+            self.load(ticket, Wanted::Blocks(places), what, out);
         }
+    }
+
+    fn headers_after(&self, height: u64, headers_max: u16) -> Vec<SignedHeader> {
+        let heights = height.saturating_add(1)..=self.head.height;
+        let blocks = heights.map_while(|height| self.block_at(height)).take(usize::from(headers_max));
+        blocks.map(|block| *block.signed_header()).collect()
+    }
+
+    fn respond(&mut self, ticket: ResponseTicket, answer: Answer, out: &mut dyn Sink<Effect>) {
+        self.serve.counters.served += 1;
+        self.emit_response(ticket, answer, out);
+    }
+
+    fn emit_response(&self, ticket: ResponseTicket, answer: Answer, out: &mut dyn Sink<Effect>) {
+        out.emit(Effect::Respond { ticket, response: Some(Response { status: self.own_status(), answer }) });
+    }
+
+    fn load(&mut self, ticket: ResponseTicket, wanted: Wanted, what: LoadRequest, out: &mut dyn Sink<Effect>) {
         self.serve.tickets += 1;
         let load = LoadTicket(self.serve.tickets);
-        let after = matches!(what, LoadRequest::After { .. });
-        self.serve.loads.insert(load, Load { peer, ticket, after });
+        self.serve.loads.insert(load, Load { ticket, wanted });
         out.emit(Effect::Load { ticket: load, what });
     }
+
+    pub(super) fn check_serve(&self) {
+        let serve = &self.serve;
+        assert!(serve.open.len() <= self.config.served_max, "too many requests are being answered");
+        for peer in serve.open.values() {
+            let own = serve.open.values().filter(|asker| *asker == peer).count();
+            assert!(own <= self.config.served_per_peer_max, "too many requests of one peer are being answered");
+        }
+    }
+}
+
+fn header_of(encoded: &[u8]) -> Option<SignedHeader> {
+    codec::decode_canonical(encoded.get(..SIGNED_HEADER_BYTES)?, SIGNED_HEADER_BYTES).ok()
+}
+
+/// As many blocks as fit, but at least the first.
+fn up_to(blocks: impl Iterator<Item = Bytes>, bytes_max: usize) -> Vec<Bytes> {
+    let (mut bytes, mut taken) = (0, Vec::new());
+    for block in blocks {
+        bytes += block.len();
+        if bytes > bytes_max && !taken.is_empty() {
+            break;
+        }
+        taken.push(block);
+    }
+    taken
 }

@@ -3,7 +3,7 @@
 use super::io::{Event, Output};
 use super::relay::Validation;
 use super::{Node, Ticket, Verification};
-use crate::block::{Block, BodyError};
+use crate::block::{Block, BlockError, BodyError, SignedHeader};
 use crate::chain::{
     CLOCK_ALLOWANCE, Effect, LoadTicket, Moment, PeerFault, Relay, RequestFailure, RequestId, ResponseTicket, Verified,
     VerifyTicket,
@@ -11,10 +11,11 @@ use crate::chain::{
 use crate::id::PeerHandle;
 use crate::mesh::{self, Sink, ValidationTicket, Verdict};
 use crate::message::message_id;
-use crate::request::{BlockRequest, BlockResponse};
+use crate::request::{Request, Response};
+use crate::sync::Checked;
 use crate::time::Time;
 use crate::transaction::Transaction;
-use crate::verify::{BODY_SIGNATURES_MAX, Job, Outcome};
+use crate::verify::{BODY_SIGNATURES_MAX, DecodedBlock, Job, Outcome};
 use bytes::Bytes;
 
 /// Behaviour penalties for what no honest peer does in answering a request. Two such faults outweigh everything a peer
@@ -42,7 +43,7 @@ enum Purpose {
     /// It was relayed, and becomes part of the tree.
     Insert { from: PeerHandle },
     /// The chain asked for it and wants to know.
-    Fetched(VerifyTicket),
+    Fetched { ticket: VerifyTicket, header_verified: bool },
 }
 
 impl Node {
@@ -72,20 +73,21 @@ impl Node {
         now: Time,
         validation: ValidationTicket,
         (block, peer): (&Block, PeerHandle),
-        outcome: Outcome,
+        outcome: &Outcome,
         out: &mut impl Sink<Output>,
     ) {
         let mut effects = Vec::new();
         let verdict = match outcome {
             Outcome::Invalid { .. } => Verdict::Reject,
-            Outcome::Shed | Outcome::Stamp(_) => Verdict::Shed,
+            Outcome::Shed | Outcome::Stamp(_) | Outcome::Block(_) => Verdict::Shed,
             Outcome::Valid => verdict_of(self.chain.check_relay(self.moment(now), block.signed_header(), &mut effects)),
         };
         self.mesh_input(now, mesh::Input::Verdict { ticket: validation, verdict }, out);
         self.chain_effects(now, effects, out);
         if verdict == Verdict::Accept {
             self.report_transactions_in(block, peer, out);
-            self.check_block(now, block.clone(), Purpose::Insert { from: peer }, out);
+            let body = block.check_bodies(&self.genesis);
+            self.check_block(now, block.clone(), body, Purpose::Insert { from: peer }, out);
         }
     }
 
@@ -99,14 +101,83 @@ impl Node {
         self.chain_effects(now, effects, out);
     }
 
+    /// Has a block decoded that the chain asked for.
+    fn decode_block(
+        &mut self,
+        now: Time,
+        ticket: VerifyTicket,
+        (encoded, header): (Bytes, Option<SignedHeader>),
+        out: &mut impl Sink<Output>,
+    ) {
+        let purpose = Verification::Decode { ticket, header: header.map(Box::new) };
+        if !self.verify(Job::Block(encoded), purpose, out) {
+            self.fetched(now, ticket, Checked::Shed, out);
+        }
+    }
+
+    /// A block that the chain asked for was decoded: now its signatures are verified.
+    pub(super) fn block_decoded(
+        &mut self,
+        now: Time,
+        ticket: VerifyTicket,
+        header: Option<&SignedHeader>,
+        outcome: Outcome,
+        out: &mut impl Sink<Output>,
+    ) {
+        let Outcome::Block(decoded) = outcome else {
+            return self.fetched(now, ticket, Checked::Shed, out);
+        };
+        match *decoded {
+            Ok(DecodedBlock { block, body }) => {
+                let header_verified = header == Some(block.signed_header());
+                self.check_block(now, block, body, Purpose::Fetched { ticket, header_verified }, out);
+            }
+            Err(BlockError::Count { .. } | BlockError::Root { .. }) => {
+                self.fetched(now, ticket, Checked::OtherBody, out);
+            }
+            Err(_) => self.fetched(now, ticket, Checked::Malformed, out),
+        }
+    }
+
+    fn fetched(&mut self, now: Time, ticket: VerifyTicket, checked: Checked, out: &mut impl Sink<Output>) {
+        let mut effects = Vec::new();
+        self.chain.on_verified(self.moment(now), ticket, checked, &mut effects);
+        self.chain_effects(now, effects, out);
+    }
+
+    /// Headers that the chain asked for were verified.
+    pub(super) fn headers_verified(
+        &mut self,
+        now: Time,
+        ticket: VerifyTicket,
+        outcome: &Outcome,
+        out: &mut impl Sink<Output>,
+    ) {
+        let verified = match outcome {
+            Outcome::Valid => Verified::Valid,
+            Outcome::Invalid { .. } => Verified::HeaderInvalid,
+            Outcome::Shed | Outcome::Stamp(_) | Outcome::Block(_) => Verified::Shed,
+        };
+        let mut effects = Vec::new();
+        self.chain.on_headers_verified(self.moment(now), ticket, &verified, &mut effects);
+        self.chain_effects(now, effects, out);
+    }
+
     /// Has verified what of a block was not verified before.
-    fn check_block(&mut self, now: Time, block: Block, purpose: Purpose, out: &mut impl Sink<Output>) {
-        if let Err(error) = block.check_bodies(&self.genesis) {
+    fn check_block(
+        &mut self,
+        now: Time,
+        block: Block,
+        body: Result<(), BodyError>,
+        purpose: Purpose,
+        out: &mut impl Sink<Output>,
+    ) {
+        if let Err(error) = body {
             self.block_checked(now, block, purpose, Verified::BodyInvalid(error), out);
             return;
         }
         let mut jobs = Vec::new();
-        if matches!(purpose, Purpose::Fetched(_)) {
+        if matches!(purpose, Purpose::Fetched { header_verified: false, .. }) {
             jobs.push(Job::Header(block.clone()));
         }
         let unverified: Vec<(usize, Transaction)> =
@@ -140,7 +211,7 @@ impl Node {
         &mut self,
         now: Time,
         (check, header): (Ticket, bool),
-        outcome: Outcome,
+        outcome: &Outcome,
         out: &mut impl Sink<Output>,
     ) {
         let Some(state) = self.checks.get_mut(&check) else { return };
@@ -148,9 +219,9 @@ impl Node {
         let verified = match outcome {
             Outcome::Valid if state.jobs > 0 => return,
             Outcome::Valid => Verified::Valid,
-            Outcome::Shed | Outcome::Stamp(_) => Verified::Shed,
+            Outcome::Shed | Outcome::Stamp(_) | Outcome::Block(_) => Verified::Shed,
             Outcome::Invalid { .. } if header => Verified::HeaderInvalid,
-            Outcome::Invalid { index } => match body_error(&state.block, index) {
+            Outcome::Invalid { index } => match body_error(&state.block, *index) {
                 Some(error) => Verified::BodyInvalid(error),
                 None => Verified::Shed,
             },
@@ -171,7 +242,9 @@ impl Node {
         let (at, mut effects) = (self.moment(now), Vec::new());
         match purpose {
             Purpose::Insert { from } => self.chain.insert_block(at, block, Some(from), verified, &mut effects),
-            Purpose::Fetched(ticket) => self.chain.on_verified(at, ticket, verified, &mut effects),
+            Purpose::Fetched { ticket, .. } => {
+                self.chain.on_verified(at, ticket, Checked::Block(block, verified), &mut effects);
+            }
         }
         self.chain_effects(now, effects, out);
     }
@@ -183,10 +256,10 @@ impl Node {
         body: &[u8],
         out: &mut impl Sink<Output>,
     ) {
-        match BlockRequest::decode(body) {
+        match Request::decode(body) {
             Ok(request) => {
                 let mut effects = Vec::new();
-                self.chain.on_request(peer, ResponseTicket(ticket.0), request, &mut effects);
+                self.chain.on_request(self.moment(now), peer, ResponseTicket(ticket.0), request, &mut effects);
                 self.chain_effects(now, effects, out);
             }
             Err(_malformed) => {
@@ -200,12 +273,12 @@ impl Node {
         &mut self,
         now: Time,
         ticket: Ticket,
-        body: Option<&[u8]>,
+        body: Option<&Bytes>,
         out: &mut impl Sink<Output>,
     ) {
-        let response = body.ok_or(RequestFailure::Failed).and_then(|body| {
-            BlockResponse::decode(body, &self.genesis).map_err(|_malformed| RequestFailure::Malformed)
-        });
+        let response = body
+            .ok_or(RequestFailure::Failed)
+            .and_then(|body| Response::decode(body, &self.genesis).map_err(|_malformed| RequestFailure::Malformed));
         let mut effects = Vec::new();
         self.chain.on_response(self.moment(now), RequestId(ticket.0), response, &mut effects);
         self.chain_effects(now, effects, out);
@@ -217,11 +290,26 @@ impl Node {
         self.chain_effects(now, effects, out);
     }
 
+    /// A batch was written, or could not be.
+    pub(super) fn batch_persisted(&mut self, now: Time, durable: bool, out: &mut impl Sink<Output>) {
+        if !durable {
+            out.emit(Output::Event(Event::StorageFailed));
+        }
+        let mut effects = Vec::new();
+        self.chain.on_persisted(self.moment(now), &mut effects);
+        self.chain_effects(now, effects, out);
+    }
+
     /// Carries out what the chain asks for. An effect may lead to further ones; they are carried out in turn.
     pub(super) fn chain_effects(&mut self, now: Time, effects: Vec<Effect>, out: &mut impl Sink<Output>) {
         for effect in effects {
             match effect {
-                Effect::Verify { ticket, block } => self.check_block(now, block, Purpose::Fetched(ticket), out),
+                Effect::Verify { ticket, encoded, header } => self.decode_block(now, ticket, (encoded, header), out),
+                Effect::VerifyHeaders { ticket, headers } => {
+                    if !self.verify(Job::Headers(headers), Verification::Headers { ticket }, out) {
+                        self.headers_verified(now, ticket, &Outcome::Shed, out);
+                    }
+                }
                 Effect::Request { request, peer, body } => {
                     out.emit(Output::Request { ticket: Ticket(request.0), peer, body: body.encode().into() });
                 }

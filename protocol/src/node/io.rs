@@ -131,7 +131,7 @@ pub enum Input<'a> {
         /// What came of it.
         outcome: Outcome,
     },
-    /// A peer asks for blocks; answered by [`Output::Respond`].
+    /// A peer asks about the chain; answered by [`Output::Respond`].
     Request {
         /// Given back with the response.
         ticket: Ticket,
@@ -144,8 +144,19 @@ pub enum Input<'a> {
     Response {
         /// Which request.
         ticket: Ticket,
-        /// The encoded response.
-        body: Option<&'a [u8]>,
+        /// The encoded response. Blocks in it are not copied but share its memory.
+        body: Option<Bytes>,
+    },
+    /// What [`Output::Respond`] asked for has been done, or cannot be any more.
+    Responded {
+        /// Which request.
+        ticket: Ticket,
+    },
+    /// The store keeps the canonical blocks from this height on, and not those before. Given at the start if blocks were
+    /// pruned, and whenever some are.
+    Earliest {
+        /// The height.
+        height: u64,
     },
     /// The answer to [`Output::Persist`].
     Persisted {
@@ -158,7 +169,7 @@ pub enum Input<'a> {
     Loaded {
         /// Which query.
         ticket: Ticket,
-        /// The encoded blocks found, in ascending height.
+        /// What [`LoadRequest`] says; nothing if the store failed.
         blocks: Vec<Bytes>,
     },
     /// Unix time in microseconds at [`Time::ZERO`]; given at the start and whenever the wall clock was set.
@@ -227,7 +238,7 @@ pub enum Output {
         /// What.
         batch: Batch,
     },
-    /// Load stored blocks; answer with [`Input::Loaded`].
+    /// Load headers or blocks from the store; answer with [`Input::Loaded`].
     Load {
         /// To be given back.
         ticket: Ticket,
@@ -243,7 +254,7 @@ pub enum Output {
         /// The encoded request.
         body: Bytes,
     },
-    /// Answer a peer's request.
+    /// Answer a peer's request; say with [`Input::Responded`] when that is over.
     Respond {
         /// Which request.
         ticket: Ticket,

@@ -34,8 +34,8 @@ mod repeats;
 mod slots;
 mod submit;
 
-use crate::block::Block;
-use crate::chain::Chain;
+use crate::block::{Block, SignedHeader};
+use crate::chain::{Chain, ResponseTicket, VerifyTicket};
 use crate::genesis::Genesis;
 use crate::id::{PeerHandle, PeerId, Topic};
 use crate::mempool::Mempool;
@@ -86,6 +86,10 @@ enum Verification {
     Submission { ticket: Ticket, transaction: Transaction },
     /// The header of a block that came over the mesh.
     Header { validation: mesh::ValidationTicket, block: Block, peer: PeerHandle },
+    /// Headers that were asked for.
+    Headers { ticket: VerifyTicket },
+    /// Decoding a block that was asked for; its header, if that was verified.
+    Decode { ticket: VerifyTicket, header: Option<Box<SignedHeader>> },
     /// A part of a block.
     Block { check: Ticket, header: bool },
     /// The stamp of the first draft.
@@ -103,7 +107,7 @@ impl Verification {
         match self {
             Self::Relay { transaction, .. } | Self::Submission { transaction, .. } => transaction.encoded_len(),
             Self::Header { block, .. } => block.encoded_len(),
-            Self::Block { .. } | Self::Stamp => 0,
+            Self::Headers { .. } | Self::Decode { .. } | Self::Block { .. } | Self::Stamp => 0,
         }
     }
 }
@@ -187,13 +191,11 @@ impl Node {
                 self.set_wall_clock(now, unix_us_at_zero);
             }
             Input::Request { ticket, peer, body } => self.block_request(now, (ticket, peer), body, out),
-            Input::Response { ticket, body } => self.block_response(now, ticket, body, out),
+            Input::Response { ticket, body } => self.block_response(now, ticket, body.as_ref(), out),
             Input::Loaded { ticket, blocks } => self.blocks_loaded(now, ticket, blocks, out),
-            Input::Persisted { durable, .. } => {
-                if !durable {
-                    out.emit(Output::Event(Event::StorageFailed));
-                }
-            }
+            Input::Responded { ticket } => self.chain.on_responded(ResponseTicket(ticket.0)),
+            Input::Earliest { height } => self.chain.set_earliest(height),
+            Input::Persisted { durable, .. } => self.batch_persisted(now, durable, out),
         }
         self.act_on_peers(now, out);
     }
@@ -325,17 +327,21 @@ impl Node {
         match verification {
             None => {}
             Some(Verification::Relay { validation, transaction, peer }) => {
-                let verdict = self.admit(now, &transaction, peer, outcome);
+                let verdict = self.admit(now, &transaction, peer, &outcome);
                 self.mesh_input(now, mesh::Input::Verdict { ticket: validation, verdict }, out);
             }
             Some(Verification::Submission { ticket, transaction }) => {
-                self.submission_verified(now, ticket, &transaction, outcome, out);
+                self.submission_verified(now, ticket, &transaction, &outcome, out);
             }
             Some(Verification::Header { validation, block, peer }) => {
-                self.header_verified(now, validation, (&block, peer), outcome, out);
+                self.header_verified(now, validation, (&block, peer), &outcome, out);
             }
-            Some(Verification::Block { check, header }) => self.block_job_done(now, (check, header), outcome, out),
-            Some(Verification::Stamp) => self.stamp_sought(now, outcome, out),
+            Some(Verification::Block { check, header }) => self.block_job_done(now, (check, header), &outcome, out),
+            Some(Verification::Headers { ticket }) => self.headers_verified(now, ticket, &outcome, out),
+            Some(Verification::Decode { ticket, header }) => {
+                self.block_decoded(now, ticket, header.as_deref(), outcome, out);
+            }
+            Some(Verification::Stamp) => self.stamp_sought(now, &outcome, out),
         }
     }
 

@@ -65,7 +65,7 @@ impl Node {
     }
 
     /// A piece of the search for the first draft's stamp has ended.
-    pub(super) fn stamp_sought(&mut self, now: Time, outcome: Outcome, out: &mut impl Sink<Output>) {
+    pub(super) fn stamp_sought(&mut self, now: Time, outcome: &Outcome, out: &mut impl Sink<Output>) {
         let Some(mut draft) = self.drafts.pop_front() else { return };
         let Some(mut search) = draft.search.take() else { return };
         let result = match outcome {
@@ -86,9 +86,11 @@ impl Node {
                     self.drafts.push_front(draft);
                     return self.begin_search(now, out);
                 }
-                self.sign_and_accept(now, TransactionBody { stamp, ..search.body }, out)
+                self.sign_and_accept(now, TransactionBody { stamp: *stamp, ..search.body }, out)
             }
-            Outcome::Shed | Outcome::Valid | Outcome::Invalid { .. } => Err(SubmitError::Overloaded),
+            Outcome::Shed | Outcome::Valid | Outcome::Invalid { .. } | Outcome::Block(_) => {
+                Err(SubmitError::Overloaded)
+            }
         };
         out.emit(Output::SubmitResult { ticket: draft.ticket, result });
         self.begin_search(now, out);

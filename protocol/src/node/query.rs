@@ -8,6 +8,7 @@ use crate::mempool::{self, Account, Mempool};
 use crate::mesh::Mesh;
 use crate::peers::PeerStats;
 use crate::peers::bans::BanList;
+use crate::sync::SyncProgress;
 use crate::time::Time;
 use starling_crypto::PublicKeyBytes;
 
@@ -126,6 +127,12 @@ impl Node {
             payloads: self.drafts.len(),
             fetches: self.chain.under_way(),
         }
+    }
+
+    /// How far catching up has come.
+    #[must_use]
+    pub fn sync_progress(&self, now: Time) -> SyncProgress {
+        self.chain.sync_progress(now)
     }
 
     /// The slot at this moment; none before the network starts or without a wall clock.

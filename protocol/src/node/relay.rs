@@ -125,11 +125,11 @@ impl Node {
         now: Time,
         transaction: &Transaction,
         peer: PeerHandle,
-        outcome: Outcome,
+        outcome: &Outcome,
     ) -> Verdict {
         match outcome {
             Outcome::Invalid { .. } => Verdict::Reject,
-            Outcome::Shed | Outcome::Stamp(_) => Verdict::Shed,
+            Outcome::Shed | Outcome::Stamp(_) | Outcome::Block(_) => Verdict::Shed,
             Outcome::Valid => match self.insert(now, transaction, Source::Peer(peer)) {
                 Ok(_inserted) => Verdict::Accept,
                 Err(_) if self.chain.includes(self.moment(now), transaction) => Verdict::Accept,

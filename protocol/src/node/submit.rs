@@ -50,13 +50,13 @@ impl Node {
         now: Time,
         ticket: Ticket,
         transaction: &Transaction,
-        outcome: Outcome,
+        outcome: &Outcome,
         out: &mut impl Sink<Output>,
     ) {
         let result = match outcome {
             Outcome::Valid => self.accept_own(now, transaction, out),
             Outcome::Invalid { .. } => Err(SubmitError::BadSignature),
-            Outcome::Shed | Outcome::Stamp(_) => Err(SubmitError::Overloaded),
+            Outcome::Shed | Outcome::Stamp(_) | Outcome::Block(_) => Err(SubmitError::Overloaded),
         };
         out.emit(Output::SubmitResult { ticket, result });
     }

@@ -1,6 +1,7 @@
 //! One rule at a time.
 
 use crate::support::*;
+use bytes::Bytes;
 use starling_protocol::block::Block;
 use starling_protocol::chain::{
     Chain, Config, Effect, Event, IgnoreReason, Invalid, NonceError, Position, RejectReason, Relay, ResponseTicket,
@@ -9,7 +10,7 @@ use starling_protocol::chain::{
 use starling_protocol::genesis::Genesis;
 use starling_protocol::id::BlockId;
 use starling_protocol::mempool::{self, Mempool, Source};
-use starling_protocol::request::{BlockRequest, BlockResponse};
+use starling_protocol::request::{Answer, Request, Response};
 
 struct Rig {
     genesis: Genesis,
@@ -259,7 +260,7 @@ fn two_blocks_for_a_slot_are_evidence_and_a_third_is_ignored() {
 
 #[test]
 fn an_invalid_body_takes_waiting_descendants_along() {
-    let mut rig = Rig::with(Config { first_probes: 0, ..Config::default() });
+    let mut rig = Rig::with(Config { ..Config::default() });
     let mut effects = Vec::new();
     rig.chain.peer_connected(at(1), peer(1), &mut effects);
     let origin = rig.origin();
@@ -391,20 +392,25 @@ fn a_template_extends_the_head_and_no_slot_is_signed_for_twice() {
 
 #[test]
 fn answers_from_disk_are_bounded_and_an_empty_one_is_no_lie() {
-    let mut rig = Rig::with(Config { undo_depth: 4, loads_per_peer_max: 2, loads_max: 3, ..Config::default() });
+    let mut rig = Rig::with(Config { undo_depth: 4, served_per_peer_max: 2, served_max: 3, ..Config::default() });
     for block in blocks_after(&rig.genesis, &rig.origin(), 10) {
         rig.insert(&block);
     }
     let locator = vec![rig.genesis.block_id()];
-    let mut ask = |from: u32, ticket: u64, request: BlockRequest| {
+    let status = rig.chain.own_status();
+    let mut ask = |from: u32, ticket: u64, request: Request| {
         let mut effects = Vec::new();
-        rig.chain.on_request(peer(from), ResponseTicket(ticket), request, &mut effects);
+        rig.chain.on_request(at(20), peer(from), ResponseTicket(ticket), request, &mut effects);
         effects.pop().expect("answered or loaded")
     };
-    let after = || BlockRequest::After { locator: locator.clone(), blocks_max: 9, bytes_max: 9_999 };
-    let refused = |ticket| Effect::Respond { ticket: ResponseTicket(ticket), response: None };
+    let after = || Request::Headers { locator: locator.clone(), headers_max: 9 };
+    let respond = |ticket, answer| Effect::Respond {
+        ticket: ResponseTicket(ticket),
+        response: Some(Response { status, answer }),
+    };
+    let refused = |ticket| respond(ticket, Answer::Busy);
     let first = ask(1, 1, after());
-    let second = ask(1, 2, BlockRequest::ByHash(BlockId(starling_crypto::Digest([1; 32]))));
+    let second = ask(1, 2, Request::Blocks(vec![BlockId(starling_crypto::Digest([1; 32]))]));
     let (Effect::Load { ticket: first, .. }, Effect::Load { ticket: second, .. }) = (first, second) else {
         panic!("blocks below the root are on disk");
     };
@@ -416,10 +422,8 @@ fn answers_from_disk_are_bounded_and_an_empty_one_is_no_lie() {
     rig.chain.on_loaded(first, vec![], &mut effects);
     assert_eq!(effects, [refused(1)], "there are such blocks, so an empty answer would look like a lie");
     effects.clear();
-    rig.chain.on_loaded(second, vec![], &mut effects);
-    let head = rig.chain.head().head();
-    let none = Effect::Respond { ticket: ResponseTicket(2), response: Some(BlockResponse { head, blocks: vec![] }) };
-    assert_eq!(effects, [none], "there is no such block");
+    rig.chain.on_loaded(second, vec![Bytes::new()], &mut effects);
+    assert_eq!(effects, [respond(2, Answer::Blocks(vec![Bytes::new()]))], "there is no such block");
     effects.clear();
     rig.chain.on_loaded(second, vec![], &mut effects);
     assert_eq!(effects, [], "each is answered once");

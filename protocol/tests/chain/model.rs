@@ -165,7 +165,7 @@ fn compare(chain: &Chain, follower: &Follower, expected: &[&Block]) -> Result<()
 }
 
 fn config() -> Config {
-    Config { orphans_per_peer_max: 64, sync_gap: 1_000, first_probes: 0, ..Config::default() }
+    Config { orphans_per_peer_max: 64, sync_gap: 1_000, ..Config::default() }
 }
 
 proptest! {

@@ -1,7 +1,7 @@
 //! What the tests build chains with.
 
 use starling_crypto::SecretKey;
-use starling_protocol::block::{Block, Header};
+use starling_protocol::block::{Block, Header, SIGNED_HEADER_BYTES};
 use starling_protocol::chain::{Effect, Moment, Position};
 use starling_protocol::genesis::{Genesis, GenesisParameters, Limits};
 use starling_protocol::id::{BlockId, PeerHandle, TransactionId};
@@ -130,17 +130,21 @@ impl Store {
 
     pub(crate) fn load(&self, what: &LoadRequest) -> Vec<bytes::Bytes> {
         match what {
-            LoadRequest::Block(id) => self.blocks.get(id).cloned().into_iter().collect(),
-            LoadRequest::After { locator, blocks_max, bytes_max } => {
+            LoadRequest::Headers { locator, headers_max } => {
                 let height = |id| self.canonical.iter().find(|(_, other)| *other == id).map(|(height, _)| *height);
                 let common = locator.iter().find_map(height).unwrap_or(0);
+                let ids = self.canonical.range(common + 1..).map(|(_, id)| id).take(usize::from(*headers_max));
+                ids.map(|id| self.blocks[id].slice(..SIGNED_HEADER_BYTES)).collect()
+            }
+            LoadRequest::Blocks { ids, bytes_max } => {
                 let (mut loaded, mut bytes) = (Vec::new(), 0);
-                for id in self.canonical.range(common + 1..).map(|(_, id)| id).take(usize::from(*blocks_max)) {
-                    bytes += self.blocks[id].len();
+                for id in ids {
+                    let block = self.blocks.get(id).cloned().unwrap_or_default();
+                    bytes += block.len();
                     if bytes > *bytes_max as usize && !loaded.is_empty() {
                         break;
                     }
-                    loaded.push(self.blocks[id].clone());
+                    loaded.push(block);
                 }
                 loaded
             }

@@ -23,20 +23,29 @@ fn chain_of(count: u64) -> Vec<Block> {
     blocks_after(&genesis(), &origin(&genesis()), count)
 }
 
+/// The same with a transaction in each.
+fn full_chain_of(count: u64) -> Vec<Block> {
+    let (genesis, mut parent) = (genesis(), origin(&genesis()));
+    let next = |slot| {
+        let next = block(&genesis, &parent, slot, vec![transaction(1, slot - 1, slot + 1)]);
+        parent = Position::of(&next);
+        next
+    };
+    (1..=count).map(next).collect()
+}
+
 #[test]
 fn a_missed_parent_is_fetched_from_whoever_sent_the_child() {
     let blocks = chain_of(5);
-    let mut world = world_with(3, 2, &blocks[..3], &Config { first_probes: 0, ..Config::default() });
-    for block in &blocks[..2] {
-        world.own(2, block);
-    }
+    let mut world = world_with(3, 3, &blocks[..2], &Config::default());
     world.connect(0, 2);
     world.connect(1, 2);
     world.set_slot(5);
+    world.own(1, &blocks[2]);
     for block in &blocks[3..] {
         world.own(1, block);
     }
-    // Node 2 missed blocks 3 and 4.
+    // Node 2 knows of nobody that is ahead, and missed blocks 3 and 4.
     world.send_block(1, 2, &blocks[4]);
     world.run_for(Duration::from_secs(1));
     assert_eq!(world.head(2), Position::of(&blocks[4]));
@@ -48,11 +57,14 @@ fn a_missed_parent_is_fetched_from_whoever_sent_the_child() {
 fn a_parent_is_asked_of_others_if_the_first_fails() {
     for manner in [Manner::Silent, Manner::Refuses, Manner::Garbage, Manner::Spoils, Manner::Unasked] {
         let blocks = chain_of(3);
-        let mut world = world_with(3, 2, &blocks, &Config { first_probes: 0, ..Config::default() });
-        world.own(2, &blocks[0]);
-        world.nodes[0].manner = manner;
+        let mut world = world_with(3, 3, &blocks[..1], &Config::default());
         world.connect(0, 2);
         world.connect(1, 2);
+        world.set_slot(3);
+        for node in 0..2 {
+            blocks[1..].iter().for_each(|block| world.own(node, block));
+        }
+        world.nodes[0].manner = manner;
         world.send_block(0, 2, &blocks[2]);
         world.run_for(Duration::from_secs(8));
         assert_eq!(world.head(2), Position::of(&blocks[2]), "{manner:?}");
@@ -75,7 +87,7 @@ fn a_late_joiner_catches_up_with_a_thousand_blocks() {
     world.connect(0, 1);
     world.run_for(Duration::from_secs(8));
     assert_eq!(world.head(1), Position::of(&blocks[999]));
-    assert_eq!(world.nodes[1].requests_sent, 8, "1000 blocks in batches of 128");
+    assert!(world.nodes[1].requests_sent <= 24, "1000 blocks, 64 at once in the end: {}", world.nodes[1].requests_sent);
     assert_eq!(world.nodes[1].faults, []);
     assert!(world.now.since(started) <= Duration::from_secs(8));
     let events = &world.nodes[1].events;
@@ -94,20 +106,20 @@ fn a_late_joiner_catches_up_with_a_thousand_blocks() {
 #[test]
 fn a_joiner_learns_from_the_mesh_what_it_lacks() {
     let blocks = chain_of(300);
-    let mut world = world_with(2, 1, &blocks[..299], &Config { first_probes: 0, ..Config::default() });
+    let mut world = world_with(2, 1, &blocks[..299], &Config::default());
     world.set_slot(300);
     world.connect(0, 1);
     world.own(0, &blocks[299]);
     world.send_block(0, 1, &blocks[299]);
     world.run_for(Duration::from_secs(3));
     assert_eq!(world.head(1), Position::of(&blocks[299]));
-    assert_eq!(world.nodes[1].chain.sync_progress().target, 300);
+    assert_eq!(world.nodes[1].chain.sync_progress(world.now).target, 300);
 }
 
 #[test]
 fn a_quiet_network_is_probed() {
     let blocks = chain_of(10);
-    let mut world = world_with(2, 1, &blocks, &Config { first_probes: 0, ..Config::default() });
+    let mut world = world_with(2, 1, &blocks, &Config::default());
     world.connect(0, 1);
     world.run_for(Duration::from_secs(11));
     assert_eq!(world.head(1), Position::of(&blocks[9]));
@@ -125,9 +137,17 @@ fn a_lying_or_useless_peer_is_replaced_and_reported() {
         (Manner::Shuffles, Some(PeerFault::Unconnected)),
         (Manner::Spoils, Some(PeerFault::BadSignature)),
         (Manner::Unasked, Some(PeerFault::Unconnected)),
+        (Manner::Busy, None),
+        (Manner::Claims, None),
+        (Manner::Withholds, None),
+        (Manner::Slow, None),
+        (Manner::SpoilsSignatures, Some(PeerFault::BadSignature)),
+        (Manner::SpoilsBodies, Some(PeerFault::OtherBody)),
+        (Manner::Overflows, Some(PeerFault::TooMany)),
+        (Manner::Foreign, Some(PeerFault::OtherNetwork)),
     ];
     for (manner, fault) in faults {
-        let blocks = chain_of(200);
+        let blocks = full_chain_of(200);
         let mut world = world_with(3, 2, &blocks, &Config::default());
         world.nodes[0].manner = manner;
         world.connect(0, 2);
@@ -200,7 +220,7 @@ fn an_invalid_block_in_a_peers_chain_ends_the_sync_with_it() {
     // The liar is a producer with a modified node: its chain holds a replay, which honest nodes do not adopt.
     let genesis = genesis();
     let blocks = chain_of(20);
-    let mut world = World::new(3, &Config { first_probes: 0, ..Config::default() });
+    let mut world = World::new(3, &Config::default());
     world.set_slot(50);
     for block in &blocks {
         world.own(0, block);
@@ -220,7 +240,7 @@ fn an_invalid_block_in_a_peers_chain_ends_the_sync_with_it() {
 
 #[test]
 fn a_storm_of_orphans_stays_within_bounds_and_costs_others_nothing() {
-    let config = Config { orphans_max: 10, orphans_per_peer_max: 4, first_probes: 0, ..Config::default() };
+    let config = Config { orphans_max: 10, orphans_per_peer_max: 4, ..Config::default() };
     let genesis = genesis();
     let blocks = chain_of(3);
     let mut world = world_with(3, 1, &blocks, &config);
@@ -262,7 +282,7 @@ fn losing_messages_delays_and_does_not_wedge() {
             }
             world.send_block(0, 3, block);
         }
-        world.run_for(Duration::from_secs(60));
+        world.run_for(Duration::from_secs(120));
         assert_eq!(world.head(3), Position::of(&blocks[399]), "{lost_percent} % lost");
         assert_eq!(world.nodes[3].faults, [], "loss is nobody's fault");
     }
@@ -292,7 +312,8 @@ fn large_blocks_come_in_smaller_batches() {
     world.connect(0, 1);
     world.run_for(Duration::from_secs(5));
     assert_eq!(world.head(1), parent);
-    assert_eq!(world.nodes[1].requests_sent, 5, "two of nearly 1 MiB at a time");
+    let requests = world.nodes[1].requests_sent;
+    assert!(requests <= 8, "one for the headers, then two blocks of nearly 1 MiB at a time: {requests}");
 }
 
 #[test]
@@ -301,7 +322,7 @@ fn a_peer_that_leaves_in_the_middle_is_replaced_at_once() {
     let mut world = world_with(3, 2, &blocks, &Config::default());
     world.connect(0, 2);
     world.connect(1, 2);
-    world.run_for(Duration::from_millis(150));
+    world.run_for(Duration::from_millis(270));
     assert!((1..500).contains(&world.head(2).height));
     world.disconnect(0, 2);
     // The mesh tells node 2 that node 1 is ahead.

@@ -1,7 +1,8 @@
 //! Several chains that talk to each other in virtual time: requests, answers and blocks take a while, may be lost, and some peers lie.
 
 use crate::support::*;
-use starling_protocol::block::Block;
+use bytes::Bytes;
+use starling_protocol::block::{Block, BlockError};
 use starling_protocol::chain::{
     Chain, Config, Effect, Event, LoadTicket, Moment, PeerFault, Position, Relay, RequestFailure, RequestId,
     ResponseTicket, Verified, VerifyTicket,
@@ -9,8 +10,9 @@ use starling_protocol::chain::{
 use starling_protocol::genesis::Genesis;
 use starling_protocol::id::{BlockId, PeerHandle};
 use starling_protocol::mempool::{self, Mempool};
-use starling_protocol::request::{BlockRequest, BlockResponse, EncodedBlock, Head};
+use starling_protocol::request::{Answer, Request, Response};
 use starling_protocol::store::LoadRequest;
+use starling_protocol::sync::Checked;
 use starling_protocol::time::{Duration, Time};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _};
@@ -40,8 +42,24 @@ pub(crate) enum Manner {
     Unasked,
     /// Sends one block at a time, as late as it dares.
     Drips,
-    /// Answers each request for what follows with the first blocks of the chain.
+    /// Answers each request for headers with the first ones of the chain.
     Repeats,
+    /// Says that it has too much to do.
+    Busy,
+    /// Claims a long chain, and denies it when it is asked for headers.
+    Claims,
+    /// Sends headers, and says that it has not got the blocks.
+    Withholds,
+    /// Sends blocks whose signatures were spoilt, but not headers.
+    SpoilsSignatures,
+    /// Sends blocks with other bodies.
+    SpoilsBodies,
+    /// Sends more blocks than were asked for.
+    Overflows,
+    /// Says that it is of another network.
+    Foreign,
+    /// Takes nearly as long as it may for blocks.
+    Slow,
 }
 
 pub(crate) struct Node {
@@ -51,14 +69,17 @@ pub(crate) struct Node {
     pub(crate) manner: Manner,
     pub(crate) events: Vec<Event>,
     pub(crate) faults: Vec<(PeerHandle, PeerFault)>,
+    /// Requests for headers and blocks.
     pub(crate) requests_sent: usize,
 }
 
 enum Happening {
     Block { to: usize, from: usize, block: Block },
-    Request { to: usize, from: usize, request: RequestId, body: BlockRequest },
-    Response { to: usize, from: usize, request: RequestId, response: Result<BlockResponse, RequestFailure> },
-    Verified { node: usize, ticket: VerifyTicket, verified: Verified },
+    Request { to: usize, from: usize, request: RequestId, body: Request },
+    Response { to: usize, from: usize, request: RequestId, response: Result<Response, RequestFailure> },
+    Verified { node: usize, ticket: VerifyTicket, checked: Checked },
+    HeadersVerified { node: usize, ticket: VerifyTicket, verified: Verified },
+    Persisted { node: usize },
     MeshVerified { node: usize, from: usize, block: Block },
     Loaded { node: usize, ticket: LoadTicket, what: LoadRequest },
 }
@@ -237,25 +258,34 @@ impl World {
             (self.now, node, format!("{effect:?}")).hash(&mut self.trace);
         }
         match effect {
-            Effect::Verify { ticket, block } => {
-                let verified = verify(&block, &self.genesis);
-                self.post(VERIFYING, false, Happening::Verified { node, ticket, verified });
+            Effect::Verify { ticket, encoded, .. } => {
+                let checked = check(&encoded, &self.genesis);
+                self.post(VERIFYING, false, Happening::Verified { node, ticket, checked });
+            }
+            Effect::VerifyHeaders { ticket, headers } => {
+                let valid = headers.iter().all(|header| header.verify(&self.genesis).is_ok());
+                let verified = if valid { Verified::Valid } else { Verified::HeaderInvalid };
+                self.post(VERIFYING, false, Happening::HeadersVerified { node, ticket, verified });
             }
             Effect::Request { request, peer, body } => {
-                self.nodes[node].requests_sent += 1;
+                self.nodes[node].requests_sent += usize::from(!matches!(body, Request::Status(_)));
                 // As the wire would have it.
-                let body = BlockRequest::decode(&body.encode()).expect("a request of ours decodes");
+                let body = Request::decode(&body.encode()).expect("a request of ours decodes");
                 self.post(LATENCY, true, Happening::Request { to: peer.index(), from: node, request, body });
             }
             Effect::Respond { ticket, response } => {
                 let (to, request) = self.awaiting.remove(&ticket).expect("each request is answered once");
+                self.call(node, |chain, _, _| chain.on_responded(ticket));
                 let (delay, response) = self.spoken_by(node, response);
                 if let Some(response) = response {
                     self.post(delay, true, Happening::Response { to, from: node, request, response });
                 }
             }
             Effect::Load { ticket, what } => self.post(DISK, false, Happening::Loaded { node, ticket, what }),
-            Effect::Persist(batch) => self.nodes[node].store.apply(&batch),
+            Effect::Persist(batch) => {
+                self.nodes[node].store.apply(&batch);
+                self.post(DISK, false, Happening::Persisted { node });
+            }
             Effect::HeadChanged { undone, adopted } => {
                 let slot = self.moment().slot;
                 let Node { chain, pool, .. } = &mut self.nodes[node];
@@ -290,19 +320,23 @@ impl World {
                 let ticket = ResponseTicket(self.sequence);
                 self.awaiting.insert(ticket, (from, request));
                 let body = match body {
-                    BlockRequest::After { blocks_max, bytes_max, .. } if self.nodes[to].manner == Manner::Repeats => {
-                        BlockRequest::After { locator: vec![self.genesis.block_id()], blocks_max, bytes_max }
+                    Request::Headers { headers_max, .. } if self.nodes[to].manner == Manner::Repeats => {
+                        Request::Headers { locator: vec![self.genesis.block_id()], headers_max }
                     }
                     body => body,
                 };
-                self.call(to, |chain, _, out| chain.on_request(Self::handle(from), ticket, body, out));
+                self.call(to, |chain, at, out| chain.on_request(at, Self::handle(from), ticket, body, out));
             }
             Happening::Response { to, request, response, .. } => {
                 self.call(to, |chain, at, out| chain.on_response(at, request, response, out));
             }
-            Happening::Verified { node, ticket, verified } => {
-                self.call(node, |chain, at, out| chain.on_verified(at, ticket, verified, out));
+            Happening::Verified { node, ticket, checked } => {
+                self.call(node, |chain, at, out| chain.on_verified(at, ticket, checked, out));
             }
+            Happening::HeadersVerified { node, ticket, verified } => {
+                self.call(node, |chain, at, out| chain.on_headers_verified(at, ticket, &verified, out));
+            }
+            Happening::Persisted { node } => self.call(node, |chain, at, out| chain.on_persisted(at, out)),
             Happening::Loaded { node, ticket, what } => {
                 let blocks = self.nodes[node].store.load(&what);
                 self.call(node, |chain, _, out| chain.on_loaded(ticket, blocks, out));
@@ -311,44 +345,85 @@ impl World {
     }
 
     /// What a node of this manner says instead of its honest answer, and after how long.
-    fn spoken_by(
-        &self,
-        node: usize,
-        honest: Option<BlockResponse>,
-    ) -> (Duration, Option<Result<BlockResponse, RequestFailure>>) {
+    fn spoken_by(&self, node: usize, honest: Option<Response>) -> (Duration, Option<Result<Response, RequestFailure>>) {
         let Some(mut response) = honest else { return (LATENCY, Some(Err(RequestFailure::Failed))) };
         let mut delay = LATENCY;
-        match self.nodes[node].manner {
-            Manner::Honest => {}
-            Manner::Silent => return (delay, None),
-            Manner::Refuses => return (delay, Some(Err(RequestFailure::Failed))),
-            Manner::Garbage => return (delay, Some(Err(RequestFailure::Malformed))),
-            Manner::Boasts => {
-                response = BlockResponse { head: Head { height: 1 << 40, id: response.head.id }, blocks: Vec::new() };
-            }
-            Manner::Shuffles => response.blocks.reverse(),
-            Manner::Spoils => {
-                // A byte of the header's signature.
-                for block in &mut response.blocks {
-                    block.0[starling_protocol::block::HEADER_BYTES + 3] ^= 1;
+        match (self.nodes[node].manner, &mut response.answer) {
+            (Manner::Silent, _) => return (delay, None),
+            (Manner::Refuses, _) => return (delay, Some(Err(RequestFailure::Failed))),
+            (Manner::Garbage, _) => return (delay, Some(Err(RequestFailure::Malformed))),
+            (Manner::Busy, answer) => *answer = Answer::Busy,
+            (Manner::Boasts, answer) => {
+                response.status.head.height = 1 << 40;
+                match answer {
+                    Answer::Headers(headers) => headers.clear(),
+                    Answer::Blocks(blocks) => blocks.clear(),
+                    Answer::Status | Answer::Busy => {}
                 }
             }
-            Manner::Unasked => {
-                let mut other = misplaced(&self.genesis, BlockId(starling_crypto::Digest([9; 32])), 7, 3);
-                if response.blocks.len() == 1 {
-                    other = misplaced(&self.genesis, self.genesis.block_id(), 5, 2);
-                }
-                response.blocks = vec![EncodedBlock(other.bytes().to_vec())];
+            (Manner::Claims, Answer::Status) => response.status.head.height = 1 << 40,
+            (Manner::Claims, Answer::Headers(headers)) => {
+                response.status.head.height = 0;
+                headers.clear();
             }
-            // What it says has been changed already.
-            Manner::Repeats => {}
-            Manner::Drips => {
-                response.blocks.truncate(1);
+            (Manner::Withholds, Answer::Blocks(blocks)) => blocks.iter_mut().for_each(|block| *block = Bytes::new()),
+            (Manner::Shuffles, Answer::Headers(headers)) => headers.reverse(),
+            (Manner::Shuffles, Answer::Blocks(blocks)) => blocks.reverse(),
+            // A byte of a header's signature.
+            (Manner::Spoils, Answer::Headers(headers)) => {
+                headers.iter_mut().for_each(|header| header.signature.0[3] ^= 1);
+            }
+            (Manner::Spoils | Manner::SpoilsSignatures, Answer::Blocks(blocks)) => {
+                blocks.iter_mut().for_each(|block| *block = spoilt(block, starling_protocol::block::HEADER_BYTES + 3));
+            }
+            // The last byte of a block, which is in its body.
+            (Manner::SpoilsBodies, Answer::Blocks(blocks)) => {
+                blocks.iter_mut().for_each(|block| *block = spoilt(block, block.len().saturating_sub(1)));
+            }
+            (Manner::Unasked, Answer::Headers(headers)) => {
+                let nowhere = BlockId(starling_crypto::Digest([9; 32]));
+                *headers = vec![*misplaced(&self.genesis, nowhere, 7, 3).signed_header()];
+            }
+            (Manner::Unasked, Answer::Blocks(blocks)) => {
+                *blocks = vec![misplaced(&self.genesis, self.genesis.block_id(), 5, 2).bytes().clone()];
+            }
+            (Manner::Overflows, Answer::Blocks(blocks)) => blocks.extend(blocks.clone()),
+            (Manner::Foreign, _) => {
+                response.status.network = starling_protocol::id::NetworkId(starling_crypto::Digest([1; 32]));
+            }
+            (Manner::Drips, answer) => {
+                match answer {
+                    Answer::Headers(headers) => headers.truncate(1),
+                    Answer::Blocks(blocks) => blocks.truncate(1),
+                    Answer::Status | Answer::Busy => {}
+                }
                 delay = Duration::from_millis(4_800);
             }
+            (Manner::Slow, Answer::Blocks(_)) => delay = Duration::from_millis(4_000),
+            // What the others say is honest, or what they are asked was changed already.
+            _ => {}
         }
-        let bytes = response.encode();
-        (delay, Some(BlockResponse::decode(&bytes, &self.genesis).map_err(|_error| RequestFailure::Malformed)))
+        let bytes = response.encode().into();
+        (delay, Some(Response::decode(&bytes, &self.genesis).map_err(|_error| RequestFailure::Malformed)))
+    }
+}
+
+fn spoilt(block: &Bytes, at: usize) -> Bytes {
+    let mut bytes = block.to_vec();
+    if let Some(byte) = bytes.get_mut(at) {
+        *byte ^= 1;
+    }
+    bytes.into()
+}
+
+fn check(encoded: &Bytes, genesis: &Genesis) -> Checked {
+    match Block::decode(encoded.clone(), genesis) {
+        Ok(block) => {
+            let verified = verify(&block, genesis);
+            Checked::Block(block, verified)
+        }
+        Err(BlockError::Count { .. } | BlockError::Root { .. }) => Checked::OtherBody,
+        Err(_) => Checked::Malformed,
     }
 }
 

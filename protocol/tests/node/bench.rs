@@ -2,12 +2,13 @@
 
 use crate::support::*;
 use starling_protocol::block::Block;
+use starling_protocol::chain::Position;
 use starling_protocol::genesis::Genesis;
 use starling_protocol::id::{Direction, HandleAllocator, PeerHandle, PeerId, Topic, Version};
 use starling_protocol::mesh::{self, Verdict};
 use starling_protocol::message::{Payload, message_id};
 use starling_protocol::node::{Event, Input, Node, NodeParts, Output, SubmitError, Submitted, Ticket};
-use starling_protocol::request::BlockRequest;
+use starling_protocol::request::{Answer, Request, Response, Status};
 use starling_protocol::rpc::{Frame, Rpc, Subscription};
 use starling_protocol::time::{Duration, Time};
 use starling_protocol::transaction::Transaction;
@@ -189,10 +190,10 @@ impl Bench {
     }
 
     /// Requests to peers in the log.
-    pub(crate) fn requests(&self) -> Vec<(Ticket, PeerHandle, BlockRequest)> {
+    pub(crate) fn requests(&self) -> Vec<(Ticket, PeerHandle, Request)> {
         let requests = self.out.iter().filter_map(|output| match output {
             Output::Request { ticket, peer, body } => {
-                Some((*ticket, *peer, BlockRequest::decode(body).expect("our own requests decode")))
+                Some((*ticket, *peer, Request::decode(body).expect("our own requests decode")))
             }
             _ => None,
         });
@@ -246,4 +247,10 @@ impl Bench {
             }
         }
     }
+}
+
+/// What a peer whose chain ends there answers.
+pub(crate) fn response(genesis: &Genesis, head: &Position, answer: Answer) -> bytes::Bytes {
+    let status = Status { network: genesis.network_id(), head: head.head(), earliest: 1 };
+    Response { status, answer }.encode().into()
 }

@@ -1,11 +1,12 @@
 //! More than can be verified, and answers that come late or never.
 
-use crate::bench::Bench;
+use crate::bench::{Bench, response};
 use crate::support::*;
+use bytes::Bytes;
 use starling_protocol::chain::Position;
 use starling_protocol::mesh::Verdict;
 use starling_protocol::node::{Input, Output, SubmitError, Ticket};
-use starling_protocol::request::{BlockRequest, BlockResponse, EncodedBlock};
+use starling_protocol::request::{Answer, Request};
 use starling_protocol::time::Duration;
 use starling_protocol::verify::Outcome;
 
@@ -57,12 +58,16 @@ fn large_messages_are_bounded_by_their_bytes() {
     }
     assert_eq!((bench.jobs.len(), bench.verdict(&topic, blocks[1].bytes())), (1, Some(Verdict::Shed)));
     // What we asked for ourselves is verified all the same.
-    let (ticket, ..) = bench.requests().pop().expect("a new peer is asked for its chain");
+    let (ticket, ..) = bench.requests().pop().expect("a new peer is asked how it stands");
     let fetched = block(&genesis, &origin(&genesis), 2, vec![transaction(&genesis, 2, 0, 20)]);
-    let head = Position::of(&fetched).head();
-    let body = BlockResponse { head, blocks: vec![EncodedBlock(fetched.bytes().to_vec())] }.encode();
-    bench.input(Input::Response { ticket, body: Some(&body) });
-    assert_eq!(bench.jobs.len(), 3);
+    let head = Position::of(&fetched);
+    let body = response(&genesis, &head, Answer::Status);
+    bench.input(Input::Response { ticket, body: Some(body) });
+    let (ticket, _, request) = bench.requests().pop().expect("its chain is followed");
+    assert!(matches!(request, Request::Headers { .. }), "{request:?}");
+    let body = response(&genesis, &head, Answer::Headers(vec![*fetched.signed_header()]));
+    bench.input(Input::Response { ticket, body: Some(body) });
+    assert_eq!(bench.jobs.len(), 2);
     bench.work();
     bench.send_block(peer, &blocks[1]);
     bench.work();
@@ -98,21 +103,13 @@ fn a_block_whose_body_was_not_verified_is_fetched_when_its_child_comes() {
     bench.work();
     assert_eq!(bench.verdict(genesis.block_topic(), parent.bytes()), Some(Verdict::Accept), "it is passed on");
     assert_eq!(bench.node.chain().head().height, 0, "but not adopted unverified");
-    let asked = bench.requests().len();
     bench.send_block(peer, &child);
     bench.work();
-    // A sync with the first peer may be under way; when that ends in vain the parent is asked for.
-    let answer = BlockResponse { head: origin(&genesis).head(), blocks: Vec::new() }.encode();
-    let syncs: Vec<Ticket> = bench.requests()[..asked].iter().map(|(ticket, ..)| *ticket).collect();
-    for ticket in syncs {
-        bench.input(Input::Response { ticket, body: Some(&answer) });
-    }
     let (ticket, asked, request) = bench.requests().pop().expect("the parent is asked for");
-    assert_eq!((asked, request), (peer, BlockRequest::ByHash(parent.id())));
+    assert_eq!((asked, request), (peer, Request::Blocks(vec![parent.id()])));
     assert!(bench.score(peer) >= 0.0);
-    let head = Position::of(&child).head();
-    let body = BlockResponse { head, blocks: vec![EncodedBlock(parent.bytes().to_vec())] }.encode();
-    bench.input(Input::Response { ticket, body: Some(&body) });
+    let body = response(&genesis, &Position::of(&child), Answer::Blocks(vec![parent.bytes().clone()]));
+    bench.input(Input::Response { ticket, body: Some(body) });
     bench.work();
     assert_eq!(bench.node.chain().head().height, 0, "still too much at once");
     bench.run(Duration::from_secs(30));
@@ -130,7 +127,7 @@ fn late_answers_are_harmless() {
     let orphan = block(&genesis, &Position::of(&parent), 2, Vec::new());
     bench.send(peer, &topic, transaction(&genesis, 2, 0, 10).bytes());
     bench.send_block(peer, &parent);
-    bench.input(Input::Request { ticket: Ticket(900), peer, body: &BlockRequest::ByHash(orphan.id()).encode() });
+    bench.input(Input::Request { ticket: Ticket(900), peer, body: &Request::Blocks(vec![orphan.id()]).encode() });
     let (jobs, requests) = (std::mem::take(&mut bench.jobs), bench.requests());
     assert!(!requests.is_empty());
     let loads: Vec<Ticket> = bench
@@ -150,12 +147,12 @@ fn late_answers_are_harmless() {
     for (ticket, job) in jobs {
         let outcome = job.run(&genesis);
         for _ in 0..2 {
-            bench.input(Input::Verified { ticket, outcome });
+            bench.input(Input::Verified { ticket, outcome: outcome.clone() });
         }
     }
     bench.work();
     for (ticket, ..) in requests {
-        bench.input(Input::Response { ticket, body: Some(b"garbage") });
+        bench.input(Input::Response { ticket, body: Some(Bytes::from_static(b"garbage")) });
         bench.input(Input::Response { ticket, body: None });
     }
     bench.input(Input::Loaded { ticket: loads[0], blocks: vec![orphan.bytes().clone()] });
@@ -165,7 +162,7 @@ fn late_answers_are_harmless() {
     for ticket in 1_000..1_010 {
         let ticket = Ticket(ticket);
         bench.input(Input::Verified { ticket, outcome: Outcome::Valid });
-        bench.input(Input::Response { ticket, body: Some(b"garbage") });
+        bench.input(Input::Response { ticket, body: Some(Bytes::from_static(b"garbage")) });
         bench.input(Input::Loaded { ticket, blocks: Vec::new() });
         bench.input(Input::Persisted { ticket, durable: true });
     }
@@ -194,10 +191,9 @@ fn a_block_with_a_missing_parent_has_it_fetched_from_its_sender() {
     bench.send_block(sender, &blocks[1]);
     bench.work();
     let (ticket, asked, request) = bench.requests().pop().expect("a request");
-    assert_eq!((asked, request), (sender, BlockRequest::ByHash(blocks[0].id())));
-    let head = Position::of(&blocks[1]).head();
-    let body = BlockResponse { head, blocks: vec![EncodedBlock(blocks[0].bytes().to_vec())] }.encode();
-    bench.input(Input::Response { ticket, body: Some(&body) });
+    assert_eq!((asked, request), (sender, Request::Blocks(vec![blocks[0].id()])));
+    let body = response(&genesis, &Position::of(&blocks[1]), Answer::Blocks(vec![blocks[0].bytes().clone()]));
+    bench.input(Input::Response { ticket, body: Some(body) });
     bench.work();
     assert_eq!(bench.node.chain().head().height, 2);
     assert!(bench.score(sender) >= 0.0 && bench.score(silent) >= 0.0);
@@ -209,7 +205,7 @@ fn a_peer_that_asks_or_answers_with_garbage_is_blamed() {
     let peer = bench.connect();
     let (ticket, asked, _) = bench.requests().pop().expect("a new peer is asked for its chain");
     assert_eq!(asked, peer);
-    bench.input(Input::Response { ticket, body: Some(b"garbage") });
+    bench.input(Input::Response { ticket, body: Some(Bytes::from_static(b"garbage")) });
     assert!(bench.score(peer) >= 0.0, "once may be an accident");
     bench.input(Input::Request { ticket: Ticket(900), peer, body: b"garbage" });
     assert!(bench.score(peer) < 0.0);

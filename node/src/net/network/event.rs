@@ -106,7 +106,8 @@ pub enum NetEvent {
         /// How long.
         rtt: Duration,
     },
-    /// A peer asks for blocks; answer with [`Network::respond`](super::Network::respond).
+    /// A peer asks about the chain; answer with [`Network::respond`](super::Network::respond) or
+    /// [`Network::refuse`](super::Network::refuse).
     Request {
         /// Who asks.
         peer: PeerHandle,
@@ -114,6 +115,11 @@ pub enum NetEvent {
         request: InboundRequest,
         /// What it asks.
         body: Vec<u8>,
+    },
+    /// A peer's request is over: the answer has gone out, or cannot any more.
+    Responded {
+        /// Which.
+        request: InboundRequest,
     },
     /// The answer to [`Network::request`](super::Network::request).
     Response {
@@ -140,7 +146,7 @@ pub enum RequestError {
     #[error("the peer did not answer in time; ask another one")]
     Timeout,
     /// The peer does not serve blocks of this network.
-    #[error("the peer does not speak this network's block protocol; ask another one")]
+    #[error("the peer does not speak this network's protocol for blocks; ask another one")]
     Unsupported,
     /// The stream broke, or the answer was malformed or too long.
     #[error("the answer could not be read; ask another one")]

@@ -6,7 +6,7 @@ use starling_crypto::SecretKey;
 use starling_protocol::block::{Block, SignedHeader};
 use starling_protocol::codec::{decode_canonical, encode};
 use starling_protocol::genesis::{Genesis, GenesisParameters};
-use starling_protocol::request::{BlockRequest, BlockResponse};
+use starling_protocol::request::{Answer, Request, Response, Status};
 use starling_protocol::transaction::{SignedTransaction, Transaction};
 
 /// A decoded transaction is exactly the bytes it came from; its checks and its signature's verification never panic.
@@ -58,19 +58,23 @@ pub(super) fn codec_types(bytes: &[u8]) {
     canonical::<SignedTransaction>(bytes);
     canonical::<SignedHeader>(bytes);
     canonical::<GenesisParameters>(bytes);
-    canonical::<BlockRequest>(bytes);
-    canonical::<BlockResponse>(bytes);
+    canonical::<Request>(bytes);
+    canonical::<Status>(bytes);
     assert!(decode_canonical::<u64>(bytes, 7).is_err());
 }
 
-/// Requests and responses for blocks.
+/// Requests about the chain and responses.
 pub(super) fn request(bytes: &[u8]) {
-    if let Ok(request) = BlockRequest::decode(bytes) {
+    if let Ok(request) = Request::decode(bytes) {
         assert_eq!(request.encode(), bytes);
     }
-    if let Ok(response) = BlockResponse::decode(bytes, &genesis()) {
+    if let Ok(response) = Response::decode(&Bytes::copy_from_slice(bytes), &genesis()) {
         assert_eq!(response.encode(), bytes);
-        response.blocks.iter().for_each(|encoded| block(&encoded.0));
+        match response.answer {
+            Answer::Blocks(blocks) => blocks.iter().for_each(|encoded| block(encoded)),
+            Answer::Headers(headers) => headers.iter().for_each(|header| drop(header.verify(&genesis()))),
+            Answer::Status | Answer::Busy => {}
+        }
     }
 }
 

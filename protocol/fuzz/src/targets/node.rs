@@ -10,7 +10,7 @@ use starling_protocol::id::{BlockId, Direction, HandleAllocator, PeerHandle, Pee
 use starling_protocol::message::Payload;
 use starling_protocol::node::{Input, Node, NodeParts, Output, Ticket};
 use starling_protocol::peers::{Source, Standing};
-use starling_protocol::request::{BlockRequest, BlockResponse, EncodedBlock, Head};
+use starling_protocol::request::{Answer, Head, Request, Response, Status};
 use starling_protocol::rpc::{IHave, Rpc, Subscription};
 use starling_protocol::time::{Duration, Time};
 use starling_protocol::transaction::{Transaction, TransactionBuilder};
@@ -122,7 +122,7 @@ struct Driver<'w> {
     connected: Vec<PeerHandle>,
     /// What the node waits for.
     jobs: Vec<(Ticket, Job)>,
-    requests: Vec<Ticket>,
+    requests: Vec<(Ticket, Request)>,
     loads: Vec<Ticket>,
     /// Tickets that the node issued, by what for (each kind has its own): none twice.
     issued: BTreeSet<(&'static str, Ticket)>,
@@ -297,9 +297,9 @@ impl Driver<'_> {
             Job::Body(transactions) => {
                 transactions.iter().flat_map(|(_, transaction)| transaction.bytes().to_vec()).collect()
             }
-            Job::Stamp { .. } => return job.run(&self.world.genesis),
+            Job::Headers(_) | Job::Block(_) | Job::Stamp { .. } => return job.run(&self.world.genesis),
         };
-        *self.verdicts.entry(key).or_insert_with(|| job.run(&self.world.genesis))
+        self.verdicts.entry(key).or_insert_with(|| job.run(&self.world.genesis)).clone()
     }
 
     fn response(&mut self, choices: &mut Choices<'_>) {
@@ -307,29 +307,54 @@ impl Driver<'_> {
         let first = usize::from(choices.byte()) % self.world.blocks.len();
         let count = usize::from(choices.below(6));
         let blocks = self.world.blocks.iter().skip(first).take(count);
-        let blocks = blocks.map(|block| EncodedBlock(block.bytes().to_vec())).collect();
-        let head = Head { height: u64::from(choices.byte()), id: self.world.block(choices).id() };
-        let mut body = BlockResponse { head, blocks }.encode();
+        let height = u64::from(choices.byte());
+        let head = Head { height, id: self.world.block(choices).id(), slot: height + 1 };
+        // Mostly what fits what was asked.
+        let asked = self.requests.get(index % self.requests.len().max(1)).map(|(_, request)| request);
+        let kind = match (choices.below(8), asked) {
+            (0, _) | (_, None) => choices.below(4),
+            (_, Some(Request::Status(_))) => 0,
+            (_, Some(Request::Headers { .. })) => 1,
+            (_, Some(Request::Blocks(_))) => 2,
+        };
+        let answer = match (kind, asked) {
+            (0, _) => Answer::Status,
+            (1, _) => Answer::Headers(blocks.map(|block| *block.signed_header()).collect()),
+            (2, Some(Request::Blocks(ids))) => {
+                let block = |id| self.world.blocks.iter().find(|block| block.id() == id);
+                Answer::Blocks(
+                    ids.iter().map(|id| block(*id).map(|block| block.bytes().clone()).unwrap_or_default()).collect(),
+                )
+            }
+            (2, _) => Answer::Blocks(blocks.map(|block| block.bytes().clone()).collect()),
+            _ => Answer::Busy,
+        };
+        let earliest = u64::from(choices.below(8) / 7 * 3 + 1);
+        let network = self.world.genesis.network_id();
+        let mut body = Response { status: Status { network, head, earliest }, answer }.encode();
         let kind = choices.below(6);
         if kind == 1 {
             let at = usize::from(choices.short()) % body.len();
             body[at] ^= choices.byte();
         }
         if !self.requests.is_empty() {
-            let ticket = self.requests.swap_remove(index % self.requests.len());
-            self.handle(Input::Response { ticket, body: (kind != 0).then_some(&body[..]) });
+            let (ticket, _) = self.requests.swap_remove(index % self.requests.len());
+            self.handle(Input::Response { ticket, body: (kind != 0).then(|| body.into()) });
         }
     }
 
     fn request(&mut self, choices: &mut Choices<'_>) {
         let Some(peer) = self.peer(choices) else { return };
         let locator: Vec<BlockId> = (0..choices.below(3)).map(|_| self.world.block(choices).id()).collect();
-        let body = match choices.below(3) {
+        let body = match choices.below(4) {
             0 => choices.bytes(40).to_vec(),
-            1 => BlockRequest::ByHash(self.world.block(choices).id()).encode(),
+            1 => Request::Blocks([locator, vec![self.world.block(choices).id()]].concat()).encode(),
+            2 => Request::Headers { locator, headers_max: choices.short() }.encode(),
             _ => {
-                let (blocks_max, bytes_max) = (choices.short(), u32::from(choices.short()));
-                BlockRequest::After { locator, blocks_max, bytes_max }.encode()
+                let height = u64::from(choices.byte());
+                let head = Head { height, id: self.world.block(choices).id(), slot: height };
+                let network = self.world.genesis.network_id();
+                Request::Status(Status { network, head, earliest: 1 }).encode()
             }
         };
         let ticket = self.our_ticket();
@@ -375,10 +400,10 @@ impl Driver<'_> {
                     assert!(self.issued.insert(("verify", ticket)), "a ticket is issued once");
                     self.jobs.push((ticket, job));
                 }
-                Output::Request { ticket, peer, .. } => {
+                Output::Request { ticket, peer, body } => {
                     assert!(self.connected.contains(&peer), "{peer:?} is connected");
                     assert!(self.issued.insert(("request", ticket)), "a ticket is issued once");
-                    self.requests.push(ticket);
+                    self.requests.push((ticket, Request::decode(&body).expect("our own requests decode")));
                 }
                 Output::Load { ticket, .. } => {
                     assert!(self.issued.insert(("load", ticket)), "a ticket is issued once");
@@ -387,7 +412,11 @@ impl Driver<'_> {
                 Output::SubmitResult { ticket, .. } => {
                     assert!(self.submissions.remove(&ticket), "a submission is answered once");
                 }
-                Output::Respond { ticket, .. } => assert!(self.asked.remove(&ticket), "a request is answered once"),
+                Output::Respond { ticket, .. } => {
+                    assert!(self.asked.remove(&ticket), "a request is answered once");
+                    self.handle(Input::Responded { ticket });
+                }
+                Output::Persist { ticket, .. } => self.handle(Input::Persisted { ticket, durable: true }),
                 _ => {}
             }
         }

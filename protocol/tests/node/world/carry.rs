@@ -64,8 +64,10 @@ impl World {
                     self.request(index, peer, ticket, body);
                 }
                 Output::Respond { ticket, body } => {
-                    let asker = self.machines[index].askers.remove(&ticket);
-                    self.respond(asker.expect("each request is answered once"), body);
+                    let asker = self.machines[index].askers.remove(&ticket).expect("each request is answered once");
+                    let sent = self.now + asker.latency;
+                    self.schedule(index, sent, Happening::Responded { ticket });
+                    self.respond(asker, body);
                 }
                 Output::SubmitResult { ticket, result } => {
                     let answer = self.machines[index].submissions.get_mut(&ticket).expect("was submitted in this life");

@@ -134,6 +134,9 @@ enum Happening {
         ticket: Ticket,
         body: Option<bytes::Bytes>,
     },
+    Responded {
+        ticket: Ticket,
+    },
     Persisted,
     Load {
         ticket: Ticket,
@@ -439,8 +442,9 @@ impl World {
             }
             Happening::Response { ticket, body } => {
                 self.machines[index].tickets.request.take(ticket);
-                self.input(index, Input::Response { ticket, body: body.as_deref() });
+                self.input(index, Input::Response { ticket, body });
             }
+            Happening::Responded { ticket } => self.input(index, Input::Responded { ticket }),
             Happening::Persisted => {
                 let machine = &mut self.machines[index];
                 let (ticket, batch) = machine.batches.pop_front().expect("a batch is being written");

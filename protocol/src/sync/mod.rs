@@ -1,0 +1,624 @@
+//! Catching up: headers first, from one peer, then the blocks, from many.
+//!
+//! # What it promises
+//! - **Convergence.** A node with one honest peer that keeps what it lacks comes to that peer's chain, whatever the
+//!   other peers do.
+//! - **Nobody holds it up.** Every request has a deadline; what a slow peer was asked for is asked of another before
+//!   that. Whom a peer that lies has misled loses at most one round trip and what it had not placed yet.
+//! - **Bounds.** Headers that were verified ahead, blocks that have come and are not placed, requests under way and blocks
+//!   in verification are bounded by the constants in `sync/io.rs`, whatever heights peers claim.
+//! - **Blame where it belongs.** See below.
+//!
+//! # Rules
+//! 1. *Status.* Both ends of a new connection tell each other how they stand ([`Status`]), and every response says it
+//!    again. When no block has come for [`Config::stall_after`], the next peer in turn is asked. A claimed height counts
+//!    for no more than there are slots.
+//! 2. *Headers.* While a peer claims more than we have, the one that claims most is *followed*: its headers are fetched
+//!    with a locator, [`HEADERS_MAX`] at a time. They have to follow on each other and on the locator, and each is checked
+//!    for its network, its height, whose turn its slot was and the producer's signature before any block is asked for.
+//!    *Rationale:* headers cost 212 bytes for each block of up to megabytes, and from then on every block is known by
+//!    its digest: whoever sends another one is at fault, and no honest peer ever is for somebody else's lie.
+//! 3. *Blocks* are asked for by id, in runs, of every peer that should have them: the least occupied one first, then the one
+//!    with the best pace. A peer's runs grow while it answers quickly and shrink when it does not.
+//! 4. *Order.* Blocks are decoded and verified in parallel by the workers, and placed in order. What the chain makes of
+//!    them (a longer fork is adopted, a shorter one waits) is its business.
+//! 5. *Slow peers.* What was asked for and has not come after [`Config::slow_after`] is asked of another peer, if one
+//!    has room, and the slow one rests; its answer still counts if it comes first. A rest doubles until the peer
+//!    delivers again.
+//! 6. *Faults* ([`PeerFault`]): what no honest peer does. The peer is reported and not asked again while it is
+//!    connected, and its work goes to others. For headers and for the validity of a chain the peer that is followed answers;
+//!    for bytes whoever sent them. Saying that one has a chain and then not giving it is a fault when it happens
+//!    [`STRIKES_MAX`] times in a row: once may be an honest race.
+//! 7. *Pruned peers.* No peer is asked for blocks below its earliest height. If all that claim more than we have lack the
+//!    next block, that is said ([`Event::NobodyKeeps`]).
+//! 8. *Excess.* A peer that is busy says so and is asked again after [`Config::busy_pause`]. The same goes for our own
+//!    workers.
+//!
+//! # When a peer that is followed fails
+//! What its headers promised is dropped and begun anew with the next peer. Blocks that have been placed stay, so this
+//! costs a window of blocks at most.
+//!
+//! # Cost
+//! O(log n) for each header and block, plus O(peers) for each request.
+//!
+//! The scheme is that of Bitcoin's headers-first synchronisation; bounded windows, pace and reassignment follow its
+//! block download window and stalling logic (Bitcoin Core 0.10, 2015) in our own way.
+
+mod blocks;
+mod headers;
+pub mod io;
+mod peers;
+mod rate;
+mod requests;
+
+use crate::chain::{Event, Moment, PeerFault, Position, RequestFailure, RequestId};
+use crate::id::PeerHandle;
+use crate::mesh::Sink;
+use crate::request::{Answer, Request, Response, Status};
+use crate::time::{Duration, Time};
+use blocks::Window;
+use core::cmp::Reverse;
+use headers::Stage;
+pub use io::{Checked, Config, Effect, Local, SyncCounters, SyncProgress, SyncState};
+use peers::Peer;
+use rate::Rate;
+use requests::{Open, Purpose, Requests, Timer};
+use std::collections::BTreeMap;
+
+#[cfg(doc)]
+use crate::request::HEADERS_MAX;
+#[cfg(doc)]
+use io::STRIKES_MAX;
+
+/// The machine; see the head of this module. Whoever owns it hands in what it needs to know of the chain with each
+/// call.
+#[derive(Clone, Debug, Default)]
+pub struct Sync {
+    peers: BTreeMap<PeerHandle, Peer>,
+    requests: Requests,
+    session: Option<Session>,
+    stall_at: Option<Time>,
+    /// Whom the last stall made us ask.
+    asked_last: Option<PeerHandle>,
+    counters: SyncCounters,
+    tickets: u64,
+    /// The height of which [`Event::NobodyKeeps`] was emitted last.
+    told_nobody_keeps: Option<u64>,
+}
+
+/// Following one peer's chain.
+#[derive(Clone, Debug)]
+struct Session {
+    leader: PeerHandle,
+    stage: Stage,
+    window: Window,
+    /// Height of our head when it began.
+    from: u64,
+    rate: Rate,
+    /// Nothing is handed to the workers before, because they had too much to do.
+    paused_until: Time,
+    /// Whether [`Event::SyncStarted`] was emitted.
+    started: bool,
+    /// What the peer claimed when it began.
+    claimed: u64,
+    /// Blocks that are being placed.
+    placing: u64,
+}
+
+impl Sync {
+    /// A number that was not used before, for requests and verifications.
+    pub fn ticket(&mut self) -> u64 {
+        self.tickets += 1;
+        self.tickets
+    }
+
+    /// A peer is connected: it is told how we stand, and asked how it does.
+    pub fn connected(&mut self, at: Moment, peer: PeerHandle, local: &dyn Local, out: &mut dyn Sink<Effect>) {
+        self.peers.insert(peer, Peer::default());
+        if self.stall_at.is_none() {
+            self.arm_stall(at.now, local);
+        }
+        self.ask_status(at.now, peer, local, out);
+    }
+
+    /// A peer is gone. What it was asked for is asked of others.
+    pub fn disconnected(&mut self, at: Moment, peer: PeerHandle, local: &dyn Local, out: &mut dyn Sink<Effect>) {
+        self.drop_requests_of(peer);
+        self.peers.remove(&peer);
+        if self.session.as_ref().is_some_and(|session| session.leader == peer) {
+            self.leader_is_gone();
+        }
+        self.go_on(at, local, out);
+    }
+
+    /// A peer has told how it stands.
+    pub fn heard(
+        &mut self,
+        at: Moment,
+        peer: PeerHandle,
+        status: &Status,
+        local: &dyn Local,
+        out: &mut dyn Sink<Effect>,
+    ) {
+        self.take_status(at, peer, status, local, out);
+        self.go_on(at, local, out);
+    }
+
+    /// A peer has told how it stands while it answered something else, which comes first.
+    pub fn note(&mut self, at: Moment, peer: PeerHandle, status: &Status) {
+        if let Some(state) = self.peers.get_mut(&peer) {
+            // There are no more blocks than slots, whatever it claims.
+            state.height = status.head.height.min(at.slot_ahead);
+            state.earliest = status.earliest;
+        }
+    }
+
+    /// A peer has, or builds on, a block of this height.
+    pub fn saw(&mut self, peer: PeerHandle, height: u64) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.height = peer.height.max(height);
+        }
+    }
+
+    /// Our head has moved, so the network is not quiet.
+    pub fn head_moved(&mut self, now: Time, local: &dyn Local) {
+        if self.stall_at.is_some() {
+            self.arm_stall(now, local);
+        }
+    }
+
+    /// Begins to follow a peer, this one if it may be asked, unless that is being done; says whether it is now.
+    pub fn start(
+        &mut self,
+        at: Moment,
+        preferred: Option<PeerHandle>,
+        local: &dyn Local,
+        out: &mut dyn Sink<Effect>,
+    ) -> bool {
+        if self.session.is_none() {
+            let askable = |peer: &PeerHandle| self.peers.get(peer).is_some_and(|peer| peer.is_rested(at.now));
+            match preferred.filter(askable).or_else(|| self.candidate(at, local)) {
+                Some(leader) => self.follow(at, leader, local, out),
+                None => self.say_if_nobody_keeps(local.head().height + 1, out),
+            }
+        }
+        self.session.is_some()
+    }
+
+    /// Asks all peers how they stand: something seems to be wrong.
+    pub fn ask_all(&mut self, now: Time, local: &dyn Local, out: &mut dyn Sink<Effect>) {
+        let peers: Vec<PeerHandle> = self.askable().collect();
+        for peer in peers {
+            self.ask_status(now, peer, local, out);
+        }
+    }
+
+    /// The answer to [`Effect::Request`]. One that is too late is ignored.
+    pub fn on_response(
+        &mut self,
+        at: Moment,
+        request: RequestId,
+        response: Result<Response, RequestFailure>,
+        local: &dyn Local,
+        out: &mut dyn Sink<Effect>,
+    ) {
+        let Some(open) = self.requests.close(request) else { return };
+        self.returned(&open);
+        match response {
+            Ok(response) => {
+                self.take_status(at, open.peer, &response.status, local, out);
+                self.answered(at, request, &open, response, local, out);
+            }
+            Err(failure) => {
+                if failure == RequestFailure::Malformed {
+                    self.bar(open.peer, PeerFault::Malformed, out);
+                }
+                self.failed(at, request, &open, local);
+            }
+        }
+        self.go_on(at, local, out);
+    }
+
+    /// The disk has room again.
+    pub fn disk_caught_up(&mut self, at: Moment, local: &dyn Local, out: &mut dyn Sink<Effect>) {
+        self.go_on(at, local, out);
+    }
+
+    /// Does what is due. A spurious call does nothing.
+    pub fn on_wake(&mut self, at: Moment, local: &dyn Local, out: &mut dyn Sink<Effect>) {
+        let mut woken = false;
+        while let Some(timer) = self.requests.take_due(at.now) {
+            woken = true;
+            match timer {
+                Timer::Deadline(request) => {
+                    if let Some(open) = self.requests.close(request) {
+                        self.returned(&open);
+                        self.failed(at, request, &open, local);
+                    }
+                }
+                Timer::Slow(request) => self.slow(at, request, local),
+                Timer::Stall => self.stalled(at.now, local, out),
+                Timer::Rested => {}
+            }
+        }
+        if woken {
+            self.go_on(at, local, out);
+        }
+    }
+
+    /// When to call [`Sync::on_wake`], if ever.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Time> {
+        self.requests.next_wake()
+    }
+
+    /// Whether somebody's chain is being followed.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// Whether the peer is connected and may be asked.
+    #[must_use]
+    pub fn may_ask(&self, peer: PeerHandle) -> bool {
+        self.peers.get(&peer).is_some_and(|peer| !peer.barred)
+    }
+
+    /// The peers that may be asked, highest claims first.
+    #[must_use]
+    pub fn by_height(&self) -> Vec<PeerHandle> {
+        let mut peers: Vec<(PeerHandle, u64)> =
+            self.askable().map(|peer| (peer, self.peers.get(&peer).map_or(0, |state| state.height))).collect();
+        peers.sort_by_key(|(peer, height)| (Reverse(*height), *peer));
+        peers.into_iter().map(|(peer, _)| peer).collect()
+    }
+
+    /// Reports a peer, asks it no more, and gives its work to others.
+    pub fn bar(&mut self, peer: PeerHandle, fault: PeerFault, out: &mut dyn Sink<Effect>) {
+        let Some(state) = self.peers.get_mut(&peer).filter(|state| !state.barred) else { return };
+        state.barred = true;
+        out.emit(Effect::PeerFault { peer, fault });
+        self.drop_requests_of(peer);
+        if self.session.as_ref().is_some_and(|session| session.leader == peer) {
+            // What it promised may be a lie as well.
+            self.end(out, false);
+        }
+    }
+
+    /// Requests and verifications that are not answered.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.requests.len() + self.session.as_ref().map_or(0, |session| session.verifying())
+    }
+
+    /// Counts since the start.
+    #[must_use]
+    pub fn counters(&self) -> SyncCounters {
+        self.counters
+    }
+
+    /// How far catching up has come.
+    #[must_use]
+    pub fn progress(&self, now: Time, height: u64) -> SyncProgress {
+        let claims = self.peers.values().filter(|peer| !peer.barred).map(|peer| peer.height);
+        let target = claims.max().unwrap_or(0).max(height);
+        let requests = self.requests.len();
+        let Some(session) = &self.session else {
+            return SyncProgress { from: height, height, target, requests, ..SyncProgress::default() };
+        };
+        let mut asked: Vec<PeerHandle> = self.requests.iter().map(|(_, open)| open.peer).collect();
+        asked.sort_unstable();
+        asked.dedup();
+        let blocks_per_second = session.rate.per_second(now);
+        #[expect(clippy::cast_precision_loss, reason = "heights are far below 2^52")]
+        let seconds = (target - height) as f64 / blocks_per_second;
+        // A century is as good as never, and more is no duration at all.
+        let known = blocks_per_second > 0.0 && seconds < 3e9;
+        SyncProgress {
+            state: self.state(),
+            peer: Some(session.leader),
+            from: session.from,
+            height,
+            target,
+            blocks_per_second,
+            remaining: known.then(|| Duration::from_secs_f64(seconds)),
+            peers: asked.len(),
+            requests,
+            headers_ahead: session.window.len(),
+            held_bytes: session.window.held_bytes(),
+        }
+    }
+
+    /// Asserts that the bounds hold and the parts agree.
+    ///
+    /// # Panics
+    /// If they do not.
+    pub fn check(&self, local: &dyn Local) {
+        self.requests.check();
+        for (peer, state) in &self.peers {
+            let open = self.requests.iter().filter(|(_, open)| open.peer == *peer);
+            let blocks = open.filter(|(_, open)| matches!(open.purpose, Purpose::Blocks(_))).count();
+            assert_eq!(blocks, state.in_flight, "requests under way to a peer");
+            assert!(blocks <= io::BLOCK_REQUESTS_PER_PEER_MAX, "too much asked of one peer");
+            assert!(!state.barred || blocks == 0, "a barred peer is asked");
+        }
+        assert!(self.requests.iter().all(|(_, open)| self.peers.contains_key(&open.peer)), "a request to nobody");
+        let Some(session) = &self.session else { return };
+        session.window.check(&self.requests, local);
+        assert!(session.window.len() <= io::HEADERS_AHEAD_MAX, "too many headers ahead");
+        session.check_stage(&self.requests);
+    }
+
+    fn askable(&self) -> impl Iterator<Item = PeerHandle> {
+        self.peers.iter().filter(|(_, state)| !state.barred).map(|(peer, _)| *peer)
+    }
+
+    fn ask_status(&mut self, now: Time, peer: PeerHandle, local: &dyn Local, out: &mut dyn Sink<Effect>) {
+        let asked = |open: &Open| open.peer == peer && open.purpose == Purpose::Status;
+        if self.requests.iter().any(|(_, open)| asked(open)) {
+            return;
+        }
+        self.ask(now, (peer, Purpose::Status), Request::Status(local.status()), local, out);
+    }
+
+    /// Sends a request.
+    fn ask(
+        &mut self,
+        now: Time,
+        (peer, purpose): (PeerHandle, Purpose),
+        body: Request,
+        local: &dyn Local,
+        out: &mut dyn Sink<Effect>,
+    ) -> RequestId {
+        let request = RequestId(self.ticket());
+        let config = local.config();
+        let blocks = matches!(purpose, Purpose::Blocks(_));
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.in_flight += usize::from(blocks);
+        }
+        let slow_at = blocks.then_some(now + config.slow_after);
+        self.requests.open(request, (peer, purpose), now, (now + config.request_timeout, slow_at));
+        self.counters.sent += 1;
+        out.emit(Effect::Request { request, peer, body });
+        request
+    }
+
+    /// A request is no longer under way.
+    fn returned(&mut self, open: &Open) {
+        if matches!(open.purpose, Purpose::Blocks(_))
+            && let Some(peer) = self.peers.get_mut(&open.peer)
+        {
+            peer.in_flight -= 1;
+        }
+    }
+
+    fn take_status(
+        &mut self,
+        at: Moment,
+        peer: PeerHandle,
+        status: &Status,
+        local: &dyn Local,
+        out: &mut dyn Sink<Effect>,
+    ) {
+        if status.network != local.status().network {
+            return self.bar(peer, PeerFault::OtherNetwork, out);
+        }
+        self.note(at, peer, status);
+    }
+
+    fn answered(
+        &mut self,
+        at: Moment,
+        request: RequestId,
+        open: &Open,
+        response: Response,
+        local: &dyn Local,
+        out: &mut dyn Sink<Effect>,
+    ) {
+        let Response { status, answer } = response;
+        match (&open.purpose, answer) {
+            (_, Answer::Busy) => {
+                self.counters.refused += 1;
+                self.pause_peer(at.now, open.peer, local);
+                self.take_back(request, open);
+            }
+            (Purpose::Status, Answer::Status) => {}
+            (Purpose::Headers, Answer::Headers(headers)) => {
+                self.headers_came(at, request, (open.peer, &status), headers, local, out);
+            }
+            (Purpose::Blocks(asked), Answer::Blocks(blocks)) => {
+                self.blocks_came(at, request, (open, asked), blocks, local, out);
+            }
+            _ => {
+                self.bar(open.peer, PeerFault::Malformed, out);
+                self.take_back(request, open);
+            }
+        }
+    }
+
+    /// A request brought nothing.
+    fn failed(&mut self, at: Moment, request: RequestId, open: &Open, local: &dyn Local) {
+        self.counters.failed += 1;
+        if open.purpose != Purpose::Status {
+            self.rest(at.now, open.peer, local);
+        }
+        self.take_back(request, open);
+    }
+
+    /// What was asked for with this request has to be asked for again.
+    fn take_back(&mut self, request: RequestId, open: &Open) {
+        match &open.purpose {
+            Purpose::Status => {}
+            Purpose::Headers => {
+                if self.session.as_ref().is_some_and(|session| session.awaits(request)) {
+                    self.leader_is_gone();
+                }
+            }
+            Purpose::Blocks(blocks) => {
+                if let Some(session) = &mut self.session {
+                    session.window.take_back(request, blocks);
+                }
+            }
+        }
+    }
+
+    fn drop_requests_of(&mut self, peer: PeerHandle) {
+        for request in self.requests.of(peer) {
+            if let Some(open) = self.requests.close(request) {
+                self.returned(&open);
+                self.take_back(request, &open);
+            }
+        }
+    }
+
+    /// The peer gives no more headers; what it has given is still brought to its end.
+    fn leader_is_gone(&mut self) {
+        if let Some(session) = &mut self.session
+            && !matches!(session.stage, Stage::Verifying(_))
+        {
+            session.stage = Stage::Done;
+        }
+    }
+
+    fn rest(&mut self, now: Time, peer: PeerHandle, local: &dyn Local) {
+        if let Some(state) = self.peers.get_mut(&peer) {
+            let until = state.rest(now, local.config().rest_first);
+            self.requests.arm(until, Timer::Rested);
+        }
+    }
+
+    fn pause_peer(&mut self, now: Time, peer: PeerHandle, local: &dyn Local) {
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.rests_until = state.rests_until.max(now + local.config().busy_pause);
+            self.requests.arm(state.rests_until, Timer::Rested);
+        }
+    }
+
+    fn pause_workers(&mut self, now: Time, local: &dyn Local) {
+        if let Some(session) = &mut self.session {
+            session.paused_until = now + local.config().busy_pause;
+            self.requests.arm(session.paused_until, Timer::Rested);
+        }
+    }
+
+    /// The peer did not give what it says it has.
+    fn strike(&mut self, now: Time, peer: PeerHandle, local: &dyn Local, out: &mut dyn Sink<Effect>) {
+        if self.peers.get_mut(&peer).is_some_and(Peer::strike) {
+            self.bar(peer, PeerFault::Useless, out);
+        } else {
+            self.rest(now, peer, local);
+        }
+    }
+
+    fn arm_stall(&mut self, now: Time, local: &dyn Local) {
+        let due = now + local.config().stall_after;
+        if let Some(before) = self.stall_at.replace(due) {
+            self.requests.disarm(before, Timer::Stall);
+        }
+        self.requests.arm(due, Timer::Stall);
+    }
+
+    /// No block has come for a while: asks the next peer in turn how it stands.
+    fn stalled(&mut self, now: Time, local: &dyn Local, out: &mut dyn Sink<Effect>) {
+        self.stall_at = None;
+        if self.peers.is_empty() {
+            return;
+        }
+        self.arm_stall(now, local);
+        let next = self.askable().find(|peer| Some(*peer) > self.asked_last).or_else(|| self.askable().next());
+        if let Some(peer) = next {
+            self.asked_last = next;
+            self.ask_status(now, peer, local, out);
+        }
+    }
+
+    /// Whom to follow: of those that claim more than we have and keep what comes next, one that has not failed lately,
+    /// and of these whoever claims most.
+    fn candidate(&self, at: Moment, local: &dyn Local) -> Option<PeerHandle> {
+        let next = local.head().height + 1;
+        let fitting = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.is_rested(at.now) && peer.height >= next && peer.earliest <= next);
+        fitting.max_by_key(|(peer, state)| (Reverse(state.rests), state.height, Reverse(**peer))).map(|(peer, _)| *peer)
+    }
+
+    fn follow(&mut self, at: Moment, leader: PeerHandle, local: &dyn Local, out: &mut dyn Sink<Effect>) {
+        for peer in self.peers.values_mut() {
+            peer.lacks_from = None;
+        }
+        self.session = Some(Session {
+            leader,
+            stage: Stage::Wanted,
+            window: Window::default(),
+            from: local.head().height,
+            rate: Rate::start(at.now),
+            paused_until: Time::ZERO,
+            started: false,
+            claimed: self.peers.get(&leader).map_or(0, |leader| leader.height),
+            placing: 0,
+        });
+        self.ask_for_headers(at.now, local, out);
+    }
+
+    /// Does everything that can be done now.
+    fn go_on(&mut self, at: Moment, local: &dyn Local, out: &mut dyn Sink<Effect>) {
+        if self.session.is_none() && !self.start(at, None, local, out) {
+            return;
+        }
+        self.place_ready(at, local, out);
+        self.verify_fetched(at, out);
+        self.ask_for_headers(at.now, local, out);
+        self.ask_for_blocks(at, local, out);
+        self.end_if_done(at, local, out);
+    }
+
+    fn end_if_done(&mut self, at: Moment, local: &dyn Local, out: &mut dyn Sink<Effect>) {
+        let Some(session) = self.session.as_ref().filter(|session| session.placing == 0) else { return };
+        let leader = session.leader;
+        let height = local.head().height;
+        let complete = if let Some(missing) = session.window.first_is_missing() {
+            let hope = self.peers.values().any(|peer| peer.should_have(missing));
+            if hope || self.requests.blocks() > 0 {
+                // Somebody rests, or is asked already.
+                return;
+            }
+            self.say_if_nobody_keeps(missing, out);
+            false
+        } else if session.window.is_empty() && matches!(session.stage, Stage::Done) {
+            self.peers.get(&leader).is_some_and(|leader| leader.height <= height)
+        } else {
+            return;
+        };
+        self.end(out, complete);
+        // It would be followed again at once.
+        if !complete && self.peers.get(&leader).is_some_and(|leader| leader.is_rested(at.now)) {
+            self.rest(at.now, leader, local);
+        }
+        self.start(at, None, local, out);
+    }
+
+    /// If all that claim to have a block of this height have pruned it, says so, once for each height.
+    fn say_if_nobody_keeps(&mut self, height: u64, out: &mut dyn Sink<Effect>) {
+        let ahead = || self.peers.values().filter(|peer| !peer.barred && peer.height >= height);
+        let Some(earliest) = ahead().map(|peer| peer.earliest).min().filter(|earliest| *earliest > height) else {
+            return;
+        };
+        if self.told_nobody_keeps != Some(height) {
+            let peers = ahead().count();
+            self.told_nobody_keeps = Some(height);
+            out.emit(Effect::Event(Event::NobodyKeeps { height, earliest, peers }));
+        }
+    }
+
+    fn end(&mut self, out: &mut dyn Sink<Effect>, complete: bool) {
+        let Some(session) = self.session.take() else { return };
+        out.emit(Effect::Ended { peer: session.leader, started: session.started, complete });
+    }
+}
+
+impl Session {
+    fn last(&self, local: &dyn Local) -> Option<Position> {
+        self.window.last().or_else(|| Some(local.head()))
+    }
+}

@@ -1,0 +1,88 @@
+//! What is known of the peers that may be asked, and what each is worth asking.
+
+use super::io::{
+    BLOCK_REQUESTS_PER_PEER_MAX, CHUNK_BYTES_FIRST, CHUNK_BYTES_MIN, Config, REST_DOUBLINGS_MAX, STRIKES_MAX,
+};
+use crate::request::RESPONSE_BLOCK_BYTES_MAX;
+use crate::time::{Duration, Time};
+
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    /// The highest block that the peer is known, or says, to have; never more than there are slots.
+    pub(super) height: u64,
+    /// The lowest height from which on it keeps blocks.
+    pub(super) earliest: u64,
+    /// It did what no honest peer does.
+    pub(super) barred: bool,
+    /// It is asked for nothing before.
+    pub(super) rests_until: Time,
+    /// How often it rested since it delivered last.
+    pub(super) rests: u32,
+    /// Requests for blocks under way.
+    pub(super) in_flight: usize,
+    /// Bytes of blocks in the next request.
+    pub(super) chunk_bytes: usize,
+    strikes: u32,
+    /// It said that it has not got the block of this height of the chain that is being followed.
+    pub(super) lacks_from: Option<u64>,
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        Self {
+            height: 0,
+            earliest: 1,
+            barred: false,
+            rests_until: Time::ZERO,
+            rests: 0,
+            in_flight: 0,
+            chunk_bytes: CHUNK_BYTES_FIRST,
+            strikes: 0,
+            lacks_from: None,
+        }
+    }
+}
+
+impl Peer {
+    /// Whether it may be asked for something now.
+    pub(super) fn is_rested(&self, now: Time) -> bool {
+        !self.barred && self.rests_until <= now
+    }
+
+    /// Whether it should have the block of this height of the chain that is being followed.
+    pub(super) fn should_have(&self, height: u64) -> bool {
+        !self.barred
+            && self.height >= height
+            && self.earliest <= height
+            && self.lacks_from.is_none_or(|lacks_from| height < lacks_from)
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.in_flight < BLOCK_REQUESTS_PER_PEER_MAX
+    }
+
+    /// It gave what it was asked for, after so long.
+    pub(super) fn delivered(&mut self, elapsed: Duration, config: &Config) {
+        (self.rests, self.strikes) = (0, 0);
+        if elapsed >= config.slow_after {
+            self.chunk_bytes = (self.chunk_bytes / 2).max(CHUNK_BYTES_MIN);
+        } else if elapsed < config.slow_after / 3 {
+            self.chunk_bytes = (self.chunk_bytes * 2).min(RESPONSE_BLOCK_BYTES_MAX as usize);
+        }
+    }
+
+    /// It failed, or was slow; how long it rests doubles each time until it delivers. Returns until when it rests.
+    pub(super) fn rest(&mut self, now: Time, at_first: Duration) -> Time {
+        self.chunk_bytes = (self.chunk_bytes / 2).max(CHUNK_BYTES_MIN);
+        let rest = at_first * (1 << self.rests.min(REST_DOUBLINGS_MAX));
+        self.rests += 1;
+        self.rests_until = self.rests_until.max(now + rest);
+        self.rests_until
+    }
+
+    /// It did not give what it says it has. Returns whether that happened too often.
+    pub(super) fn strike(&mut self) -> bool {
+        self.strikes += 1;
+        self.strikes >= STRIKES_MAX
+    }
+}
