@@ -317,10 +317,12 @@ impl Driver {
         let now = clock::now();
         let unix_us = self.unix_us_at_zero.saturating_add(now.as_micros());
         match genesis.slot_at(unix_us) {
-            Some(_) => match self.wall_clock.step(now) {
-                Some(step) => ClockState::Stepped { by_ms: step.by_us / 1_000 },
-                None => ClockState::Ok,
-            },
+            Some(_) => {
+                let early = self.observer.early.behind(self.node.peer_stats().connected);
+                let behind = early.map(|early| ClockState::Behind { seconds: early.as_secs().max(1) });
+                let stepped = self.wall_clock.step(now).map(|step| ClockState::Stepped { by_ms: step.by_us / 1_000 });
+                behind.or(stepped).unwrap_or_default()
+            }
             None => ClockState::BeforeStart { seconds: genesis.slot_start(0).saturating_sub(unix_us) / 1_000_000 },
         }
     }

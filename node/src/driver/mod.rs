@@ -9,6 +9,7 @@
 //! submissions and peers' requests. They never mix, because each kind only ever comes back in its own outputs.
 
 mod commands;
+mod early;
 mod events;
 mod exchange;
 mod keeping;
@@ -356,6 +357,7 @@ impl Driver {
         if let Some(unix_us_at_zero) = reading.tell {
             self.unix_us_at_zero = unix_us_at_zero;
             self.observer.unix_us_at_zero = unix_us_at_zero;
+            self.observer.early.reset();
             self.feed(Input::WallClock { unix_us_at_zero });
         }
     }

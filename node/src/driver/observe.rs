@@ -1,5 +1,6 @@
 //! What the machine tells about itself, turned into trace lines, metrics and log messages.
 
+use super::early::EarlyBlocks;
 use crate::api::MessageClass;
 use crate::metrics::{Links, Metrics};
 use crate::rate_limited;
@@ -27,6 +28,8 @@ pub(super) struct Observer {
     pub(super) links: Links,
     /// Unix time in microseconds at [`Time::ZERO`]; zero while it is unknown.
     pub(super) unix_us_at_zero: u64,
+    /// Blocks that arrive before their time.
+    pub(super) early: EarlyBlocks,
     genesis: Genesis,
     /// Recent arrivals in order, to measure how long validation takes.
     arrivals: VecDeque<(MessageId, Time)>,
@@ -34,8 +37,8 @@ pub(super) struct Observer {
 
 impl Observer {
     pub(super) fn new(trace: Trace, metrics: Metrics, genesis: &Genesis) -> Self {
-        let links = Links::default();
-        Self { trace, metrics, links, unix_us_at_zero: 0, genesis: genesis.clone(), arrivals: VecDeque::new() }
+        let (links, early) = (Links::default(), EarlyBlocks::default());
+        Self { trace, metrics, links, early, unix_us_at_zero: 0, genesis: genesis.clone(), arrivals: VecDeque::new() }
     }
 
     /// The class of messages on a topic of the network.
@@ -108,7 +111,7 @@ impl Observer {
             }
             mesh::Event::Validated { payload, peer, verdict } => {
                 let class = self.class(payload.topic());
-                self.validated(now, &payload, class, verdict);
+                self.validated(now, &payload, peer, verdict);
                 if verdict == Verdict::Reject {
                     rate_limited!(debug, class = class.name(), id = %payload.id(), peer = ?name(node, peer), "rejected a message");
                 }
@@ -129,16 +132,16 @@ impl Observer {
         }
     }
 
-    fn validated(&mut self, now: Time, payload: &Payload, class: MessageClass, verdict: Verdict) {
-        let id = payload.id();
+    fn validated(&mut self, now: Time, payload: &Payload, peer: PeerHandle, verdict: Verdict) {
+        let (id, class) = (payload.id(), self.class(payload.topic()));
         let messages = &self.metrics.messages;
         // Verdicts come nearly in the order of arrival, so the search is short.
         if let Some(place) = self.arrivals.iter().position(|(arrived, _)| *arrived == id)
             && let Some((_, received)) = self.arrivals.remove(place)
         {
             messages.validation_seconds[class].observe(now.since(received).as_secs_f64());
-            if class == MessageClass::Block && verdict == Verdict::Accept {
-                self.arrival_delay(received, payload);
+            if class == MessageClass::Block {
+                self.block_in_time(received, payload, peer, verdict);
             }
         }
         let messages = &self.metrics.messages;
@@ -154,14 +157,20 @@ impl Observer {
         counters[class].inc();
     }
 
-    /// How long after its slot began a block reached us. Only blocks that are relayed count: the slot of any other is what its
-    /// sender likes.
-    fn arrival_delay(&self, received: Time, payload: &Payload) {
+    /// Compares a block's arrival with its slot. The delay of those that are relayed is told; of any other the slot is what
+    /// its sender likes, and counts only together with others.
+    fn block_in_time(&mut self, received: Time, payload: &Payload, peer: PeerHandle, verdict: Verdict) {
         let header = payload.data().get(..SIGNED_HEADER_BYTES);
-        if let Some(Ok(SignedHeader { header, .. })) = header.map(|bytes| decode_canonical(bytes, SIGNED_HEADER_BYTES))
-            && let Some(delay) = self.since_slot_began(received, header.slot)
-        {
-            self.metrics.chain.arrival_delay_seconds.observe(delay.as_secs_f64());
+        let header = header.and_then(|bytes| decode_canonical(bytes, SIGNED_HEADER_BYTES).ok());
+        let Some(SignedHeader { header, .. }) = header else { return };
+        let Some((delay, early)) = self.against_slot(received, header.slot) else { return };
+        match verdict {
+            Verdict::Accept => {
+                self.metrics.chain.arrival_delay_seconds.observe(delay.as_secs_f64());
+                self.early.reset();
+            }
+            Verdict::Ignore => self.early.ignored(peer, early),
+            Verdict::Reject | Verdict::Shed => {}
         }
     }
 
@@ -169,15 +178,17 @@ impl Observer {
     fn head_delay(&self, now: Time, slot: u64, node: &Node) {
         let sync = node.sync_progress(now);
         let catching_up = sync.peer.is_some() && sync.height < sync.target;
-        if !catching_up && let Some(delay) = self.since_slot_began(now, slot) {
+        if !catching_up && let Some((delay, _)) = self.against_slot(now, slot) {
             self.metrics.chain.head_delay_seconds.observe(delay.as_secs_f64());
         }
     }
 
-    /// Time since the slot began, zero if it has not by our clock; none without a wall clock.
-    fn since_slot_began(&self, at: Time, slot: u64) -> Option<Duration> {
+    /// Time since the slot began and time until it does, one of them zero; none without a wall clock.
+    fn against_slot(&self, at: Time, slot: u64) -> Option<(Duration, Duration)> {
         let unix_us = self.unix_us_at_zero.checked_add(at.as_micros()).filter(|_| self.unix_us_at_zero != 0)?;
-        Some(Duration::from_micros(unix_us.saturating_sub(self.genesis.slot_start(slot))))
+        let start_us = self.genesis.slot_start(slot);
+        let (late_us, early_us) = (unix_us.saturating_sub(start_us), start_us.saturating_sub(unix_us));
+        Some((Duration::from_micros(late_us), Duration::from_micros(early_us)))
     }
 }
 
@@ -219,4 +230,72 @@ fn chain_event(event: chain::Event) {
 /// Who a handle stands for; the handle was in force when the machine emitted it.
 fn name(node: &Node, peer: PeerHandle) -> PeerId {
     node.peer_id(peer).unwrap_or(PeerId::from_number(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus_client::registry::Registry;
+    use starling_crypto::SecretKey;
+    use starling_protocol::genesis::{GenesisParameters, Limits};
+    use starling_protocol::id::HandleAllocator;
+    use starling_protocol::node::NodeParts;
+    use std::sync::Arc;
+
+    fn genesis() -> Genesis {
+        Genesis::new(GenesisParameters {
+            name: "observed".into(),
+            start_time_ms: 0,
+            slot_ms: 1_000,
+            producers: vec![SecretKey::from_seed(&[1; 32]).public_key().to_bytes()],
+            limits: Limits::default(),
+            stamp_bits: 0,
+        })
+        .expect("acceptable")
+    }
+
+    /// Thousands of peers with messages of every fate, and not one series more.
+    #[test]
+    fn nothing_that_arrives_makes_a_series() {
+        let genesis = genesis();
+        let parts = NodeParts::new(genesis.clone(), PeerId::from_number(1), 8).expect("acceptable");
+        let node = Node::new(parts, [7; 32], Time::ZERO);
+        let metrics = Metrics::new(Registry::default(), std::path::Path::new("/"));
+        let mut observer = Observer::new(Trace::disabled(), metrics.clone(), &genesis);
+        observer.unix_us_at_zero = 1;
+        let series = || metrics.encode().lines().filter(|line| !line.starts_with('#')).count();
+        let before = series();
+        let mut handles = HandleAllocator::default();
+        for number in 0..3_000_u32 {
+            let (now, peer) = (Time::from_micros(u64::from(number) * 100_000), handles.allocate());
+            observer.links.connected(peer);
+            let topic = if number % 2 == 0 { genesis.block_topic() } else { genesis.transaction_topic() };
+            let payload = Payload::new(topic, &number.to_le_bytes().repeat(60));
+            let how = if number % 3 == 0 { Arrival::Pulled } else { Arrival::Pushed };
+            let verdict = [Verdict::Accept, Verdict::Ignore, Verdict::Reject, Verdict::Shed][number as usize % 4];
+            for event in [
+                mesh::Event::Arrived { payload: Arc::clone(&payload), peer, received: now, how },
+                mesh::Event::Duplicate { id: payload.id(), topic: topic.clone(), peer, received: now, frame_bytes: 9 },
+                mesh::Event::Validated { payload: Arc::clone(&payload), peer, verdict },
+                mesh::Event::Published { payload },
+                mesh::Event::Grafted { peer, topic: topic.clone() },
+                mesh::Event::MeshDegree { topic: topic.clone(), degree: number },
+            ] {
+                observer.observe(now, Event::Mesh(event), &node);
+            }
+            observer.links.report(now, &metrics.messages);
+            if number % 2 == 0 {
+                observer.links.disconnected(peer);
+                handles.release(peer);
+            }
+        }
+        assert_eq!(series(), before);
+        let text = metrics.encode();
+        for line in [
+            "starling_messages_rejected_total{class=\"block\"} 750",
+            "starling_messages_pulled_total{class=\"block\"} 500",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing from\n{text}");
+        }
+    }
 }

@@ -181,8 +181,6 @@ pub struct PeerMetrics {
     pub target: Gauge,
     /// Peers that the book knows.
     pub known: Gauge,
-    /// Bans in force.
-    pub banned: Gauge,
     scores: [FractionGauge; QUANTILES.len()],
     bands: [Gauge; SCORE_BANDS.len()],
 }
@@ -196,7 +194,6 @@ impl PeerMetrics {
             inbound,
             outbound,
             target: of("peers_target", "Peers that the node aims at").single(own),
-            banned: of("peers_banned", "Bans in force").single(own),
             known: of("peers_known", "Peers that the node could dial").single(own),
             scores: of("peer_score", "Scores of the connected peers: least, quartiles, greatest").by(
                 own,

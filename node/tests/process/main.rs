@@ -5,6 +5,7 @@ mod attacks;
 mod disk;
 mod face;
 mod lab;
+mod monitored;
 mod operator;
 mod peers;
 
