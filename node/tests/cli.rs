@@ -315,3 +315,105 @@ fn a_reader_that_leaves_early_is_no_error() {
     let output = child.wait_with_output().expect("it ends");
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// A server that does with each connection what `serve` does, until the test ends.
+fn server(serve: impl Fn(&mut std::net::TcpStream) + Send + 'static) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound").to_string();
+    std::thread::spawn(move || listener.incoming().flatten().for_each(|mut stream| serve(&mut stream)));
+    address
+}
+
+/// An HTTP server that answers every request with this.
+fn answers(status: &'static str, body: String) -> String {
+    use std::io::{Read as _, Write as _};
+    server(move |stream| {
+        // Small requests come in one piece.
+        let _request = stream.read(&mut [0; 4_096]);
+        let length = body.len();
+        let _gone = write!(
+            stream,
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        );
+    })
+}
+
+#[test]
+fn what_answers_but_is_no_node_is_told_apart() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    let no_node = ["does not speak starling's RPC", "check the address and the version"];
+    let page = answers("200 OK", "<html>hello</html>".into());
+    let missing = answers("404 Not Found", "nothing here".into());
+    let empty = answers("200 OK", r#"{"jsonrpc":"2.0","id":0,"result":{}}"#.into());
+    let nested = answers("200 OK", "[".repeat(100_000));
+    for address in [&page, &missing, &empty, &nested] {
+        for command in [&["status"][..], &["peers"], &["block", "watch"], &["tx", "send", "hello"]] {
+            let no_node = if command[0] == "peers" && *address == empty { &no_node[..1] } else { &no_node[..] };
+            fail(dir, &[command, &["--rpc", address]].concat(), 1, no_node);
+        }
+    }
+    let closes = server(|_stream| ());
+    fail(dir, &["status", "--rpc", &closes], 1, &["cannot reach a node's RPC", "is the node running"]);
+    let garbage = server(|stream| {
+        let _gone = std::io::Write::write_all(stream, &[0xff; 1_000]);
+    });
+    fail(dir, &["status", "--rpc", &garbage], 1, &[&garbage]);
+    let doctor = starling(dir, &["doctor", "--rpc", &page]);
+    assert_eq!(doctor.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&doctor.stdout).contains("does not speak starling's RPC"));
+}
+
+#[test]
+fn answers_of_a_newer_node_with_unknown_fields_are_understood() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let block_id = "00".repeat(32);
+    let head = format!(
+        r#"{{"jsonrpc":"2.0","id":0,"result":{{"height":0,"block_id":"{block_id}","slot":0,"slot_now":9,"colour":"red"}}}}"#
+    );
+    let newer = answers("200 OK", head);
+    // That the block is not there is learnt only from an answer that was understood.
+    fail(dir.path(), &["block", "get", "head", "--rpc", &newer], 1, &["does not speak"]);
+    let none = answers("200 OK", r#"{"jsonrpc":"2.0","id":0,"result":[],"colour":"red"}"#.into());
+    assert_eq!(succeed(dir.path(), &["peers", "--json", "--rpc", &none]), "[]\n");
+}
+
+#[test]
+fn arguments_that_are_no_text_are_refused_by_name() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    let dir = tempfile::tempdir().expect("a directory");
+    let odd = OsStr::from_bytes(b"h\xffllo");
+    for args in [&["tx", "send"][..], &["block", "get"], &["peers", "show"], &["status", "--rpc"], &[]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_starling"))
+            .args(args)
+            .arg(odd)
+            .current_dir(dir.path())
+            .env("HOME", dir.path())
+            .output()
+            .expect("the program starts");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {error}");
+        assert!(error.starts_with("error: ") && !error.contains("panicked"), "{error}");
+    }
+    // A path need not be text.
+    let output = Command::new(env!("CARGO_BIN_EXE_starling"))
+        .args([OsStr::new("key"), OsStr::new("show"), odd])
+        .current_dir(dir.path())
+        .output()
+        .expect("the program starts");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("there is no key file"));
+}
+
+#[test]
+fn a_wrong_word_is_answered_with_the_nearest_right_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    fail(dir, &["statsu"], 2, &["status"]);
+    fail(dir, &["peers", "shwo"], 2, &["show"]);
+    fail(dir, &["block", "wacth"], 2, &["watch"]);
+    fail(dir, &["peers", "--sort", "rrt"], 2, &["rtt", "score"]);
+    fail(dir, &["status", "--watch", "0"], 2, &["1..=86400"]);
+    fail(dir, &["tx", "watch", "00", "--timeout", "5"], 2, &["64 hex digits"]);
+    fail(dir, &["tx", "watch", &"00".repeat(32), "--timeout", "5"], 2, &["such as"]);
+}

@@ -14,6 +14,7 @@ mod ask;
 mod bans;
 mod block;
 mod config;
+mod doctor;
 mod genesis;
 mod health;
 mod init;
@@ -67,6 +68,7 @@ Examples:
   starling run --producer-key producer.pem
   starling tx send hello --wait
   starling status
+  starling doctor    # when something seems wrong
 
 Exit codes: 0 done, 1 failed while running, 2 wrong usage or configuration."
 )]
@@ -102,6 +104,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Say by the exit code whether a node lives, or is ready.
     Health(health::HealthArgs),
+    /// Find what is wrong with a node, its files or its host, and say how to mend it.
+    Doctor(doctor::DoctorArgs),
     /// Print a script with which a shell completes commands and flags.
     Completions(pages::CompletionsArgs),
     /// Print the manual page, or write one for each command.
@@ -121,6 +125,7 @@ impl Command {
             Self::Peers(args) => args.run(),
             Self::Status(args) => args.run(),
             Self::Health(args) => args.run(),
+            Self::Doctor(args) => args.run(),
             Self::Completions(args) => args.run(),
             Self::Man(args) => args.run(),
         }

@@ -5,12 +5,15 @@
 
 mod warnings;
 
-use self::warnings::{Severity, Warning, warnings};
+pub(super) use self::warnings::Severity;
+use self::warnings::{Warning, warnings};
 use super::ask::failed;
 use super::output::{self, Audience, Screen, Style, format};
 use super::watch::{End, watch};
 use super::{Failure, NodeArgs, block_on};
-use crate::api::{HeadReply, MempoolReply, NetReply, NodeReply, ReadyReply};
+use crate::api::{
+    ClockState, HeadReply, MempoolReply, NetReply, NodeReply, ReadyReply, StorageState, SyncReply, SyncState,
+};
 use crate::rpc::client::RpcClient;
 use clap::Args;
 use serde::Serialize;
@@ -101,17 +104,18 @@ fn refresh(text: &str, screen: &Screen) -> String {
 
 /// What `starling status --json` prints: the answers of several methods together, and what they mean.
 #[derive(Debug, Serialize)]
-struct Status {
-    node: NodeReply,
-    net: NetReply,
-    ready: ReadyReply,
-    head: HeadReply,
-    mempool: MempoolReply,
-    warnings: Vec<Warning>,
+pub(super) struct Status {
+    pub(super) node: NodeReply,
+    pub(super) net: NetReply,
+    pub(super) ready: ReadyReply,
+    pub(super) head: HeadReply,
+    pub(super) mempool: MempoolReply,
+    pub(super) warnings: Vec<Warning>,
 }
 
 impl Status {
-    async fn ask(client: &RpcClient) -> Result<Self, Failure> {
+    /// Asks a node.
+    pub(super) async fn ask(client: &RpcClient) -> Result<Self, Failure> {
         let node = client.node_info().await.map_err(failed)?;
         let net = client.net_info().await.map_err(failed)?;
         let ready = client.ready().await.map_err(failed)?;
@@ -181,12 +185,17 @@ impl Status {
             ("mesh", self.mesh()),
             ("head", self.head()),
             ("mempool", self.mempool()),
+            ("disk", self.disk(screen)),
             ("clock", self.clock()),
             (
                 "traffic",
                 format!("{} in, {} out", format::bytes(net.socket_in_bytes), format::bytes(net.socket_out_bytes)),
             ),
         ];
+        if let Some(sync) = &ready.sync {
+            let after_head = rows.iter().position(|(name, _)| *name == "head").map_or(rows.len(), |head| head + 1);
+            rows.insert(after_head, ("sync", screen.paint(Style::Warn, &sync_text(sync))));
+        }
         if let Some(first) = net.listen_addresses.first() {
             // The peer id stands above already.
             let bare = output::printable(first.split("/p2p/").next().unwrap_or(first));
@@ -246,11 +255,43 @@ impl Status {
         )
     }
 
+    fn disk(&self, screen: &Screen) -> String {
+        match &self.ready.storage {
+            StorageState::Ok => "ok".into(),
+            StorageState::Failing { cause } => {
+                screen.paint(Style::Bad, &screen.wrap(NAME_COLUMNS, &format!("failing: {cause}")))
+            }
+        }
+    }
+
     fn clock(&self) -> String {
         #[expect(clippy::cast_precision_loss, reason = "a slot lasts seconds")]
         let slot_s = self.node.slot_ms as f64 / 1e3;
-        format!("slot {} of {slot_s} s each", self.head.slot_now)
+        let doubt = match self.ready.clock {
+            ClockState::Ok | ClockState::Stepped { .. } => String::new(),
+            ClockState::Unset => ", never set".into(),
+            ClockState::BeforeStart { seconds } => format!(", the network begins in {}", format::duration(seconds)),
+            ClockState::Behind { seconds } => format!(", {} behind the blocks", format::duration(seconds)),
+        };
+        format!("slot {} of {slot_s} s each{doubt}", self.head.slot_now)
     }
+}
+
+/// How far a node that catches up has come, how fast, and how long it will take.
+fn sync_text(sync: &SyncReply) -> String {
+    let mut text = format!("at {} of {} ({})", sync.height, sync.target, format::percent(sync.height, sync.target));
+    match sync.state {
+        SyncState::Idle => text.push_str(", nobody to ask at the moment"),
+        SyncState::Headers => text.push_str(&format!(", headers from {}", format::counted(sync.peers.into(), "peer"))),
+        SyncState::Blocks => text.push_str(&format!(", from {}", format::counted(sync.peers.into(), "peer"))),
+    }
+    if let Some(rate) = sync.blocks_per_s.filter(|rate| *rate > 0.0) {
+        text.push_str(&format!(", {rate:.0} blocks/s"));
+    }
+    if let Some(left_s) = sync.remaining_s {
+        text.push_str(&format!(", {} left", format::duration(left_s)));
+    }
+    text
 }
 
 /// The first digits of an identifier.
@@ -263,3 +304,5 @@ fn short(id: &str) -> String {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::healthy;

@@ -218,3 +218,88 @@ fn status_and_peers_are_readable_at_any_width() {
     second.stop();
     node.stop();
 }
+
+/// What `starling doctor` finds: the exit code and the findings of one check.
+fn doctor(lab: &Lab, check: &str) -> (Option<i32>, Vec<Value>) {
+    let found = output(lab, &["doctor", "--json"]);
+    let findings: Vec<Value> = serde_json::from_slice(&found.stdout).expect("JSON");
+    for finding in &findings {
+        assert_eq!(finding["verdict"] != "ok", finding["remedy"].is_string(), "{finding}");
+    }
+    (found.status.code(), findings.into_iter().filter(|finding| finding["check"] == check).collect())
+}
+
+#[test]
+fn the_doctor_knows_a_running_node_from_a_stopped_one() {
+    let lab = Lab::new("doctor", 0);
+    let (code, disk) = doctor(&lab, "disk");
+    assert_eq!((code, disk[0]["verdict"].as_str()), (Some(1), Some("fail")), "no data directory yet: {disk:?}");
+
+    std::fs::create_dir(lab.path("producer")).expect("made");
+    std::fs::copy(lab.path("genesis.toml"), lab.path("producer/genesis.toml")).expect("copied");
+    std::fs::write(lab.path("producer/config.toml"), "[network]\nlisten = [\"/ip4/127.77.0.1/tcp/0\"]\n")
+        .expect("written");
+    let node = lab.start_producer(&[]);
+    let (code, about) = doctor(&lab, "node");
+    let whats: Vec<_> = about.iter().filter_map(|finding| finding["what"].as_str()).collect();
+    assert_eq!(code, Some(0), "{whats:?}");
+    assert!(whats[0].contains(&format!("process {}", node.child.id())) && whats[0].contains("on network doctor"));
+    assert!(whats.iter().any(|what| what.contains("not ready")), "alone it waits for peers: {whats:?}");
+    assert!(doctor(&lab, "ports").1[0]["what"].as_str().expect("text").contains("running node has"));
+    assert!(doctor(&lab, "reach").1[0]["what"].as_str().expect("text").contains("loopback"));
+    assert!(doctor(&lab, "limits").1[0]["what"].as_str().expect("text").starts_with("the node may open"));
+    let rpc = node.addresses().rpc.to_string();
+    let alone =
+        Command::new(env!("CARGO_BIN_EXE_starling")).args(["doctor", "--rpc", &rpc]).output().expect("it starts");
+    assert_eq!(alone.status.code(), Some(0), "{}", text(&alone.stdout));
+    node.stop();
+
+    let (code, database) = doctor(&lab, "database");
+    assert_eq!((code, database[0]["verdict"].as_str()), (Some(0), Some("ok")), "{database:?}");
+    assert!(doctor(&lab, "node").1[0]["what"].as_str().expect("text").starts_with("not running"));
+}
+
+#[test]
+fn the_doctor_names_what_is_wrong_and_how_to_mend_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let lab = Lab::new("ailing", 0);
+    lab.start_producer(&[]).stop();
+    std::fs::copy(lab.path("genesis.toml"), lab.path("producer/genesis.toml")).expect("copied");
+    let taken = std::net::TcpListener::bind("127.77.0.1:0").expect("a port").local_addr().expect("bound");
+    let holder = std::net::TcpListener::bind(taken).expect("still free");
+    let config = format!("[rpc]\nlisten = \"{taken}\"\n[network]\nmax_peer = 9\n");
+    std::fs::write(lab.path("producer/config.toml"), config).expect("written");
+    let account = lab.path("producer/account.pem");
+    std::fs::set_permissions(&account, std::fs::Permissions::from_mode(0o644)).expect("set");
+
+    let failing = |check: &str, part: &str| {
+        let (code, findings) = doctor(&lab, check);
+        assert_eq!(code, Some(1));
+        let failed = |finding: &&Value| finding["verdict"] == "fail" && finding.to_string().contains(part);
+        assert!(findings.iter().any(|finding| failed(&finding)), "{part:?} is missing from {findings:?}");
+    };
+    failing("config", "max_peer");
+    failing("keys", "chmod 600");
+    failing("ports", "in use by another program");
+    drop(holder);
+    std::fs::write(lab.path("producer/chain.redb"), "this is no database").expect("written");
+    failing("database", "chain.redb");
+    let stranger = Lab::new("stranger", 0);
+    std::fs::copy(stranger.path("genesis.toml"), lab.path("producer/genesis.toml")).expect("copied");
+    std::fs::remove_file(lab.path("producer/chain.redb")).expect("removed");
+    std::fs::remove_file(lab.path("producer/config.toml")).expect("removed");
+    let shown = text(&command(&lab, &["doctor"]).env("COLUMNS", "80").output().expect("it starts").stdout);
+    assert!(shown.lines().all(|line| line.chars().count() <= 100) && shown.contains("-> "), "{shown}");
+}
+
+#[test]
+fn a_node_that_hangs_is_given_up() {
+    // It listens and accepts, and never answers.
+    let hangs = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let rpc = hangs.local_addr().expect("bound").to_string();
+    let given_up =
+        Command::new(env!("CARGO_BIN_EXE_starling")).args(["status", "--rpc", &rpc]).output().expect("it starts");
+    let error = text(&given_up.stderr);
+    assert_eq!(given_up.status.code(), Some(1), "{error}");
+    assert!(error.contains("did not answer within") && error.contains("overloaded or stuck"), "{error}");
+}

@@ -1,5 +1,5 @@
 use super::*;
-use crate::api::{ClockState, MessageClass, TopicReply};
+use crate::api::{ClockState, MessageClass, StorageState, SyncReply, SyncState, TopicReply, WaitReason};
 use starling_crypto::{Digest, SecretKey};
 use starling_protocol::id::{BlockId, NetworkId};
 
@@ -9,7 +9,7 @@ fn topic(class: MessageClass, mesh_degree: u32) -> TopicReply {
 }
 
 /// A node that does well on a network that has run for a while.
-fn healthy() -> Status {
+pub(in crate::cli) fn healthy() -> Status {
     let topics = vec![topic(MessageClass::Transaction, 8), topic(MessageClass::Block, 9)];
     let account = SecretKey::from_seed(&[1; 32]).public_key().to_bytes();
     Status::new(
@@ -78,6 +78,7 @@ peers      24 of 24 aimed at (96 at most): 10 in, 14 out (58 %); 210 known
 mesh       transactions 8 of 22, blocks 9 of 22 subscribed peers
 head       height 5123 (0000000000000000…), slot 6002, 2 s old
 mempool    12 of 16384 transactions (3 ahead of turn), 3.2 KiB of 64.0 MiB
+disk       ok
 clock      slot 6003 of 2 s each
 traffic    118 MiB in, 965 KiB out
 listening  /ip4/192.0.2.7/tcp/26500 and 1 more
@@ -111,9 +112,48 @@ fn an_ailing_node_says_what_to_do_and_still_fits() {
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line:?} is missing from\n{text}");
     }
-    assert!(text.lines().count() < 24 && text.ends_with("\n           and 1 more; --json has them\n"), "{text}");
+    assert!(text.lines().count() < 24 && text.ends_with("\n           and 2 more; --json has them\n"), "{text}");
     let wide = ailing().text(&Screen::of(120));
-    assert!(wide.lines().all(|line| line.chars().count() <= 120) && wide.lines().count() < text.lines().count());
+    assert!(wide.lines().all(|line| line.chars().count() <= 120), "{wide}");
+    assert!(wide.contains("the mempool is nearly full"), "more room, more warnings: {wide}");
+}
+
+#[test]
+fn a_node_that_catches_up_says_how_fast() {
+    let behind = |state: SyncState, blocks_per_s: Option<f64>, remaining_s: Option<u64>| {
+        changed(|status| {
+            status.ready.ready = false;
+            status.ready.waiting_for = vec!["the chain".into()];
+            status.ready.reasons = vec![WaitReason::Chain];
+            let sync = SyncReply { state, height: 5_123, target: 9_000, peers: 4, ..SyncReply::default() };
+            status.ready.sync = Some(SyncReply { blocks_per_s, remaining_s, ..sync });
+            (status.head.height, status.head.slot_now) = (5_123, 9_400);
+        })
+    };
+    let line = |status: &Status| {
+        let text = status.text(&Screen::of(80));
+        text.lines().find_map(|line| line.strip_prefix("sync       ")).expect(&text).to_owned()
+    };
+    let fast = behind(SyncState::Blocks, Some(211.4), Some(18));
+    assert_eq!(line(&fast), "at 5123 of 9000 (56 %), from 4 peers, 211 blocks/s, 18 s left");
+    assert_eq!(fast.warnings, [], "old blocks are no silence while newer ones are being fetched");
+    assert_eq!(line(&behind(SyncState::Headers, Some(f64::NAN), None)), "at 5123 of 9000 (56 %), headers from 4 peers");
+    assert_eq!(line(&behind(SyncState::Idle, None, None)), "at 5123 of 9000 (56 %), nobody to ask at the moment");
+}
+
+#[test]
+fn a_disk_that_fails_and_a_slow_clock_are_seen_at_a_glance() {
+    let text = changed(|status| {
+        status.ready.storage = StorageState::Failing { cause: "no space left on device; make room".into() };
+        status.ready.clock = ClockState::Behind { seconds: 3 };
+    })
+    .text(&Screen::of(80));
+    for line in [
+        "disk       failing: no space left on device; make room",
+        "clock      slot 6003 of 2 s each, 3 s behind the blocks",
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "{text}");
+    }
 }
 
 #[test]

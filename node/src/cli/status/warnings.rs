@@ -2,7 +2,7 @@
 
 use super::Status;
 use super::format;
-use crate::api::ClockState;
+use crate::api::{ClockState, WaitReason};
 use serde::Serialize;
 
 /// Below this share of outbound links, strangers chose most of the node's neighbours. The node aims at three in ten.
@@ -22,18 +22,18 @@ const FULL_PERCENT: u64 = 90;
 
 /// Something that an operator should look at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Warning {
+pub(in crate::cli) struct Warning {
     /// How bad it is.
-    pub(super) severity: Severity,
+    pub(in crate::cli) severity: Severity,
     /// What is the matter.
-    pub(super) what: String,
+    pub(in crate::cli) what: String,
     /// What to do.
-    pub(super) remedy: String,
+    pub(in crate::cli) remedy: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Severity {
+pub(in crate::cli) enum Severity {
     /// The node does not do what it is for.
     Bad,
     /// It may stop doing so.
@@ -41,11 +41,13 @@ pub(super) enum Severity {
 }
 
 /// All warnings, the worst first.
-pub(super) fn warnings(status: &Status) -> Vec<Warning> {
+pub(in crate::cli) fn warnings(status: &Status) -> Vec<Warning> {
     let mut found = Vec::new();
     let mut add = |severity, what: String, remedy: &str| {
         found.push(Warning { severity, what, remedy: remedy.to_owned() });
     };
+    // What the node says itself in its state, with what to do, is not said again.
+    let told = |reason| status.ready.reasons.contains(&reason);
     let (node, net, head, pool) = (&status.node, &status.net, &status.head, &status.mempool);
     let (inbound, outbound) = (u64::from(net.peers_inbound), u64::from(net.peers_outbound));
     let (peers, settled) = (inbound + outbound, node.uptime_s >= SETTLING_S);
@@ -59,7 +61,7 @@ pub(super) fn warnings(status: &Status) -> Vec<Warning> {
             "check that it is right now, and let NTP keep it; a laptop that slept does the same",
         );
     }
-    if peers == 0 && settled {
+    if peers == 0 && settled && !told(WaitReason::NoPeers) {
         add(
             Severity::Bad,
             "no peers".into(),
@@ -78,7 +80,7 @@ pub(super) fn warnings(status: &Status) -> Vec<Warning> {
     }
     for topic in &net.topics {
         let enough = topic.mesh_degree_low.min(topic.peers_subscribed);
-        if settled && peers > 0 && topic.mesh_degree < enough {
+        if settled && peers > 0 && topic.mesh_degree < enough && !told(WaitReason::Mesh) {
             add(
                 Severity::Warn,
                 format!("only {} of {enough} links in the mesh of {}s", topic.mesh_degree, topic.class.name()),
@@ -87,14 +89,15 @@ pub(super) fn warnings(status: &Status) -> Vec<Warning> {
         }
     }
     let silence = head.slot_now.saturating_sub(head.slot);
-    if silence >= SILENT_SLOTS && settled {
+    let explained = told(WaitReason::Isolated) || told(WaitReason::Chain) || told(WaitReason::NoPeers);
+    if silence >= SILENT_SLOTS && settled && !explained {
         add(
             Severity::Bad,
             format!("no new block for {silence} slots"),
             "if another node's status shows newer ones, check this node's peers and clock; else the producers",
         );
     }
-    if head.slot > head.slot_now {
+    if head.slot > head.slot_now && !told(WaitReason::Clock) {
         add(
             Severity::Bad,
             format!(
