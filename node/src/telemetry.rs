@@ -202,4 +202,22 @@ mod tests {
         let error = parse_filter("starling=loud").expect_err("no such level").to_string();
         assert!(error.contains("\"starling=loud\"") && error.contains("such as"), "{error}");
     }
+
+    #[test]
+    fn the_filter_is_replaced_while_the_process_runs() {
+        init(&LogConfig { filter: "off".into(), ..LogConfig::default() }).expect("a log");
+        let written = || tracing::enabled!(target: "some_target", tracing::Level::INFO);
+        for (filter, expected) in [("off", false), ("warn,some_target=info", true), ("warn,some_target=warn", false)] {
+            set_filter(filter).expect("valid");
+            assert_eq!(written(), expected, "{filter}");
+            assert_eq!(
+                parse_filter(&super::filter().expect("a log")).expect("valid").to_string(),
+                super::filter().expect("a log")
+            );
+        }
+        let error = set_filter("some_target=loud").expect_err("no such level").to_string();
+        assert!(error.contains("such as"), "{error}");
+        assert!(!written(), "what is wrong changes nothing");
+        set_filter("off").expect("valid");
+    }
 }

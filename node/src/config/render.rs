@@ -60,15 +60,18 @@ pub fn template(given: &Values) -> String {
 }
 
 /// The effective configuration as a file that has the same effect; with `origin`, each value says where it came from.
-/// What cannot stand in a file is a comment.
+/// What cannot stand in a file, or would say nothing there, is a comment.
 #[must_use]
 pub fn show(entries: &[&Effective], origin: bool) -> String {
     let mut text = String::new();
     for entry in entries {
         let setting = entry.setting;
         start_section(&mut text, setting);
+        let says_nothing = setting
+            .needs
+            .is_some_and(|needed| entries.iter().any(|other| other.setting.key == needed && other.value.is_none()));
         let line = match &entry.value {
-            Some(value) if setting.in_file => format!("{} = {}", setting.name(), value.to_toml()),
+            Some(value) if setting.in_file && !says_nothing => format!("{} = {}", setting.name(), value.to_toml()),
             Some(value) => format!("# {} = {}", setting.name(), value.to_toml()),
             None => match setting.default {
                 DefaultValue::Unset { means, .. } => format!("# {} is unset: {means}", setting.name()),

@@ -253,6 +253,18 @@ fn a_missing_genesis_and_a_stranger_as_producer_are_refused() {
     assert!(error.contains("--producer-key") && error.contains("not among the producers"), "{error}");
 }
 
+#[test]
+fn the_defaults_as_they_are_shown_are_a_configuration() {
+    let path = Path::new("/d/config.toml");
+    let read = |text: &str| Layers::default().resolve_over(&FileLayer::parse(path, text), Path::new("/d"));
+    let (defaults, _) = read("");
+    let (again, problems) = read(&show(&defaults.all().iter().collect::<Vec<_>>(), true));
+    assert_eq!(problems, []);
+    for (entry, default) in again.all().iter().zip(defaults.all()) {
+        assert_eq!(entry.value, default.value, "{}", entry.setting.key);
+    }
+}
+
 /// A value that a setting takes, from a random number.
 fn some_value(setting: &Setting, random: u64) -> Value {
     let between = |min: u64, max: u64| min + random % (max - min).saturating_add(1).max(1);
