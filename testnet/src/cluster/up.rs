@@ -15,6 +15,9 @@ use super::{ClusterError, Options, file_error, host};
 /// As good as for ever, and still a time that can be added to the present.
 const FOR_EVER: std::time::Duration = std::time::Duration::from_secs(10 * 365 * 86_400);
 
+/// The table needs so many columns with whole peer ids.
+const WIDE_COLUMNS: u16 = 104;
+
 /// Starts a network, prints a table of its nodes, and keeps it running until SIGINT or SIGTERM.
 ///
 /// # Errors
@@ -59,6 +62,7 @@ async fn keep_up(
     if let Some(rpc) = fleet.nodes().iter().find_map(|node| Some(node.addresses.as_ref()?.rpc)) {
         println!("try      starling tx send hello --wait --rpc {rpc}");
         println!("         starling status --rpc {rpc}");
+        println!("metrics  http://{rpc}/metrics, and so at every node's RPC address");
     }
     println!("Ctrl-C stops the network.");
     let targets = fleet.rpc_clients();
@@ -75,19 +79,40 @@ async fn keep_up(
     }
 }
 
+/// The nodes, a line each. On a narrow terminal the peer ids lose their middles; `starling status` of each node has its own whole.
 fn table(plan: &Plan, fleet: &Fleet) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(["node", "region", "peer id", "RPC", "metrics"]);
+    table.set_header(["node", "region", "RPC", "peer id"]);
+    let narrow = table.width().is_some_and(|columns| columns < WIDE_COLUMNS);
     for (number, node) in fleet.nodes().iter().enumerate() {
         let Some(addresses) = &node.addresses else { continue };
         table.add_row([
             node.name.clone(),
             plan.topology.region_name(number).to_owned(),
-            addresses.peer_id.clone(),
             addresses.rpc.to_string(),
-            format!("http://{}/metrics", addresses.rpc),
+            if narrow { shortened(&addresses.peer_id) } else { addresses.peer_id.clone() },
         ]);
     }
     table
+}
+
+/// A peer id without its middle: all begin alike, so the end tells them apart.
+fn shortened(peer_id: &str) -> String {
+    let end = peer_id.len().saturating_sub(8);
+    match (peer_id.get(..8), peer_id.get(end..)) {
+        (Some(first), Some(last)) if peer_id.len() > 17 => format!("{first}…{last}"),
+        _ => peer_id.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortened_peer_id_keeps_the_end_that_tells_it_apart() {
+        assert_eq!(shortened("12D3KooWHyku2BBBqEaCYPbayhhTne15vYwV3P7YFTLrwVb2dmo4"), "12D3KooW…wVb2dmo4");
+        assert_eq!(shortened("short"), "short");
+    }
 }
