@@ -23,6 +23,7 @@
 //!
 //! A port that the node listens on by default belongs to [`INSTANCE_PORTS`]: use [`DefaultValue::PerInstance`].
 
+mod bootnodes;
 mod file;
 mod render;
 mod setting;
@@ -93,6 +94,16 @@ pub enum ConfigError {
     /// The link emulation is wrong.
     #[error(transparent)]
     LinkEmulation(#[from] LinkEmulationError),
+    /// A line of the file with bootnodes is wrong.
+    #[error("{}, line {line}: {problem}", .path.display())]
+    Bootnodes {
+        /// Which file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The environment names no home.
     #[error("neither XDG_DATA_HOME nor HOME is set; name the data directory with --datadir DIR")]
     NoHome,
@@ -153,7 +164,7 @@ impl Settings {
     /// # Errors
     /// If a file is missing, or does not fit with the others; see [`ConfigError`].
     pub fn from_values(values: &Values) -> Result<Self, ConfigError> {
-        let Files { genesis, producer_key, link_emulation } = Files::read(values)?;
+        let Files { genesis, producer_key, link_emulation, bootnodes } = Files::read(values)?;
         let (node_key, _) = keyfile::read_or_create(values.path("keys.node"))?;
         let (account_key, _) = keyfile::read_or_create(values.path("keys.account"))?;
         Ok(Self {
@@ -164,7 +175,7 @@ impl Settings {
             account_key,
             producer_key,
             listen: multiaddrs(values, "network.listen"),
-            bootnodes: multiaddrs(values, "network.bootnodes"),
+            bootnodes: [multiaddrs(values, "network.bootnodes"), bootnodes].concat(),
             trusted_peers: multiaddrs(values, "network.trusted_peers"),
             target_peers: values.count("network.target_peers"),
             max_peers: values.count("network.max_peers"),
@@ -186,6 +197,8 @@ pub struct Files {
     pub producer_key: Option<SecretKey>,
     /// Delays and rates of emulated links.
     pub link_emulation: Option<LinkEmulation>,
+    /// Further bootnodes.
+    pub bootnodes: Vec<Multiaddr>,
 }
 
 impl Files {
@@ -200,7 +213,9 @@ impl Files {
             None => None,
         };
         let link_emulation = values.optional_path("link_emulation").map(LinkEmulation::load).transpose()?;
-        Ok(Self { genesis, producer_key, link_emulation })
+        let bootnodes =
+            values.optional_path("network.bootnodes_file").map(bootnodes::read).transpose()?.unwrap_or_default();
+        Ok(Self { genesis, producer_key, link_emulation, bootnodes })
     }
 }
 

@@ -104,7 +104,17 @@ pub static SETTINGS: &[Setting] = &[
         value_name: "MULTIADDR",
         kind: Kind::List(check_peer),
         default: DefaultValue::Is(""),
-        help: "Peers to find others by: multiaddresses that end in /p2p/PEER_ID.",
+        help: "Peers to find others by: multiaddresses that end in /p2p/PEER_ID. /dnsaddr/HOST/p2p/PEER_ID is looked up in the \
+               TXT records of _dnsaddr.HOST.",
+        ..Setting::BASE
+    },
+    Setting {
+        key: "network.bootnodes_file",
+        flag: "bootnodes-file",
+        value_name: "FILE",
+        kind: Kind::Path,
+        default: DefaultValue::Unset { means: "no file", example: "bootnodes.txt" },
+        help: "A file with more bootnodes: one multiaddress a line, written like --bootnodes; # begins a comment.",
         ..Setting::BASE
     },
     Setting {
@@ -359,7 +369,11 @@ fn check_listen(text: &str) -> Result<(), String> {
     ))
 }
 
-fn check_peer(text: &str) -> Result<(), String> {
+/// What a bootnode or a trusted peer must look like.
+///
+/// # Errors
+/// What is wrong with it, and what would be right.
+pub fn check_peer(text: &str) -> Result<(), String> {
     if matches!(multiaddr(text)?.iter().last(), Some(Protocol::P2p(_))) {
         return Ok(());
     }

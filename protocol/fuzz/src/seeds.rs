@@ -1,13 +1,19 @@
 //! Valid inputs for every target, from which mutations start.
 
+use bytes::Bytes;
 use starling_crypto::SecretKey;
 use starling_protocol::block::Block;
 use starling_protocol::codec;
 use starling_protocol::genesis::Genesis;
 use starling_protocol::id::{BlockId, MessageId, PeerId, Topic};
 use starling_protocol::message::Payload;
+use starling_protocol::peers::address::{Group, Scope};
+use starling_protocol::peers::bans::{Ban, BanList, BanTarget};
+use starling_protocol::peers::book::{AddressBook, BookConfig};
+use starling_protocol::random::Stream;
 use starling_protocol::request::{Answer, Head, Request, Response, Status};
 use starling_protocol::rpc::{Class, ExchangedPeer, Frame, Prune, Subscription};
+use starling_protocol::time::Time;
 use starling_protocol::transaction::{Transaction, TransactionBuilder};
 use starling_protocol::wire;
 use std::sync::LazyLock;
@@ -69,8 +75,35 @@ pub fn seeds(target: &str) -> Vec<(&'static str, Vec<u8>)> {
         "send_queue" => vec![("small", operations(7, 400)), ("large", operations(11, 1_500))],
         "mesh" => vec![("one-peer", mesh_of(1)), ("many-peers", mesh_of(16))],
         "node" => vec![("producer", node_of(1)), ("observer", node_of(0)), ("varied", operations(3, 1_200))],
+        "address_book" => vec![("empty", address_book(0)), ("small", address_book(3)), ("larger", address_book(40))],
+        "bans" => vec![("empty", BanList::default().to_file()), ("three", bans().to_file())],
         _ => Vec::new(),
     }
+}
+
+/// A book with so many peers, every third of them reached, and the first two of these as anchors.
+fn address_book(peers: u8) -> Vec<u8> {
+    let mut book = AddressBook::new(BookConfig::default(), [7; 16], Stream::from_seed([0; 32]));
+    let ids: Vec<PeerId> = (1..=peers).map(|number| PeerId::from_number(u64::from(number))).collect();
+    for (number, id) in (1..=peers).zip(&ids) {
+        let address = Bytes::from(vec![4, 20, number, 1, 1, 6, 1, 2]);
+        book.add(*id, &[address.clone()], Group::LOOKUPS, Scope::Global);
+        if number % 3 == 1 {
+            book.reached(Time::ZERO, *id, &address);
+        }
+    }
+    book.set_anchors(&ids);
+    book.to_file()
+}
+
+fn bans() -> BanList {
+    let mut bans = BanList::default();
+    let subnet = |text: &str| BanTarget::Addresses(text.parse().expect("a subnet"));
+    let targets = [BanTarget::Peer(PeerId::from_number(1)), subnet("192.0.2.0/24"), subnet("2001:db8::/32")];
+    for (until_unix_s, target) in (100..).zip(targets) {
+        bans.ban(Ban { target, until_unix_s, reason: "why".to_owned() }, None).expect("room");
+    }
+    bans
 }
 
 fn transaction(genesis: &Genesis, nonce: u64, payload: &[u8]) -> Transaction {

@@ -59,4 +59,4 @@ macro_rules! targets {
     };
 }
 
-targets!(rpc, transaction, block, genesis, codec, request, key, send_queue, mesh, node);
+targets!(rpc, transaction, block, genesis, codec, request, key, send_queue, mesh, node, address_book, bans);

@@ -7,8 +7,9 @@
 //! Whom it remembers is the business of [`book`]; here is what happens to those that it is dealing with at the moment.
 //!
 //! # Rules
-//! 1. A trusted peer is dialled whenever it is not connected and its back-off has passed, beyond every target. Next come the anchors,
-//!    once after a start.
+//! 1. A trusted peer is dialled whenever it is not connected and its back-off has passed, beyond every target. So are the anchors after
+//!    a start, until they have been connected or have failed [`ANCHOR_FAILURES_MAX`] times. *Rationale:* where attackers take every other
+//!    place, an anchor that has no room at the first try is the way out.
 //! 2. Otherwise nobody is dialled while connected peers plus dials in flight reach `target_peers`, with one exception:
 //!    dialling goes on while fewer than `outbound_min` links, or fewer than three in ten of all, are outbound.
 //!    *Rationale:* an attacker can fill every inbound slot; only links that we chose ourselves are hard to win
@@ -80,7 +81,7 @@ pub const OUTBOUND_PER_GROUP: usize = 2;
 pub const BOOTNODE_SHARE: u64 = 8;
 
 /// Failures in a row after which an anchor is given up.
-const ANCHOR_FAILURES_MAX: u32 = 4;
+pub const ANCHOR_FAILURES_MAX: u32 = 4;
 
 /// A multiaddr in binary form; only its IP address is looked at (see [`address::ip_of`]).
 pub type Address = Bytes;
@@ -451,7 +452,7 @@ impl PeerBook {
             engaged += usize::from(in_book);
             match candidate.state {
                 State::Idle if room && self.may_be_dialled(id, candidate) => {
-                    if wanted || candidate.standing == Standing::Trusted {
+                    if wanted || candidate.standing == Standing::Trusted || candidate.anchor {
                         wake = wake.min(candidate.retry_at);
                     }
                 }
@@ -467,7 +468,7 @@ impl PeerBook {
         self.wake = wake;
     }
 
-    /// Trusted peers, beyond every target, and the anchors.
+    /// Trusted peers and then the anchors, beyond every target.
     fn dial_first(&mut self, now: Time, act: &mut impl FnMut(PeerAction)) {
         let mut first: Vec<(PeerId, bool)> = Vec::new();
         for (id, candidate) in &self.candidates {
@@ -477,8 +478,8 @@ impl PeerBook {
             }
         }
         first.sort_by_key(|(_, trusted)| !trusted);
-        for (id, trusted) in first {
-            if self.room() > 0 && (trusted || self.wanted() > 0) {
+        for (id, _) in first {
+            if self.room() > 0 {
                 self.dial(now, id, DialPurpose::Connect, act);
             }
         }

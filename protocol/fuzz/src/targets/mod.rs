@@ -3,6 +3,7 @@
 mod content;
 mod mesh;
 mod node;
+mod peers;
 mod queue;
 mod rpc;
 
@@ -16,7 +17,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "rpc", run: rpc::rpc },
     Target { name: "transaction", run: content::transaction },
     Target { name: "block", run: content::block },
@@ -27,6 +28,8 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "send_queue", run: queue::send_queue },
     Target { name: "mesh", run: mesh::mesh },
     Target { name: "node", run: node::node },
+    Target { name: "address_book", run: peers::address_book },
+    Target { name: "bans", run: peers::bans },
 ];
 
 /// The target of this name.
