@@ -289,7 +289,7 @@ impl Driver {
             },
             topics: self.topics(),
             sync: self.sync(),
-            silent_slots: None,
+            silent_slots: self.node.silent_slots(clock::now()),
         }
     }
 

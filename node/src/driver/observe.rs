@@ -70,6 +70,15 @@ impl Observer {
             Event::PeerFault { peer, fault } => {
                 rate_limited!(info, peer = ?name(node, peer), %fault, "a peer failed us");
             }
+            Event::CutOff { slots, peers } => {
+                rate_limited!(
+                    warn,
+                    slots,
+                    peers,
+                    "this node suspects that it is cut off: nothing of the network was seen for several slots; others are \
+                     being sought. Check the host's network and clock, and that the network runs"
+                );
+            }
             Event::StorageFailed => {
                 rate_limited!(
                     warn,

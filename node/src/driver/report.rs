@@ -83,6 +83,8 @@ impl Driver {
             .set(starling_protocol::time::Duration::from_micros(self.node.genesis().slot_us()).as_secs_f64());
         let sync = self.node.sync_progress(clock::now());
         let syncing = sync.peer.is_some() && sync.height < sync.target;
+        let counters = (self.node.chain().sync_counters(), self.node.chain().serve_counters());
+        self.observer.metrics.sync.report(&sync, counters, self.node.silent_slots(clock::now()));
         chain.syncing.set(i64::from(syncing));
         chain.sync_target.set(signed(if syncing { sync.target } else { sync.height }));
     }

@@ -26,6 +26,7 @@ pub mod messages;
 mod network;
 mod process;
 mod series;
+mod sync;
 
 pub use chain::{ChainMetrics, StorageMetrics};
 pub use links::Links;
@@ -33,6 +34,7 @@ pub use memory::MemoryMetrics;
 pub use messages::MessageMetrics;
 pub use network::{MeshMetrics, PeerMetrics, QueueMetrics};
 pub use series::ByClass;
+pub use sync::SyncMetrics;
 
 use crate::api::WaitReason;
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -73,6 +75,8 @@ pub struct Metrics {
     pub memory: Arc<MemoryMetrics>,
     /// The chain and the mempool.
     pub chain: Arc<ChainMetrics>,
+    /// Catching up.
+    pub sync: Arc<SyncMetrics>,
     /// The disk.
     pub storage: Arc<StorageMetrics>,
     /// The event loop.
@@ -102,6 +106,7 @@ impl Metrics {
             peers: Arc::new(PeerMetrics::register(own)),
             memory: Arc::new(MemoryMetrics::register(own)),
             chain: Arc::new(ChainMetrics::register(own)),
+            sync: Arc::new(SyncMetrics::register(own)),
             storage: Arc::new(StorageMetrics::register(own)),
             event_loop: Arc::new(LoopMetrics::register(own)),
             rpc_requests,

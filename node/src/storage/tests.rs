@@ -103,7 +103,7 @@ fn headers_after_a_locator_and_blocks_by_id_stop_at_the_limits() {
     assert_eq!(blocks(&[4, 77, 3], 10_000), [fourth.clone(), Bytes::new(), third.clone()]);
     assert_eq!(blocks(&[3, 4, 5], 2 * length), [third.clone(), fourth]);
     assert_eq!(blocks(&[3, 4], 1), [third], "at least one");
-    assert_eq!(blocks(&[], 1), [Bytes::new(); 0]);
+    assert!(blocks(&[], 1).is_empty());
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod lab;
 mod monitored;
 mod operator;
 mod peers;
+mod sync;
 
 use lab::{Lab, eventually, wait_for};
 use serde_json::{Value, json};

@@ -85,6 +85,7 @@ impl Node {
         self.mesh_input(now, mesh::Input::Verdict { ticket: validation, verdict }, out);
         self.chain_effects(now, effects, out);
         if verdict == Verdict::Accept {
+            self.news(now);
             self.report_transactions_in(block, peer, out);
             let body = block.check_bodies(&self.genesis);
             self.check_block(now, block.clone(), body, Purpose::Insert { from: peer }, out);
@@ -140,6 +141,9 @@ impl Node {
     }
 
     fn fetched(&mut self, now: Time, ticket: VerifyTicket, checked: Checked, out: &mut impl Sink<Output>) {
+        if matches!(checked, Checked::Block(_, Verified::Valid)) {
+            self.news(now);
+        }
         let mut effects = Vec::new();
         self.chain.on_verified(self.moment(now), ticket, checked, &mut effects);
         self.chain_effects(now, effects, out);
@@ -243,7 +247,7 @@ impl Node {
         match purpose {
             Purpose::Insert { from } => self.chain.insert_block(at, block, Some(from), verified, &mut effects),
             Purpose::Fetched { ticket, .. } => {
-                self.chain.on_verified(at, ticket, Checked::Block(block, verified), &mut effects);
+                return self.fetched(now, ticket, Checked::Block(block, verified), out);
             }
         }
         self.chain_effects(now, effects, out);

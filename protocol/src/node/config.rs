@@ -20,11 +20,19 @@ pub struct NodeConfig {
     /// Bytes of messages and submissions under verification at once, though there may always be one. A guess: some
     /// fifteen of the largest blocks that any genesis allows.
     pub verification_bytes_max: usize,
+    /// After so many slots without anything new of the network the node suspects that it is cut off. A guess: with several
+    /// producers of which some are down, this many empty slots in a row are rare.
+    pub suspect_after_slots: u64,
 }
 
 impl Default for NodeConfig {
     fn default() -> Self {
-        Self { mempool: mempool::Config::default(), verifications_max: 4_096, verification_bytes_max: 64 << 20 }
+        Self {
+            mempool: mempool::Config::default(),
+            verifications_max: 4_096,
+            verification_bytes_max: 64 << 20,
+            suspect_after_slots: 16,
+        }
     }
 }
 

@@ -343,6 +343,14 @@ pub enum Event {
         /// How many transactions it holds.
         transactions: u32,
     },
+    /// Nothing has been seen of the network for so long that we suspect to be cut off from it; others are being sought.
+    /// Told again, ever more rarely, while that lasts.
+    CutOff {
+        /// For how many slots.
+        slots: u64,
+        /// Connected peers.
+        peers: usize,
+    },
     /// A batch could not be stored.
     StorageFailed,
 }
@@ -391,4 +399,6 @@ pub enum WakeReason {
     Peers,
     /// A slot begins.
     Slot,
+    /// Nothing was seen of the network for a while.
+    Silence,
 }

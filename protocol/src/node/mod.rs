@@ -31,6 +31,7 @@ mod payloads;
 mod query;
 mod relay;
 mod repeats;
+mod silence;
 mod slots;
 mod submit;
 
@@ -39,7 +40,7 @@ use crate::chain::{Chain, ResponseTicket, VerifyTicket};
 use crate::genesis::Genesis;
 use crate::id::{PeerHandle, PeerId, Topic};
 use crate::mempool::Mempool;
-use crate::mesh::{self, Mesh, Sink};
+use crate::mesh::{self, Mesh, Sink, Verdict};
 use crate::peers::bans::{Ban, BanError, BanTarget};
 use crate::peers::{PeerAction, PeerBook};
 use crate::random::Streams;
@@ -75,6 +76,7 @@ pub struct Node {
     /// Payloads that wait for their stamps; that of the first one is being searched for.
     drafts: VecDeque<payloads::Draft>,
     repeats: repeats::Repeats,
+    silence: silence::Silence,
 }
 
 /// What a verification is for.
@@ -137,6 +139,7 @@ impl Node {
             checks: BTreeMap::new(),
             drafts: VecDeque::new(),
             repeats: repeats::Repeats::default(),
+            silence: silence::Silence::new(now, silence::patience(config.suspect_after_slots, genesis.slot_us())),
             chain,
             mesh,
             genesis,
@@ -214,6 +217,7 @@ impl Node {
         self.peers.mesh_is_short(now, short);
         self.name_anchors(now);
         self.act_on_slot(now, out);
+        self.act_on_silence(now, out);
         self.act_on_peers(now, out);
     }
 
@@ -224,7 +228,8 @@ impl Node {
         let peers = Some((self.peers.next_wake(), WakeReason::Peers));
         let chain = self.chain.next_wake().map(|at| (at, WakeReason::Chain));
         let slot = self.clock.next_slot(&self.genesis).map(|at| (at, WakeReason::Slot));
-        [mesh, chain, peers, slot].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let silence = Some((self.silence.next_wake(), WakeReason::Silence));
+        [mesh, chain, peers, slot, silence].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// Asserts every invariant of every machine inside.
@@ -328,6 +333,9 @@ impl Node {
             None => {}
             Some(Verification::Relay { validation, transaction, peer }) => {
                 let verdict = self.admit(now, &transaction, peer, &outcome);
+                if verdict == Verdict::Accept {
+                    self.news(now);
+                }
                 self.mesh_input(now, mesh::Input::Verdict { ticket: validation, verdict }, out);
             }
             Some(Verification::Submission { ticket, transaction }) => {

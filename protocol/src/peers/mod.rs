@@ -603,8 +603,15 @@ impl PeerBook {
         self.config.dials_max.saturating_sub(dialling + feelers)
     }
 
-    /// Looks for peers at once, for a node that suspects that it is cut off.
+    /// Looks for peers at once, for a node that suspects that it is cut off: bootnodes and trusted peers are dialled whatever
+    /// failed before, and some more peers are sought than there are, since those may be cut off with us.
     pub fn look_now(&mut self, now: Time) {
+        for candidate in self.candidates.values_mut() {
+            if candidate.standing >= Standing::Bootnode {
+                candidate.retry_at = candidate.retry_at.min(now);
+            }
+        }
+        self.shortage.extra = (self.shortage.extra + SHORTAGE_STEP).min(self.config.target_peers / 2);
         self.discover_at = self.discover_at.min(now);
         self.discover_interval = self.config.discover_first;
         self.plan();

@@ -46,6 +46,14 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         Just(Manner::Unasked),
         Just(Manner::Drips),
         Just(Manner::Repeats),
+        Just(Manner::Busy),
+        Just(Manner::Claims),
+        Just(Manner::Withholds),
+        Just(Manner::SpoilsSignatures),
+        Just(Manner::SpoilsBodies),
+        Just(Manner::Overflows),
+        Just(Manner::Foreign),
+        Just(Manner::Slow),
     ];
     let cut = prop::option::of((1..NODES, 1..20_u64, 1..20_u64));
     let faults = (0..50_u64, 0..40_u64, 0..30_u64);

@@ -3,8 +3,11 @@
 use crate::support::*;
 use crate::world::{Manner, World};
 use starling_protocol::block::Block;
-use starling_protocol::chain::{Chain, Config, Event, PeerFault, Position};
+use starling_protocol::chain::{
+    Chain, Config, Effect, Event, PeerFault, Position, ResponseTicket, SERVED_PER_PEER_MAX,
+};
 use starling_protocol::genesis::Limits;
+use starling_protocol::request::{Answer, Request, Response};
 use starling_protocol::time::Duration;
 
 /// A world whose first nodes have all of these blocks.
@@ -329,4 +332,119 @@ fn a_peer_that_leaves_in_the_middle_is_replaced_at_once() {
     world.send_block(1, 2, &blocks[499]);
     world.run_for(Duration::from_secs(3));
     assert_eq!(world.head(2), Position::of(&blocks[499]));
+}
+
+/// How a node fares that joins when these peers have all of a chain of so many blocks.
+fn join(blocks: &[Block], manners: &[Manner], within: Duration) -> World {
+    let joiner = manners.len();
+    let mut world = world_with(joiner + 1, joiner, blocks, &Config::default());
+    for (node, manner) in manners.iter().enumerate() {
+        world.nodes[node].manner = *manner;
+        world.connect(node, joiner);
+    }
+    world.run_for(within);
+    world
+}
+
+#[test]
+fn a_node_that_joins_at_height_5000_catches_up_from_several_peers() {
+    let blocks = chain_of(5_000);
+    let world = join(&blocks, &[Manner::Honest; 4], Duration::from_secs(20));
+    assert_eq!(world.head(4), Position::of(&blocks[4_999]));
+    assert_eq!(world.nodes[4].faults, []);
+    let asked = (0..4).filter(|peer| world.nodes[*peer].chain.serve_counters().served > 10).count();
+    assert_eq!(asked, 4, "all of them bring blocks");
+    let progress = world.nodes[4].chain.sync_progress(world.now);
+    assert_eq!((progress.height, progress.target, progress.requests), (5_000, 5_000, 0));
+}
+
+#[test]
+fn one_honest_peer_among_liars_of_every_kind_is_enough() {
+    let liars = [
+        Manner::Silent,
+        Manner::Refuses,
+        Manner::Garbage,
+        Manner::Boasts,
+        Manner::Shuffles,
+        Manner::Spoils,
+        Manner::Unasked,
+        Manner::Drips,
+        Manner::Repeats,
+        Manner::Busy,
+        Manner::Claims,
+        Manner::Withholds,
+        Manner::SpoilsSignatures,
+        Manner::SpoilsBodies,
+        Manner::Overflows,
+        Manner::Foreign,
+        Manner::Slow,
+    ];
+    let blocks = full_chain_of(400);
+    // The honest one is asked last of those that claim as much.
+    let manners = [&liars[..], &[Manner::Honest]].concat();
+    let world = join(&blocks, &manners, Duration::from_secs(90));
+    let joiner = manners.len();
+    assert_eq!(world.head(joiner), Position::of(&blocks[399]));
+    let honest = World::handle(joiner - 1);
+    assert!(world.nodes[joiner].faults.iter().all(|(peer, _)| *peer != honest), "{:?}", world.nodes[joiner].faults);
+    assert!(world.nodes[joiner].faults.len() >= 8, "{:?}", world.nodes[joiner].faults);
+}
+
+#[test]
+fn slow_peers_do_not_hold_up_a_fast_one() {
+    let blocks = chain_of(1_000);
+    let manners = [Manner::Slow, Manner::Slow, Manner::Slow, Manner::Honest];
+    let world = join(&blocks, &manners, Duration::from_secs(8));
+    assert_eq!(world.head(4), Position::of(&blocks[999]));
+    assert_eq!(world.nodes[4].faults, [], "to be slow is no fault");
+    assert!(world.nodes[4].chain.sync_counters().reassigned > 0);
+}
+
+#[test]
+fn a_peer_that_gives_headers_but_never_blocks_is_found_out() {
+    let blocks = chain_of(50);
+    let world = join(&blocks, &[Manner::Withholds], Duration::from_secs(60));
+    assert_eq!(world.head(1).height, 0);
+    assert_eq!(world.nodes[1].faults, [(World::handle(0), PeerFault::Useless)]);
+}
+
+#[test]
+fn nobody_is_asked_for_what_it_has_pruned_and_that_is_said() {
+    let blocks = chain_of(300);
+    let mut world = world_with(3, 2, &blocks, &Config::default());
+    world.nodes[0].chain.set_earliest(200);
+    world.connect(0, 2);
+    world.run_for(Duration::from_secs(30));
+    assert_eq!((world.head(2).height, world.nodes[2].requests_sent), (0, 0));
+    let told = |event: &&Event| matches!(event, Event::NobodyKeeps { height: 1, earliest: 200, peers: 1 });
+    assert_eq!(world.nodes[2].events.iter().filter(told).count(), 1, "once: {:?}", world.nodes[2].events);
+    assert_eq!(world.nodes[2].faults, []);
+    // With one that keeps them, the other one helps where it can.
+    world.connect(1, 2);
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.head(2), Position::of(&blocks[299]));
+    assert_eq!(world.nodes[2].faults, []);
+}
+
+#[test]
+fn what_a_peer_may_have_asked_at_once_is_bounded_and_the_rest_is_refused() {
+    let blocks = chain_of(20);
+    let mut world = world_with(1, 1, &blocks, &Config::default());
+    let chain = &mut world.nodes[0].chain;
+    let ids: Vec<_> = blocks.iter().map(Block::id).collect();
+    let mut answers = Vec::new();
+    for ticket in 0..SERVED_PER_PEER_MAX as u64 + 2 {
+        chain.on_request(at(20), peer(7), ResponseTicket(ticket), Request::Blocks(ids.clone()), &mut answers);
+        chain.check();
+    }
+    let busy = |effect: &&Effect| {
+        matches!(effect, Effect::Respond { response: Some(Response { answer: Answer::Busy, .. }), .. })
+    };
+    assert_eq!(answers.iter().filter(busy).count(), 2);
+    assert_eq!(chain.serve_counters().refused, 2);
+    // Once an answer has gone out there is room for another.
+    chain.on_responded(ResponseTicket(0));
+    answers.clear();
+    chain.on_request(at(20), peer(7), ResponseTicket(99), Request::Blocks(ids), &mut answers);
+    assert_eq!(answers.iter().filter(busy).count(), 0);
 }

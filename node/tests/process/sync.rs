@@ -1,0 +1,98 @@
+//! Catching up, between real processes.
+
+use crate::lab::{Lab, eventually};
+use starling_node::keyfile;
+use starling_node::storage::Store;
+use starling_protocol::block::Block;
+use starling_protocol::genesis::{Genesis, GenesisParameters, Limits};
+use starling_protocol::store::StoreOp;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Blocks that the producer has before the test begins.
+const HEIGHT: u64 = 5_000;
+const SLOT_MS: u64 = 100;
+
+/// A network that has been running for a while, of which the producer's store has the blocks.
+fn old_lab() -> Lab {
+    let dir = tempfile::tempdir().expect("a directory");
+    let producer = keyfile::generate().expect("entropy");
+    keyfile::create(&dir.path().join("producer.pem"), &producer).expect("made");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let genesis = Genesis::new(GenesisParameters {
+        name: "catch-up".into(),
+        start_time_ms: u64::try_from(now.as_millis()).expect("fits") - (HEIGHT + 1) * SLOT_MS,
+        slot_ms: SLOT_MS,
+        producers: vec![producer.public_key().to_bytes()],
+        limits: Limits { payload_bytes_max: 1_000, expiry_slots_max: 100, ..Limits::default() },
+        stamp_bits: 0,
+    })
+    .expect("acceptable");
+    std::fs::write(dir.path().join("genesis.toml"), genesis.to_toml()).expect("written");
+    let datadir = dir.path().join("producer");
+    std::fs::create_dir(&datadir).expect("a directory");
+    let store = Store::open(&datadir.join("chain.redb"), genesis.network_id()).expect("a store");
+    let mut batch = Vec::new();
+    let mut parent = genesis.block_id();
+    for height in 1..=HEIGHT {
+        let block = Block::produce(&genesis, &producer, (height, height, parent), Vec::new()).expect("in turn");
+        let (id, bytes) = (block.id(), block.bytes().clone());
+        parent = id;
+        batch.push(StoreOp::PutBlock { id, height, slot: height, bytes });
+        batch.push(StoreOp::SetCanonical { height, id });
+        batch.push(StoreOp::SetHead { height, id, slot: height });
+    }
+    store.apply([&batch[..]]).expect("stored");
+    Lab { dir, genesis }
+}
+
+fn metrics(rpc: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(rpc).expect("connected");
+    stream
+        .write_all(format!("GET /metrics HTTP/1.1\r\nhost: {rpc}\r\nconnection: close\r\n\r\n").as_bytes())
+        .expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_joins_at_height_5000_and_catches_up_again_after_a_stop() {
+    let lab = old_lab();
+    let producer = lab.start_producer(&[]);
+    let address = producer.addresses().listen[0].clone();
+    let begun = Instant::now();
+    let mut joiner = lab.start("joiner", 2, &["--bootnodes", &address]);
+    let rpc = joiner.rpc();
+    eventually("the chain", || async {
+        let head = rpc.chain_head().await.expect("an answer");
+        (head.height >= HEIGHT).then_some(())
+    })
+    .await;
+    let took = begun.elapsed();
+    println!("joined at height {HEIGHT} in {took:?}");
+    let metrics = metrics(joiner.addresses().rpc);
+    let sent = metrics.lines().find(|line| line.starts_with("starling_sync_requests_sent_total{outcome=\"all\"}"));
+    let sent: u64 = sent.and_then(|line| line.rsplit_once(' ')?.1.parse().ok()).expect("a count");
+    assert!((10..1_000).contains(&sent), "up to 64 blocks at a time: {sent} requests");
+
+    joiner.signal(rustix::process::Signal::TERM);
+    assert_eq!(joiner.wait().0.code(), Some(0));
+    let stopped_at = producer.rpc().chain_head().await.expect("an answer").height;
+    eventually("blocks without the joiner", || async {
+        (producer.rpc().chain_head().await.expect("an answer").height >= stopped_at + 20).then_some(())
+    })
+    .await;
+    let joiner = lab.start("joiner", 2, &["--bootnodes", &address]);
+    let rpc = joiner.rpc();
+    eventually("both at one height", || async {
+        let ours = rpc.chain_head().await.expect("an answer");
+        let theirs = producer.rpc().chain_head().await.expect("an answer");
+        (ours.height > stopped_at + 20 && ours.height + 1 >= theirs.height).then_some(())
+    })
+    .await;
+    eventually("readiness", || async { rpc.ready().await.expect("an answer").ready.then_some(()) }).await;
+    let log = std::fs::read_to_string(lab.log("joiner")).expect("a log");
+    assert!(!log.contains("a peer failed us"), "{log}");
+}
