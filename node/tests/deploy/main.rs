@@ -224,3 +224,101 @@ fn the_containers_name_files_and_flags_that_there_are() {
     );
     assert!(scrape.contains("job_name: starling"), "the alerts select this job");
 }
+
+/// The commands of `starling` in the code blocks of a document, without what the shell does around them.
+fn commands(document: &str) -> Vec<Vec<String>> {
+    let blocks = document.split("```").skip(1).step_by(2);
+    let mut commands = Vec::new();
+    for line in blocks.flat_map(str::lines) {
+        // What stands in quotes is one argument, whatever it is.
+        let quoted =
+            |(place, part): (usize, &str)| if place % 2 == 1 { part.replace(' ', "_") } else { part.to_owned() };
+        let words = words(&line.split('"').enumerate().map(quoted).collect::<String>());
+        let program = words.iter().enumerate().rposition(|(place, word)| {
+            let user = place > 0 && words[place - 1] == "-u";
+            (word == "starling" && !user || word.starts_with("/usr/local/bin/starling"))
+                && command_begins(&words[..place])
+        });
+        if let Some(place) = program {
+            let arguments = words[place + 1..].iter();
+            let end = |word: &&String| !matches!(word.as_str(), "|" | ">" | ">>" | "<" | "&&" | "#" | ";");
+            commands.push(arguments.take_while(end).cloned().collect());
+        }
+    }
+    commands
+}
+
+/// Whether what stands before a word lets it be a command.
+fn command_begins(before: &[String]) -> bool {
+    match before.last().map(String::as_str) {
+        None | Some("|" | "&&" | ";") => true,
+        // `sudo -u starling COMMAND`, `docker compose exec starling COMMAND`.
+        Some("starling") => matches!(before[before.len() - 2].as_str(), "-u" | "exec"),
+        Some(_) => false,
+    }
+}
+
+#[test]
+fn the_manual_gives_commands_that_there_are() {
+    let manual = read("docs/OPERATING.md");
+    let commands = commands(&manual);
+    assert!(commands.len() > 20, "{commands:?}");
+    for arguments in commands {
+        takes(&arguments).unwrap_or_else(|error| panic!("starling {}: {error}", arguments.join(" ")));
+    }
+}
+
+/// All source of the node and the protocol, with strings that go over several lines put together.
+fn sources() -> String {
+    fn read_all(dir: &Path, text: &mut String) {
+        for entry in std::fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path()) {
+            if entry.is_dir() {
+                read_all(&entry, text);
+            } else if entry.extension().is_some_and(|extension| extension == "rs") {
+                text.push_str(&std::fs::read_to_string(&entry).expect("text"));
+            }
+        }
+    }
+    let mut text = String::new();
+    for source in ["node/src", "protocol/src"] {
+        read_all(&root().join(source), &mut text);
+    }
+    let mut joined = String::new();
+    for line in text.lines() {
+        match line.trim_start().strip_suffix('\\') {
+            Some(begun) => joined.push_str(begun),
+            None => {
+                joined.push_str(line.trim_start());
+                joined.push('\n');
+            }
+        }
+    }
+    joined
+}
+
+#[test]
+fn the_manual_quotes_what_the_program_says() {
+    let (manual, sources) = (read("docs/OPERATING.md"), sources());
+    let (_, table) = manual.split_once("| the node says |").expect("the table of troubles");
+    let mut quoted = 0;
+    for row in table.lines().filter(|line| line.starts_with("| `")) {
+        let message = row.split('`').nth(1).expect("a message");
+        for part in message.split('…').map(str::trim).filter(|part| part.len() > 3) {
+            assert!(sources.contains(part), "the program does not say {part:?}");
+        }
+        quoted += 1;
+    }
+    assert!(quoted > 15, "{quoted}");
+}
+
+#[test]
+fn the_manual_names_metrics_that_are_served() {
+    let (manual, served) = (read("docs/OPERATING.md"), served());
+    let families: BTreeSet<&str> = served.families().collect();
+    let mut named = 0;
+    for name in manual.split('`').filter(|text| text.starts_with("starling_")) {
+        assert!(families.contains(name), "no metric is called {name}");
+        named += 1;
+    }
+    assert!(named > 5, "{named}");
+}
