@@ -12,9 +12,14 @@
 //! and the testnet tool. Units stand last in names. Digests and keys are lowercase hex.
 
 mod bans;
+mod event;
+pub mod feed;
 mod reply;
+pub(crate) mod schema;
 
 pub use bans::{BAN_DEFAULT, BAN_MAX, BanCommand, BanReply, TargetError, UnbanReply, parse_target, target_text};
+pub use event::*;
+use feed::{Feed, Topic};
 pub use reply::*;
 
 use serde::{Deserialize, Serialize};
@@ -68,6 +73,15 @@ pub enum Command {
         /// The figures.
         reply: Reply<MempoolReply>,
     },
+    /// A page of the mempool.
+    MempoolList {
+        /// Only transactions whose ids come after this one.
+        after: Option<TransactionId>,
+        /// At most so many.
+        limit: usize,
+        /// The page.
+        reply: Reply<MempoolPage>,
+    },
     /// The last block of the canonical chain.
     ChainHead {
         /// The head.
@@ -102,6 +116,13 @@ pub enum Command {
     },
     /// Who is kept out.
     Bans(BanCommand),
+    /// Hear of what happens from now on.
+    Subscribe {
+        /// Of what.
+        topic: Topic,
+        /// The events, or why there are too many subscriptions.
+        reply: Reply<Result<Feed, Refusal>>,
+    },
     /// Stop cleanly.
     Shutdown {
         /// Answered when the shutdown has begun.
@@ -185,6 +206,30 @@ pub enum RefusalReason {
     Storage,
     /// The ban cannot be: too many, too long a reason, or the node itself.
     Ban,
+    /// The node, or the connection, has as many subscriptions as it takes.
+    TooManySubscriptions,
+}
+
+impl RefusalReason {
+    /// All of them.
+    pub const ALL: [Self; 16] = [
+        Self::Malformed,
+        Self::WrongNetwork,
+        Self::BadSignature,
+        Self::Expired,
+        Self::ExpiryTooFar,
+        Self::NonceUsed,
+        Self::NonceTooFar,
+        Self::WrongStamp,
+        Self::PayloadTooLarge,
+        Self::AlreadyKnown,
+        Self::MempoolFull,
+        Self::NoAccountKey,
+        Self::Overloaded,
+        Self::Storage,
+        Self::Ban,
+        Self::TooManySubscriptions,
+    ];
 }
 
 /// Asks the driver. Cheap to clone.
@@ -226,6 +271,11 @@ impl NodeHandle {
         self.ask(|reply| Command::MempoolInfo { reply }).await
     }
 
+    /// A page of the mempool: at most `limit` transactions whose ids come after `after`.
+    pub async fn mempool_list(&self, after: Option<TransactionId>, limit: usize) -> Result<MempoolPage, ApiError> {
+        self.ask(|reply| Command::MempoolList { after, limit, reply }).await
+    }
+
     /// The last block of the canonical chain.
     pub async fn chain_head(&self) -> Result<HeadReply, ApiError> {
         self.ask(|reply| Command::ChainHead { reply }).await
@@ -254,6 +304,11 @@ impl NodeHandle {
     /// Whether the node takes part in the mesh.
     pub async fn ready(&self) -> Result<ReadyReply, ApiError> {
         self.ask(|reply| Command::Ready { reply }).await
+    }
+
+    /// Hears of what happens from now on.
+    pub async fn subscribe(&self, topic: Topic) -> Result<Feed, ApiError> {
+        Ok(self.ask(|reply| Command::Subscribe { topic, reply }).await??)
     }
 
     /// Begins a clean stop.

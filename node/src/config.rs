@@ -270,6 +270,11 @@ fn rpc_config(values: &Values, genesis: &Genesis) -> RpcConfig {
         allow_hosts: values.list("rpc.allow_hosts").to_vec(),
         allow_origins: values.list("rpc.allow_origins").to_vec(),
         request_bytes_max: default.request_bytes_max.max(transaction_hex),
+        connections_max: u32::try_from(values.count("rpc.connections_max")).unwrap_or(u32::MAX),
+        units_per_second: u32::try_from(values.count("rpc.units_per_second")).unwrap_or(u32::MAX),
+        admin_socket: Some(values.path("rpc.admin_socket"))
+            .filter(|path| path.file_name().is_none_or(|name| name != "none"))
+            .map(Path::to_owned),
         ..default
     }
 }

@@ -136,6 +136,12 @@ impl Service {
         self.rpc.local_address()
     }
 
+    /// The admin socket's file, if there is one.
+    #[must_use]
+    pub fn admin_socket(&self) -> Option<&Path> {
+        self.rpc.admin_socket()
+    }
+
     /// The node's libp2p peer id.
     #[must_use]
     pub fn peer_id(&self) -> libp2p::PeerId {

@@ -1,6 +1,7 @@
 //! Keeping peers out: what the driver is asked, and the JSON of its answers.
 
 use super::{ApiError, Command, NodeHandle, Refusal, Reply};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use starling_protocol::peers::address::{Subnet, SubnetError};
 use starling_protocol::peers::bans::{Ban, BanTarget};
@@ -41,7 +42,7 @@ pub enum BanCommand {
 }
 
 /// One ban, as `admin_ban` and `admin_bans` show it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BanReply {
     /// A peer id, an IP address or a subnet.
     pub target: String,
@@ -63,7 +64,7 @@ impl BanReply {
 }
 
 /// Answer of `admin_unban`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UnbanReply {
     /// Whom it was about.
     pub target: String,

@@ -1,5 +1,7 @@
 //! The answers: the JSON shapes of the RPC. Units stand last in names; digests and keys are lowercase hex.
 
+use super::schema::{Class, Hex32, Hex64};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use starling_crypto::{Digest, PublicKeyBytes, Signature};
 use starling_protocol::block::Block;
@@ -9,9 +11,10 @@ use starling_protocol::sync;
 use starling_protocol::transaction::Transaction;
 
 /// A transaction was taken in and is being spread.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Submitted {
     /// The transaction id.
+    #[schemars(with = "Hex32")]
     pub id: TransactionId,
     /// The id of the mesh message that carries it, in hex.
     pub message_id: String,
@@ -20,9 +23,10 @@ pub struct Submitted {
 }
 
 /// Answer of `tx_get`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TransactionReply {
     /// The transaction id that was asked for.
+    #[schemars(with = "Hex32")]
     pub id: TransactionId,
     /// What became of it.
     #[serde(flatten)]
@@ -33,7 +37,7 @@ pub struct TransactionReply {
 }
 
 /// What became of a transaction.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum TransactionStatus {
     /// It waits in the mempool.
@@ -43,6 +47,7 @@ pub enum TransactionStatus {
         /// Height of the block.
         height: u64,
         /// Id of the block.
+        #[schemars(with = "Hex32")]
         block_id: BlockId,
         /// Position in the block, from 0.
         index: u32,
@@ -56,9 +61,10 @@ pub enum TransactionStatus {
 }
 
 /// A transaction's fields.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TransactionBody {
     /// Who signed it.
+    #[schemars(with = "Hex32")]
     pub sender: PublicKeyBytes,
     /// The sender's running number, from 0.
     pub nonce: u64,
@@ -69,6 +75,7 @@ pub struct TransactionBody {
     /// The number that makes up the proof of work.
     pub stamp: u64,
     /// The sender's signature.
+    #[schemars(with = "Hex64")]
     pub signature: Signature,
 }
 
@@ -86,9 +93,10 @@ impl From<&Transaction> for TransactionBody {
 }
 
 /// Answer of `account_get`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AccountReply {
     /// Whose account.
+    #[schemars(with = "Hex32")]
     pub public_key: PublicKeyBytes,
     /// The nonce that the next transaction should carry, counting those that are pending.
     pub next_nonce: u64,
@@ -99,7 +107,7 @@ pub struct AccountReply {
 }
 
 /// Answer of `mempool_info`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MempoolReply {
     /// Transactions held.
     pub transactions: u64,
@@ -113,12 +121,74 @@ pub struct MempoolReply {
     pub held_bytes_max: u64,
 }
 
+/// Answer of `mempool_list`: a part of the mempool, in the order of the transactions' ids.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MempoolPage {
+    /// The transactions of this page.
+    pub transactions: Vec<PendingReply>,
+    /// Give this as `after` for the next page; null when this is the last.
+    #[schemars(with = "Option<Hex32>")]
+    pub next: Option<TransactionId>,
+    /// Transactions in the whole mempool.
+    pub total: u64,
+}
+
+/// A transaction that waits for a block.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PendingReply {
+    /// The transaction id.
+    #[schemars(with = "Hex32")]
+    pub id: TransactionId,
+    /// Who signed it.
+    #[schemars(with = "Hex32")]
+    pub sender: PublicKeyBytes,
+    /// The sender's running number, from 0.
+    pub nonce: u64,
+    /// The last slot in which a block may include it.
+    pub expiry_slot: u64,
+    /// How many slots it has been here; null when it came back from a block that was undone.
+    pub age_slots: Option<u64>,
+    /// Its size on the wire.
+    pub encoded_bytes: u64,
+    /// Whether the next block could include it; if not, it waits for an earlier nonce of its sender.
+    pub executable: bool,
+    /// Who brought it.
+    pub source: TransactionSource,
+}
+
+/// Where a pending transaction came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TransactionSource {
+    /// It was submitted to this node.
+    Local,
+    /// A peer sent it.
+    Peer,
+    /// It stood in a block that was undone.
+    Reorganisation,
+}
+
+/// Answer of `admin_log_filter`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LogFilterReply {
+    /// The filter that holds now; null when the process writes no log.
+    pub filter: Option<String>,
+}
+
+/// Answer of `admin_shutdown`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ShutdownReply {
+    /// Always true: the node has begun to stop, and needs some seconds for it.
+    pub stopping: bool,
+}
+
 /// Answer of `chain_head`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HeadReply {
     /// Height; 0 is the genesis.
     pub height: u64,
     /// Id of the block.
+    #[schemars(with = "Hex32")]
     pub block_id: BlockId,
     /// The slot of the block.
     pub slot: u64,
@@ -127,25 +197,30 @@ pub struct HeadReply {
 }
 
 /// Answer of `chain_block`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BlockReply {
     /// Id of the block.
+    #[schemars(with = "Hex32")]
     pub block_id: BlockId,
     /// Height; 0 is the genesis.
     pub height: u64,
     /// The slot it was made for.
     pub slot: u64,
     /// Id of the block before.
+    #[schemars(with = "Hex32")]
     pub parent_id: BlockId,
     /// Merkle root of the transactions.
+    #[schemars(with = "Hex32")]
     pub transaction_root: Digest,
     /// Who made it.
+    #[schemars(with = "Hex32")]
     pub producer: PublicKeyBytes,
     /// Whether it is on the canonical chain.
     pub canonical: bool,
     /// Its size on the wire.
     pub encoded_bytes: u64,
     /// Ids of its transactions, in order.
+    #[schemars(with = "Vec<Hex32>")]
     pub transactions: Vec<TransactionId>,
 }
 
@@ -169,19 +244,22 @@ impl BlockReply {
 }
 
 /// Answer of `node_info`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeReply {
     /// Version of the software.
     pub version: String,
     /// The network's name, from its genesis.
     pub network_name: String,
     /// The network's id, the hash of its genesis.
+    #[schemars(with = "Hex32")]
     pub network_id: NetworkId,
     /// libp2p peer id.
     pub peer_id: String,
     /// The account that `tx_publish` signs for.
+    #[schemars(with = "Option<Hex32>")]
     pub account: Option<PublicKeyBytes>,
     /// The key that the node makes blocks with.
+    #[schemars(with = "Option<Hex32>")]
     pub producer: Option<PublicKeyBytes>,
     /// Operating-system process id.
     pub pid: u32,
@@ -200,7 +278,7 @@ pub struct NodeReply {
 }
 
 /// Answer of `net_info`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NetReply {
     /// libp2p peer id.
     pub peer_id: String,
@@ -229,9 +307,10 @@ pub struct NetReply {
 }
 
 /// One topic, as `net_info` and `/ready` show it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TopicReply {
     /// What it carries.
+    #[schemars(with = "Class")]
     pub class: MessageClass,
     /// Its name on the wire.
     pub topic: String,
@@ -244,7 +323,7 @@ pub struct TopicReply {
 }
 
 /// One peer, as `net_peers` shows it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PeerReply {
     /// libp2p peer id.
     pub peer_id: String,
@@ -261,8 +340,10 @@ pub struct PeerReply {
     /// Last round-trip time.
     pub rtt_ms: Option<f64>,
     /// Classes whose topic the peer subscribes to.
+    #[schemars(with = "Vec<Class>")]
     pub subscribed: Vec<MessageClass>,
     /// Classes in whose mesh the peer is.
+    #[schemars(with = "Vec<Class>")]
     pub mesh: Vec<MessageClass>,
     /// Bytes that wait to be sent to it.
     pub queue_bytes: u64,
@@ -277,7 +358,7 @@ pub struct PeerReply {
 }
 
 /// Who opened a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PeerDirection {
     /// The peer dialled us.
@@ -288,7 +369,7 @@ pub enum PeerDirection {
 
 /// A peer's score, broken down as gossipsub v1.1 defines it. Each part is weighted already, so the parts add up to
 /// `total` unless the cap on the topics' sum cuts in.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ScoreReply {
     /// The score.
     pub total: f64,
@@ -303,9 +384,10 @@ pub struct ScoreReply {
 }
 
 /// P1 to P4 of one topic, weighted.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TopicScoreReply {
     /// Which topic.
+    #[schemars(with = "Class")]
     pub class: MessageClass,
     /// P1, time in the mesh.
     pub time_in_mesh: f64,
@@ -320,7 +402,7 @@ pub struct TopicScoreReply {
 }
 
 /// Answer of `GET /ready`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReadyReply {
     /// Whether the node takes part in the mesh of every topic, with its chain up to date and kept on the disk.
     pub ready: bool,
@@ -356,7 +438,7 @@ pub struct Waiting {
 }
 
 /// Kinds of what a node may wait for, in the order in which they are to be mended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitReason {
     /// What should be kept cannot be stored.
@@ -392,7 +474,7 @@ impl WaitReason {
 }
 
 /// How far a node that catches up has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SyncReply {
     /// What is being done.
     #[serde(default)]
@@ -418,7 +500,7 @@ pub struct SyncReply {
 }
 
 /// What a node does about being behind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SyncState {
     /// Nothing at the moment: nobody that is ahead can be asked.
@@ -441,7 +523,7 @@ impl From<sync::SyncState> for SyncState {
 }
 
 /// Whether what should be kept is stored.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum StorageState {
     /// It is.
@@ -455,7 +537,7 @@ pub enum StorageState {
 }
 
 /// Whether the wall clock can be right.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum ClockState {
     /// Nothing speaks against it.

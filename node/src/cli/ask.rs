@@ -23,7 +23,26 @@ impl NodeArgs {
         }
     }
 
+    /// A client of the node that is meant which may call `admin_*`: over the admin socket, unless an address was named.
+    pub(super) fn admin_client(&self) -> Result<RpcClient, Failure> {
+        if let Some(address) = &self.rpc {
+            return RpcClient::new(address).map_err(Failure::usage);
+        }
+        match self.addresses()?.admin_socket {
+            Some(path) => Ok(RpcClient::over_unix_socket(&path)),
+            None => Err(Failure::Usage(
+                "this node has no admin socket, and takes such a command over nothing else; \
+                 restart it without `--admin-socket none`"
+                    .to_owned(),
+            )),
+        }
+    }
+
     fn address_from_datadir(&self) -> Result<String, Failure> {
+        Ok(reachable(self.addresses()?.rpc).to_string())
+    }
+
+    fn addresses(&self) -> Result<Addresses, Failure> {
         let datadir = self.place.datadir()?;
         let path = DataDir::addresses_file(&datadir);
         let text = std::fs::read_to_string(&path).map_err(|_absent| {
@@ -33,10 +52,9 @@ impl NodeArgs {
                 datadir.display()
             ))
         })?;
-        let addresses: Addresses = serde_json::from_str(&text).map_err(|error| {
+        serde_json::from_str(&text).map_err(|error| {
             Failure::Usage(format!("{} is damaged ({error}); name the node with --rpc HOST:PORT", path.display()))
-        })?;
-        Ok(reachable(addresses.rpc).to_string())
+        })
     }
 }
 

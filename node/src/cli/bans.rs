@@ -54,7 +54,7 @@ impl BansCommand {
         match self {
             Self::Ban { target, length, reason, node } => {
                 parse_target(&target).map_err(Failure::usage)?;
-                let client = node.client()?;
+                let client = node.admin_client()?;
                 let ban = block_on(async { client.admin_ban(&target, length, &reason).await.map_err(failed) })?;
                 output::print_as(node.json, &ban, || {
                     format!("banned {} for {}\n", ban.target, format::duration(ban.remaining_s))
@@ -62,7 +62,7 @@ impl BansCommand {
             }
             Self::Unban { target, node } => {
                 parse_target(&target).map_err(Failure::usage)?;
-                let client = node.client()?;
+                let client = node.admin_client()?;
                 let answer = block_on(async { client.admin_unban(&target).await.map_err(failed) })?;
                 if !answer.was_banned {
                     return Err(Failure::Runtime(format!(
@@ -73,7 +73,7 @@ impl BansCommand {
                 output::print_as(node.json, &answer, || format!("unbanned {}\n", answer.target))
             }
             Self::List { node } => {
-                let client = node.client()?;
+                let client = node.admin_client()?;
                 let bans = block_on(async { client.admin_bans().await.map_err(failed) })?;
                 output::print_as(node.json, &bans, || list_text(&bans, &Screen::stdout()))
             }

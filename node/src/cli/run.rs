@@ -82,6 +82,7 @@ async fn run_node(settings: Settings, datadir: &Path, mut stopped: oneshot::Rece
         peer_id: service.peer_id().to_base58(),
         listen: service.listening().iter().map(ToString::to_string).collect(),
         rpc: service.rpc_address(),
+        admin_socket: service.admin_socket().map(Path::to_owned),
         pid: std::process::id(),
     };
     addresses.write(datadir).map_err(|error| {

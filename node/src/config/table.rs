@@ -211,6 +211,35 @@ pub static SETTINGS: &[Setting] = &[
         ..Setting::BASE
     },
     Setting {
+        key: "rpc.admin_socket",
+        flag: "admin-socket",
+        value_name: "FILE",
+        kind: Kind::Path,
+        default: DefaultValue::Is("admin.sock"),
+        help: "The Unix socket over which the user who runs the node can ban peers, set the log filter and stop the node; \
+               `none` for no such socket.",
+        ..Setting::BASE
+    },
+    Setting {
+        key: "rpc.connections_max",
+        flag: "rpc-max-connections",
+        value_name: "N",
+        kind: Kind::Count { min: 4, max: 65_536 },
+        default: DefaultValue::Is("256"),
+        help: "Most RPC connections at once; half of them may be WebSockets. Idle ones make room for new ones.",
+        ..Setting::BASE
+    },
+    Setting {
+        key: "rpc.units_per_second",
+        flag: "rpc-rate",
+        value_name: "N",
+        kind: Kind::Count { min: 0, max: 1_000_000 },
+        default: DefaultValue::Is("5000"),
+        help: "How much one address may ask of the RPC a second, in units of which the cheapest calls cost one; 0 for no \
+               limit.",
+        ..Setting::BASE
+    },
+    Setting {
         key: "runtime.threads",
         flag: "threads",
         value_name: "N",

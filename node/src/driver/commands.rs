@@ -3,9 +3,10 @@
 use super::Driver;
 use super::readiness::{self, Facts};
 use crate::api::{
-    AccountReply, BlockReply, BlockSelector, ClockState, Command, HeadReply, MempoolReply, NetReply, NodeReply,
-    PeerDirection, PeerReply, ReadyReply, Refusal, RefusalReason, Reply, ScoreReply, Submitted, SyncReply, TopicReply,
-    TopicScoreReply, TransactionBody, TransactionReply, TransactionStatus,
+    AccountReply, BlockReply, BlockSelector, ClockState, Command, HeadReply, MempoolPage, MempoolReply, NetReply,
+    NodeReply, PeerDirection, PeerReply, PendingReply, ReadyReply, Refusal, RefusalReason, Reply, ScoreReply,
+    Submitted, SyncReply, TopicReply, TopicScoreReply, TransactionBody, TransactionReply, TransactionSource,
+    TransactionStatus,
 };
 use crate::clock;
 use crate::storage::{Store, StoreError};
@@ -13,10 +14,10 @@ use starling_crypto::PublicKeyBytes;
 use starling_protocol::block::Block;
 use starling_protocol::genesis::Genesis;
 use starling_protocol::id::{Direction, PeerId, Topic, TransactionId, Version};
-use starling_protocol::mempool::MempoolError;
+use starling_protocol::mempool::{MempoolError, Source, Status};
 use starling_protocol::mesh::PeerView;
 use starling_protocol::node::{self, Input, SubmitError};
-use starling_protocol::transaction::TransactionError;
+use starling_protocol::transaction::{Transaction, TransactionError};
 
 impl Driver {
     pub(super) fn command(&mut self, command: Command) {
@@ -35,6 +36,7 @@ impl Driver {
             Command::TransactionStatus { id, reply } => self.transaction_status(id, reply),
             Command::Account { public_key, reply } => drop(reply.send(self.account(public_key))),
             Command::MempoolInfo { reply } => drop(reply.send(self.mempool_info())),
+            Command::MempoolList { after, limit, reply } => drop(reply.send(self.mempool_list(after.as_ref(), limit))),
             Command::ChainHead { reply } => drop(reply.send(self.chain_head())),
             Command::Block { block, reply } => self.block(block, reply),
             Command::Peers { reply } => drop(reply.send(self.peers())),
@@ -42,6 +44,7 @@ impl Driver {
             Command::NodeInfo { reply } => drop(reply.send(self.node_info())),
             Command::Ready { reply } => drop(reply.send(self.ready())),
             Command::Bans(command) => self.ban_command(command),
+            Command::Subscribe { topic, reply } => self.subscribe(topic, reply),
             Command::Shutdown { reply } => {
                 let _asker_gone = reply.send(());
                 self.stopping = true;
@@ -144,6 +147,33 @@ impl Driver {
             held_bytes: stats.bytes as u64,
             held_bytes_max: config.bytes_max as u64,
         }
+    }
+
+    fn mempool_list(&self, after: Option<&TransactionId>, limit: usize) -> MempoolPage {
+        let pool = self.node.mempool();
+        let slot = self.slot_now();
+        let mut page = pool.page(after);
+        let entry = |(transaction, arrival_slot): (&Transaction, u64)| {
+            let id = transaction.id();
+            let source = match pool.source(&id) {
+                Some(Source::Reorganisation) => TransactionSource::Reorganisation,
+                Some(Source::Peer(_)) => TransactionSource::Peer,
+                Some(Source::Local) | None => TransactionSource::Local,
+            };
+            PendingReply {
+                id,
+                sender: transaction.sender(),
+                nonce: transaction.nonce(),
+                expiry_slot: transaction.expiry_slot(),
+                age_slots: (source != TransactionSource::Reorganisation).then(|| slot.saturating_sub(arrival_slot)),
+                encoded_bytes: transaction.encoded_len() as u64,
+                executable: pool.status(&id) == Some(Status::Pending { executable: true }),
+                source,
+            }
+        };
+        let transactions: Vec<PendingReply> = page.by_ref().take(limit).map(entry).collect();
+        let next = page.next().and(transactions.last()).map(|last| last.id);
+        MempoolPage { transactions, next, total: pool.len() as u64 }
     }
 
     fn chain_head(&self) -> HeadReply {
@@ -385,11 +415,11 @@ pub(super) fn peer_id_text(id: &PeerId) -> String {
     libp2p::PeerId::from_bytes(id.as_bytes()).map_or_else(|_| format!("{id:?}"), |id| id.to_string())
 }
 
-fn count(count: usize) -> u32 {
+pub(super) fn count(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// Minus zero, as a weight times nothing gives it, would only puzzle readers.
-fn plain(value: f64) -> f64 {
+pub(super) fn plain(value: f64) -> f64 {
     value + 0.0
 }

@@ -29,9 +29,11 @@ impl Driver {
                 self.remember_agent(peer);
                 self.observer.links.connected(peer);
                 self.feed(Input::Connected { peer, id, ip, direction, version });
+                self.tell_connected(peer, direction);
             }
             NetEvent::Turned { peer, direction } => self.feed(Input::Turned { peer, direction }),
             NetEvent::Disconnected { peer, .. } => {
+                self.tell_disconnected(peer);
                 if let Some(seat) = self.agents.get_mut(peer.index()) {
                     seat.take_if(|agent| agent.peer == peer);
                 }

@@ -12,6 +12,7 @@ mod commands;
 mod early;
 mod events;
 mod exchange;
+mod feeds;
 mod keeping;
 mod lag;
 mod observe;
@@ -29,6 +30,7 @@ use crate::storage::{NotTaken, Persisted, StorageThread};
 use crate::trace::Trace;
 use crate::workers::Workers;
 use bytes::Bytes;
+use feeds::Subscriptions;
 pub use keeping::Keeping;
 use lag::Lag;
 use observe::Observer;
@@ -102,6 +104,7 @@ pub struct Driver {
     commands: mpsc::Receiver<Command>,
     observer: Observer,
     keeping: Keeping,
+    subscriptions: Subscriptions,
     known_peers: Vec<KnownPeer>,
     /// Named peers whose failure was reported and who have not been reached since.
     unreachable: BTreeSet<PeerId>,
@@ -147,6 +150,7 @@ impl Driver {
             node: parts.node,
             network: parts.network,
             workers: parts.workers.0,
+            subscriptions: Subscriptions::default(),
             verified: parts.workers.1,
             storage: parts.storage.0,
             persisted: parts.storage.1,
@@ -247,6 +251,7 @@ impl Driver {
         // What has an answer at once is answered after the rest has been carried out; that may lead to more outputs.
         let mut answers = Vec::new();
         for output in outputs.drain(..) {
+            self.tell_output(&output);
             match output {
                 Output::Send { peer, frame } => self.network.send(peer, frame),
                 Output::Cancel { peer, ids } => self.network.cancel(peer, &ids),
@@ -310,6 +315,7 @@ impl Driver {
             }
         }
         self.outputs = outputs;
+        self.tell_changes();
         for answer in answers {
             match answer {
                 Answer::NotVerified(ticket) => self.feed(Input::Verified { ticket, outcome: Outcome::Shed }),

@@ -30,6 +30,8 @@ impl Driver {
         self.report_network(frames, sockets);
         self.report_chain();
         self.report_readiness();
+        self.note_interest();
+        self.tell_scores();
     }
 
     /// Tells the metrics and the service manager what `/ready` would answer.

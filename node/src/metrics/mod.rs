@@ -25,6 +25,7 @@ mod memory;
 pub mod messages;
 mod network;
 mod process;
+mod rpc;
 mod series;
 mod sync;
 
@@ -33,6 +34,7 @@ pub use links::Links;
 pub use memory::MemoryMetrics;
 pub use messages::MessageMetrics;
 pub use network::{MeshMetrics, PeerMetrics, QueueMetrics};
+pub use rpc::RpcMetrics;
 pub use series::ByClass;
 pub use sync::SyncMetrics;
 
@@ -81,6 +83,8 @@ pub struct Metrics {
     pub storage: Arc<StorageMetrics>,
     /// The event loop.
     pub event_loop: Arc<LoopMetrics>,
+    /// The RPC, besides its calls.
+    pub rpc: Arc<RpcMetrics>,
     /// RPC requests.
     pub rpc_requests: Family<RpcLabel, Counter>,
 }
@@ -109,6 +113,7 @@ impl Metrics {
             sync: Arc::new(SyncMetrics::register(own)),
             storage: Arc::new(StorageMetrics::register(own)),
             event_loop: Arc::new(LoopMetrics::register(own)),
+            rpc: Arc::new(RpcMetrics::register(own)),
             rpc_requests,
             registry: Arc::new(Mutex::new(registry)),
         }

@@ -6,12 +6,24 @@
 use crate::api::{ApiError, Refusal, RefusalReason};
 use jsonrpsee::types::ErrorObjectOwned;
 use jsonrpsee::types::error::{
-    INTERNAL_ERROR_CODE, INVALID_PARAMS_CODE, INVALID_REQUEST_CODE, PARSE_ERROR_CODE, SERVER_IS_BUSY_CODE,
+    INTERNAL_ERROR_CODE, INVALID_PARAMS_CODE, INVALID_REQUEST_CODE, METHOD_NOT_FOUND_CODE, OVERSIZED_REQUEST_CODE,
+    OVERSIZED_RESPONSE_CODE, PARSE_ERROR_CODE, SERVER_IS_BUSY_CODE, TOO_BIG_BATCH_REQUEST_CODE,
+    TOO_BIG_BATCH_RESPONSE_CODE,
 };
 use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::time::Duration;
 
 /// The node is shutting down.
 pub const STOPPED: i32 = -32030;
+/// The client has spent its allowance.
+pub const RATE_LIMITED: i32 = -32031;
+/// The method is served over the admin socket alone.
+pub const ADMIN_ONLY: i32 = -32032;
+/// Subscriptions need a WebSocket.
+pub const WEBSOCKET_NEEDED: i32 = -32033;
+/// The subscriber did not keep up, and its subscription is over.
+pub const TOO_SLOW: i32 = -32034;
 
 /// What every error carries in `data`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +34,33 @@ pub struct ErrorData {
     pub cause: String,
     /// What to do about it.
     pub remedy: String,
+    /// With `rate_limited`: after how long the same call would be taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}
+
+/// Every code with its reason, those of `jsonrpsee` included.
+#[must_use]
+pub fn all() -> Vec<(i32, String)> {
+    let own = RefusalReason::ALL.map(|reason| (of(reason), name(reason)));
+    let others = [
+        (PARSE_ERROR_CODE, "parse_error"),
+        (INVALID_REQUEST_CODE, "invalid_request"),
+        (METHOD_NOT_FOUND_CODE, "unknown_method"),
+        (INVALID_PARAMS_CODE, "invalid_params"),
+        (INTERNAL_ERROR_CODE, "internal"),
+        (OVERSIZED_REQUEST_CODE, "request_too_large"),
+        (OVERSIZED_RESPONSE_CODE, "response_too_large"),
+        (SERVER_IS_BUSY_CODE, "busy"),
+        (TOO_BIG_BATCH_REQUEST_CODE, "batch_too_large"),
+        (TOO_BIG_BATCH_RESPONSE_CODE, "batch_response_too_large"),
+        (STOPPED, "stopped"),
+        (RATE_LIMITED, "rate_limited"),
+        (ADMIN_ONLY, "admin_only"),
+        (WEBSOCKET_NEEDED, "websocket_needed"),
+        (TOO_SLOW, "too_slow"),
+    ];
+    others.map(|(code, reason)| (code, reason.to_owned())).into_iter().chain(own).collect()
 }
 
 /// The code of a kind of refusal.
@@ -43,6 +82,7 @@ pub const fn of(reason: RefusalReason) -> i32 {
         RefusalReason::Overloaded => -32052,
         RefusalReason::Storage => -32053,
         RefusalReason::Ban => -32060,
+        RefusalReason::TooManySubscriptions => -32054,
     }
 }
 
@@ -60,9 +100,28 @@ pub(super) fn from_api(error: &ApiError) -> ErrorObjectOwned {
         ApiError::Stopped => {
             object(STOPPED, "stopped", "the node is shutting down", "start it again with `starling run`")
         }
-        ApiError::Refused(Refusal { reason, cause, remedy }) => {
-            object(of(*reason), &name(*reason), cause.clone(), remedy.clone())
-        }
+        ApiError::Refused(refusal) => refused(refusal),
+    }
+}
+
+/// The error object for what was understood and refused.
+pub(super) fn refused(Refusal { reason, cause, remedy }: &Refusal) -> ErrorObjectOwned {
+    object(of(*reason), &name(*reason), cause.clone(), remedy.clone())
+}
+
+/// How a method can fail: as the driver says, or with an error object of its own.
+#[derive(Debug)]
+pub(super) struct Failure(pub(super) ErrorObjectOwned);
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        Self(from_api(&error))
+    }
+}
+
+impl From<ErrorObjectOwned> for Failure {
+    fn from(error: ErrorObjectOwned) -> Self {
+        Self(error)
     }
 }
 
@@ -84,6 +143,64 @@ pub(super) fn invalid_request(cause: impl Into<String>) -> ErrorObjectOwned {
     object(INVALID_REQUEST_CODE, "invalid_request", cause, EXAMPLE)
 }
 
+/// The error object for a body that is too large.
+pub(super) fn request_too_large(bytes_max: u32) -> ErrorObjectOwned {
+    let cause = format!("the request's body has more than {bytes_max} bytes");
+    let remedy = "send less at once; the genesis limits a transaction's payload (`starling status` shows it)";
+    object(OVERSIZED_REQUEST_CODE, "request_too_large", cause, remedy)
+}
+
+/// The error object for a batch that is too long.
+pub(super) fn batch_too_large(calls: usize, calls_max: u32) -> ErrorObjectOwned {
+    let cause = format!("the batch has {calls} calls, and {calls_max} at most are taken");
+    object(TOO_BIG_BATCH_REQUEST_CODE, "batch_too_large", cause, "send it in parts")
+}
+
+/// The error object for a method that there is not.
+pub(super) fn unknown_method(name: &str, nearest: Option<&str>) -> ErrorObjectOwned {
+    let shown: String = name.chars().take(64).collect();
+    let remedy = match nearest {
+        Some(nearest) => format!("did you mean {nearest}? rpc.discover lists all methods"),
+        None => "rpc.discover lists all methods".to_owned(),
+    };
+    object(METHOD_NOT_FOUND_CODE, "unknown_method", format!("there is no method {shown:?}"), remedy)
+}
+
+/// The error object for a client that asks too much.
+pub(super) fn rate_limited(wait: Duration) -> ErrorObjectOwned {
+    let retry_after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+    let (cause, remedy) = ("this client asks too much", format!("wait {retry_after_ms} ms, or ask less often"));
+    let message = format!("{cause}; {remedy}");
+    let data =
+        ErrorData { reason: "rate_limited".into(), cause: cause.into(), remedy, retry_after_ms: Some(retry_after_ms) };
+    ErrorObjectOwned::owned(RATE_LIMITED, message, Some(data))
+}
+
+/// The error object for an admin method that was called from elsewhere.
+pub(super) fn admin_only(method: &str, socket: Option<&Path>) -> ErrorObjectOwned {
+    let cause = format!("{method} is served over the admin socket alone");
+    let remedy = match socket {
+        Some(path) => {
+            let path = path.display();
+            format!("call it there, as the user who runs the node: curl --unix-socket {path} http://node/ …")
+        }
+        None => "this node has no admin socket; restart it without `--admin-socket none`".to_owned(),
+    };
+    object(ADMIN_ONLY, "admin_only", cause, remedy)
+}
+
+/// The error object for a subscription over plain HTTP.
+pub(super) fn websocket_needed() -> ErrorObjectOwned {
+    let cause = "subscriptions need a connection that stays open";
+    object(WEBSOCKET_NEEDED, "websocket_needed", cause, "connect with a WebSocket (ws:// at the same address)")
+}
+
+/// The error object that ends a subscription whose subscriber did not keep up.
+pub(super) fn too_slow() -> ErrorObjectOwned {
+    let cause = "the subscriber did not keep up, and events were lost; the subscription is over";
+    object(TOO_SLOW, "too_slow", cause, "subscribe again, then ask for the present state; read faster, or filter")
+}
+
 /// The error object for a result that cannot be written as JSON.
 pub(super) fn internal(cause: impl Into<String>) -> ErrorObjectOwned {
     object(INTERNAL_ERROR_CODE, "internal", cause, "this is a fault of starling: please report it")
@@ -92,7 +209,11 @@ pub(super) fn internal(cause: impl Into<String>) -> ErrorObjectOwned {
 pub(super) fn object(code: i32, reason: &str, cause: impl Into<String>, remedy: impl Into<String>) -> ErrorObjectOwned {
     let (cause, remedy) = (cause.into(), remedy.into());
     let message = format!("{cause}; {remedy}");
-    ErrorObjectOwned::owned(code, message, Some(ErrorData { reason: reason.into(), cause, remedy }))
+    ErrorObjectOwned::owned(
+        code,
+        message,
+        Some(ErrorData { reason: reason.into(), cause, remedy, retry_after_ms: None }),
+    )
 }
 
 fn name(reason: RefusalReason) -> String {

@@ -6,42 +6,38 @@
 //!   this machine by address (or a configured name), and an `Origin`, which browsers add to what pages send across sites and
 //!   to every WebSocket, is refused unless it was allowed by configuration. Bodies must be declared
 //!   `application/json`, which a page cannot send to another site without asking first.
-//! - **Bounded.** Connections, request bytes, batch length, time to send a request: each has a limit ([`RpcConfig`]). What
-//!   waits for the driver is bounded by [`crate::api`].
+//! - **What only the operator may do is not there.** `admin_*` is served over a Unix socket that only the node's user can open
+//!   ([`admin`]).
+//! - **Bounded, and fair.** Connections, WebSockets, request bytes, nesting, batch length, time to send and to read, calls a
+//!   second, subscriptions and what waits for them: each has a limit ([`RpcConfig`], [`connections`], [`limits`],
+//!   [`crate::api::feed`]). Whoever dawdles makes room for others. What waits for the driver is bounded by [`crate::api`].
 //! - **Errors say what to do.** Every error carries a code, a message with the cause, and `data` with `reason`, `cause` and
 //!   `remedy` ([`codes`]).
-//!
-//! # Methods
-//! | method | parameters | result |
-//! |---|---|---|
-//! | `node_info` | | [`NodeReply`](crate::api::NodeReply) |
-//! | `net_info` | | [`NetReply`](crate::api::NetReply) |
-//! | `net_peers` | | list of [`PeerReply`](crate::api::PeerReply) |
-//! | `tx_submit` | `transaction`: hex of a signed transaction | [`Submitted`](crate::api::Submitted) |
-//! | `tx_publish` | `payload`: hex; signed with the node's own account key | [`Submitted`](crate::api::Submitted) |
-//! | `tx_get` | `id`: hex | [`TransactionReply`](crate::api::TransactionReply) |
-//! | `account_get` | `public_key`: hex | [`AccountReply`](crate::api::AccountReply) |
-//! | `mempool_info` | | [`MempoolReply`](crate::api::MempoolReply) |
-//! | `chain_head` | | [`HeadReply`](crate::api::HeadReply) |
-//! | `chain_block` | `height`: number, or `id`: hex | [`BlockReply`](crate::api::BlockReply) or null |
-//! | `admin_ban` | `target`, `duration_s`, `reason` | [`BanReply`](crate::api::BanReply) |
-//! | `admin_unban` | `target` | [`UnbanReply`](crate::api::UnbanReply) |
-//! | `admin_bans` | | list of [`BanReply`](crate::api::BanReply) |
-//!
-//! Parameters go by name in an object or by position in an array.
+//! - **What is documented is what is served.** Methods stand in one table, from which they are registered, and the document of
+//!   `rpc.discover` is made ([`openrpc`]).
 //!
 //! # Pages
 //! `GET /health` says that the process lives and its event loop answers; `GET /ready` whether it takes part in the mesh
 //! (200 or 503, with what it waits for); `GET /metrics` is for Prometheus.
+//!
+//! A new method is an entry in the table of `methods`, with the type of its answer deriving `JsonSchema`, a row in
+//! docs/CLI.md and a function of [`client::RpcClient`].
 
+mod admin;
 mod bans;
+mod calls;
 pub mod client;
 pub mod codes;
+mod connections;
 mod guard;
+mod limits;
 mod methods;
-mod pace;
+mod openrpc;
 mod pages;
+mod params;
 mod server;
+mod shape;
+mod subscriptions;
 
 pub use server::{RpcConfig, RpcError, RpcServer};
 

@@ -3,9 +3,10 @@
 use super::methods::Context;
 use crate::api::ApiError;
 use crate::metrics;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use jsonrpsee::server::HttpBody;
+use jsonrpsee::types::ErrorObjectOwned;
 use serde::Serialize;
 use serde_json::json;
 use std::time::Duration;
@@ -55,6 +56,20 @@ pub(super) fn json_page(status: StatusCode, value: &impl Serialize) -> Response<
         Ok(text) => page(status, "application/json", text + "\n"),
         Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),
     }
+}
+
+/// A JSON-RPC error about a request that has no id, because it was not read so far.
+pub(super) fn json_rpc_error(status: StatusCode, error: &ErrorObjectOwned) -> Response<HttpBody> {
+    json_page(status, &json!({ "jsonrpc": "2.0", "id": null, "error": error }))
+}
+
+/// A page for a client that asks too much.
+pub(super) fn too_many_requests(wait: Duration) -> Response<HttpBody> {
+    let seconds = wait.as_secs().saturating_add(1);
+    let remedy = format!("wait {seconds} s, or ask less often");
+    let mut page = error_page(StatusCode::TOO_MANY_REQUESTS, "this client asks too much", &remedy);
+    page.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    page
 }
 
 /// A refusal outside JSON-RPC.

@@ -1,12 +1,14 @@
-//! The HTTP server around the methods and pages: accepting, limits, dispatch by path.
+//! The HTTP servers around the methods and pages: accepting, limits, dispatch by path.
 
+use super::admin::AdminSocket;
+use super::calls::{Gate, Gated, OverWebSocket};
+use super::connections::{Connection, Connections, Door, Paced};
 use super::guard::{Denied, Guard};
-use super::methods::{Context, module};
-use super::pace::{CountCalls, Load, Paced};
-use super::{codes, pages};
+use super::limits::Limits;
+use super::methods::{Context, module, table};
+use super::{codes, pages, shape};
 use crate::api::NodeHandle;
 use crate::metrics::Metrics;
-use crate::rate_limited;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -18,33 +20,36 @@ use jsonrpsee::server::{
     BatchRequestConfig, HttpBody, Methods, PingConfig, ServerConfig, ServerHandle, StopHandle, TowerService,
     TowerServiceBuilder, stop_channel,
 };
-use jsonrpsee::types::{ErrorObjectOwned, Id};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::task::JoinHandle;
 use tower::Service as _;
 use tower::layer::util::{Identity, Stack};
 
-/// How long a client may take to send a request's head, also on a connection that is kept alive.
-const HEAD_DEADLINE: Duration = Duration::from_secs(30);
-/// How long a request may take altogether: its body, the driver's answer.
+/// How long the node may take for an answer.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 /// How long open connections are given when the server stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(1);
+/// How often connections that take nothing are looked for.
+const STUCK_INTERVAL: Duration = Duration::from_millis(500);
 /// Largest answer: a block of the most transactions that any genesis allows has some 1.1 MB of ids.
-const RESPONSE_BYTES_MAX: u32 = 16 << 20;
-
+pub(super) const RESPONSE_BYTES_MAX: u32 = 16 << 20;
 /// Answers that wait for a WebSocket's other end.
 const ANSWERS_WAITING_MAX: u32 = 16;
+/// Connections over the admin socket, which only the node's own user can open.
+const ADMIN_CONNECTIONS_MAX: u32 = 32;
+/// So many bytes of a request's body cost as much as the cheapest call.
+const BYTES_PER_UNIT: usize = 16 << 10;
+/// What a page costs of a client's allowance.
+const PAGE_UNITS: u32 = 5;
 
-type Service = TowerService<Stack<CountCalls, Identity>, Identity>;
+type Service = TowerService<Stack<Gated, Identity>, Identity>;
 
 /// Where the RPC listens and what it allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,15 +62,21 @@ pub struct RpcConfig {
     pub allow_origins: Vec<String>,
     /// Largest request body, over HTTP and WebSocket.
     pub request_bytes_max: u32,
-    /// Most connections at once.
+    /// Most connections at once; half of them may be WebSockets.
     pub connections_max: u32,
     /// Most calls in a batch.
     pub batch_calls_max: u32,
+    /// How much each client may ask, in units of which the cheapest calls cost one; 0 for no limit.
+    pub units_per_second: u32,
+    /// How long a client may take to send a request's head, or its body, or to read anything of what waits for it.
+    pub patience: Duration,
+    /// The admin socket's file; none for no admin socket.
+    pub admin_socket: Option<PathBuf>,
 }
 
 impl Default for RpcConfig {
-    /// Any free port of the loopback interface. The limits are guesses: enough for a wallet or a test tool, too little to
-    /// drown the node.
+    /// Any free port of the loopback interface, and no admin socket. The limits are guesses: enough for a wallet or a test
+    /// tool, too little to drown the node.
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -74,6 +85,9 @@ impl Default for RpcConfig {
             request_bytes_max: 1 << 20,
             connections_max: 256,
             batch_calls_max: 64,
+            units_per_second: 5_000,
+            patience: Duration::from_secs(15),
+            admin_socket: None,
         }
     }
 }
@@ -99,6 +113,14 @@ pub enum RpcError {
         /// What the system says.
         source: io::Error,
     },
+    /// The admin socket cannot be made.
+    #[error("cannot make the admin socket {}: {problem}", .path.display())]
+    AdminSocket {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
     /// Two methods have one name.
     #[error("the RPC methods cannot be registered: {0}")]
     Methods(#[from] jsonrpsee::core::RegisterMethodError),
@@ -108,15 +130,16 @@ pub enum RpcError {
 #[derive(Debug)]
 pub struct RpcServer {
     local_address: SocketAddr,
+    admin_socket: Option<PathBuf>,
     stop: ServerHandle,
-    accepting: JoinHandle<()>,
+    accepting: Vec<JoinHandle<()>>,
 }
 
 impl RpcServer {
     /// Listens, and serves in the background until [`RpcServer::stop`].
     ///
     /// # Errors
-    /// If the address cannot be listened on.
+    /// If the address cannot be listened on, or the admin socket cannot be made.
     pub async fn start(config: &RpcConfig, node: NodeHandle, metrics: Metrics) -> Result<Self, RpcError> {
         let address = config.listen;
         let listener = TcpListener::bind(address).await.map_err(|source| match source.kind() {
@@ -124,33 +147,22 @@ impl RpcServer {
             _ => RpcError::Listen { address, source },
         })?;
         let local_address = listener.local_addr().map_err(|source| RpcError::Listen { address, source })?;
+        let admin_socket = config.admin_socket.as_deref().map(AdminSocket::bind).transpose()?;
+        let admin_path = admin_socket.as_ref().map(|socket| socket.path().to_owned());
         let (stop_handle, stop) = stop_channel();
-        let context = Context { node, metrics };
-        let limits = ServerConfig::builder()
-            .max_connections(config.connections_max)
-            .max_request_body_size(config.request_bytes_max)
-            .max_response_body_size(RESPONSE_BYTES_MAX)
-            .set_batch_request_config(BatchRequestConfig::Limit(config.batch_calls_max))
-            // A WebSocket whose other end has gone silently gives its place back.
-            .enable_ws_ping(PingConfig::new())
-            // Answers that wait for a WebSocket to take them; those beyond count as calls that are under way.
-            .set_message_buffer_capacity(ANSWERS_WAITING_MAX)
-            .build();
-        let methods = module(context.clone())?;
-        let services = jsonrpsee::server::Server::builder().set_config(limits).to_service_builder();
-        let shared = Arc::new(Shared {
-            context,
-            services,
-            methods: methods.into(),
-            guard: Guard {
-                hosts: config.allow_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
-                origins: config.allow_origins.clone(),
-            },
-            request_bytes_max: config.request_bytes_max,
-        });
-        let connections = Arc::new(Semaphore::new(config.connections_max as usize));
-        let accepting = tokio::spawn(accept(listener, shared, connections, stop_handle));
-        Ok(Self { local_address, stop, accepting })
+        let shared = Arc::new(Shared::new(config, Context { node, metrics }, admin_path.clone())?);
+        let connections = Connections::new(config.connections_max);
+        let tcp = accept(Listener::Tcp(listener), Arc::clone(&shared), connections, stop_handle.clone());
+        let mut accepting = vec![tokio::spawn(tcp)];
+        if let Some(socket) = admin_socket {
+            let connections = Connections::new(ADMIN_CONNECTIONS_MAX);
+            accepting.push(tokio::spawn(async move {
+                let (listener, file) = socket.into_parts();
+                accept(Listener::Admin(listener), shared, connections, stop_handle).await;
+                drop(file);
+            }));
+        }
+        Ok(Self { local_address, admin_socket: admin_path, stop, accepting })
     }
 
     /// Where it listens.
@@ -159,45 +171,114 @@ impl RpcServer {
         self.local_address
     }
 
-    /// Stops accepting and gives what is under way a second.
+    /// The admin socket's file.
+    #[must_use]
+    pub fn admin_socket(&self) -> Option<&Path> {
+        self.admin_socket.as_deref()
+    }
+
+    /// Stops accepting and gives what is under way a second. The admin socket's file is gone then.
     pub async fn stop(self) {
         let _already_stopped = self.stop.stop();
-        // The accepting task ends when the last connection has, or when it is out of patience.
-        let _panicked = self.accepting.await;
+        // The accepting tasks end when the last connection has, or when they are out of patience.
+        for accepting in self.accepting {
+            let _panicked = accepting.await;
+        }
     }
 }
 
 struct Shared {
     context: Context,
-    /// Makes a service for each connection, which counts its calls.
+    /// Makes a service for each connection, behind the gate.
     services: TowerServiceBuilder<Identity, Identity>,
     methods: Methods,
+    gate: Arc<Gate>,
     guard: Guard,
-    request_bytes_max: u32,
+    config: RpcConfig,
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, connections: Arc<Semaphore>, stop: StopHandle) {
+impl Shared {
+    fn new(config: &RpcConfig, context: Context, admin_socket: Option<PathBuf>) -> Result<Self, RpcError> {
+        let limits = ServerConfig::builder()
+            // Connections are counted and limited before they come this far.
+            .max_connections(u32::MAX)
+            .max_request_body_size(config.request_bytes_max)
+            .max_response_body_size(RESPONSE_BYTES_MAX)
+            .max_subscriptions_per_connection(u32::MAX)
+            .set_batch_request_config(BatchRequestConfig::Limit(config.batch_calls_max))
+            // A WebSocket whose other end has gone silently gives its place back.
+            .enable_ws_ping(PingConfig::new())
+            // Answers that wait for a WebSocket to take them; those beyond count as calls that are under way.
+            .set_message_buffer_capacity(ANSWERS_WAITING_MAX)
+            .build();
+        let table = table();
+        let metrics = context.metrics.clone();
+        Ok(Self {
+            methods: module(&table, context.clone())?.into(),
+            context,
+            services: jsonrpsee::server::Server::builder().set_config(limits).to_service_builder(),
+            gate: Arc::new(Gate::new(&table, Limits::new(config.units_per_second), metrics, admin_socket)),
+            guard: Guard {
+                hosts: config.allow_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+                origins: config.allow_origins.clone(),
+            },
+            config: config.clone(),
+        })
+    }
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Admin(UnixListener),
+}
+
+/// A connection that has just come.
+enum Accepted {
+    Tcp(TcpStream, Door),
+    Admin(tokio::net::UnixStream),
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, remote) = listener.accept().await?;
+                // Requests and answers are small; waiting to fill a packet would only delay them.
+                let _no_delay = stream.set_nodelay(true);
+                let local = stream.local_addr()?.ip();
+                Ok(Accepted::Tcp(stream, Door::Tcp { local, remote: remote.ip() }))
+            }
+            Self::Admin(listener) => Ok(Accepted::Admin(listener.accept().await?.0)),
+        }
+    }
+}
+
+async fn accept(listener: Listener, shared: Arc<Shared>, connections: Arc<Connections>, stop: StopHandle) {
     let mut tasks = tokio::task::JoinSet::new();
     let stopped = stop.clone().shutdown();
     tokio::pin!(stopped);
+    let mut look_for_stuck = tokio::time::interval(STUCK_INTERVAL);
+    look_for_stuck.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = &mut stopped => break,
             Some(_ended) = tasks.join_next() => {}
+            _ = look_for_stuck.tick() => connections.close_stuck(shared.config.patience),
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => match Arc::clone(&connections).try_acquire_owned() {
-                    Ok(permit) => {
-                        let connection = serve(stream, Arc::clone(&shared), stop.clone());
-                        tasks.spawn(async move {
-                            connection.await;
-                            drop(permit);
-                        });
+                Ok(Accepted::Tcp(stream, door)) => match connections.admit(door) {
+                    Some(connection) => {
+                        let stream = Paced::new(stream, Arc::clone(&connection), Arc::clone(&connections));
+                        tasks.spawn(serve(stream, connection, Arc::clone(&connections), Arc::clone(&shared), stop.clone()));
                     }
-                    Err(_too_many) => refuse(&stream),
+                    None => refuse(&stream),
+                },
+                Ok(Accepted::Admin(stream)) => if let Some(connection) = connections.admit(Door::Admin) {
+                    let stream = Paced::new(stream, Arc::clone(&connection), Arc::clone(&connections));
+                    tasks.spawn(serve(stream, connection, Arc::clone(&connections), Arc::clone(&shared), stop.clone()));
                 },
                 Err(error) => {
                     // Out of file descriptors, most likely. Trying again at once would spin.
-                    rate_limited!(warn, %error, "cannot accept RPC connections; check the limit of open files");
+                    tracing::warn!(%error, "cannot accept RPC connections; check the limit of open files");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             },
@@ -208,7 +289,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, connections: Arc<Sem
     let _out_of_patience = tokio::time::timeout(STOP_DEADLINE, all_ended).await;
 }
 
-/// Turns away a connection beyond the limit, without spending a task on it.
+/// Turns away a connection when all others are being answered, without spending a task on it.
 fn refuse(stream: &TcpStream) {
     let body = "{\"error\":\"too many RPC connections; close some, or try again later\"}\n";
     let head = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n";
@@ -217,60 +298,77 @@ fn refuse(stream: &TcpStream) {
     let _unsent = stream.try_write(answer.as_bytes());
 }
 
-async fn serve(stream: TcpStream, shared: Arc<Shared>, stop: StopHandle) {
-    let Ok(local) = stream.local_addr() else { return };
-    // Requests and answers are small; waiting to fill a packet would only delay them.
-    let _no_delay = stream.set_nodelay(true);
-    let load = Arc::new(Load::default());
-    let stream = Paced::new(stream, Arc::clone(&load));
-    let counting = RpcServiceBuilder::new().layer(CountCalls(load));
-    let calls = shared.services.clone().set_rpc_middleware(counting).build(shared.methods.clone(), stop.clone());
+async fn serve<S>(
+    stream: Paced<S>,
+    connection: Arc<Connection>,
+    connections: Arc<Connections>,
+    shared: Arc<Shared>,
+    stop: StopHandle,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let gated =
+        RpcServiceBuilder::new().layer(Gated { gate: Arc::clone(&shared.gate), connection: Arc::clone(&connection) });
+    let calls = shared.services.clone().set_rpc_middleware(gated).build(shared.methods.clone(), stop.clone());
+    let patience = shared.config.patience;
     let service = hyper::service::service_fn(move |request| {
+        let asked = Asked { connection: Arc::clone(&connection), connections: Arc::clone(&connections) };
         let (shared, calls) = (Arc::clone(&shared), calls.clone());
-        async move { Ok::<_, Infallible>(shared.answer(request, local.ip(), calls).await) }
+        async move { Ok::<_, Infallible>(shared.answer(request, &asked, calls).await) }
     });
-    let connection = hyper::server::conn::http1::Builder::new()
+    let http = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_DEADLINE)
+        .header_read_timeout(patience)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    tokio::pin!(connection);
+    tokio::pin!(http);
     let ended = tokio::select! {
-        ended = &mut connection => ended,
+        ended = &mut http => ended,
         () = stop.shutdown() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            http.as_mut().graceful_shutdown();
+            http.await
         }
     };
     if let Err(error) = ended {
-        rate_limited!(debug, %error, "an RPC connection ended early");
+        tracing::debug!(%error, "an RPC connection ended early");
     }
 }
 
+/// The connection that a request came over.
+struct Asked {
+    connection: Arc<Connection>,
+    connections: Arc<Connections>,
+}
+
 impl Shared {
-    async fn answer(&self, request: Request<Incoming>, local: IpAddr, calls: Service) -> Response<HttpBody> {
-        let origin = match self.guard.check(request.uri(), request.headers(), local) {
-            Ok(origin) => origin,
-            Err(Denied { status, cause, remedy }) => {
-                rate_limited!(debug, %cause, "refused an RPC request");
-                return pages::error_page(status, &cause, &remedy);
-            }
+    async fn answer(&self, request: Request<Incoming>, asked: &Asked, calls: Service) -> Response<HttpBody> {
+        let origin = match asked.connection.door() {
+            // A web page can reach no Unix socket.
+            Door::Admin => None,
+            Door::Tcp { local, .. } => match self.guard.check(request.uri(), request.headers(), local) {
+                Ok(origin) => origin,
+                Err(Denied { status, cause, remedy }) => {
+                    tracing::debug!(%cause, "refused an RPC request");
+                    return pages::error_page(status, &cause, &remedy);
+                }
+            },
         };
-        let mut response = match tokio::time::timeout(REQUEST_DEADLINE, self.dispatch(request, calls)).await {
-            Ok(response) => response,
-            Err(_elapsed) => pages::error_page(
-                StatusCode::REQUEST_TIMEOUT,
-                &format!("the request took longer than {} s", REQUEST_DEADLINE.as_secs()),
-                "send it faster, or try again when the node is less busy",
-            ),
-        };
+        let mut response = self.dispatch(request, asked, calls).await;
         if let Some(origin) = origin {
             allow_origin(response.headers_mut(), origin);
         }
         response
     }
 
-    async fn dispatch(&self, request: Request<Incoming>, calls: Service) -> Response<HttpBody> {
+    async fn dispatch(&self, request: Request<Incoming>, asked: &Asked, calls: Service) -> Response<HttpBody> {
+        if *request.method() == Method::POST && request.uri().path() == "/" {
+            return self.post(request, asked, calls).await;
+        }
+        let _answering = asked.connection.answering();
+        if let Err(wait) = self.gate.limits.spend(asked.connection.door().client(), PAGE_UNITS) {
+            self.context.metrics.rpc.rate_limited.inc();
+            return pages::too_many_requests(wait);
+        }
         match (request.method(), request.uri().path()) {
             (&Method::GET, "/health") => pages::health(&self.context).await,
             (&Method::GET, "/ready") => pages::ready(&self.context).await,
@@ -278,9 +376,8 @@ impl Shared {
             // The guard has let only allowed origins come this far.
             (&Method::OPTIONS, _) if request.headers().contains_key(header::ORIGIN) => preflight(),
             (&Method::GET, "/") if request.headers().contains_key(header::UPGRADE) => {
-                call(calls, request.map(HttpBody::new)).await
+                self.upgrade(request, asked, calls).await
             }
-            (&Method::POST, "/") => self.post(request, calls).await,
             (_, "/" | "/health" | "/ready" | "/metrics") => pages::error_page(
                 StatusCode::METHOD_NOT_ALLOWED,
                 &format!("{} is not answered here", request.method()),
@@ -294,9 +391,23 @@ impl Shared {
         }
     }
 
-    /// A JSON-RPC request over HTTP. What is no JSON at all is answered here, because `jsonrpsee` does not say what is
-    /// wrong with it.
-    async fn post(&self, request: Request<Incoming>, calls: Service) -> Response<HttpBody> {
+    async fn upgrade(&self, request: Request<Incoming>, asked: &Asked, calls: Service) -> Response<HttpBody> {
+        if !asked.connections.upgrade(&asked.connection) {
+            return pages::error_page(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many WebSockets are open, and all of them are in use",
+                "close some, call over plain HTTP, or try again later",
+            );
+        }
+        let mut request = request.map(HttpBody::new);
+        request.extensions_mut().insert(OverWebSocket);
+        request.extensions_mut().insert(Arc::clone(&asked.connection));
+        call(calls, request).await
+    }
+
+    /// A JSON-RPC request over HTTP. What can be no call is answered here, because `jsonrpsee` does not say what is wrong
+    /// with it.
+    async fn post(&self, request: Request<Incoming>, asked: &Asked, calls: Service) -> Response<HttpBody> {
         if !is_json(request.headers()) {
             return pages::error_page(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -305,28 +416,49 @@ impl Shared {
             );
         }
         let (parts, body) = request.into_parts();
-        let body = match Limited::new(body, self.request_bytes_max as usize).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => {
-                return pages::error_page(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    &format!("the request's body has more than {} bytes", self.request_bytes_max),
-                    "send less at once; the genesis limits a transaction's payload (`starling status` shows it)",
-                );
-            }
-            Err(error) => {
-                return pages::error_page(
-                    StatusCode::BAD_REQUEST,
-                    &format!("the request's body broke off: {error}"),
-                    "send it again",
-                );
-            }
+        let body = match self.read(body).await {
+            Ok(body) => body,
+            Err(refusal) => return refusal,
         };
-        if let Err(error) = check_shape(&body) {
-            let answer = serde_json::json!({ "jsonrpc": "2.0", "id": null, "error": error });
-            return pages::json_page(StatusCode::BAD_REQUEST, &answer);
+        let _answering = asked.connection.answering();
+        let units = u32::try_from(body.len() / BYTES_PER_UNIT).unwrap_or(u32::MAX);
+        if let Err(wait) = self.gate.limits.spend(asked.connection.door().client(), units) {
+            self.context.metrics.rpc.rate_limited.inc();
+            return pages::json_rpc_error(StatusCode::TOO_MANY_REQUESTS, &codes::rate_limited(wait));
         }
-        call(calls, Request::from_parts(parts, HttpBody::new(Full::<Bytes>::new(body)))).await
+        if let Err(error) = shape::check(&body, self.config.batch_calls_max) {
+            return pages::json_rpc_error(StatusCode::BAD_REQUEST, &error);
+        }
+        let answer = call(calls, Request::from_parts(parts, HttpBody::new(Full::<Bytes>::new(body))));
+        match tokio::time::timeout(REQUEST_DEADLINE, answer).await {
+            Ok(answer) => answer,
+            Err(_elapsed) => pages::error_page(
+                StatusCode::GATEWAY_TIMEOUT,
+                &format!("the node took longer than {} s", REQUEST_DEADLINE.as_secs()),
+                "try again when the node is less busy",
+            ),
+        }
+    }
+
+    async fn read(&self, body: Incoming) -> Result<Bytes, Response<HttpBody>> {
+        let bytes_max = self.config.request_bytes_max;
+        let body = Limited::new(body, bytes_max as usize).collect();
+        match tokio::time::timeout(self.config.patience, body).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                Err(pages::json_rpc_error(StatusCode::PAYLOAD_TOO_LARGE, &codes::request_too_large(bytes_max)))
+            }
+            Ok(Err(error)) => Err(pages::error_page(
+                StatusCode::BAD_REQUEST,
+                &format!("the request's body broke off: {error}"),
+                "send it again",
+            )),
+            Err(_elapsed) => Err(pages::error_page(
+                StatusCode::REQUEST_TIMEOUT,
+                &format!("the request's body did not come within {} s", self.config.patience.as_secs()),
+                "send it faster, or less at once",
+            )),
+        }
     }
 }
 
@@ -337,34 +469,6 @@ async fn call(mut calls: Service, request: Request<HttpBody>) -> Response<HttpBo
             StatusCode::INTERNAL_SERVER_ERROR,
             &serde_json::json!({ "error": codes::internal(error.to_string()) }),
         ),
-    }
-}
-
-/// Whether a body can be a JSON-RPC request or a batch of them.
-fn check_shape(body: &[u8]) -> Result<(), ErrorObjectOwned> {
-    #[derive(Deserialize)]
-    struct Call<'a> {
-        #[serde(rename = "jsonrpc")]
-        _version: String,
-        #[serde(rename = "method")]
-        _method: String,
-        /// A string, a number or null.
-        #[serde(rename = "id", default, borrow)]
-        _id: Option<Id<'a>>,
-    }
-    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
-    if first.is_none() {
-        return Err(codes::parse_error("the request's body is empty"));
-    }
-    serde_json::from_slice::<IgnoredAny>(body)
-        .map_err(|error| codes::parse_error(format!("the request's body is not JSON: {error}")))?;
-    match first {
-        // The members of a batch get their own answers.
-        Some(b'[') => Ok(()),
-        Some(b'{') => serde_json::from_slice::<Call<'_>>(body)
-            .map(|_call| ())
-            .map_err(|error| codes::invalid_request(format!("the request is not a JSON-RPC call: {error}"))),
-        _ => Err(codes::invalid_request("the request's body is neither an object nor an array")),
     }
 }
 

@@ -1,5 +1,8 @@
 //! The server against a driver made for the test, over real sockets.
 
+mod limits;
+mod subscriptions;
+
 use super::client::{ClientError, RpcClient};
 use super::{RpcConfig, RpcError, RpcServer, codes};
 use crate::api::{
@@ -57,9 +60,12 @@ async fn drive(mut commands: tokio::sync::mpsc::Receiver<Command>) {
 async fn server(config: RpcConfig) -> RpcServer {
     let (handle, commands) = NodeHandle::channel();
     tokio::spawn(drive(commands));
-    RpcServer::start(&config, handle, Metrics::new(Registry::default(), std::path::Path::new("/")))
-        .await
-        .expect("a server")
+    server_of(&config, handle).await.0
+}
+
+async fn server_of(config: &RpcConfig, handle: NodeHandle) -> (RpcServer, Metrics) {
+    let metrics = Metrics::new(Registry::default(), std::path::Path::new("/"));
+    (RpcServer::start(config, handle, metrics.clone()).await.expect("a server"), metrics)
 }
 
 fn client(server: &RpcServer) -> RpcClient {
@@ -128,8 +134,13 @@ async fn refusals_carry_code_cause_and_remedy() {
         ("tx_get", json!({ "id": "01" }), "expected 64 hex digits"),
         ("account_get", json!(["zz"]), "hex digits only"),
         ("chain_block", json!({ "height": -1 }), "no block height"),
-        ("chain_block", json!({ "height": 1, "id": "00" }), "no parameter \"id\""),
-        ("chain_block", json!([true]), "neither"),
+        ("chain_block", json!({ "height": 1, "id": "00".repeat(32) }), "both a height and a block id"),
+        ("chain_block", json!({ "height": 1, "id": "00" }), "expected 64 hex digits"),
+        ("chain_block", json!({}), "neither a height nor a block id"),
+        ("chain_block", json!([true]), "no block height"),
+        ("mempool_list", json!({ "limit": 501 }), "\"limit\" is 501"),
+        ("mempool_list", json!({ "limit": 1.5 }), "no whole number"),
+        ("mempool_list", json!([null, 1, 2]), "2 parameters at most"),
         ("chain_head", json!([1]), "takes no parameters"),
     ] {
         let (code, message, data) = refused(client.call::<Value>(method, params.clone()).await.expect_err("refused"));
@@ -137,8 +148,9 @@ async fn refusals_carry_code_cause_and_remedy() {
         assert!(data.cause.contains(cause), "{method} {params}: {message}");
         assert!(!data.remedy.is_empty());
     }
-    let error = client.call::<Value>("tx_destroy", json!([])).await.expect_err("no such method");
-    assert!(matches!(error, ClientError::Refused { code: -32601, .. }), "{error}");
+    let (code, message, _) = refused(client.call::<Value>("tx_sumbit", json!([])).await.expect_err("no such method"));
+    assert_eq!(code, -32601);
+    assert!(message.contains("did you mean tx_submit?"), "{message}");
     server.stop().await;
 }
 
@@ -268,13 +280,16 @@ async fn malformed_and_oversized_bodies_are_explained() {
         ("", 400, "is empty"),
         ("{", 400, "is not JSON"),
         ("\u{1}", 400, "is not JSON"),
-        (&"[".repeat(900), 400, "is not JSON"),
+        (&"[".repeat(900), 400, "nested more than 32 deep"),
+        (&"[".repeat(20), 400, "is not JSON"),
+        ("[]", 400, "the batch is empty"),
+        ("{\"jsonrpc\":\"1.0\",\"id\":1,\"method\":\"chain_head\"}", 400, "version"),
         (&format!("\"{}\"", "a".repeat(2_000)), 413, "more than 1000 bytes"),
         ("7", 400, "neither an object nor an array"),
         ("{\"jsonrpc\":\"2.0\"}", 400, "missing field `method`"),
         ("{\"jsonrpc\":\"2.0\",\"id\":[],\"method\":\"chain_head\"}", 400, "not a JSON-RPC call"),
-        (&deep, 200, "recursion limit"),
-        (&format!("[{HEAD_CALL},{HEAD_CALL},{HEAD_CALL}]"), 200, "too large"),
+        (&deep, 400, "nested more than 32 deep"),
+        (&format!("[{HEAD_CALL},{HEAD_CALL},{HEAD_CALL}]"), 400, "2 at most are taken"),
     ] {
         let (found, answer) = raw(&server, &post(JSON, body)).await;
         assert_eq!(found, status, "{body}: {answer}");
@@ -311,8 +326,13 @@ async fn pages_tell_health_readiness_and_metrics() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_and_connections_beyond_the_limit_are_refused() {
-    let server = server(RpcConfig { connections_max: 1, ..RpcConfig::default() }).await;
+async fn a_port_in_use_and_connections_are_refused_when_all_are_being_answered() {
+    // Nobody answers the commands.
+    let (handle, mut commands) = NodeHandle::channel();
+    let config = RpcConfig { connections_max: 1, ..RpcConfig::default() };
+    let server = RpcServer::start(&config, handle, Metrics::new(Registry::default(), std::path::Path::new("/")))
+        .await
+        .expect("a server");
     let (handle, _commands) = NodeHandle::channel();
     let config = RpcConfig { listen: server.local_address(), ..RpcConfig::default() };
     let error = RpcServer::start(&config, handle, Metrics::new(Registry::default(), std::path::Path::new("/")))
@@ -325,11 +345,11 @@ async fn a_port_in_use_and_connections_beyond_the_limit_are_refused() {
         .write_all(format!("POST / HTTP/1.1\r\n{JSON}content-length: 46\r\n\r\n{HEAD_CALL}").as_bytes())
         .await
         .expect("sent");
-    let mut byte = [0];
-    first.read_exact(&mut byte).await.expect("it is served, and stays open");
+    let asked = tokio::time::timeout(DEADLINE, commands.recv()).await.expect("in time");
     let mut second = TcpStream::connect(server.local_address()).await.expect("connected");
     let mut answer = String::new();
     second.read_to_string(&mut answer).await.expect("read");
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("too many RPC connections"), "{answer}");
+    drop(asked);
     server.stop().await;
 }

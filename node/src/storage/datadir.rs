@@ -155,6 +155,9 @@ pub struct Addresses {
     pub listen: Vec<String>,
     /// The RPC.
     pub rpc: SocketAddr,
+    /// The admin socket, if the node has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin_socket: Option<PathBuf>,
     /// Operating-system process id.
     pub pid: u32,
 }

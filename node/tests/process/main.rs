@@ -8,6 +8,8 @@ mod lab;
 mod monitored;
 mod operator;
 mod peers;
+mod rpc;
+mod schema;
 mod sync;
 
 use lab::{Lab, eventually, wait_for};

@@ -1,29 +1,52 @@
-//! A typed client of the RPC, for the command line and the testnet tool.
+//! A typed client of the RPC, for the command line, the testnet tool, and other programs.
 //!
-//! It speaks HTTP on kept connections, so many calls under way at once take as many connections. Every call ends within
-//! [`CALL_DEADLINE`]. Errors say whether nothing listens, something else than a node answers, or the node refused, and pass on the
-//! node's own words.
+//! It speaks HTTP on kept connections, over TCP or over the node's admin socket, so many calls under way at once take as
+//! many connections. Every call ends within [`CALL_DEADLINE`]. Errors say whether nothing listens, something else than a
+//! node answers, or the node refused, and pass on the node's own words. Nothing is tried again: only the caller knows
+//! whether a call may happen twice.
+//!
+//! [`Subscription`]s have a WebSocket each.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), starling_node::rpc::client::ClientError> {
+//! use starling_node::rpc::client::RpcClient;
+//! let node = RpcClient::new("127.0.0.1:26501")?;
+//! let mut heads = node.chain_subscribe().await?;
+//! println!("at height {}", node.chain_head().await?.height);
+//! loop {
+//!     println!("at height {}", heads.next().await?.height);
+//! }
+//! # }
+//! ```
+
+mod subscription;
+mod transport;
+
+pub use subscription::Subscription;
 
 use super::codes::ErrorData;
+use crate::api::feed::TransactionFilter;
 use crate::api::{
-    AccountReply, BanReply, BlockReply, BlockSelector, HeadReply, MempoolReply, NetReply, NodeReply, PeerReply,
-    ReadyReply, Submitted, TransactionReply, UnbanReply,
+    AccountReply, BanReply, BlockReply, BlockSelector, ChainEvent, HeadReply, LogFilterReply, MempoolPage,
+    MempoolReply, NetReply, NodeReply, PeerEvent, PeerReply, ReadyReply, ShutdownReply, Submitted, TransactionEvent,
+    TransactionReply, UnbanReply,
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use starling_crypto::PublicKeyBytes;
 use starling_protocol::id::TransactionId;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use transport::{Connector, Endpoint};
 
 /// How long a call may take.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(15);
@@ -35,7 +58,7 @@ const RESPONSE_BYTES_MAX: usize = 64 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The text is no address.
-    #[error("{0:?} is no RPC address; give HOST:PORT, such as 127.0.0.1:26501")]
+    #[error("{0:?} is no RPC address; give HOST:PORT, such as 127.0.0.1:26501, or unix:PATH for a socket")]
     Address(String),
     /// No connection came about.
     #[error("cannot reach a node's RPC at {address}: {cause}; is the node running, and is this its address?")]
@@ -56,6 +79,24 @@ pub enum ClientError {
         /// What is odd.
         problem: String,
     },
+    /// The node turned the request away before it looked at it: it was too large, or the node has too much to do.
+    #[error("the node at {address} turned the request away (HTTP {status}): {cause}")]
+    TurnedAway {
+        /// Where.
+        address: String,
+        /// The HTTP status.
+        status: u16,
+        /// The node's words.
+        cause: String,
+    },
+    /// The connection of a subscription broke.
+    #[error("the connection with the node at {address} is lost: {cause}; subscribe again when the node is back")]
+    Lost {
+        /// Where.
+        address: String,
+        /// How it ended.
+        cause: String,
+    },
     /// The node understood and refused.
     #[error("{message}")]
     Refused {
@@ -68,34 +109,54 @@ pub enum ClientError {
     },
 }
 
+impl ClientError {
+    /// The node's reason for refusing, as [`super::codes`] lists them.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Refused { data: Some(data), .. } => Some(&data.reason),
+            _ => None,
+        }
+    }
+}
+
 /// Calls one node. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct RpcClient {
-    client: Client<HttpConnector, Full<Bytes>>,
-    address: Arc<str>,
+    client: Client<Connector, Full<Bytes>>,
+    endpoint: Endpoint,
     next_id: Arc<AtomicU64>,
 }
 
 impl RpcClient {
-    /// A client of the node whose RPC listens at this address (`HOST:PORT`, also as a URL with `http://`).
+    /// A client of the node whose RPC listens at this address: `HOST:PORT`, also as a URL with `http://` or `ws://`, or
+    /// `unix:PATH`.
     ///
     /// # Errors
     /// If the text is no such address. Nothing is connected yet.
     pub fn new(address: &str) -> Result<Self, ClientError> {
-        let bare = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
-        let uri: Uri = format!("http://{bare}/").parse().map_err(|_no_uri| ClientError::Address(address.to_owned()))?;
-        if uri.host().is_none_or(str::is_empty) || uri.port().is_none() || uri.path() != "/" {
-            return Err(ClientError::Address(address.to_owned()));
-        }
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(Duration::from_secs(5)));
+        Ok(Self::at(Endpoint::parse(address)?))
+    }
+
+    /// A client of the node whose admin socket this is. Everything can be called over it.
+    #[must_use]
+    pub fn over_unix_socket(path: &Path) -> Self {
+        Self::at(Endpoint::unix(path))
+    }
+
+    fn at(endpoint: Endpoint) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             // Shorter than the server's patience, so a kept connection is never closed under a request.
             .pool_idle_timeout(Duration::from_secs(10))
-            .build(connector);
-        Ok(Self { client, address: bare.into(), next_id: Arc::default() })
+            .build(Connector(endpoint.clone()));
+        Self { client, endpoint, next_id: Arc::default() }
+    }
+
+    /// Where the node is, for messages.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.endpoint.to_string()
     }
 
     /// `node_info`.
@@ -154,6 +215,11 @@ impl RpcClient {
         self.call("mempool_info", json!([])).await
     }
 
+    /// `mempool_list`: a page of the mempool, from the beginning or after a page's `next`.
+    pub async fn mempool_list(&self, after: Option<&TransactionId>, limit: u32) -> Result<MempoolPage, ClientError> {
+        self.call("mempool_list", json!({ "after": after, "limit": limit })).await
+    }
+
     /// `chain_head`.
     pub async fn chain_head(&self) -> Result<HeadReply, ClientError> {
         self.call("chain_head", json!([])).await
@@ -183,6 +249,40 @@ impl RpcClient {
         })
     }
 
+    /// `tx_subscribe`: what happens to transactions from now on.
+    pub async fn tx_subscribe(
+        &self,
+        filter: &TransactionFilter,
+    ) -> Result<Subscription<TransactionEvent>, ClientError> {
+        let params = json!({ "ids": filter.ids, "senders": filter.senders });
+        Subscription::begin(self.endpoint.clone(), "tx_subscribe", params).await
+    }
+
+    /// `chain_subscribe`: each new head from now on.
+    pub async fn chain_subscribe(&self) -> Result<Subscription<ChainEvent>, ClientError> {
+        Subscription::begin(self.endpoint.clone(), "chain_subscribe", json!([])).await
+    }
+
+    /// `net_subscribe`: what happens to peers from now on.
+    pub async fn net_subscribe(&self) -> Result<Subscription<PeerEvent>, ClientError> {
+        Subscription::begin(self.endpoint.clone(), "net_subscribe", json!([])).await
+    }
+
+    /// `admin_log_filter`: the log's filter, after setting it when one is given. Over the admin socket only.
+    pub async fn admin_log_filter(&self, filter: Option<&str>) -> Result<LogFilterReply, ClientError> {
+        self.call("admin_log_filter", json!({ "filter": filter })).await
+    }
+
+    /// `admin_shutdown`: begins a clean stop. Over the admin socket only.
+    pub async fn admin_shutdown(&self) -> Result<ShutdownReply, ClientError> {
+        self.call("admin_shutdown", json!([])).await
+    }
+
+    /// `rpc.discover`: the OpenRPC document of what this node serves here.
+    pub async fn discover(&self) -> Result<Value, ClientError> {
+        self.call("rpc.discover", json!([])).await
+    }
+
     /// `GET /ready`: what the node says, ready or not.
     pub async fn ready(&self) -> Result<ReadyReply, ClientError> {
         let (_, body) = self.request(Method::GET, "/ready", Bytes::new()).await?;
@@ -194,46 +294,39 @@ impl RpcClient {
     /// # Errors
     /// See [`ClientError`].
     pub async fn call<T: DeserializeOwned>(&self, method: &str, params: Value) -> Result<T, ClientError> {
-        #[derive(Deserialize)]
-        struct Answer {
-            #[serde(default)]
-            result: Value,
-            error: Option<AnswerError>,
-        }
-        #[derive(Deserialize)]
-        struct AnswerError {
-            code: i32,
-            message: String,
-            #[serde(default)]
-            data: Value,
-        }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let body = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }).to_string();
         let (status, body) = self.request(Method::POST, "/", Bytes::from(body)).await?;
-        let answer: Answer = serde_json::from_slice(&body).map_err(|error| {
-            // The server turns requests away before they become JSON-RPC, too: for their size, or its own load.
-            let text = String::from_utf8_lossy(&body[..body.len().min(300)]).trim().to_owned();
-            match status {
-                StatusCode::OK => self.not_a_node(error.to_string()),
-                status => self.not_a_node(format!("{status}: {text}")),
-            }
+        let answer: RawAnswer = serde_json::from_slice(&body).map_err(|error| match status {
+            StatusCode::OK => self.not_a_node(error.to_string()),
+            // The server turns requests away before they become JSON-RPC, too.
+            status => self.turned_away(status, &body),
         })?;
-        if let Some(AnswerError { code, message, data }) = answer.error {
-            return Err(ClientError::Refused { code, message, data: serde_json::from_value(data).ok() });
+        serde_json::from_value(answer.into_result()?).map_err(|error| self.not_a_node(error.to_string()))
+    }
+
+    fn turned_away(&self, status: StatusCode, body: &[u8]) -> ClientError {
+        #[derive(Deserialize)]
+        struct Page {
+            error: String,
         }
-        serde_json::from_value(answer.result).map_err(|error| self.not_a_node(error.to_string()))
+        let cause = serde_json::from_slice(body).map_or_else(
+            |_no_page_of_ours| String::from_utf8_lossy(&body[..body.len().min(300)]).trim().to_owned(),
+            |page: Page| page.error,
+        );
+        ClientError::TurnedAway { address: self.endpoint.to_string(), status: status.as_u16(), cause }
     }
 
     async fn request(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), ClientError> {
         let exchange = async {
             let mut request = Request::new(Full::new(body));
             *request.method_mut() = method;
-            *request.uri_mut() = format!("http://{}{path}", self.address)
+            *request.uri_mut() = format!("http://{}{path}", self.endpoint.host())
                 .parse()
-                .map_err(|_no_uri| ClientError::Address(self.address.to_string()))?;
+                .map_err(|_no_uri| ClientError::Address(self.endpoint.to_string()))?;
             request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             let response = self.client.request(request).await.map_err(|error| ClientError::Unreachable {
-                address: self.address.to_string(),
+                address: self.endpoint.to_string(),
                 cause: root_cause(&error),
             })?;
             let status = response.status();
@@ -245,12 +338,42 @@ impl RpcClient {
         };
         match tokio::time::timeout(CALL_DEADLINE, exchange).await {
             Ok(result) => result,
-            Err(_elapsed) => Err(ClientError::Timeout(self.address.to_string())),
+            Err(_elapsed) => Err(ClientError::Timeout(self.endpoint.to_string())),
         }
     }
 
     fn not_a_node(&self, problem: String) -> ClientError {
-        ClientError::NotANode { address: self.address.to_string(), problem }
+        ClientError::NotANode { address: self.endpoint.to_string(), problem }
+    }
+}
+
+/// The answer to a call.
+#[derive(Debug, Deserialize)]
+struct RawAnswer {
+    #[serde(rename = "jsonrpc")]
+    _version: String,
+    #[serde(default)]
+    result: Value,
+    error: Option<RawError>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RawError {
+    code: i32,
+    message: String,
+    #[serde(default)]
+    data: Value,
+}
+
+impl RawAnswer {
+    fn into_result(self) -> Result<Value, ClientError> {
+        self.error.map_or(Ok(self.result), |error| Err(error.into()))
+    }
+}
+
+impl From<RawError> for ClientError {
+    fn from(RawError { code, message, data }: RawError) -> Self {
+        Self::Refused { code, message, data: serde_json::from_value(data).ok() }
     }
 }
 
@@ -269,10 +392,11 @@ mod tests {
 
     #[test]
     fn addresses_are_checked_before_anything_is_connected() {
-        for good in ["127.0.0.1:80", "localhost:1", "http://127.0.0.1:80/", "[::1]:80"] {
+        for good in ["127.0.0.1:80", "localhost:1", "http://127.0.0.1:80/", "[::1]:80", "ws://[::1]:80", "unix:a.sock"]
+        {
             RpcClient::new(good).unwrap_or_else(|error| panic!("{good}: {error}"));
         }
-        for bad in ["", "127.0.0.1", "https://127.0.0.1:80", "a b:1", "127.0.0.1:80/path", ":80"] {
+        for bad in ["", "127.0.0.1", "unix:", "https://127.0.0.1:80", "a b:1", "127.0.0.1:80/path", ":80"] {
             assert!(matches!(RpcClient::new(bad), Err(ClientError::Address(_))), "{bad}");
         }
     }

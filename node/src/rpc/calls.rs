@@ -1,0 +1,194 @@
+//! What happens to every call before its method: it is counted, paid for, and refused with a reason where it cannot be
+//! served.
+//!
+//! The same for HTTP and WebSocket, single calls and those in a batch. `jsonrpsee` answers on a WebSocket by itself what
+//! never becomes a call: text that is no JSON (-32700), a message or a batch that is too large (-32007, -32010); these
+//! have a code and a message but no `data`.
+
+use super::codes;
+use super::connections::{Call, Connection, Door};
+use super::limits::Limits;
+use super::methods::{Method, MethodKind, count};
+use crate::metrics::Metrics;
+use jsonrpsee::core::middleware::{Batch, BatchEntry, Notification, RpcServiceT};
+use jsonrpsee::core::server::BatchResponseBuilder;
+use jsonrpsee::server::MethodResponse;
+use jsonrpsee::types::{ErrorObjectOwned, Request};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tower::Layer;
+
+/// The gate that all calls pass.
+#[derive(Debug)]
+pub(super) struct Gate {
+    methods: BTreeMap<&'static str, Entry>,
+    pub(super) limits: Limits,
+    metrics: Metrics,
+    /// Where the admin socket is, if there is one.
+    admin_socket: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    name: &'static str,
+    cost: u32,
+    admin: bool,
+    subscribes: bool,
+}
+
+/// Marks requests that came over a WebSocket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OverWebSocket;
+
+impl Gate {
+    pub(super) fn new(table: &[Method], limits: Limits, metrics: Metrics, admin_socket: Option<PathBuf>) -> Self {
+        let mut methods = BTreeMap::new();
+        for method in table {
+            let Method { name, cost, admin, .. } = *method;
+            let subscribes = matches!(method.kind, MethodKind::Subscription { .. });
+            methods.insert(name, Entry { name, cost, admin, subscribes });
+            if let MethodKind::Subscription { unsubscribe, .. } = method.kind {
+                methods.insert(unsubscribe, Entry { name: unsubscribe, cost: 1, admin, subscribes: false });
+            }
+        }
+        Self { methods, limits, metrics, admin_socket }
+    }
+
+    /// Whether this call may go to its method.
+    fn admit(&self, request: &Request<'_>, door: Door, batched: bool) -> Result<(), ErrorObjectOwned> {
+        let name = request.method_name();
+        let Some(entry) = self.methods.get(name).copied() else {
+            let error =
+                self.pay(door, 1).err().unwrap_or_else(|| codes::unknown_method(name, self.nearest(name, door)));
+            count(&self.metrics, "other", Some(&error));
+            return Err(error);
+        };
+        let admitted = self.pay(door, entry.cost).and_then(|()| {
+            if entry.admin && door != Door::Admin {
+                return Err(codes::admin_only(name, self.admin_socket.as_deref()));
+            }
+            let over_websocket = request.extensions().get::<OverWebSocket>().is_some();
+            match (entry.subscribes, over_websocket, batched) {
+                (true, false, _) => Err(codes::websocket_needed()),
+                (true, true, true) => Err(codes::invalid_request("a batch cannot hold subscriptions")),
+                _ => Ok(()),
+            }
+        });
+        if let Err(error) = &admitted {
+            count(&self.metrics, entry.name, Some(error));
+        }
+        admitted
+    }
+
+    fn pay(&self, door: Door, units: u32) -> Result<(), ErrorObjectOwned> {
+        self.limits.spend(door.client(), units).map_err(|wait| {
+            self.metrics.rpc.rate_limited.inc();
+            codes::rate_limited(wait)
+        })
+    }
+
+    fn nearest(&self, name: &str, door: Door) -> Option<&'static str> {
+        let served = self.methods.values().filter(|entry| !entry.admin || door == Door::Admin);
+        // A client chooses how long the name is, and comparing takes the product of both lengths.
+        (name.len() <= 64).then(|| crate::config::nearest(name, served.map(|entry| entry.name))).flatten()
+    }
+}
+
+/// Puts the gate before the calls of one connection.
+#[derive(Clone, Debug)]
+pub(super) struct Gated {
+    pub(super) gate: Arc<Gate>,
+    pub(super) connection: Arc<Connection>,
+}
+
+impl<S> Layer<S> for Gated {
+    type Service = GatedService<S>;
+
+    fn layer(&self, service: S) -> GatedService<S> {
+        GatedService { service, gated: self.clone() }
+    }
+}
+
+/// A service behind the gate.
+#[derive(Clone, Debug)]
+pub(super) struct GatedService<S> {
+    service: S,
+    gated: Gated,
+}
+
+impl<S> GatedService<S> {
+    fn admit(&self, request: &Request<'_>, batched: bool) -> Result<(), ErrorObjectOwned> {
+        self.gated.gate.admit(request, self.gated.connection.door(), batched)
+    }
+
+    fn begin(&self) -> Call {
+        self.gated.connection.begin_call()
+    }
+}
+
+impl<S> RpcServiceT for GatedService<S>
+where
+    S: RpcServiceT<
+            MethodResponse = MethodResponse,
+            NotificationResponse = MethodResponse,
+            BatchResponse = MethodResponse,
+        > + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    type MethodResponse = MethodResponse;
+    type NotificationResponse = MethodResponse;
+    type BatchResponse = MethodResponse;
+
+    fn call<'a>(&self, request: Request<'a>) -> impl Future<Output = Self::MethodResponse> + Send + 'a {
+        let (call, service, admitted) = (self.begin(), self.service.clone(), self.admit(&request, false));
+        async move {
+            let answer = match admitted {
+                Ok(()) => service.call(request).await,
+                Err(error) => MethodResponse::error(request.id, error),
+            };
+            drop(call);
+            answer
+        }
+    }
+
+    fn batch<'a>(&self, requests: Batch<'a>) -> impl Future<Output = Self::BatchResponse> + Send + 'a {
+        let (call, this) = (self.begin(), self.clone());
+        async move {
+            let mut answers = BatchResponseBuilder::new_with_limit(super::server::RESPONSE_BYTES_MAX as usize);
+            let mut notified = false;
+            for entry in requests {
+                let answer = match entry {
+                    Ok(BatchEntry::Call(request)) => match this.admit(&request, true) {
+                        Ok(()) => this.service.call(request).await,
+                        Err(error) => MethodResponse::error(request.id, error),
+                    },
+                    Ok(BatchEntry::Notification(_)) => {
+                        notified = true;
+                        continue;
+                    }
+                    Err(error) => {
+                        let (error, id) = error.into_parts();
+                        let cause = format!("a call of the batch is no JSON-RPC call: {}", error.message());
+                        MethodResponse::error(id, codes::invalid_request(cause))
+                    }
+                };
+                if let Err(too_large) = answers.append(answer) {
+                    return too_large;
+                }
+            }
+            drop(call);
+            match answers.is_empty() && notified {
+                true => MethodResponse::notification(),
+                false => MethodResponse::from_batch(answers.finish()),
+            }
+        }
+    }
+
+    /// A call without an id: nobody waits for an answer, and no method here has anything else to give.
+    fn notification<'a>(&self, n: Notification<'a>) -> impl Future<Output = Self::NotificationResponse> + Send + 'a {
+        self.service.notification(n)
+    }
+}

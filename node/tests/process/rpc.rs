@@ -1,0 +1,200 @@
+//! The whole interface of running nodes: what is documented, subscribed to and administered.
+
+use crate::lab::{DEADLINE, Lab, eventually, wait_for};
+use crate::{ready, schema, transaction};
+use serde_json::{Value, json};
+use starling_node::api::feed::TransactionFilter;
+use starling_node::api::{PeerEvent, TransactionChange};
+use starling_node::keyfile;
+use starling_node::rpc::client::{RpcClient, Subscription};
+use std::time::Duration;
+
+async fn next<T: serde::de::DeserializeOwned>(subscription: &mut Subscription<T>) -> T {
+    tokio::time::timeout(DEADLINE, subscription.next()).await.expect("in time").expect("an event")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_is_as_documented() {
+    let lab = Lab::new("documented", 0);
+    let node = lab.start_producer(&[]);
+    let bootnode = node.addresses().listen[0].clone();
+    let other = lab.start("other", 2, &["--bootnodes", &bootnode]);
+    ready(&node.rpc()).await;
+    let admin = RpcClient::over_unix_socket(node.addresses().admin_socket.as_deref().expect("an admin socket"));
+    let document = admin.discover().await.expect("a document");
+    let methods = document["methods"].as_array().expect("methods");
+    let result = |name: &str| {
+        let method = methods.iter().find(|method| method["name"] == name).unwrap_or_else(|| panic!("no {name}"));
+        &method["result"]["schema"]
+    };
+    let key = keyfile::generate().expect("entropy");
+    let slot = node.rpc().node_info().await.expect("an answer").slot_now;
+    let first = transaction(&lab, &key, slot, |_| ());
+    // One that waits for the nonce before it, so that the mempool has something to show.
+    let waiting = transaction(&lab, &key, slot, |body| body.nonce = 3);
+    let submitted = admin.tx_submit(&first).await.expect("taken");
+    admin.tx_submit(&waiting).await.expect("taken");
+    eventually("its block", || async {
+        let answer: Value = admin.call("tx_get", json!([submitted.id])).await.expect("an answer");
+        (answer["status"] == "included").then_some(())
+    })
+    .await;
+    let second = transaction(&lab, &key, slot, |body| body.nonce = 1);
+    let calls = [
+        ("node_info", json!([])),
+        ("net_info", json!([])),
+        ("net_peers", json!([])),
+        ("mempool_info", json!([])),
+        ("mempool_list", json!({ "limit": 5 })),
+        ("tx_submit", json!([hex::encode(&second)])),
+        ("tx_publish", json!(["00ff"])),
+        ("tx_get", json!([submitted.id])),
+        ("tx_get", json!(["00".repeat(32)])),
+        ("account_get", json!([key.public_key().to_bytes()])),
+        ("chain_head", json!([])),
+        ("chain_block", json!([1])),
+        ("chain_block", json!([1_000_000])),
+        ("admin_log_filter", json!([])),
+        ("admin_ban", json!(["192.0.2.0/24", 60, "a test"])),
+        ("admin_bans", json!([])),
+        ("admin_unban", json!(["192.0.2.0/24"])),
+        ("rpc.discover", json!([])),
+        ("admin_shutdown", json!([])),
+    ];
+    for (name, params) in &calls {
+        let answer: Value = admin.call(name, params.clone()).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        if let Some(problem) = schema::problem(&document, result(name), &answer) {
+            panic!("{name} answers {answer}, which is not as documented: {problem}");
+        }
+        let nothing = answer.as_array().is_some_and(Vec::is_empty)
+            || answer["transactions"].as_array().is_some_and(Vec::is_empty);
+        assert!(!nothing || *name == "chain_block", "{name} shows nothing, so that nothing was checked: {answer}");
+    }
+    let called: Vec<&str> = calls.iter().map(|(name, _)| *name).collect();
+    for method in methods {
+        let name = method["name"].as_str().expect("a name");
+        assert!(called.contains(&name) || name.ends_with("subscribe"), "{name} is not checked here");
+    }
+    // The last call has stopped it.
+    let mut node = node;
+    assert_eq!(node.wait().0.code(), Some(0));
+    assert!(!lab.path("producer/admin.sock").exists() && !lab.path("producer/addresses.json").exists());
+    other.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscribers_hear_of_transactions_blocks_and_peers() {
+    let lab = Lab::new("subscribed", 0);
+    let node = lab.start_producer(&[]);
+    let rpc = node.rpc();
+    let mut heads = rpc.chain_subscribe().await.expect("subscribed");
+    let mut peers = rpc.net_subscribe().await.expect("subscribed");
+    let key = keyfile::generate().expect("entropy");
+    let filter = TransactionFilter { senders: [key.public_key().to_bytes()].into(), ..TransactionFilter::default() };
+    let mut mine = rpc.tx_subscribe(&filter).await.expect("subscribed");
+
+    let slot = rpc.node_info().await.expect("an answer").slot_now;
+    rpc.tx_publish(b"somebody else's").await.expect("taken");
+    let first = rpc.tx_submit(&transaction(&lab, &key, slot, |_| ())).await.expect("taken").id;
+    let accepted = next(&mut mine).await;
+    assert_eq!((accepted.event, accepted.transactions[0].id), (TransactionChange::Accepted, first));
+    let included = next(&mut mine).await;
+    assert_eq!((included.event, included.transactions[0].id), (TransactionChange::Included, first));
+    let block = included.block.expect("its block");
+    // A gap before it keeps it out of blocks until it expires.
+    let late = transaction(&lab, &key, slot, |body| (body.nonce, body.expiry_slot) = (5, slot + 8));
+    let late = rpc.tx_submit(&late).await.expect("taken").id;
+    for expected in [TransactionChange::Accepted, TransactionChange::Expired] {
+        let event = next(&mut mine).await;
+        assert_eq!((event.event, event.transactions[0].id), (expected, late));
+    }
+
+    let mut before = next(&mut heads).await;
+    loop {
+        let head = next(&mut heads).await;
+        assert_eq!(head.height, before.height + 1, "no block is left out");
+        assert!(head.undone.is_empty() && head.adopted.last().is_some_and(|last| last.block_id == head.block_id));
+        if head.height > block.height {
+            break;
+        }
+        before = head;
+    }
+
+    let bootnode = node.addresses().listen[0].clone();
+    let other = lab.start("other", 2, &["--bootnodes", &bootnode]);
+    let other_id = other.addresses().peer_id.clone();
+    let mut seen = Vec::new();
+    let mut hear = async |wanted: fn(&PeerEvent) -> bool| {
+        while !seen.last().is_some_and(wanted) {
+            seen.push(next(&mut peers).await);
+        }
+        seen.last().cloned().expect("an event")
+    };
+    let came = hear(|event| matches!(event, PeerEvent::Connected { .. })).await;
+    assert!(matches!(&came, PeerEvent::Connected { peer_id, .. } if *peer_id == other_id), "{came:?}");
+    hear(|event| matches!(event, PeerEvent::Grafted { .. })).await;
+    other.stop();
+    let went = hear(|event| matches!(event, PeerEvent::Disconnected { .. })).await;
+    assert!(matches!(&went, PeerEvent::Disconnected { peer_id } if *peer_id == other_id), "{went:?}");
+    node.stop();
+}
+
+#[tokio::test]
+async fn the_operator_sets_the_log_filter_and_a_killed_nodes_socket_is_no_obstacle() {
+    let lab = Lab::new("administered", 0);
+    let mut node = lab.start_producer(&[]);
+    let socket = node.addresses().admin_socket.clone().expect("an admin socket");
+    let admin = RpcClient::over_unix_socket(&socket);
+    let filter = admin.admin_log_filter(None).await.expect("an answer").filter.expect("a log");
+    assert!(filter.contains("info"), "{filter}");
+    let log = || std::fs::read_to_string(lab.log("producer")).expect("a log");
+    assert!(!log().contains("new head"), "told at debug only");
+    admin.admin_log_filter(Some("info,starling_node=debug")).await.expect("set");
+    wait_for("a line at debug", || log().contains("new head").then_some(()));
+    let error = node.rpc().admin_shutdown().await.expect_err("over HTTP");
+    assert!(error.to_string().contains(&socket.display().to_string()), "{error}");
+
+    node.signal(rustix::process::Signal::KILL);
+    node.wait();
+    assert!(socket.exists(), "nobody has removed it");
+    let again = lab.start_producer(&[]);
+    let admin = RpcClient::over_unix_socket(again.addresses().admin_socket.as_deref().expect("an admin socket"));
+    admin.chain_head().await.expect("everything is served there, too");
+    again.stop();
+    assert!(!socket.exists());
+
+    let without = lab.start_producer(&["--admin-socket", "none"]);
+    assert_eq!(without.addresses().admin_socket, None);
+    let error = without.rpc().admin_bans().await.expect_err("nowhere");
+    assert!(error.to_string().contains("no admin socket"), "{error}");
+    without.stop();
+}
+
+/// A local program that half-sends requests without pause does not keep the operator's tools out.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_sent_requests_keep_no_local_client_out() {
+    let lab = Lab::new("dawdlers", 0);
+    let node = lab.start_producer(&[]);
+    let address = node.addresses().rpc;
+    let flood = tokio::spawn(async move {
+        let mut held = std::collections::VecDeque::new();
+        loop {
+            let Ok(mut stream) = tokio::net::TcpStream::connect(address).await else { continue };
+            let _closed = tokio::io::AsyncWriteExt::write_all(&mut stream, b"POST / HTTP/1.1\r\nhost: ").await;
+            held.push_back(stream);
+            if held.len() > 600 {
+                held.pop_front();
+            }
+            // A thousand a second: faster, and it is a flood of connections, for which there are firewalls.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    for _ in 0..10 {
+        let asked = std::time::Instant::now();
+        RpcClient::new(&address.to_string()).expect("an address").chain_head().await.expect("an answer");
+        assert!(asked.elapsed() < Duration::from_secs(3), "after {:?}", asked.elapsed());
+    }
+    flood.abort();
+    node.stop();
+}
