@@ -175,7 +175,7 @@ impl Behaviour {
 
     fn insert(&mut self, id: PeerId, address: Multiaddr) {
         if !self.has_room(id, &address) {
-            tracing::debug!(%id, %address, "the table has enough peers of this network");
+            rate_limited!(debug, %id, %address, "the table has enough peers of this network");
         } else if self.kad.add_address(&id, address.clone()) == RoutingUpdate::Pending {
             self.eviction_tests += 1;
         }
