@@ -3,20 +3,26 @@
 /// Below this similarity a suggestion would be a guess.
 const SIMILARITY_MIN: f64 = 0.75;
 
-/// The known name that `given` most likely means; none if nothing is near. The part after the last point is compared alone,
-/// too, for a key that stands in the wrong section.
+/// How much less a name in another section counts; decides between names that are the same but for the section.
+const OTHER_SECTION: f64 = 0.01;
+
+/// The known name that `given` most likely means; none if nothing is near. Only the part after the last point is compared: a
+/// key may stand in the wrong section, and a section in common makes no two keys alike.
 #[must_use]
 pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let last = |name: &'a str| name.rsplit('.').next().unwrap_or(name);
-    let given_last = given.rsplit('.').next().unwrap_or(given);
+    let (given_section, given_name) = parts(given);
     let similarity = |name: &'a str| {
-        // Every variable begins with the same prefix, which says nothing.
-        let plain = |text: &str| text.strip_prefix(super::setting::VARIABLE_PREFIX).unwrap_or(text).to_owned();
-        strsim::jaro_winkler(&plain(given), &plain(name))
-            .max(strsim::jaro_winkler(&plain(given_last), &plain(last(name))))
+        let (section, name) = parts(name);
+        strsim::jaro_winkler(given_name, name) - if section == given_section { 0.0 } else { OTHER_SECTION }
     };
     let best = known.into_iter().map(|name| (name, similarity(name))).max_by(|a, b| a.1.total_cmp(&b.1))?;
     (best.1 > SIMILARITY_MIN).then_some(best.0)
+}
+
+/// The section and the name in it. What all variables begin with says nothing and is left out.
+fn parts(name: &str) -> (&str, &str) {
+    let name = name.strip_prefix(super::setting::VARIABLE_PREFIX).unwrap_or(name);
+    name.rsplit_once('.').unwrap_or(("", name))
 }
 
 #[cfg(test)]
@@ -30,7 +36,10 @@ mod tests {
         assert_eq!(nearest("log.target_peers", known), Some("network.target_peers"));
         assert_eq!(nearest("network.boot_nodes", known), Some("network.bootnodes"));
         assert_eq!(nearest("genisis", known), Some("genesis"));
-        assert_eq!(nearest("zzz", known), None);
+        assert_eq!(nearest("b.listen_on", ["a.listen", "b.listen", "c.listen"]), Some("b.listen"));
+        for far in ["zzz", "log.colour", "network.verbosity"] {
+            assert_eq!(nearest(far, known), None, "{far}");
+        }
         assert_eq!(nearest("STARLING_QQQ", ["STARLING_RPC", "STARLING_LISTEN"]), None);
     }
 }

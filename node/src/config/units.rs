@@ -74,6 +74,7 @@ mod tests {
         assert_eq!(parse_duration_ms("2s"), Ok(2_000));
         assert_eq!(parse_duration_ms("1500ms"), Ok(1_500));
         assert_eq!(parse_duration_ms("5m"), Ok(300_000));
+        assert_eq!(parse_duration_ms("3h"), Ok(10_800_000));
         assert_eq!(parse_duration_ms("7d"), Ok(604_800_000));
         for wrong in ["", "2", "s", "2.5s", "-2s", "2 s", "99999999999999999999s", "9999999999999999h"] {
             assert!(parse_duration_ms(wrong).expect_err(wrong).contains("such as"), "{wrong}");
