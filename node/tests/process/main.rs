@@ -2,6 +2,7 @@
 
 mod attacker;
 mod attacks;
+mod damage;
 mod disk;
 mod face;
 mod lab;
