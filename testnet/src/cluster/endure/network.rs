@@ -8,6 +8,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use starling_node::rpc::client::RpcClient;
+use starling_node::storage::DataDir;
 use tokio::time::{Instant, sleep};
 
 use super::verdict;
@@ -20,8 +21,6 @@ const READY_DEADLINE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 /// Nodes that the others are told of.
 const BOOTNODES: usize = 2;
-/// What a node remembers of others outside of its configuration. Without it, and without bootnodes, it knows nobody.
-const PEERS_FILES: [&str; 2] = ["peers.toml", "peers.bin"];
 
 /// A network under trial.
 #[derive(Debug)]
@@ -125,11 +124,9 @@ impl Network {
     /// Starts a killed node where nobody looks for it and without knowing anybody, and waits until it is up. Returns its
     /// address. The RPC is where it was.
     pub(super) async fn revive_alone(&mut self, node: usize) -> Result<String, ClusterError> {
-        for name in PEERS_FILES {
-            let path = self.plan.nodes[node].dir.join(name);
-            if path.exists() {
-                fs::remove_file(&path).map_err(file_error("remove", path))?;
-            }
+        let book = DataDir::peers_file(&self.plan.nodes[node].dir);
+        if book.exists() {
+            fs::remove_file(&book).map_err(file_error("remove", book))?;
         }
         let place = Place { port: 0, rpc_port: self.homes[node].rpc_port, bootnodes: Vec::new() };
         self.fleet.revive(node, &self.plan, &self.options, &place)?;
