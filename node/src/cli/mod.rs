@@ -19,6 +19,7 @@ mod genesis;
 mod health;
 mod init;
 mod key;
+mod mempool;
 mod output;
 mod pages;
 mod peers;
@@ -98,6 +99,9 @@ enum Command {
     /// Look up a block, or follow the chain.
     #[command(subcommand)]
     Block(block::BlockCommand),
+    /// List the transactions that wait for a block.
+    #[command(subcommand)]
+    Mempool(mempool::MempoolCommand),
     /// List the peers of a running node, with their scores.
     Peers(peers::PeersArgs),
     /// Show how a running node is doing.
@@ -122,6 +126,7 @@ impl Command {
             Self::Key(command) => command.run(),
             Self::Tx(command) => command.run(),
             Self::Block(command) => command.run(),
+            Self::Mempool(command) => command.run(),
             Self::Peers(args) => args.run(),
             Self::Status(args) => args.run(),
             Self::Health(args) => args.run(),

@@ -32,12 +32,14 @@ Examples:
         #[command(flatten)]
         node: NodeArgs,
     },
-    /// Follow a transaction until its fate is decided.
+    /// Follow a transaction until its fate is decided, or all of an account, or all there are.
     #[command(after_help = "\
 Examples:
   starling tx watch 5f0c…
   starling tx watch 5f0c… --timeout 1m && echo included
   starling tx watch 5f0c… --json    # a line of JSON for each change
+  starling tx watch --all | grep included
+  starling tx watch --sender 8a88…  # whatever happens to an account's transactions
 
 Exit codes: 0 a block has it, 3 it expired, 4 another transaction used its nonce, 5 --timeout passed first; 1 and 2 as
 always. When the node is restarted, the watch waits for it.")]

@@ -151,6 +151,36 @@ fn the_exit_code_of_a_watched_transaction_tells_its_fate() {
 }
 
 #[test]
+fn what_happens_to_many_transactions_is_told_as_it_happens() {
+    let lab = Lab::new("streaming", 0);
+    let node = lab.start_producer(&[]);
+    let account: Value = serde_json::from_slice(&output(&lab, &["status", "--json"]).stdout).expect("JSON");
+    let account = account["node"]["account"].as_str().expect("a key").to_owned();
+    let mut all = Watching::start(&lab, &["tx", "watch", "--all"]);
+    let mut own = Watching::start(&lab, &["tx", "watch", "--sender", &account, "--json"]);
+    // Which of the watches is there first is not known; a transaction that both saw tells that both are.
+    let (mut sent, mut seen) = (Vec::new(), None);
+    wait_for("both watches", || {
+        let answer = output(&lab, &["tx", "send", "hello", "--wait", "--json"]);
+        let answer: Value = serde_json::from_slice(&answer.stdout).expect("JSON");
+        sent.push(answer["id"].as_str().expect("an id").to_owned());
+        // Both have said something by then, or say it after the next one.
+        seen = (sent.len() > 1).then(|| (all.line(), own.json()));
+        seen.as_ref().map(|_seen| ())
+    });
+    let (line, event) = seen.expect("seen");
+    assert!(sent.iter().any(|id| line.contains(id.as_str())), "{line}");
+    assert!(["accepted", "included"].contains(&event["event"].as_str().expect("text")), "{event}");
+    assert_eq!(event["transactions"][0]["sender"], account);
+    let listed = output(&lab, &["mempool", "list"]);
+    assert_eq!(listed.status.code(), Some(0), "{}", text(&listed.stderr));
+    node.stop();
+    wait_for("a note that the node is gone", || own.note().contains("is not shown").then_some(()));
+    own.signal(rustix::process::Signal::INT);
+    assert_eq!(own.end().0, Some(0));
+}
+
+#[test]
 fn a_transaction_that_no_block_takes_expires() {
     let lab = Lab::new("expiring", 0);
     // Without the producer nobody makes blocks.

@@ -1,11 +1,13 @@
 //! `starling tx watch`, and the waiting of `starling tx send --wait`.
 
 use super::{status_text, status_words};
-use crate::api::{TransactionReply, TransactionStatus};
+use crate::api::feed::TransactionFilter;
+use crate::api::{TransactionChange, TransactionEvent, TransactionName, TransactionReply, TransactionStatus};
 use crate::cli::output::{self, Audience};
 use crate::cli::watch::{End, INTERRUPTED, Steady, watch};
 use crate::cli::{Failure, NodeArgs};
 use clap::Args;
+use starling_crypto::PublicKey;
 use starling_protocol::id::TransactionId;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -21,7 +23,14 @@ const TIMED_OUT: u8 = 5;
 #[derive(Debug, Args)]
 pub(in crate::cli) struct WatchArgs {
     /// The transaction id in hex.
-    id: TransactionId,
+    #[arg(required_unless_present_any = ["sender", "all"], conflicts_with_all = ["sender", "all"])]
+    id: Option<TransactionId>,
+    /// Tell of all transactions of the account with this public key instead, until Ctrl-C.
+    #[arg(long, value_name = "KEY", conflicts_with = "all")]
+    sender: Option<PublicKey>,
+    /// Tell of all transactions instead, until Ctrl-C.
+    #[arg(long)]
+    all: bool,
     /// Give up after this time, such as 30s or 5m. Default: when the transaction's fate is decided, which its expiry bounds.
     #[arg(long, value_name = "TIME", value_parser = crate::config::parse_duration_ms)]
     timeout: Option<u64>,
@@ -31,12 +40,68 @@ pub(in crate::cli) struct WatchArgs {
 
 impl WatchArgs {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let (id, json) = (self.id, self.node.json);
+        let json = self.node.json;
+        let Some(id) = self.id else { return self.stream() };
         follow(&id, self.timeout.map(Duration::from_millis), &self.node, |reply| match json {
             true => output::write(&serde_json::to_string(reply).map_err(Failure::runtime)?),
             false => output::write(&status_words(&reply.status)),
         })
     }
+}
+
+impl WatchArgs {
+    /// Tells of what happens to many transactions, until it is interrupted or the time is up.
+    fn stream(&self) -> Result<ExitCode, Failure> {
+        let senders = self.sender.iter().map(PublicKey::to_bytes).collect();
+        let filter = TransactionFilter { senders, ..TransactionFilter::default() };
+        let streaming = async {
+            let mut steady = Steady::new(&self.node)?;
+            loop {
+                let mut events = steady.ask(async |client| client.tx_subscribe(&filter).await).await?;
+                let ended = loop {
+                    match events.next().await {
+                        Ok(event) if self.tell(&event)? == Audience::Gone => return Ok(End::Unread),
+                        Ok(_told) => {}
+                        Err(error) => break error,
+                    }
+                };
+                output::note(&format!("{ended}; what happens until the watch goes on is not shown"));
+                tokio::time::sleep(POLL_INTERVAL).await;
+            }
+        };
+        let limited = async {
+            match self.timeout.map(Duration::from_millis) {
+                None => streaming.await,
+                Some(timeout) => tokio::time::timeout(timeout, streaming).await.unwrap_or(Ok(End::Done(()))),
+            }
+        };
+        watch(limited).map(|_ended: End<()>| ExitCode::SUCCESS)
+    }
+
+    fn tell(&self, event: &TransactionEvent) -> Result<Audience, Failure> {
+        if self.node.json {
+            return output::write(&serde_json::to_string(event).map_err(Failure::runtime)?);
+        }
+        output::write(&event_text(event))
+    }
+}
+
+/// A line for each transaction of an event.
+fn event_text(event: &TransactionEvent) -> String {
+    let what = match event.event {
+        TransactionChange::Accepted => "accepted",
+        TransactionChange::Included => "included",
+        TransactionChange::Returned => "returned",
+        TransactionChange::Expired => "expired",
+        TransactionChange::Superseded => "superseded",
+        TransactionChange::Evicted => "evicted",
+    };
+    let block = event.block.as_ref().map(|block| format!("  height {}", block.height)).unwrap_or_default();
+    let line = |name: &TransactionName| {
+        let sender = name.sender.to_string();
+        format!("{what:<10}  {}  by {}…  nonce {}{block}\n", name.id, sender.get(..8).unwrap_or(&sender), name.nonce)
+    };
+    event.transactions.iter().map(line).collect()
 }
 
 /// Follows a transaction until its fate is decided and prints that, as `starling tx get` does.
@@ -106,5 +171,36 @@ fn decision(status: &TransactionStatus) -> Option<ExitCode> {
         TransactionStatus::Included { .. } => Some(ExitCode::SUCCESS),
         TransactionStatus::Expired => Some(ExitCode::from(EXPIRED)),
         TransactionStatus::Superseded => Some(ExitCode::from(SUPERSEDED)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::BlockName;
+    use starling_crypto::{Digest, SecretKey};
+    use starling_protocol::id::BlockId;
+
+    #[test]
+    fn an_event_has_a_line_for_each_transaction() {
+        let sender = SecretKey::from_seed(&[1; 32]).public_key().to_bytes();
+        let name = |nonce| TransactionName { id: TransactionId(Digest::ZERO), sender, nonce };
+        let event = TransactionEvent {
+            event: TransactionChange::Included,
+            block: Some(BlockName { height: 7, block_id: BlockId(Digest::ZERO) }),
+            transactions: vec![name(3), name(4)],
+        };
+        let zeros = "0".repeat(64);
+        let text = event_text(&event);
+        assert_eq!(text.lines().next(), Some(format!("included    {zeros}  by 8a88e3dd…  nonce 3  height 7").as_str()));
+        assert_eq!(text.lines().count(), 2);
+    }
+
+    #[test]
+    fn every_fate_has_its_own_exit_code() {
+        assert_eq!(decision(&TransactionStatus::Pending), None);
+        assert_eq!(decision(&TransactionStatus::Unknown), None);
+        assert_eq!(decision(&TransactionStatus::Expired), Some(ExitCode::from(3)));
+        assert_eq!(decision(&TransactionStatus::Superseded), Some(ExitCode::from(4)));
     }
 }
