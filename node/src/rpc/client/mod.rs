@@ -305,16 +305,21 @@ impl RpcClient {
         serde_json::from_value(answer.into_result()?).map_err(|error| self.not_a_node(error.to_string()))
     }
 
+    /// What answered is a node that turned the request away, if it did so in a node's way.
     fn turned_away(&self, status: StatusCode, body: &[u8]) -> ClientError {
         #[derive(Deserialize)]
         struct Page {
             error: String,
         }
-        let cause = serde_json::from_slice(body).map_or_else(
-            |_no_page_of_ours| String::from_utf8_lossy(&body[..body.len().min(300)]).trim().to_owned(),
-            |page: Page| page.error,
-        );
-        ClientError::TurnedAway { address: self.endpoint.to_string(), status: status.as_u16(), cause }
+        match serde_json::from_slice(body) {
+            Ok(Page { error: cause }) => {
+                ClientError::TurnedAway { address: self.endpoint.to_string(), status: status.as_u16(), cause }
+            }
+            Err(_no_page_of_ours) => {
+                let text = String::from_utf8_lossy(&body[..body.len().min(300)]).trim().to_owned();
+                self.not_a_node(format!("{status}: {text}"))
+            }
+        }
     }
 
     async fn request(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), ClientError> {

@@ -140,16 +140,16 @@ impl Socket {
         };
         let stream = endpoint.connect().await.map_err(|error| unreachable(&error))?;
         let mut handshake = Handshake::new(stream.compat(), endpoint.host(), "/");
-        let turned_away = |status: u16| ClientError::TurnedAway {
-            address: endpoint.to_string(),
-            status,
-            cause: "it refused to open a WebSocket; it may have too many, or the address may be another program's"
-                .into(),
-        };
         match handshake.handshake().await.map_err(|error| unreachable(&error))? {
             ServerResponse::Accepted { .. } => {}
+            // What a node answers when it has too many, is asked too much, or does not like the name it is called by.
+            ServerResponse::Rejected { status_code: status @ (403 | 429 | 503) } => {
+                let cause = "it opens no WebSocket now: it may have too many, or not allow this host name";
+                return Err(ClientError::TurnedAway { address: endpoint.to_string(), status, cause: cause.into() });
+            }
             ServerResponse::Redirect { status_code, .. } | ServerResponse::Rejected { status_code } => {
-                return Err(turned_away(status_code));
+                let problem = format!("it answered HTTP {status_code} when a WebSocket was to be opened");
+                return Err(ClientError::NotANode { address: endpoint.to_string(), problem });
             }
         }
         let mut builder = handshake.into_builder();
