@@ -9,6 +9,7 @@ use super::methods::{Context, module, table};
 use super::{codes, pages, shape};
 use crate::api::NodeHandle;
 use crate::metrics::Metrics;
+use crate::rate_limited;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -278,7 +279,7 @@ async fn accept(listener: Listener, shared: Arc<Shared>, connections: Arc<Connec
                 },
                 Err(error) => {
                     // Out of file descriptors, most likely. Trying again at once would spin.
-                    tracing::warn!(%error, "cannot accept RPC connections; check the limit of open files");
+                    rate_limited!(warn, %error, "cannot accept RPC connections; check the limit of open files");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             },
@@ -330,7 +331,7 @@ async fn serve<S>(
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "an RPC connection ended early");
+        rate_limited!(debug, %error, "an RPC connection ended early");
     }
 }
 
@@ -348,7 +349,7 @@ impl Shared {
             Door::Tcp { local, .. } => match self.guard.check(request.uri(), request.headers(), local) {
                 Ok(origin) => origin,
                 Err(Denied { status, cause, remedy }) => {
-                    tracing::debug!(%cause, "refused an RPC request");
+                    rate_limited!(debug, %cause, "refused an RPC request");
                     return pages::error_page(status, &cause, &remedy);
                 }
             },
