@@ -111,6 +111,16 @@ impl Running {
         self.addresses.as_ref().expect("it is running")
     }
 
+    /// The admin socket, as `--rpc` takes it.
+    pub(crate) fn admin_address(&self) -> String {
+        format!("unix:{}", self.addresses().admin_socket.as_deref().expect("an admin socket").display())
+    }
+
+    /// A client that may call `admin_*`.
+    pub(crate) fn admin(&self) -> RpcClient {
+        RpcClient::new(&self.admin_address()).expect("an address")
+    }
+
     pub(crate) fn rpc(&self) -> RpcClient {
         RpcClient::new(&self.addresses().rpc.to_string()).expect("an address")
     }

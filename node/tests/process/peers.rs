@@ -26,7 +26,7 @@ async fn outbound(node: &Running) -> Vec<String> {
 }
 
 fn starling(args: &[&str], node: &Running) -> Output {
-    let rpc = node.addresses().rpc.to_string();
+    let rpc = node.admin_address();
     Command::new(env!("CARGO_BIN_EXE_starling")).args(args).args(["--rpc", &rpc]).output().expect("it runs")
 }
 
@@ -133,11 +133,11 @@ async fn a_ban_holds_at_once_and_across_a_restart_until_it_is_lifted() {
     node.stop();
 
     let again = lab.start("producer", 1, &["--producer-key", "producer.pem", "--listen", &listen]);
-    let bans = again.rpc().admin_bans().await.expect("an answer");
+    let bans = again.admin().admin_bans().await.expect("an answer");
     assert_eq!(bans.len(), 1);
     assert!(bans[0].target == peer_id && bans[0].reason == "test" && bans[0].remaining_s <= 3_600, "{bans:?}");
     // By its address as well, which is seen before the handshake.
-    again.rpc().admin_ban("127.77.0.2", Duration::from_secs(600), "").await.expect("banned");
+    again.admin().admin_ban("127.77.0.2", Duration::from_secs(600), "").await.expect("banned");
     let refused = || async {
         (crate::attacks::metric(&again, "starling_connections_refused_total{reason=\"banned\"}") > 1).then_some(())
     };
