@@ -41,6 +41,7 @@ pub use values::{Effective, Layers, Origin, Problem, Values};
 
 use crate::keyfile::{self, KeyFileError};
 use crate::net::emulation::{LinkEmulation, LinkEmulationError};
+use crate::net::external::Nat;
 use crate::rpc::RpcConfig;
 use crate::telemetry::{FileLimits, LogConfig};
 use libp2p::Multiaddr;
@@ -138,6 +139,8 @@ pub struct Settings {
     pub bootnodes: Vec<Multiaddr>,
     /// Peers to stay connected with, whatever their score; each ends in `/p2p/<peer id>`.
     pub trusted_peers: Vec<Multiaddr>,
+    /// Address translation.
+    pub nat: Nat,
     /// How many peers to look for.
     pub target_peers: usize,
     /// How many peers to allow.
@@ -177,6 +180,7 @@ impl Settings {
             listen: multiaddrs(values, "network.listen"),
             bootnodes: [multiaddrs(values, "network.bootnodes"), bootnodes].concat(),
             trusted_peers: multiaddrs(values, "network.trusted_peers"),
+            nat: values.parsed("network.nat"),
             target_peers: values.count("network.target_peers"),
             max_peers: values.count("network.max_peers"),
             flood_publish: values.bool("network.flood_publish"),

@@ -210,6 +210,7 @@ fn remembered(datadir: &Path, config: &PeerConfig) -> (Option<Vec<u8>>, BanList)
 fn network_config(settings: &Settings, genesis: &Genesis) -> NetworkConfig {
     let mut config = NetworkConfig::new(&genesis.short_id());
     config.listen.clone_from(&settings.listen);
+    config.nat = settings.nat;
     config.link_emulation.clone_from(&settings.link_emulation);
     config.response_bytes_max = Response::bytes_max(genesis);
     config.limits = ConnectionLimits::for_peers(settings.max_peers);

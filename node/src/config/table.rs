@@ -118,6 +118,16 @@ pub static SETTINGS: &[Setting] = &[
         ..Setting::BASE
     },
     Setting {
+        key: "network.nat",
+        flag: "nat",
+        value_name: "NAT",
+        kind: Kind::Text(check_nat),
+        default: DefaultValue::Is("any"),
+        help: "Address translation between the node and its peers: `any` finds out, by what peers say and AutoNAT confirms; `none` \
+               tells others where the node listens and no more; `extip:IP` tells them this address, with the ports listened on.",
+        ..Setting::BASE
+    },
+    Setting {
         key: "network.trusted_peers",
         flag: "trusted-peers",
         value_name: "MULTIADDR",
@@ -396,6 +406,10 @@ fn check_listen(text: &str) -> Result<(), String> {
     Err(format!(
         "cannot listen on {text:?}; addresses look like /ip4/0.0.0.0/tcp/26500 or /ip4/0.0.0.0/udp/26500/quic-v1"
     ))
+}
+
+fn check_nat(text: &str) -> Result<(), String> {
+    text.parse::<crate::net::external::Nat>().map(drop)
 }
 
 /// What a bootnode or a trusted peer must look like.

@@ -278,7 +278,7 @@ fn some_value(setting: &Setting, random: u64) -> Value {
         }
         Kind::Path => Value::Path(format!("/d/{random} \"ü\\.x").into()),
         Kind::Choice(words) => Value::Text(words[usize::try_from(random).unwrap_or(0) % words.len()].into()),
-        Kind::Text(check) => ["127.0.0.1:7", "info", "warn,a=debug", "7"]
+        Kind::Text(check) => ["127.0.0.1:7", "info", "warn,a=debug", "7", "extip:192.0.2.7"]
             .into_iter()
             .find(|text| check(text).is_ok())
             .map(|text| Value::Text(text.into()))

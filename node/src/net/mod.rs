@@ -6,6 +6,7 @@
 pub mod blocks;
 pub mod discovery;
 pub mod emulation;
+pub mod external;
 pub mod limits;
 pub mod mesh;
 pub mod muxer;

@@ -39,6 +39,8 @@ use starling_protocol::peers::{Address, DialPurpose};
 use starling_protocol::rpc::Frame;
 use starling_protocol::send_queue::SendQueueStats;
 
+use super::external::{Nat, Voices, translated};
+use super::limits::ip_of;
 use super::mesh::MeshCounters;
 use super::swarm::{Behaviour, BehaviourEvent, NETWORK_NAME_PREFIX, build_swarm, network_name};
 use super::telemetry::SwarmMetrics;
@@ -79,6 +81,8 @@ pub struct Network {
     /// Those, and peers' requests whose answers have not gone out.
     answering: HashMap<InboundRequestId, InboundRequest>,
     next_request: u64,
+    /// What peers say of our address.
+    voices: Voices,
     events: VecDeque<NetEvent>,
 }
 
@@ -113,12 +117,20 @@ impl Network {
             to_answer: BTreeMap::new(),
             answering: HashMap::new(),
             next_request: 0,
+            voices: Voices::new(config.confirm_local),
             events: VecDeque::new(),
         };
         for address in &config.external {
             network.swarm.add_external_address(address.clone());
         }
         network.listen(config).await?;
+        if let Nat::External(ip) = config.nat {
+            for address in network.listening.clone() {
+                if let Some(outside) = translated(&address, ip) {
+                    network.swarm.add_external_address(outside);
+                }
+            }
+        }
         Ok(network)
     }
 
@@ -366,6 +378,13 @@ impl Network {
             BehaviourEvent::Ping(event) => self.translate_ping(&event),
             BehaviourEvent::Blocks(event) => self.translate_blocks(event),
             BehaviourEvent::Limits(never) => match never {},
+            BehaviourEvent::Reachability(event) => {
+                let outcome = if event.result.is_ok() { "reached" } else { "not reached" };
+                tracing::info!(address = %event.tested_addr, by = %event.server, "an address of ours was {outcome}");
+            }
+            BehaviourEvent::ReachabilityOfOthers(event) => {
+                tracing::debug!(address = %event.tested_addr, of = %event.client, "tested another node's address");
+            }
         }
     }
 
@@ -449,6 +468,7 @@ impl Network {
             return;
         }
         self.admit(peer_id);
+        self.seen_at(peer_id, &info.observed_addr);
         let behaviour = self.swarm.behaviour_mut();
         behaviour.discovery.identified(peer_id, connection_id, &info);
         let peer = behaviour.mesh.handle_of(&peer_id);
@@ -465,6 +485,21 @@ impl Network {
             }
             None => {}
         }
+    }
+
+    /// Takes in at which address a peer that we dialled sees us.
+    fn seen_at(&mut self, id: libp2p::PeerId, observed: &Multiaddr) {
+        let behaviour = self.swarm.behaviour_mut();
+        let Some(client) = behaviour.reachability.as_mut() else { return };
+        let Some(from) = behaviour.limits.dialled_address(id).and_then(ip_of) else { return };
+        let Some(ip) = ip_of(observed).and_then(|observed| self.voices.hear(from, observed)) else { return };
+        let candidates = self.listening.iter().filter_map(|listening| translated(listening, ip));
+        candidates.filter(|candidate| !self.listening.contains(candidate)).for_each(|address| client.test(&address));
+    }
+
+    /// The addresses at which others have confirmed that they reach the node, and those that the operator gave.
+    pub fn external(&self) -> impl Iterator<Item = &Multiaddr> {
+        self.swarm.external_addresses()
     }
 
     /// Reports that a dial has reached its peer. True if that was all that was wanted.

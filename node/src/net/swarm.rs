@@ -9,13 +9,15 @@ use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::transport::{Boxed, OrTransport};
 use libp2p::core::upgrade::Version as Negotiation;
 use libp2p::identity::Keypair;
+use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::{NetworkBehaviour, Swarm};
 use libp2p::{PeerId, dns, identify, noise, ping, quic};
 
 use super::emulation::line::Emulation;
+use super::external::Nat;
 use super::network::{NetworkConfig, NetworkError};
 use super::transport::{SocketCounters, TcpTransport};
-use super::{blocks, discovery, limits, mesh, muxer};
+use super::{blocks, discovery, external, limits, mesh, muxer};
 
 /// How long a connection may take to be established, handshake and multiplexing included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,6 +50,10 @@ pub(crate) struct Behaviour {
     pub(crate) ping: ping::Behaviour,
     /// Requests for blocks.
     pub(crate) blocks: blocks::Behaviour,
+    /// Has our addresses confirmed.
+    pub(crate) reachability: Toggle<external::Client>,
+    /// Confirms those of others.
+    pub(crate) reachability_of_others: Toggle<external::Server>,
 }
 
 /// Builds a swarm that listens nowhere yet.
@@ -62,7 +68,8 @@ pub(crate) fn build_swarm(
     let own = keypair.public().to_peer_id();
     let identify = identify::Config::new_with_signed_peer_record(network_name(&config.network), keypair)
         .with_agent_version(config.agent_version.clone())
-        .with_interval(config.identify_interval);
+        .with_interval(config.identify_interval)
+        .with_hide_listen_addrs(matches!(config.nat, Nat::External(_)));
     let behaviour = Behaviour {
         limits: limits::Behaviour::new(config.limits.clone()),
         mesh: mesh::Behaviour::new(own, config.mesh.clone()),
@@ -70,6 +77,8 @@ pub(crate) fn build_swarm(
         identify: identify::Behaviour::new(identify),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(config.ping_interval)),
         blocks: blocks::behaviour(&config.network, config.response_bytes_max),
+        reachability: Toggle::from((config.nat == Nat::Any).then(external::Client::new)),
+        reachability_of_others: Toggle::from((config.nat != Nat::None).then(external::Server::new)),
     };
     let swarm_config = libp2p::swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(IDLE_TIMEOUT)

@@ -85,6 +85,7 @@ fn settings(datadir: &Path, genesis: &Genesis, number: u8, bootnodes: &[Multiadd
         listen: vec![format!("/ip4/127.0.42.{number}/tcp/0").parse().expect("a multiaddr")],
         bootnodes: bootnodes.to_vec(),
         trusted_peers: Vec::new(),
+        nat: starling_node::net::external::Nat::Any,
         target_peers: 8,
         max_peers: 32,
         flood_publish: false,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 
 use crate::net::emulation::LinkEmulation;
+use crate::net::external::Nat;
 use crate::net::limits::ConnectionLimits;
 use crate::net::mesh::MeshConfig;
 
@@ -17,6 +18,10 @@ pub struct NetworkConfig {
     pub listen: Vec<Multiaddr>,
     /// Addresses at which the node can be reached from outside, if they differ from those it listens on.
     pub external: Vec<Multiaddr>,
+    /// What is known of address translation.
+    pub nat: Nat,
+    /// Whether addresses of a laboratory are confirmed as well, for tests.
+    pub confirm_local: bool,
     /// The gossipsub streams.
     pub mesh: MeshConfig,
     /// How many connections.
@@ -45,6 +50,8 @@ impl NetworkConfig {
             network: network.to_owned(),
             listen: vec![parse("/ip4/0.0.0.0/tcp/0"), parse("/ip4/0.0.0.0/udp/0/quic-v1")],
             external: Vec::new(),
+            nat: Nat::Any,
+            confirm_local: false,
             mesh: MeshConfig::default(),
             limits: ConnectionLimits::default(),
             response_bytes_max: starling_protocol::wire::limits::FRAME_BYTES_MAX,
