@@ -87,7 +87,7 @@ fn address_book(peers: u8) -> Vec<u8> {
     let ids: Vec<PeerId> = (1..=peers).map(|number| PeerId::from_number(u64::from(number))).collect();
     for (number, id) in (1..=peers).zip(&ids) {
         let address = Bytes::from(vec![4, 20, number, 1, 1, 6, 1, 2]);
-        book.add(*id, &[address.clone()], Group::LOOKUPS, Scope::Global);
+        book.add(*id, [&address], Group::LOOKUPS, Scope::Global);
         if number % 3 == 1 {
             book.reached(Time::ZERO, *id, &address);
         }
