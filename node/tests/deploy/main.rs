@@ -129,14 +129,25 @@ fn the_dashboard_can_be_provisioned_anywhere() {
             continue;
         }
         assert!(panel["fieldConfig"]["defaults"].is_object() && panel["options"].is_object(), "{title}");
-        for source in
-            panel["targets"].as_array().expect("targets").iter().chain([panel]).map(|part| &part["datasource"])
-        {
-            assert_eq!(source["uid"], "${datasource}", "{title} names a data source of its own");
-        }
+    }
+    for source in sources_of(&dashboard) {
+        assert_eq!(source["uid"], "${datasource}", "a data source of its own");
     }
     for wanted in ["Overview", "Propagation", "Mesh", "Peers", "Chain", "Storage", "Process"] {
         assert!(rows.iter().any(|row| row.starts_with(wanted)), "no row about {wanted}");
+    }
+}
+
+/// Every data source that is named anywhere.
+fn sources_of(value: &Value) -> Vec<&Value> {
+    match value {
+        Value::Array(values) => values.iter().flat_map(sources_of).collect(),
+        Value::Object(fields) => {
+            let within =
+                fields.iter().filter(|(name, _)| *name != "datasource").flat_map(|(_, value)| sources_of(value));
+            fields.get("datasource").into_iter().chain(within).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
