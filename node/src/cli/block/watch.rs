@@ -6,7 +6,7 @@
 //! [`WALK_MAX`] blocks came meanwhile; then the watch says that it left some out.
 
 use crate::api::{BlockReply, BlockSelector};
-use crate::cli::output::{self, Audience, format};
+use crate::cli::output::{self, Audience, Screen, format};
 use crate::cli::watch::{End, Steady, watch};
 use crate::cli::{Failure, NodeArgs};
 use clap::Args;
@@ -21,6 +21,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Canonical blocks whose names are kept.
 const KNOWN_MAX: usize = 1_024;
+
+/// A line with a whole block id needs about so many columns.
+const WIDE_COLUMNS: usize = 125;
 
 /// Blocks that are fetched on the way back from a new head.
 const WALK_MAX: usize = 256;
@@ -101,7 +104,11 @@ impl WatchArgs {
     }
 
     fn tell(&self, line: &Line) -> Result<Audience, Failure> {
-        let text = if self.node.json { serde_json::to_string(line).map_err(Failure::runtime)? } else { line.text() };
+        let text = if self.node.json {
+            serde_json::to_string(line).map_err(Failure::runtime)?
+        } else {
+            line.text(&Screen::stdout())
+        };
         output::write(&text)
     }
 }
@@ -167,7 +174,15 @@ impl Known {
 }
 
 impl Line {
-    fn text(&self) -> String {
+    /// One line; on a narrow screen the block's id is cut, which `starling block get HEIGHT` has whole.
+    fn text(&self, screen: &Screen) -> String {
+        let name = |id: &BlockId| {
+            let id = id.to_string();
+            match (screen.columns, id.get(..16)) {
+                (Some(..WIDE_COLUMNS), Some(first)) => format!("{first}…"),
+                _ => id,
+            }
+        };
         match self {
             Self::Adopted(block) => format!(
                 "height {}  slot {}  {}  {}  by {}…  {}",
@@ -176,9 +191,9 @@ impl Line {
                 format::counted(block.transactions.len() as u64, "transaction"),
                 format::bytes(block.encoded_bytes),
                 block.producer.to_string().get(..8).unwrap_or_default(),
-                block.block_id,
+                name(&block.block_id),
             ),
-            Self::Undone { height, block_id } => format!("undone: height {height}  {block_id}"),
+            Self::Undone { height, block_id } => format!("undone: height {height}  {}", name(block_id)),
             Self::Skipped { from_height, to_height } => {
                 format!("heights {from_height} to {to_height} are not shown; `starling block get HEIGHT` shows them")
             }
@@ -259,10 +274,12 @@ mod tests {
 
     #[test]
     fn lines_say_what_matters() {
-        let text = Line::Adopted(block(7, "g", "f")).text();
+        let text = Line::Adopted(block(7, "g", "f")).text(&Screen::default());
         assert!(text.starts_with("height 7  slot 14  0 transactions  1.2 KiB  by 8a88e3dd…  67"), "{text}");
+        let narrow = Line::Adopted(block(7, "g", "f")).text(&Screen::of(80));
+        assert!(narrow.chars().count() <= 80 && narrow.ends_with('…'), "{narrow}");
         let json = serde_json::to_value(Line::Adopted(block(7, "g", "f"))).expect("JSON");
         assert_eq!((&json["event"], &json["height"]), (&"adopted".into(), &7.into()));
-        assert!(Line::Undone { height: 7, block_id: id("g") }.text().starts_with("undone: height 7"));
+        assert!(Line::Undone { height: 7, block_id: id("g") }.text(&Screen::default()).starts_with("undone: height 7"));
     }
 }
