@@ -122,6 +122,53 @@ fn a_late_joiner_catches_up_with_hundreds_of_blocks() {
 }
 
 #[test]
+fn a_node_that_is_killed_while_it_catches_up_goes_on_where_it_stopped() {
+    let genesis = genesis_with(2, |parameters| parameters.slot_ms = 200);
+    let mut world = World::new(Options { check_every: 50, ..Options::new(&genesis, 4, 5) });
+    world.kill(3);
+    world.run(Duration::from_secs(100));
+    let height = world.machines[0].node().chain().head().height;
+    assert!(height > 450, "{height}");
+    world.start(3);
+    let ours = |world: &World| world.machines[3].node().chain().head().height;
+    let end = world.now + Duration::from_secs(5);
+    while ours(&world) < 50 && world.now < end {
+        world.run(Duration::from_millis(1));
+    }
+    let reached = ours(&world);
+    assert!((50..height).contains(&reached), "{reached} of {height}");
+    world.kill(3);
+    world.start(3);
+    assert!(ours(&world) <= reached, "the disk was a little behind");
+    assert!(world.run_while_not(Duration::from_secs(5), |world| ours(world) >= height), "{}", ours(&world));
+    assert!(world.run_while_not(Duration::from_secs(2), |world| world.heads().len() == 1));
+    world.check_chain(3);
+    assert!(world.odd.peer_faults.is_empty(), "{:?}", world.odd);
+}
+
+#[test]
+fn a_node_that_hears_nothing_suspects_itself_and_finds_back() {
+    let genesis = genesis(3);
+    let mut world = World::new(Options::new(&genesis, 6, 6));
+    world.run(Duration::from_secs(20));
+    assert_eq!(world.odd.cut_off, [], "nobody has reason to suspect anything");
+    // The second producer is alone now. Its own blocks are no news.
+    world.partition(|index| u8::from(index == 1));
+    world.run(Duration::from_secs(40));
+    assert!(world.odd.cut_off.iter().all(|(index, _)| *index == 1), "{:?}", world.odd.cut_off);
+    let times = world.odd.cut_off.len();
+    assert!((2..=3).contains(&times), "after 16 slots and ever more rarely: {:?}", world.odd.cut_off);
+    assert_eq!(world.odd.cut_off[0], (1, 16));
+    let silent = |world: &World| world.machines[1].node().silent_slots(world.now);
+    assert!(silent(&world) >= Some(30), "{:?}", silent(&world));
+    world.heal();
+    assert!(world.run_while_not(Duration::from_secs(60), |world| world.heads().len() == 1 && silent(world).is_none()));
+    let times = world.odd.cut_off.len();
+    world.run(Duration::from_secs(20));
+    assert_eq!((world.odd.cut_off.len(), silent(&world)), (times, None), "{:?}", world.odd.cut_off);
+}
+
+#[test]
 fn a_producer_that_is_killed_and_restarted_at_any_moment_never_equivocates() {
     let genesis = genesis(1);
     for late_ms in (0..1_000).step_by(90) {

@@ -182,6 +182,7 @@ impl World {
                 Verdict::Reject => self.odd.rejected.push((index, payload.id())),
                 Verdict::Ignore | Verdict::Shed => {}
             },
+            Event::CutOff { slots, .. } => self.odd.cut_off.push((index, slots)),
             Event::PeerFault { fault, .. } => self.odd.peer_faults.push((index, fault.to_string())),
             Event::Chain(chain::Event::Equivocation { headers }) => {
                 self.odd.equivocations.push((index, headers[0].header.slot));

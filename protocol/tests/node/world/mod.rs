@@ -102,6 +102,8 @@ pub(crate) struct Oddities {
     pub(crate) equivocations: Vec<(usize, u64)>,
     pub(crate) disconnects: Vec<(usize, PeerHandle, DisconnectReason)>,
     pub(crate) bad_frames: usize,
+    /// Who suspected to be cut off, and for how many slots.
+    pub(crate) cut_off: Vec<(usize, u64)>,
 }
 
 enum Happening {
