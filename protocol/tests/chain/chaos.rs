@@ -53,6 +53,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         Just(Manner::SpoilsBodies),
         Just(Manner::Overflows),
         Just(Manner::Foreign),
+        Just(Manner::Swaps),
         Just(Manner::Slow),
     ];
     let cut = prop::option::of((1..NODES, 1..20_u64, 1..20_u64));

@@ -148,6 +148,7 @@ fn a_lying_or_useless_peer_is_replaced_and_reported() {
         (Manner::SpoilsBodies, Some(PeerFault::OtherBody)),
         (Manner::Overflows, Some(PeerFault::TooMany)),
         (Manner::Foreign, Some(PeerFault::OtherNetwork)),
+        (Manner::Swaps, Some(PeerFault::WrongBlock)),
     ];
     for (manner, fault) in faults {
         let blocks = full_chain_of(200);
@@ -356,6 +357,8 @@ fn a_node_that_joins_at_height_5000_catches_up_from_several_peers() {
     assert_eq!(asked, 4, "all of them bring blocks");
     let progress = world.nodes[4].chain.sync_progress(world.now);
     assert_eq!((progress.height, progress.target, progress.requests), (5_000, 5_000, 0));
+    let behind = world.nodes[4].unwritten_max;
+    assert!(behind <= 8, "no more is placed than the disk keeps up with: {behind} batches");
 }
 
 #[test]
@@ -377,6 +380,7 @@ fn one_honest_peer_among_liars_of_every_kind_is_enough() {
         Manner::SpoilsBodies,
         Manner::Overflows,
         Manner::Foreign,
+        Manner::Swaps,
         Manner::Slow,
     ];
     let blocks = full_chain_of(400);
@@ -447,4 +451,35 @@ fn what_a_peer_may_have_asked_at_once_is_bounded_and_the_rest_is_refused() {
     answers.clear();
     chain.on_request(at(20), peer(7), ResponseTicket(99), Request::Blocks(ids), &mut answers);
     assert_eq!(answers.iter().filter(busy).count(), 0);
+}
+
+#[test]
+fn blocks_that_wait_for_a_slow_one_stay_within_bounds() {
+    let limits = Limits { expiry_slots_max: EXPIRY_SLOTS_MAX, payload_bytes_max: 1 << 20, ..Limits::default() };
+    let limits = Limits { block_bytes_max: (1 << 20) + 1_000, ..limits };
+    let genesis = genesis_with(limits);
+    let mut parent = origin(&genesis);
+    let large = |slot| {
+        let builder = starling_protocol::transaction::TransactionBuilder::new(&genesis, slot + 1);
+        let large = builder.nonce(slot - 1).payload(vec![1; 1 << 20]).build(&key(1)).expect("a valid transaction");
+        let next = block(&genesis, &parent, slot, vec![large]);
+        parent = Position::of(&next);
+        next
+    };
+    let blocks: Vec<Block> = (1..=50).map(large).collect();
+    let mut world = World::with_genesis(&genesis, 6, &Config::default());
+    world.set_slot(50);
+    for node in 0..5 {
+        blocks.iter().for_each(|block| world.own(node, block));
+        world.nodes[node].manner = if node == 0 { Manner::Slow } else { Manner::Honest };
+    }
+    (0..5).for_each(|node| world.connect(node, 5));
+    // The slow one is followed and has the first block; everything else would fit before it is given up.
+    for _ in 0..40 {
+        world.run_for(Duration::from_millis(50));
+        let held = world.nodes[5].chain.sync_progress(world.now).held_bytes;
+        assert!(held <= 34 << 20, "{held} bytes wait");
+    }
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.head(5), Position::of(&blocks[49]));
 }

@@ -54,6 +54,8 @@ pub(crate) enum Manner {
     SpoilsSignatures,
     /// Sends blocks with other bodies.
     SpoilsBodies,
+    /// Sends blocks in the wrong order, but not headers.
+    Swaps,
     /// Sends more blocks than were asked for.
     Overflows,
     /// Says that it is of another network.
@@ -71,6 +73,9 @@ pub(crate) struct Node {
     pub(crate) faults: Vec<(PeerHandle, PeerFault)>,
     /// Requests for headers and blocks.
     pub(crate) requests_sent: usize,
+    /// Batches that the disk has not written, and the most that there were.
+    unwritten: usize,
+    pub(crate) unwritten_max: usize,
 }
 
 enum Happening {
@@ -118,6 +123,8 @@ impl World {
             events: Vec::new(),
             faults: Vec::new(),
             requests_sent: 0,
+            unwritten: 0,
+            unwritten_max: 0,
         };
         Self {
             nodes: (0..nodes).map(|_| node()).collect(),
@@ -283,7 +290,10 @@ impl World {
             }
             Effect::Load { ticket, what } => self.post(DISK, false, Happening::Loaded { node, ticket, what }),
             Effect::Persist(batch) => {
-                self.nodes[node].store.apply(&batch);
+                let state = &mut self.nodes[node];
+                state.store.apply(&batch);
+                state.unwritten += 1;
+                state.unwritten_max = state.unwritten_max.max(state.unwritten);
                 self.post(DISK, false, Happening::Persisted { node });
             }
             Effect::HeadChanged { undone, adopted } => {
@@ -336,7 +346,10 @@ impl World {
             Happening::HeadersVerified { node, ticket, verified } => {
                 self.call(node, |chain, at, out| chain.on_headers_verified(at, ticket, &verified, out));
             }
-            Happening::Persisted { node } => self.call(node, |chain, at, out| chain.on_persisted(at, out)),
+            Happening::Persisted { node } => {
+                self.nodes[node].unwritten -= 1;
+                self.call(node, |chain, at, out| chain.on_persisted(at, out));
+            }
             Happening::Loaded { node, ticket, what } => {
                 let blocks = self.nodes[node].store.load(&what);
                 self.call(node, |chain, _, out| chain.on_loaded(ticket, blocks, out));
@@ -368,7 +381,7 @@ impl World {
             }
             (Manner::Withholds, Answer::Blocks(blocks)) => blocks.iter_mut().for_each(|block| *block = Bytes::new()),
             (Manner::Shuffles, Answer::Headers(headers)) => headers.reverse(),
-            (Manner::Shuffles, Answer::Blocks(blocks)) => blocks.reverse(),
+            (Manner::Shuffles | Manner::Swaps, Answer::Blocks(blocks)) => blocks.reverse(),
             // A byte of a header's signature.
             (Manner::Spoils, Answer::Headers(headers)) => {
                 headers.iter_mut().for_each(|header| header.signature.0[3] ^= 1);
