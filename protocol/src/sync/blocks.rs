@@ -15,9 +15,6 @@ use bytes::Bytes;
 use core::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Bytes of a transaction, until some have come.
-const TRANSACTION_BYTES_GUESS: usize = 512;
-
 /// Blocks that are not placed, in order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Window {
@@ -132,8 +129,10 @@ impl Window {
     }
 
     /// How many bytes a block is likely to have, by what others had for each of their transactions.
-    fn estimate(&self, entry: &Entry) -> usize {
-        let each = self.come.0.checked_div(self.come.1).unwrap_or(TRANSACTION_BYTES_GUESS);
+    /// Before any have come, the most that it can have.
+    fn estimate(&self, entry: &Entry, local: &dyn Local) -> usize {
+        let most = local.genesis().limits().payload_bytes_max as usize;
+        let each = self.come.0.checked_div(self.come.1).unwrap_or(most);
         BLOCK_OVERHEAD_BYTES + each.saturating_mul(entry.header.header.transaction_count as usize)
     }
 
@@ -332,7 +331,7 @@ impl Sync {
             };
             let mut bytes = 0;
             let run = entries.iter().take(WINDOW_BLOCKS_MAX).skip(place).take(count).take_while(|entry| {
-                let estimate = session.window.estimate(entry);
+                let estimate = session.window.estimate(entry, local);
                 let fits = bytes == 0 || bytes + estimate <= state.chunk_bytes;
                 bytes += estimate;
                 fits && matches!(entry.state, State::Missing) && state.should_have(entry.position.height)
