@@ -57,6 +57,8 @@ async fn a_node_comes_back_without_bootnodes_and_a_damaged_book_keeps_it_from_no
     std::fs::write(&book, [&b"starbook"[..], &[7; 100]].concat()).expect("written");
     let third = lab.start("second", 2, &["--bootnodes", &bootnode]);
     ready(&third.rpc()).await;
+    // The mesh is looked at now and then, and whoever is in it becomes an anchor.
+    eventually("an anchor", || async { (crate::attacks::metric(&third, "starling_anchors") == 1).then_some(()) }).await;
     third.stop();
     let log = std::fs::read_to_string(lab.log("second")).expect("a log");
     let warning = log.lines().find(|line| line.contains("WARN") && line.contains("peers.book")).expect("a warning");
