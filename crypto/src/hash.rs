@@ -84,11 +84,13 @@ pub enum Domain {
     MerkleRoot,
     /// The topic and the data of a mesh message, giving its message id.
     MessageId,
+    /// The check of the record before and a record of an exported chain, giving the record's check.
+    ExportRecord,
 }
 
 impl Domain {
     /// Every domain, in the order of the enumeration.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Network,
         Self::GenesisBlock,
         Self::TransactionContent,
@@ -101,6 +103,7 @@ impl Domain {
         Self::MerkleNode,
         Self::MerkleRoot,
         Self::MessageId,
+        Self::ExportRecord,
     ];
 
     /// The domain's name, whose SHA-256 is its tag.
@@ -119,6 +122,7 @@ impl Domain {
             Self::MerkleNode => "starling/merkle-node/1",
             Self::MerkleRoot => "starling/merkle-root/1",
             Self::MessageId => "starling/message-id/1",
+            Self::ExportRecord => "starling/export-record/1",
         }
     }
 

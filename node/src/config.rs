@@ -153,6 +153,8 @@ pub struct Settings {
     pub runtime_threads: usize,
     /// Where log lines go, and which.
     pub log: LogConfig,
+    /// How many of the last blocks to keep on the disk; 0 keeps all.
+    pub keep_blocks: u64,
     /// Where to write the trace.
     pub trace: Option<PathBuf>,
     /// Delays and rates of emulated links.
@@ -186,6 +188,7 @@ impl Settings {
             flood_publish: values.bool("network.flood_publish"),
             runtime_threads: values.count("runtime.threads"),
             log: log_config(values),
+            keep_blocks: values.count_u64("storage.keep_blocks"),
             trace: values.optional_path("trace").map(Path::to_owned),
             link_emulation,
         })

@@ -6,14 +6,17 @@
 use crate::api::NodeHandle;
 use crate::clock;
 use crate::config::Settings;
-use crate::driver::{Driver, DriverParts, Keeping, KnownPeer};
+use crate::driver::{Driver, DriverParts, Keeping, KnownPeer, Restored};
 use crate::metrics::Metrics;
 use crate::net::limits::ConnectionLimits;
 use crate::net::mesh::MeshConfig as StreamConfig;
 use crate::net::network::{Network, NetworkConfig, NetworkError, to_protocol_id};
 use crate::notify::Notifier;
 use crate::rpc::{RpcError, RpcServer};
-use crate::storage::{DataDir, DataDirError, Keeper, StorageThread, Store, StoreError, load_or_set_aside};
+use crate::storage::{
+    DataDir, DataDirError, Keeper, KeepsTooFew, Retention, StorageThread, Store, StoreError, ThreadOptions,
+    load_or_set_aside,
+};
 use crate::trace::Trace;
 use crate::workers::Workers;
 use libp2p::Multiaddr;
@@ -44,6 +47,9 @@ pub enum StartError {
     /// The stored chain cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Fewer blocks were to be kept than the node needs.
+    #[error("{0} with --keep-blocks")]
+    Retention(#[from] KeepsTooFew),
     /// The machine's configuration is contradictory, or the stored blocks are no chain.
     #[error(transparent)]
     Node(#[from] NodeConfigError),
@@ -94,6 +100,8 @@ impl Service {
         let keypair = identity(&settings);
         let peer_id = keypair.public().to_peer_id();
         let known_peers = known_peers(&settings);
+        let retention = Retention::new(&genesis, settings.keep_blocks)?;
+        let restored = Restored::read(&store)?;
         let node = machine(&settings, &genesis, &store, peer_id, &known_peers)?;
 
         let mut registry = Registry::default();
@@ -102,6 +110,7 @@ impl Service {
         let listening = network.listening().iter().map(|a| a.clone().with(Protocol::P2p(peer_id))).collect();
 
         let metrics = Metrics::new(registry, &DataDir::store_file(&settings.datadir));
+        let storage_options = ThreadOptions { retention };
         let (handle, commands) = NodeHandle::channel();
         let rpc = RpcServer::start(&settings.rpc, handle.clone(), metrics.clone()).await?;
         let system = |what| move |source| StartError::System { what, source };
@@ -109,7 +118,8 @@ impl Service {
             node,
             network,
             workers: Workers::start(verify_threads(), &genesis).map_err(system("threads to verify signatures"))?,
-            storage: StorageThread::start(store).map_err(system("a thread for the disk"))?,
+            storage: StorageThread::start(store, storage_options).map_err(system("a thread for the disk"))?,
+            restored,
             commands,
             trace: trace(settings.trace.as_deref())?,
             metrics,
@@ -188,6 +198,7 @@ fn machine(
     parts.mesh = mesh.validate().map_err(NodeConfigError::from)?;
     parts.account = Some(settings.account_key.clone());
     (parts.peers.book, parts.peers.bans) = remembered(&settings.datadir, &parts.peers.config);
+    parts.signed_slot = store.signed()?;
     if let Some(key) = &settings.producer_key {
         parts = parts.with_producer(key.clone())?;
     }

@@ -420,9 +420,12 @@ pub struct ReadyReply {
     /// The chain that is caught up with; none when it is complete as far as is known.
     #[serde(default)]
     pub sync: Option<SyncReply>,
-    /// The disk.
+    /// Whether what should be kept is stored.
     #[serde(default)]
     pub storage: StorageState,
+    /// How the disk is, in figures.
+    #[serde(default)]
+    pub disk: DiskReply,
     /// The clock.
     #[serde(default)]
     pub clock: ClockState,
@@ -560,6 +563,28 @@ pub enum ClockState {
         /// By how much.
         seconds: u64,
     },
+}
+
+/// How the disk is, as `/health` and `/ready` show it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskReply {
+    /// Since when nothing can be stored; none while it can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failing_since_unix_s: Option<u64>,
+    /// How often it was tried in vain to store again.
+    pub attempts: u64,
+    /// Blocks that wait to be stored.
+    pub unsaved_blocks: u64,
+    /// Whether so much waits that no further block is adopted; they are still relayed.
+    pub import_paused: bool,
+    /// Submitted transactions that are kept until they are included for good or have expired.
+    pub pending_transactions: u64,
+    /// Bytes of the database's file.
+    pub file_bytes: u64,
+    /// Height of the stored head.
+    pub height: u64,
+    /// The lowest height whose block is kept; 0 while there is none.
+    pub earliest: u64,
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod ask;
 mod bans;
 mod block;
 mod config;
+mod db;
 mod doctor;
 mod genesis;
 mod health;
@@ -90,6 +91,9 @@ enum Command {
     Config(Box<config::ConfigCommand>),
     /// Run a node until it is stopped (Ctrl-C).
     Run(Box<run::RunArgs>),
+    /// Check, export, import or prune a stopped node's database.
+    #[command(subcommand)]
+    Db(db::DbCommand),
     /// Make or show a secret key.
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -123,6 +127,7 @@ impl Command {
             Self::Init(args) => args.run(),
             Self::Config(command) => command.run(),
             Self::Run(args) => args.run(),
+            Self::Db(command) => command.run(),
             Self::Key(command) => command.run(),
             Self::Tx(command) => command.run(),
             Self::Block(command) => command.run(),

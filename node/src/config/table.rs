@@ -250,6 +250,17 @@ pub static SETTINGS: &[Setting] = &[
         ..Setting::BASE
     },
     Setting {
+        key: "storage.keep_blocks",
+        flag: "keep-blocks",
+        value_name: "N",
+        kind: Kind::Count { min: 0, max: u32::MAX as u64 },
+        default: DefaultValue::Is("0"),
+        help: "How many of the last blocks to keep on the disk; 0 keeps all. A node needs the last `expiry_slots_max` (see \
+               the genesis) and some 257 more to start again; fewer are refused. Peers that are further behind fetch \
+               older blocks elsewhere.",
+        ..Setting::BASE
+    },
+    Setting {
         key: "runtime.threads",
         flag: "threads",
         value_name: "N",

@@ -2,6 +2,7 @@
 
 use super::Driver;
 use super::readiness::{self, Facts};
+use super::stored::storage_trouble;
 use crate::api::{
     AccountReply, BlockReply, BlockSelector, ClockState, Command, HeadReply, MempoolPage, MempoolReply, NetReply,
     NodeReply, PeerDirection, PeerReply, PendingReply, ReadyReply, Refusal, RefusalReason, Reply, ScoreReply,
@@ -9,7 +10,7 @@ use crate::api::{
     TransactionStatus,
 };
 use crate::clock;
-use crate::storage::{Store, StoreError};
+use crate::storage::{StorageThread, Store, StoreError};
 use starling_crypto::PublicKeyBytes;
 use starling_protocol::block::Block;
 use starling_protocol::genesis::Genesis;
@@ -121,7 +122,7 @@ impl Driver {
         question: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
     ) {
         // When the queue is full the reply is dropped with the query, and the asker is told that the node is busy.
-        let _full = self.storage.query(move |store| {
+        let _taken = self.storage.query(move |store| {
             let answer = question(store).map_err(|error| {
                 Refusal::new(RefusalReason::Storage, error.to_string(), "check the disk and the node's log")
             });
@@ -302,6 +303,7 @@ impl Driver {
             height: self.node.chain().head().height,
             sync: facts.sync,
             storage: facts.storage,
+            disk: self.disk_reply(),
             clock: facts.clock,
         }
     }
@@ -309,7 +311,7 @@ impl Driver {
     fn facts(&self) -> Facts {
         let stats = self.node.peer_stats();
         Facts {
-            storage: self.storage_state.clone(),
+            storage: self.storage_state(),
             clock: self.clock_state(),
             peers: readiness::Peers {
                 connected: stats.connected,
@@ -363,10 +365,18 @@ impl Driver {
 }
 
 /// The RPC's form of how a submission ended.
-pub(super) fn submitted(result: Result<node::Submitted, SubmitError>) -> Result<Submitted, Refusal> {
+pub(super) fn submitted(
+    result: Result<node::Submitted, SubmitError>,
+    storage: &StorageThread,
+) -> Result<Submitted, Refusal> {
     match result {
         Ok(node::Submitted { id, message, nonce }) => Ok(Submitted { id, message_id: message.to_string(), nonce }),
         Err(error) => {
+            if error == SubmitError::Storage
+                && let Some((cause, remedy)) = storage_trouble(storage)
+            {
+                return Err(Refusal::new(RefusalReason::Storage, cause, remedy));
+            }
             let text = error.to_string();
             // The machine's messages give cause and remedy in one sentence, with a semicolon between.
             let (cause, remedy) =
@@ -381,6 +391,7 @@ fn reason(error: &SubmitError) -> RefusalReason {
         SubmitError::BadSignature => RefusalReason::BadSignature,
         SubmitError::NoAccountKey => RefusalReason::NoAccountKey,
         SubmitError::Overloaded => RefusalReason::Overloaded,
+        SubmitError::Storage => RefusalReason::Storage,
         SubmitError::Transaction(error) => match error {
             TransactionError::Encoding(_) => RefusalReason::Malformed,
             TransactionError::Network { .. } => RefusalReason::WrongNetwork,

@@ -18,15 +18,16 @@ mod lag;
 mod observe;
 mod readiness;
 mod report;
+mod stored;
 mod wall_clock;
 
-use crate::api::{Command, Refusal, Reply, StorageState, Submitted};
+use crate::api::{Command, Refusal, Reply, Submitted};
 use crate::clock;
 use crate::metrics::Metrics;
 use crate::net::network::{InboundRequest, Network};
 use crate::notify::Notifier;
 use crate::rate_limited;
-use crate::storage::{NotTaken, Persisted, StorageThread};
+use crate::storage::{Answer as StorageAnswer, StorageThread};
 use crate::trace::Trace;
 use crate::workers::Workers;
 use bytes::Bytes;
@@ -40,8 +41,11 @@ use starling_protocol::peers::{Address, DialPurpose, Source, Standing};
 use starling_protocol::time::{Duration, Time};
 use starling_protocol::verify::Outcome;
 use std::collections::{BTreeMap, BTreeSet};
+use stored::StorageLog;
 use tokio::sync::{mpsc, oneshot};
 use wall_clock::WallClock;
+
+pub use stored::Restored;
 
 /// How often counters are written to the trace and gauges refreshed.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -61,7 +65,9 @@ pub struct DriverParts {
     /// The verifying threads and their answers.
     pub workers: (Workers, mpsc::Receiver<(Ticket, Outcome)>),
     /// The disk and its answers.
-    pub storage: (StorageThread, mpsc::Receiver<Persisted>),
+    pub storage: (StorageThread, mpsc::Receiver<StorageAnswer>),
+    /// What an earlier life left on the disk.
+    pub restored: Restored,
     /// What is asked of the node.
     pub commands: mpsc::Receiver<Command>,
     /// Where measurements go.
@@ -98,7 +104,9 @@ pub struct Driver {
     workers: Workers,
     verified: mpsc::Receiver<(Ticket, Outcome)>,
     storage: StorageThread,
-    persisted: mpsc::Receiver<Persisted>,
+    stored: mpsc::Receiver<StorageAnswer>,
+    restored: Restored,
+    storage_log: StorageLog,
     loads: mpsc::Sender<(Ticket, Vec<Bytes>)>,
     loaded: mpsc::Receiver<(Ticket, Vec<Bytes>)>,
     commands: mpsc::Receiver<Command>,
@@ -122,7 +130,6 @@ pub struct Driver {
     answering: BTreeMap<InboundRequest, Ticket>,
     /// When each batch was handed to the disk that it has not answered; the disk's queue bounds them.
     commits: BTreeMap<Ticket, Time>,
-    storage_state: StorageState,
     notifier: Notifier,
     lag: Lag,
     /// When the machine was last given something. What it asked for then cannot have been late before.
@@ -153,7 +160,9 @@ impl Driver {
             subscriptions: Subscriptions::default(),
             verified: parts.workers.1,
             storage: parts.storage.0,
-            persisted: parts.storage.1,
+            stored: parts.storage.1,
+            restored: parts.restored,
+            storage_log: StorageLog::default(),
             loads,
             loaded,
             commands: parts.commands,
@@ -171,7 +180,6 @@ impl Driver {
             requests: BTreeMap::new(),
             answering: BTreeMap::new(),
             commits: BTreeMap::new(),
-            storage_state: StorageState::Ok,
             notifier: Notifier::default(),
             lag: Lag::default(),
             handled: Time::ZERO,
@@ -188,6 +196,8 @@ impl Driver {
     /// Runs until `stop` fires or is dropped, or a command asks for the end; then finishes what the disk has to do.
     pub async fn run(mut self, mut stop: oneshot::Receiver<()>) {
         self.read_wall_clock();
+        let Restored { pending, pool } = core::mem::take(&mut self.restored);
+        self.feed(Input::Restore { pending, pool });
         for known in self.known_peers.clone() {
             let KnownPeer { id, address, standing, .. } = known;
             self.feed(Input::Discovered { id, addresses: &[address], standing, source: Source::Operator });
@@ -215,7 +225,7 @@ impl Driver {
                 Some((ticket, outcome)) = self.verified.recv() => self.feed(Input::Verified { ticket, outcome }),
                 event = self.network.next_event() => self.network_event(event),
                 Some(command) = self.commands.recv() => self.command(command),
-                Some(answer) = self.persisted.recv() => self.persisted(&answer),
+                Some(answer) = self.stored.recv() => self.stored(answer),
                 Some((ticket, blocks)) = self.loaded.recv() => self.feed(Input::Loaded { ticket, blocks }),
                 () = &mut sleep => asleep_until = Time::ZERO,
                 _ = report.tick() => self.report(),
@@ -275,17 +285,14 @@ impl Driver {
                 }
                 Output::Persist { ticket, batch } => {
                     self.commits.insert(ticket, now);
-                    if let Err(reason) = self.storage.persist(ticket.0, batch) {
+                    if !self.storage.persist(ticket.0, batch) {
                         self.commits.remove(&ticket);
-                        if let NotTaken::Full(full) = reason {
-                            rate_limited!(error, "{full}");
-                        }
                         answers.push(Answer::NotPersisted(ticket));
                     }
                 }
                 Output::Load { ticket, what } => {
                     let answer = self.loads.clone();
-                    let query = self.storage.query(move |store| {
+                    let asked = self.storage.query(move |store| {
                         let loaded = store.load(&what).unwrap_or_else(|error| {
                             rate_limited!(error, %error, "stored blocks could not be read");
                             Vec::new()
@@ -293,7 +300,7 @@ impl Driver {
                         // The channel holds more answers than the machine asks for, and a stopping driver wants none.
                         let _stopped = answer.try_send((ticket, loaded));
                     });
-                    if query.is_err() {
+                    if !asked {
                         answers.push(Answer::NotLoaded(ticket));
                     }
                 }
@@ -308,7 +315,7 @@ impl Driver {
                 }
                 Output::SubmitResult { ticket, result } => {
                     if let Some(reply) = self.submissions.remove(&ticket) {
-                        let _asker_gone = reply.send(commands::submitted(result));
+                        let _asker_gone = reply.send(commands::submitted(result, &self.storage));
                     }
                 }
                 Output::Event(event) => self.observer.observe(now, event, &self.node),
@@ -326,18 +333,6 @@ impl Driver {
                 }
             }
         }
-    }
-
-    fn persisted(&mut self, answer: &Persisted) {
-        if let Some(asked) = self.commits.remove(&Ticket(answer.ticket)) {
-            let took = clock::now().since(asked);
-            self.observer.metrics.storage.commit_seconds.observe(took.as_secs_f64());
-        }
-        if let Err(error) = &answer.result {
-            self.storage_state = StorageState::Failing { cause: error.to_string() };
-            tracing::error!(%error, "blocks could not be stored, and no more are until the node is restarted");
-        }
-        self.feed(Input::Persisted { ticket: Ticket(answer.ticket), durable: answer.result.is_ok() });
     }
 
     fn read_wall_clock(&mut self) {
@@ -368,13 +363,14 @@ impl Driver {
         }
     }
 
-    /// Ends the node: no new input is taken, what the disk has to do is done, and the last counters are written.
+    /// Ends the node: no new input is taken, what the disk has to do is done, submissions that wait for it are answered,
+    /// and the last counters are written.
     fn finish(mut self) {
         self.notifier.stopping();
         self.report();
         self.save_peers();
-        let Self { storage, observer, keeping, .. } = self;
-        storage.close();
+        self.leave();
+        let Self { observer, keeping, .. } = self;
         keeping.keeper.close();
         if let Err(error) = observer.trace.close() {
             tracing::error!(%error, "the trace could not be written to the end");

@@ -79,10 +79,24 @@ impl Observer {
                      being sought. Check the host's network and clock, and that the network runs"
                 );
             }
-            Event::StorageFailed => {
-                rate_limited!(
-                    warn,
-                    "a block could not be stored; what was not stored is fetched again after a restart"
+            // The thread that found out has said why.
+            Event::StorageFailed | Event::StorageBack => {}
+            Event::Restored { pending, pool } => {
+                if pending + pool > 0 {
+                    tracing::info!(submitted = pending, others = pool, "transactions of the last run wait here again");
+                }
+            }
+            Event::SlotSigned { slot, signed } => tracing::warn!(
+                slot,
+                signed,
+                "leaving out a turn: an earlier run may have signed a block for it; if the clock was set back, set it right"
+            ),
+            Event::BehindPeers { slot, height, target } => {
+                tracing::info!(
+                    slot,
+                    height,
+                    target,
+                    "leaving out a turn: blocks that peers have are being fetched first"
                 );
             }
         }

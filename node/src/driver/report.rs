@@ -29,6 +29,7 @@ impl Driver {
         self.observer.links.report(at, &self.observer.metrics.messages);
         self.report_network(frames, sockets);
         self.report_chain();
+        self.report_storage();
         self.report_readiness();
         self.note_interest();
         self.tell_scores();

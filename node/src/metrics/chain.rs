@@ -70,6 +70,12 @@ pub struct StorageMetrics {
     pub commit_seconds: Histogram,
     /// 1 while what the node should keep is not stored.
     pub failing: Gauge,
+    /// Blocks that wait to be stored.
+    pub unsaved_blocks: Gauge,
+    /// Submitted transactions on the disk that are not settled.
+    pub pending_transactions: Gauge,
+    /// Canonical blocks on the disk.
+    pub blocks: Gauge,
 }
 
 impl StorageMetrics {
@@ -81,6 +87,13 @@ impl StorageMetrics {
         Self {
             commit_seconds: series::seconds("storage_commit", commit).histogram(own, buckets),
             failing: of("storage_failing", "1 while what should be kept cannot be stored, else 0").single(own),
+            unsaved_blocks: of("storage_unsaved_blocks", "Blocks that wait to be stored").single(own),
+            pending_transactions: of(
+                "storage_pending_transactions",
+                "Transactions submitted here that are kept until they are included for good or have expired",
+            )
+            .single(own),
+            blocks: of("storage_blocks", "Canonical blocks in the database").single(own),
         }
     }
 }

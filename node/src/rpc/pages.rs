@@ -1,7 +1,7 @@
 //! The plain HTTP pages: `/health`, `/ready`, `/metrics`.
 
 use super::methods::Context;
-use crate::api::ApiError;
+use crate::api::{ApiError, StorageState};
 use crate::metrics;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
@@ -22,12 +22,13 @@ pub(super) async fn health(context: &Context) -> Response<HttpBody> {
         Ok(ready) => json_page(
             StatusCode::OK,
             &json!({
-                "status": "ok",
+                "status": if ready.storage == StorageState::Ok { "ok" } else { "degraded" },
                 "ready": ready.ready,
                 "waiting_for": ready.waiting_for,
                 "height": ready.height,
                 "peers": ready.peers,
                 "storage": ready.storage,
+                "disk": ready.disk,
                 "clock": ready.clock,
                 "sync": ready.sync,
             }),

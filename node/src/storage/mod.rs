@@ -9,100 +9,45 @@
 //!   store.
 //! - **The event loop never waits.** [`StorageThread`] owns the store and answers with messages.
 //!
+//! - **It recovers.** After a failure nothing is stored until the database could be opened again and takes a write; then
+//!   the machine emits again what it still wants stored ([`starling_protocol::store`], rule 4).
+//! - **No panic.** A damaged file leads to an error ([`StoreError::Damaged`]), whatever the database library makes of it.
+//!
 //! # Layout
 //! `docs/PROTOCOL.md`, section "Disk", lists every table. In short: blocks by id, canonical ids by height, the place of
-//! each transaction of the canonical chain, and the head.
+//! each transaction of the canonical chain, the head, and what was submitted here and is not settled.
 //!
-//! Why redb: `docs/adr/0004-storage.md`.
+//! Why redb: `docs/adr/0004-storage.md`. Why failures are handled as they are: `docs/adr/0010-durability.md`.
 
+mod check;
 mod datadir;
+mod error;
 mod keeper;
+mod prune;
+mod schema;
 mod thread;
+mod transfer;
 
+pub use check::CheckReport;
 pub use datadir::{Addresses, DataDir, DataDirError, default_path};
+pub use error::StoreError;
 pub use keeper::{Keeper, load_or_set_aside};
-pub use thread::{Full, NotTaken, Persisted, QUEUE_MAX, StorageThread};
+pub use prune::{KeepsTooFew, Pruned, Retention};
+pub use schema::SCHEMA;
+pub(crate) use thread::remedy;
+pub use thread::{Answer, QUEUE_MAX, StorageReport, StorageThread, ThreadOptions};
+pub use transfer::{TransferError, Transferred, VERSION as EXPORT_VERSION};
 
 use bytes::Bytes;
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use error::{failed, guarded};
+use redb::{Database, ReadTransaction, ReadableDatabase as _, ReadableTable};
+use schema::{BLOCKS, CANONICAL, HEAD, HEIGHTS, Id, PENDING, POOL, SIGNED, TRANSACTIONS};
 use starling_crypto::Digest;
 use starling_protocol::block::SIGNED_HEADER_BYTES;
 use starling_protocol::id::{BlockId, NetworkId, TransactionId};
 use starling_protocol::store::{LoadRequest, StoreOp};
+use std::fmt;
 use std::path::{Path, PathBuf};
-
-/// The schema that this version writes, and the only one it reads.
-pub const SCHEMA: u64 = 1;
-
-/// Memory for cached pages. redb's own default of 1 GiB is meant for a database server; a node reads recent blocks, and
-/// a host may run dozens of nodes.
-const CACHE_BYTES: usize = 16 << 20;
-
-type Id = [u8; 32];
-
-/// `schema` and `network`.
-const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
-/// Block id to height, slot and encoding.
-const BLOCKS: TableDefinition<'_, Id, (u64, u64, &[u8])> = TableDefinition::new("blocks");
-/// Height to the id of the canonical block.
-const CANONICAL: TableDefinition<'_, u64, Id> = TableDefinition::new("canonical");
-/// Transaction id to block id, height and position.
-const TRANSACTIONS: TableDefinition<'_, Id, (Id, u64, u32)> = TableDefinition::new("transactions");
-/// One row, the head: height, id and slot.
-const HEAD: TableDefinition<'_, (), (u64, Id, u64)> = TableDefinition::new("head");
-
-/// Why the store failed.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// It was made for another network.
-    #[error(
-        "genesis does not match the data directory: {} holds network {found}, and the genesis file is that of network \
-         {expected}; run with the genesis that the directory was made with, or give another --datadir", .path.display()
-    )]
-    OtherNetwork {
-        /// The store.
-        path: PathBuf,
-        /// The network in the store.
-        found: NetworkId,
-        /// The network of the genesis.
-        expected: NetworkId,
-    },
-    /// It was written by another version.
-    #[error(
-        "{} has schema {found}, and this version of starling reads schema {SCHEMA}; use the version that wrote it, \
-         or give another --datadir and let the node fetch the chain again", .path.display()
-    )]
-    OtherSchema {
-        /// The store.
-        path: PathBuf,
-        /// Its schema.
-        found: u64,
-    },
-    /// The file is something else, or its stamp is damaged.
-    #[error(
-        "{} is not a store of starling ({problem}); move it away, and the node fetches the chain again", .path.display()
-    )]
-    NotAStore {
-        /// The file.
-        path: PathBuf,
-        /// What is odd about it.
-        problem: String,
-    },
-    /// Another process has it open.
-    #[error("{} is in use by another process; stop that one first, or give another --datadir", .0.display())]
-    InUse(PathBuf),
-    /// The database failed, most often because the system refused to read or write.
-    #[error("the store failed: {0}; check the disk's free space and health")]
-    Database(#[source] Box<redb::Error>),
-    /// What comes before could not be stored.
-    #[error("blocks before it could not be stored, and a chain has no gaps; check the disk, then restart the node")]
-    Gap,
-}
-
-/// redb has one error type for each kind of call; all of them convert to its general one.
-fn failed(error: impl Into<redb::Error>) -> StoreError {
-    StoreError::Database(Box::new(error.into()))
-}
 
 /// A block with what the store knows of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,79 +84,152 @@ pub struct Location {
     pub position: u32,
 }
 
+/// What a store's file is, whatever name leads to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileIdentity {
+    device: u64,
+    inode: u64,
+}
+
+impl FileIdentity {
+    fn of(path: &Path) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+        let metadata = std::fs::metadata(path).ok()?;
+        Some(Self { device: metadata.dev(), inode: metadata.ino() })
+    }
+}
+
+type Open = Box<dyn Fn(&Path) -> Result<Database, StoreError> + Send + Sync>;
+
 /// The chain on disk. Every call may wait for the disk.
-#[derive(Debug)]
 pub struct Store {
-    database: Database,
+    path: PathBuf,
+    network: NetworkId,
+    open: Open,
+    /// None when the store is not in a file, as in tests.
+    file: Option<FileIdentity>,
+    /// Why it is closed, if it is.
+    database: Result<Database, String>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("path", &self.path).field("network", &self.network).finish_non_exhaustive()
+    }
 }
 
 impl Store {
     /// Opens the store in this file, or makes a new one for this network. A new one gets its name when it is complete, so
-    /// that a process that is killed meanwhile leaves nothing that could not be opened.
+    /// that a process that is killed meanwhile leaves nothing that could not be opened. A store of an older schema is
+    /// brought up to date.
     ///
     /// # Errors
-    /// If the file is no store, has another schema, belongs to another network or cannot be used.
+    /// If the file is no store, has a newer schema, belongs to another network, is damaged or cannot be used.
     pub fn open(path: &Path, network: NetworkId) -> Result<Self, StoreError> {
-        if path.exists() {
-            return Self::open_file(path, network);
+        if !path.exists() {
+            let io = |error| failed(redb::StorageError::Io(error));
+            let unfinished = path.with_extension("new");
+            if unfinished.exists() {
+                std::fs::remove_file(&unfinished).map_err(io)?;
+            }
+            drop(Self::open_with(&unfinished, network, Box::new(schema::open_database))?);
+            std::fs::rename(&unfinished, path).map_err(io)?;
+            crate::keyfile::sync_parent(path).map_err(io)?;
         }
-        let io = |error| failed(redb::StorageError::Io(error));
-        let unfinished = path.with_extension("new");
-        if unfinished.exists() {
-            std::fs::remove_file(&unfinished).map_err(io)?;
-        }
-        let store = Self::open_file(&unfinished, network)?;
-        std::fs::rename(&unfinished, path).map_err(io)?;
-        crate::keyfile::sync_parent(path).map_err(io)?;
+        let mut store = Self::open_with(path, network, Box::new(schema::open_database))?;
+        store.file = FileIdentity::of(path);
         Ok(store)
     }
 
-    fn open_file(path: &Path, network: NetworkId) -> Result<Self, StoreError> {
-        let existed = path.exists();
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.to_owned()),
-            redb::DatabaseError::UpgradeRequired(version) => StoreError::NotAStore {
-                path: path.to_owned(),
-                problem: format!("its file format {version} is outdated"),
-            },
-            redb::DatabaseError::Storage(redb::StorageError::Io(error))
-                if existed && error.kind() == std::io::ErrorKind::InvalidData =>
-            {
-                StoreError::NotAStore { path: path.to_owned(), problem: "it is another kind of file".into() }
-            }
-            redb::DatabaseError::Storage(redb::StorageError::Corrupted(problem)) => {
-                StoreError::NotAStore { path: path.to_owned(), problem: format!("it is damaged: {problem}") }
-            }
-            other => failed(other),
-        })?;
-        let store = Self { database };
-        if store.is_empty()? {
-            store.stamp(network)?;
-        } else {
-            store.check_stamp(path, network)?;
+    /// Opens a store that is there already, of whatever network; none in an empty one.
+    ///
+    /// # Errors
+    /// Those of [`Store::open`].
+    pub fn network_of(path: &Path) -> Result<Option<NetworkId>, StoreError> {
+        if !path.exists() {
+            return Err(StoreError::Vanished(path.to_owned()));
         }
-        Ok(store)
+        guarded(path, || schema::network_of(&schema::open_database(path)?))
+    }
+
+    fn open_with(path: &Path, network: NetworkId, open: Open) -> Result<Self, StoreError> {
+        let database = guarded(path, || {
+            let database = open(path)?;
+            schema::prepare(&database, path, network)?;
+            Ok(database)
+        })?;
+        Ok(Self { path: path.to_owned(), network, open, file: None, database: Ok(database) })
+    }
+
+    /// Closes the database and opens it again, as is needed after a failed write.
+    ///
+    /// # Errors
+    /// Those of [`Store::open`]; then the store stays closed, and every call fails.
+    pub fn reopen(&mut self) -> Result<(), StoreError> {
+        self.close("it is being opened again".into());
+        let opened = self.check_file().and_then(|()| {
+            guarded(&self.path, || {
+                let database = (self.open)(&self.path)?;
+                schema::prepare(&database, &self.path, self.network)?;
+                Ok(database)
+            })
+        });
+        match opened {
+            Ok(database) => {
+                self.database = Ok(database);
+                Ok(())
+            }
+            Err(error) => {
+                self.database = Err(error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    /// Asserts that so many more bytes can be written, by writing and removing them.
+    ///
+    /// # Errors
+    /// If they cannot.
+    pub fn probe(&self, bytes: usize) -> Result<(), StoreError> {
+        let filling = vec![0x5a; bytes];
+        self.write(|transaction| {
+            let mut meta = transaction.open_table(schema::META).map_err(failed)?;
+            meta.insert("probe", &filling[..]).map_err(failed)?;
+            Ok(())
+        })?;
+        self.write(|transaction| {
+            let mut meta = transaction.open_table(schema::META).map_err(failed)?;
+            meta.remove("probe").map_err(failed)?;
+            Ok(())
+        })
     }
 
     /// Applies batches, each in the order of its operations, as one transaction. When this returns, they are on the
     /// disk.
     ///
     /// # Errors
-    /// If the database fails; then nothing of them is applied.
+    /// If the database fails; then nothing of them is applied, or all of it: a failed flush leaves that open.
     pub fn apply<'a>(&self, batches: impl IntoIterator<Item = &'a [StoreOp]>) -> Result<(), StoreError> {
-        let transaction = self.begin_write()?;
-        {
-            let mut writer = Writer {
-                blocks: transaction.open_table(BLOCKS).map_err(failed)?,
-                canonical: transaction.open_table(CANONICAL).map_err(failed)?,
-                transactions: transaction.open_table(TRANSACTIONS).map_err(failed)?,
-                head: transaction.open_table(HEAD).map_err(failed)?,
-            };
+        self.apply_and_prune(batches, None).map(|_nothing| ())
+    }
+
+    /// Applies batches, and in the same transaction prunes some of what is older than `retention` says.
+    ///
+    /// # Errors
+    /// Those of [`Store::apply`].
+    pub fn apply_and_prune<'a>(
+        &self,
+        batches: impl IntoIterator<Item = &'a [StoreOp]>,
+        retention: Option<&Retention>,
+    ) -> Result<Pruned, StoreError> {
+        self.check_file()?;
+        self.write(|transaction| {
+            let mut writer = Writer::new(transaction)?;
             for operation in batches.into_iter().flatten() {
                 writer.apply(operation).map_err(failed)?;
             }
-        }
-        transaction.commit().map_err(failed)
+            retention.map_or(Ok(Pruned::default()), |retention| prune::prune(&mut writer, retention))
+        })
     }
 
     /// The last canonical block; `None` while the chain has only its beginning.
@@ -219,11 +237,24 @@ impl Store {
     /// # Errors
     /// If the database fails.
     pub fn head(&self) -> Result<Option<Head>, StoreError> {
-        let head = self.begin_read()?.open_table(HEAD).map_err(failed)?.get(()).map_err(failed)?;
-        Ok(head.map(|row| {
-            let (height, id, slot) = row.value();
-            Head { height, id: block_id(id), slot }
-        }))
+        self.read(|transaction| {
+            let head = transaction.open_table(HEAD).map_err(failed)?.get(()).map_err(failed)?;
+            Ok(head.map(|row| {
+                let (height, id, slot) = row.value();
+                Head { height, id: block_id(id), slot }
+            }))
+        })
+    }
+
+    /// The lowest height whose canonical block is kept; `None` while there is none.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub fn earliest(&self) -> Result<Option<u64>, StoreError> {
+        self.read(|transaction| {
+            let canonical = transaction.open_table(CANONICAL).map_err(failed)?;
+            Ok(canonical.first().map_err(failed)?.map(|(height, _)| height.value()))
+        })
     }
 
     /// A block, canonical or not.
@@ -231,8 +262,7 @@ impl Store {
     /// # Errors
     /// If the database fails.
     pub fn block(&self, id: BlockId) -> Result<Option<StoredBlock>, StoreError> {
-        let blocks = self.begin_read()?.open_table(BLOCKS).map_err(failed)?;
-        stored_block(&blocks, id)
+        self.read(|transaction| stored_block(&transaction.open_table(BLOCKS).map_err(failed)?, id))
     }
 
     /// The id of the canonical block at a height.
@@ -240,8 +270,10 @@ impl Store {
     /// # Errors
     /// If the database fails.
     pub fn canonical(&self, height: u64) -> Result<Option<BlockId>, StoreError> {
-        let canonical = self.begin_read()?.open_table(CANONICAL).map_err(failed)?;
-        Ok(canonical.get(height).map_err(failed)?.map(|id| block_id(id.value())))
+        self.read(|transaction| {
+            let canonical = transaction.open_table(CANONICAL).map_err(failed)?;
+            Ok(canonical.get(height).map_err(failed)?.map(|id| block_id(id.value())))
+        })
     }
 
     /// Where a transaction stands in the canonical chain.
@@ -249,11 +281,52 @@ impl Store {
     /// # Errors
     /// If the database fails.
     pub fn transaction(&self, id: TransactionId) -> Result<Option<Location>, StoreError> {
-        let transactions = self.begin_read()?.open_table(TRANSACTIONS).map_err(failed)?;
-        Ok(transactions.get(id.as_bytes()).map_err(failed)?.map(|row| {
-            let (block, height, position) = row.value();
-            Location { block: block_id(block), height, position }
-        }))
+        self.read(|transaction| {
+            let transactions = transaction.open_table(TRANSACTIONS).map_err(failed)?;
+            Ok(transactions.get(id.as_bytes()).map_err(failed)?.map(|row| {
+                let (block, height, position) = row.value();
+                Location { block: block_id(block), height, position }
+            }))
+        })
+    }
+
+    /// Transactions that were submitted here and are not settled, by their ids, with their encodings.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub fn pending(&self) -> Result<Vec<(TransactionId, Bytes)>, StoreError> {
+        self.read(|transaction| {
+            let pending = transaction.open_table(PENDING).map_err(failed)?;
+            let mut found = Vec::new();
+            for row in pending.iter().map_err(failed)? {
+                let (id, row) = row.map_err(failed)?;
+                found.push((TransactionId(Digest(id.value())), Bytes::copy_from_slice(row.value().1)));
+            }
+            Ok(found)
+        })
+    }
+
+    /// The slot up to which this node may have signed blocks.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub fn signed(&self) -> Result<Option<u64>, StoreError> {
+        self.read(|transaction| {
+            let signed = transaction.open_table(SIGNED).map_err(failed)?.get(()).map_err(failed)?;
+            Ok(signed.map(|row| row.value()))
+        })
+    }
+
+    /// The encodings of what waited in the mempool when the node was last stopped, in the order of arrival.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub fn pool(&self) -> Result<Vec<Bytes>, StoreError> {
+        self.read(|transaction| {
+            let pool = transaction.open_table(POOL).map_err(failed)?;
+            let rows = pool.iter().map_err(failed)?;
+            rows.map(|row| Ok(Bytes::copy_from_slice(row.map_err(failed)?.1.value()))).collect()
+        })
     }
 
     /// The canonical blocks from `slot_min` on, lowest first: what a restarting node needs to know again. At most the
@@ -262,20 +335,21 @@ impl Store {
     /// # Errors
     /// If the database fails, or a canonical block is missing from it.
     pub fn recent_canonical(&self, slot_min: u64, blocks_max: usize) -> Result<Vec<StoredBlock>, StoreError> {
-        let transaction = self.begin_read()?;
-        let canonical = transaction.open_table(CANONICAL).map_err(failed)?;
-        let blocks = transaction.open_table(BLOCKS).map_err(failed)?;
-        let mut found = Vec::new();
-        for row in canonical.iter().map_err(failed)?.rev().take(blocks_max) {
-            let (_, id) = row.map_err(failed)?;
-            let block = canonical_block(&blocks, block_id(id.value()))?;
-            if block.slot < slot_min {
-                break;
+        self.read(|transaction| {
+            let canonical = transaction.open_table(CANONICAL).map_err(failed)?;
+            let blocks = transaction.open_table(BLOCKS).map_err(failed)?;
+            let mut found = Vec::new();
+            for row in canonical.iter().map_err(failed)?.rev().take(blocks_max) {
+                let (_, id) = row.map_err(failed)?;
+                let block = canonical_block(&blocks, block_id(id.value()))?;
+                if block.slot < slot_min {
+                    break;
+                }
+                found.push(block);
             }
-            found.push(block);
-        }
-        found.reverse();
-        Ok(found)
+            found.reverse();
+            Ok(found)
+        })
     }
 
     /// What the chain asks for on behalf of a peer.
@@ -290,113 +364,139 @@ impl Store {
     }
 
     fn headers(&self, locator: &[BlockId], headers_max: u16) -> Result<Vec<Bytes>, StoreError> {
-        let transaction = self.begin_read()?;
-        let canonical = transaction.open_table(CANONICAL).map_err(failed)?;
-        let blocks = transaction.open_table(BLOCKS).map_err(failed)?;
-        let mut known_height = 0;
-        for id in locator {
-            let Some(row) = blocks.get(id.as_bytes()).map_err(failed)? else { continue };
-            let (height, _, _) = row.value();
-            if canonical.get(height).map_err(failed)?.is_some_and(|at| at.value() == *id.as_bytes()) {
-                known_height = height;
-                break;
+        self.read(|transaction| {
+            let canonical = transaction.open_table(CANONICAL).map_err(failed)?;
+            let blocks = transaction.open_table(BLOCKS).map_err(failed)?;
+            let mut known_height = 0;
+            for id in locator {
+                let Some(row) = blocks.get(id.as_bytes()).map_err(failed)? else { continue };
+                let (height, _, _) = row.value();
+                if canonical.get(height).map_err(failed)?.is_some_and(|at| at.value() == *id.as_bytes()) {
+                    known_height = height;
+                    break;
+                }
             }
-        }
-        let first = known_height.saturating_add(1);
-        let mut found = Vec::new();
-        for (expected, row) in (first..).zip(canonical.range(first..).map_err(failed)?.take(headers_max.into())) {
-            let (height, id) = row.map_err(failed)?;
-            // What was pruned leaves a gap below the first that is kept.
-            if height.value() != expected {
-                break;
+            let first = known_height.saturating_add(1);
+            let mut found = Vec::new();
+            for (expected, row) in (first..).zip(canonical.range(first..).map_err(failed)?.take(headers_max.into())) {
+                let (height, id) = row.map_err(failed)?;
+                // What was pruned leaves a gap below the first that is kept.
+                if height.value() != expected {
+                    break;
+                }
+                let id = block_id(id.value());
+                let row = blocks.get(id.as_bytes()).map_err(failed)?;
+                let missing = || failed(redb::StorageError::Corrupted(format!("canonical block {id} is missing")));
+                let (_, _, bytes) = row.as_ref().ok_or_else(missing)?.value();
+                found.push(Bytes::copy_from_slice(bytes.get(..SIGNED_HEADER_BYTES).ok_or_else(missing)?));
             }
-            let id = block_id(id.value());
-            let row = blocks.get(id.as_bytes()).map_err(failed)?;
-            let missing = || failed(redb::StorageError::Corrupted(format!("canonical block {id} is missing")));
-            let (_, _, bytes) = row.as_ref().ok_or_else(missing)?.value();
-            found.push(Bytes::copy_from_slice(bytes.get(..SIGNED_HEADER_BYTES).ok_or_else(missing)?));
-        }
-        Ok(found)
+            Ok(found)
+        })
     }
 
     fn blocks(&self, ids: &[BlockId], bytes_max: u32) -> Result<Vec<Bytes>, StoreError> {
-        let blocks = self.begin_read()?.open_table(BLOCKS).map_err(failed)?;
-        let mut found = Vec::new();
-        let mut bytes = 0_usize;
-        for id in ids {
-            let block = stored_block(&blocks, *id)?.map(|stored| stored.bytes).unwrap_or_default();
-            bytes = bytes.saturating_add(block.len());
-            if !found.is_empty() && bytes > bytes_max as usize {
-                break;
+        self.read(|transaction| {
+            let blocks = transaction.open_table(BLOCKS).map_err(failed)?;
+            let mut found = Vec::new();
+            let mut bytes = 0_usize;
+            for id in ids {
+                let block = stored_block(&blocks, *id)?.map(|stored| stored.bytes).unwrap_or_default();
+                bytes = bytes.saturating_add(block.len());
+                if !found.is_empty() && bytes > bytes_max as usize {
+                    break;
+                }
+                found.push(block);
             }
-            found.push(block);
-        }
-        Ok(found)
+            Ok(found)
+        })
     }
 
-    fn begin_read(&self) -> Result<redb::ReadTransaction, StoreError> {
-        self.database.begin_read().map_err(failed)
+    /// Where the store is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
-    fn begin_write(&self) -> Result<WriteTransaction, StoreError> {
-        let mut transaction = self.database.begin_write().map_err(failed)?;
-        transaction.set_durability(Durability::Immediate).map_err(failed)?;
-        Ok(transaction)
+    /// Bytes of the file; 0 when that cannot be said.
+    #[must_use]
+    pub fn file_bytes(&self) -> u64 {
+        std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
     }
 
-    fn is_empty(&self) -> Result<bool, StoreError> {
-        Ok(self.begin_read()?.list_tables().map_err(failed)?.next().is_none())
-    }
-
-    /// Makes all tables, so that reading never meets one that does not exist yet, and stamps the store.
-    fn stamp(&self, network: NetworkId) -> Result<(), StoreError> {
-        let transaction = self.begin_write()?;
-        {
-            let mut meta = transaction.open_table(META).map_err(failed)?;
-            meta.insert("schema", &SCHEMA.to_le_bytes()[..]).map_err(failed)?;
-            meta.insert("network", &network.as_bytes()[..]).map_err(failed)?;
-            transaction.open_table(BLOCKS).map_err(failed)?;
-            transaction.open_table(CANONICAL).map_err(failed)?;
-            transaction.open_table(TRANSACTIONS).map_err(failed)?;
-            transaction.open_table(HEAD).map_err(failed)?;
-        }
-        transaction.commit().map_err(failed)
-    }
-
-    fn check_stamp(&self, path: &Path, expected: NetworkId) -> Result<(), StoreError> {
-        let odd = |problem: &str| StoreError::NotAStore { path: path.to_owned(), problem: problem.into() };
-        let meta = match self.begin_read()?.open_table(META) {
-            Ok(meta) => meta,
-            Err(redb::TableError::Storage(error)) => return Err(failed(error)),
-            Err(_absent_or_of_other_type) => return Err(odd("it has no schema stamp")),
-        };
-        let schema = meta.get("schema").map_err(failed)?.and_then(|row| row.value().try_into().ok());
-        let found = u64::from_le_bytes(schema.ok_or_else(|| odd("it has no schema stamp"))?);
-        if found != SCHEMA {
-            return Err(StoreError::OtherSchema { path: path.to_owned(), found });
-        }
-        let network = meta.get("network").map_err(failed)?.and_then(|row| row.value().try_into().ok());
-        let found = NetworkId(Digest(network.ok_or_else(|| odd("it names no network"))?));
-        if found != expected {
-            return Err(StoreError::OtherNetwork { path: path.to_owned(), found, expected });
+    /// Whether the name still leads to the file that is open. What is written to a file that was removed is lost.
+    fn check_file(&self) -> Result<(), StoreError> {
+        if self.file.is_some() && FileIdentity::of(&self.path) != self.file {
+            return Err(StoreError::Vanished(self.path.clone()));
         }
         Ok(())
+    }
+
+    fn close(&mut self, reason: String) {
+        let database = std::mem::replace(&mut self.database, Err(reason));
+        // Closing may find the file impossible too; it is over all the same.
+        let _damaged = guarded(&self.path, || {
+            drop(database);
+            Ok(())
+        });
+    }
+
+    fn database(&self) -> Result<&Database, StoreError> {
+        self.database.as_ref().map_err(|reason| StoreError::Closed(reason.clone()))
+    }
+
+    fn read<T>(&self, question: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let database = self.database()?;
+        guarded(&self.path, || question(&database.begin_read().map_err(failed)?))
+    }
+
+    fn write<T>(&self, change: impl FnOnce(&redb::WriteTransaction) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let database = self.database()?;
+        guarded(&self.path, || {
+            let transaction = schema::begin_write(database)?;
+            let result = change(&transaction)?;
+            transaction.commit().map_err(failed)?;
+            Ok(result)
+        })
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.close("it is closed".into());
     }
 }
 
 /// The tables of one write transaction.
 struct Writer<'t> {
     blocks: redb::Table<'t, Id, (u64, u64, &'static [u8])>,
+    heights: redb::Table<'t, (u64, Id), ()>,
     canonical: redb::Table<'t, u64, Id>,
     transactions: redb::Table<'t, Id, (Id, u64, u32)>,
     head: redb::Table<'t, (), (u64, Id, u64)>,
+    pending: redb::Table<'t, Id, (u64, &'static [u8])>,
+    signed: redb::Table<'t, (), u64>,
+    pool: redb::Table<'t, u64, &'static [u8]>,
 }
 
-impl Writer<'_> {
+impl<'t> Writer<'t> {
+    fn new(transaction: &'t redb::WriteTransaction) -> Result<Self, StoreError> {
+        Ok(Self {
+            blocks: transaction.open_table(BLOCKS).map_err(failed)?,
+            heights: transaction.open_table(HEIGHTS).map_err(failed)?,
+            canonical: transaction.open_table(CANONICAL).map_err(failed)?,
+            transactions: transaction.open_table(TRANSACTIONS).map_err(failed)?,
+            head: transaction.open_table(HEAD).map_err(failed)?,
+            pending: transaction.open_table(PENDING).map_err(failed)?,
+            signed: transaction.open_table(SIGNED).map_err(failed)?,
+            pool: transaction.open_table(POOL).map_err(failed)?,
+        })
+    }
+
     fn apply(&mut self, operation: &StoreOp) -> Result<(), redb::StorageError> {
         match operation {
             StoreOp::PutBlock { id, height, slot, bytes } => {
                 self.blocks.insert(id.as_bytes(), (*height, *slot, &bytes[..]))?;
+                self.heights.insert((*height, *id.as_bytes()), ())?;
             }
             StoreOp::SetCanonical { height, id } => {
                 self.canonical.insert(height, id.as_bytes())?;
@@ -410,6 +510,22 @@ impl Writer<'_> {
             }
             StoreOp::SetHead { height, id, slot } => {
                 self.head.insert((), (*height, *id.as_bytes(), *slot))?;
+            }
+            StoreOp::PutPending { transaction, expiry_slot, bytes } => {
+                self.pending.insert(transaction.as_bytes(), (*expiry_slot, &bytes[..]))?;
+            }
+            StoreOp::RemovePending { transaction } => {
+                self.pending.remove(transaction.as_bytes())?;
+            }
+            StoreOp::SetSigned { slot } => {
+                let before = self.signed.get(())?.map_or(0, |row| row.value());
+                self.signed.insert((), before.max(*slot))?;
+            }
+            StoreOp::ReplacePool { transactions } => {
+                self.pool.retain(|_, _| false)?;
+                for (place, bytes) in (0..).zip(transactions) {
+                    self.pool.insert(place, &bytes[..])?;
+                }
             }
         }
         Ok(())
@@ -439,5 +555,7 @@ fn canonical_block(
         .ok_or_else(|| failed(redb::StorageError::Corrupted(format!("canonical block {id} is missing"))))
 }
 
+#[cfg(test)]
+mod faults;
 #[cfg(test)]
 mod tests;

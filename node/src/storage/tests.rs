@@ -1,7 +1,55 @@
 //! The store against a plain model, and what it refuses.
 
+use super::schema::META;
 use super::*;
+use redb::TableDefinition;
+use starling_crypto::SecretKey;
+use starling_protocol::block::Block;
+use starling_protocol::genesis::{Genesis, GenesisParameters, Limits};
+use starling_protocol::transaction::TransactionBuilder;
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+/// A network and a chain of it, with transactions: made once, because signatures take their time.
+pub(super) fn real_chain() -> &'static (Genesis, Vec<Block>) {
+    static CHAIN: OnceLock<(Genesis, Vec<Block>)> = OnceLock::new();
+    CHAIN.get_or_init(|| {
+        let producer = SecretKey::from_seed(&[1; 32]);
+        let genesis = Genesis::new(GenesisParameters {
+            name: "stored".into(),
+            start_time_ms: 1_000_000,
+            slot_ms: 1_000,
+            producers: vec![producer.public_key().to_bytes()],
+            limits: Limits { expiry_slots_max: 5, ..Limits::default() },
+            stamp_bits: 0,
+        })
+        .expect("acceptable");
+        let mut parent = genesis.block_id();
+        let blocks = (1..=20_u64).map(|height| {
+            let transaction = TransactionBuilder::new(&genesis, height + 5).nonce(height).payload([7; 100]);
+            let transactions = vec![transaction.build(&SecretKey::from_seed(&[2; 32])).expect("valid")];
+            let block = Block::produce(&genesis, &producer, (height, height, parent), transactions).expect("valid");
+            parent = block.id();
+            block
+        });
+        let blocks = blocks.collect();
+        (genesis.clone(), blocks)
+    })
+}
+
+/// What the chain emits when it adopts a block.
+pub(super) fn adopt(block: &Block) -> Vec<StoreOp> {
+    let (id, height, slot) = (block.id(), block.header().height, block.header().slot);
+    let mut batch = vec![
+        StoreOp::PutBlock { id, height, slot, bytes: block.bytes().clone() },
+        StoreOp::SetCanonical { height, id },
+    ];
+    for (position, transaction) in (0..).zip(block.transactions()) {
+        batch.push(StoreOp::IndexTransaction { transaction: transaction.id(), block: id, height, position });
+    }
+    batch.push(StoreOp::SetHead { height, id, slot });
+    batch
+}
 
 fn id(number: u64) -> Id {
     let mut bytes = [0; 32];
@@ -153,7 +201,7 @@ fn a_store_in_use_is_refused() {
 async fn the_thread_agrees_with_a_model() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(&dir.path().join("chain.redb"), network(1)).expect("a store");
-    let (thread, mut persisted) = StorageThread::start(store).expect("a thread");
+    let (mut thread, mut answers) = StorageThread::start(store, ThreadOptions::default()).expect("a thread");
     let mut model: BTreeMap<u64, u64> = BTreeMap::new();
     let mut state = 7_u64;
     for ticket in 0..200 {
@@ -165,44 +213,147 @@ async fn the_thread_agrees_with_a_model() {
         batch.extend(extend(&block(height, number)));
         model.retain(|at, _| *at < height);
         model.insert(height, number);
-        thread.persist(ticket, batch).expect("room");
+        assert!(thread.persist(ticket, batch), "there is room");
     }
     let (sender, found) = tokio::sync::oneshot::channel();
     let query = move |store: &Store| drop(sender.send(store.recent_canonical(0, 1_000)));
-    thread.query(query).expect("room");
+    assert!(thread.query(query), "there is room");
     let found: Vec<_> =
         found.await.expect("answered").expect("read").iter().map(|block| (block.height, block.id)).collect();
     let expected: Vec<_> = model.iter().map(|(height, number)| (*height, block_id(id(*number)))).collect();
     assert_eq!(found, expected);
     for ticket in 0..200 {
-        let answer = persisted.recv().await.expect("an answer");
-        assert_eq!(answer.ticket, ticket);
-        answer.result.expect("persisted");
+        assert_eq!(answers.recv().await, Some(Answer::Persisted { ticket, durable: true }));
     }
     thread.close();
 }
 
-/// A store that does not get every batch gets none of the later ones: what it has is a chain that ends early.
+/// A store that does not get every batch gets none of the later ones before its owner knows: what it has is a chain
+/// that ends early.
 #[tokio::test]
-async fn after_a_batch_that_was_refused_none_is_stored() {
+async fn after_a_batch_that_was_not_taken_none_is_stored_until_the_owner_is_ready() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("chain.redb");
     let store = Store::open(&path, network(1)).expect("a store");
-    let (thread, mut persisted) = StorageThread::start(store).expect("a thread");
+    let (mut thread, mut answers) = StorageThread::start(store, ThreadOptions::default()).expect("a thread");
     let (release, held) = std::sync::mpsc::sync_channel::<()>(1);
     // The thread waits; the queue fills up. The sender's end is awaited, so nothing depends on timing.
-    thread.query(move |_| held.recv().expect("is released")).expect("room");
+    assert!(thread.query(move |_| held.recv().expect("is released")));
     let batch = |height: u64| extend(&block(height, 1_000 + height));
-    let taken = (1..).take_while(|height| thread.persist(*height, batch(*height)).is_ok()).count() as u64;
+    let taken = (1..).take_while(|height| thread.persist(*height, batch(*height))).count() as u64;
     release.send(()).expect("the thread waits");
-    for ticket in 1..=taken {
-        let answer = persisted.recv().await.expect("an answer");
-        assert_eq!(answer.ticket, ticket);
-        answer.result.expect("persisted");
+    let mut durable = 0;
+    loop {
+        match answers.recv().await.expect("an answer") {
+            Answer::Persisted { durable: true, ticket } => {
+                durable += 1;
+                assert_eq!(ticket, durable, "in order");
+            }
+            Answer::Persisted { durable: false, ticket } => assert!(ticket > durable),
+            Answer::Failed(cause) => assert!(cause.contains("does not keep up"), "{cause}"),
+            Answer::Back => break,
+            Answer::Resumed => panic!("nobody has asked for it"),
+        }
     }
     // There is room again, but not for a chain with a gap.
-    assert_eq!(thread.persist(taken + 2, batch(taken + 2)), Err(NotTaken::Stopped));
+    assert!(thread.persist(taken + 2, batch(taken + 2)));
+    thread.resume();
+    assert!(thread.persist(taken + 3, batch(durable + 1)));
+    loop {
+        match answers.recv().await.expect("an answer") {
+            Answer::Persisted { ticket, durable } => assert_eq!(durable, ticket == taken + 3, "{ticket}"),
+            Answer::Resumed => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(answers.recv().await, Some(Answer::Persisted { ticket: taken + 3, durable: true }));
     thread.close();
     let store = Store::open(&path, network(1)).expect("a store");
-    assert_eq!(store.head().expect("read").map(|head| head.height), Some(taken));
+    assert_eq!(store.head().expect("read").map(|head| head.height), Some(durable + 1));
+}
+
+/// A store of the real chain.
+fn real_store(path: &Path) -> Store {
+    let (genesis, blocks) = real_chain();
+    let store = Store::open(path, genesis.network_id()).expect("a new store");
+    store.apply(blocks.iter().map(adopt).collect::<Vec<_>>().iter().map(|batch| &batch[..])).expect("applied");
+    store
+}
+
+#[test]
+fn a_store_of_schema_1_is_brought_up_to_date_in_place() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("chain.redb");
+    let (genesis, blocks) = real_chain();
+    drop(real_store(&path));
+    let database = Database::open(&path).expect("free");
+    let transaction = database.begin_write().expect("a transaction");
+    transaction.open_table(META).expect("there").insert("schema", &1_u64.to_le_bytes()[..]).expect("written");
+    transaction.delete_table(HEIGHTS).expect("deleted");
+    transaction.delete_table(PENDING).expect("deleted");
+    transaction.delete_table(SIGNED).expect("deleted");
+    transaction.delete_table(POOL).expect("deleted");
+    transaction.commit().expect("committed");
+    drop(database);
+    let mut store = Store::open(&path, genesis.network_id()).expect("migrated");
+    let report = store.check(genesis, true).expect("readable");
+    assert_eq!(report.problems, Vec::<String>::new());
+    assert_eq!((report.height, report.canonical_blocks), (20, 20));
+    assert_eq!(store.block(blocks[4].id()).expect("readable").map(|block| block.height), Some(5));
+}
+
+#[test]
+fn pruning_leaves_a_store_whose_chain_begins_later() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (genesis, blocks) = real_chain();
+    let mut store = real_store(&dir.path().join("chain.redb"));
+    assert!(Retention::new(genesis, 3).expect_err("too few").to_string().contains("keep at least"));
+    let retention = Retention::keeping(genesis, 6);
+    while store.apply_and_prune([], Some(&retention)).expect("pruned").more {}
+    assert_eq!(store.earliest().expect("readable"), Some(15));
+    assert_eq!(store.block(blocks[13].id()).expect("readable"), None);
+    assert_eq!(store.transaction(blocks[13].transactions()[0].id()).expect("readable"), None);
+    assert!(store.transaction(blocks[14].transactions()[0].id()).expect("readable").is_some());
+    let from_genesis = LoadRequest::Headers { locator: vec![], headers_max: 10 };
+    assert!(store.load(&from_genesis).expect("readable").is_empty(), "what would come first is gone");
+    let report = store.check(genesis, true).expect("readable");
+    assert_eq!((report.problems, report.earliest, report.canonical_blocks), (vec![], 15, 6));
+    store.compact().expect("compacted");
+}
+
+#[test]
+fn an_export_is_imported_verified_and_anything_else_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (genesis, blocks) = real_chain();
+    let mut file = Vec::new();
+    let store = real_store(&dir.path().join("chain.redb"));
+    let done = store.export(&mut file).expect("exported");
+    assert_eq!((done.blocks, done.first, done.last), (20, 1, 20));
+
+    let into = |name: &str| Store::open(&dir.path().join(name), genesis.network_id()).expect("a new store");
+    let mut other = into("other.redb");
+    let cut = other.import(genesis, &file[..file.len() / 2]).expect_err("cut off");
+    assert!(matches!(cut, TransferError::Truncated { imported: 5.., .. }), "{cut}");
+    let done = other.import(genesis, &file[..]).expect("the rest is imported");
+    assert_eq!(done.blocks, 20);
+    assert!(done.new > 0 && done.new < 20, "what was there was passed over: {done:?}");
+    assert_eq!(other.import(genesis, &file[..]).expect("again").new, 0);
+    assert_eq!(other.check(genesis, true).expect("readable").problems, Vec::<String>::new());
+    assert_eq!(other.head().expect("readable").map(|head| head.id), Some(blocks[19].id()));
+
+    for place in (68..file.len()).step_by(97) {
+        let mut bytes = file.clone();
+        bytes[place] ^= 1;
+        let error = into("damaged.redb").import(genesis, &bytes[..]).expect_err("damaged").to_string();
+        assert!(error.contains("at byte"), "byte {place}: {error}");
+    }
+    let refused = |bytes: &[u8]| into("damaged.redb").import(genesis, bytes).expect_err("refused");
+    assert!(matches!(refused(b"something else"), TransferError::Foreign));
+    let mut newer = file.clone();
+    newer[16] = 9;
+    assert!(matches!(refused(&newer), TransferError::Version(9)));
+    let foreign =
+        Genesis::new(GenesisParameters { name: "foreign".into(), ..genesis.parameters().clone() }).expect("valid");
+    let stranger = Store::open(&dir.path().join("stranger.redb"), foreign.network_id()).expect("a new store");
+    assert!(matches!(stranger.import(&foreign, &file[..]), Err(TransferError::OtherNetwork { .. })));
 }

@@ -1,51 +1,89 @@
 //! The thread that waits for the disk.
 //!
 //! Jobs are done one after the other, in order. Batches that wait together are committed together: one flush of the
-//! disk serves them all, so a slow disk makes commits larger instead of the queue longer. The queue is bounded; whoever
-//! submits to a full one gets the job back as [`Full`] and decides what that means.
+//! disk serves them all, so a slow disk makes commits larger instead of the queue longer.
 //!
-//! After a batch that could not be stored, none is stored any more until the node is restarted: a store that lags
-//! behind is harmless, one with a gap is no chain.
+//! # After a failure
+//! A batch that could not be stored is answered as such, and so are all that come after it: nothing may be stored whose
+//! predecessor was not ([`starling_protocol::store`], rule 4). The thread opens the database again, as redb needs after a
+//! failed write, and writes something to see whether that works; first at once, then in intervals that double up to
+//! [`RETRY_MAX`]. When it works it says so ([`Answer::Back`]), and the owner answers with [`StorageThread::resume`] when
+//! it is ready: all batches that were submitted before have been refused by then. [`Answer::Resumed`] follows, and
+//! batches are stored again. Questions are answered all the time, as far as the database can be opened.
+//!
+//! # Bounds
+//! The queue has room for [`QUEUE_MAX`] jobs, of which [`QUERIES_MAX`] can be questions; the machine keeps to fewer
+//! batches. A batch that finds it full all the same is treated as one that could not be stored.
 
-use super::{Store, StoreError};
-use starling_protocol::store::Batch;
+use super::{Pruned, Retention, Store};
+use starling_protocol::store::{Batch, batch_bytes};
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
 
-/// Jobs that may wait. A batch is a block or two, so this is minutes of chain; the machine asks for no more than it has
-/// requests for. A guess.
-pub const QUEUE_MAX: usize = 1_024;
+/// Jobs that may wait.
+pub const QUEUE_MAX: usize = 4_096;
+
+/// Questions among them. A guess.
+const QUERIES_MAX: usize = 1_024;
 
 /// Batches that are committed in one go.
-const GROUP_MAX: usize = 64;
+const GROUP_MAX: usize = 1_024;
 
-/// The answer to a batch, with the number that was given with it.
-#[derive(Debug)]
-pub struct Persisted {
-    /// Which batch.
-    pub ticket: u64,
-    /// Whether it is on the disk.
-    pub result: Result<(), StoreError>,
+/// How long after a failure the second attempt is made; further ones after twice as long each.
+const RETRY_MIN: Duration = Duration::from_millis(250);
+
+/// How long attempts are apart at most. A guess: what an operator who has made room likes to wait.
+const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// What is written at least to see whether there is room: some blocks.
+const PROBE_BYTES_MIN: usize = 256 << 10;
+
+/// What is written at most for that.
+const PROBE_BYTES_MAX: usize = 16 << 20;
+
+/// What the thread has to say, in the order in which it happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The answer to a batch.
+    Persisted {
+        /// Which batch.
+        ticket: u64,
+        /// Whether it is on the disk.
+        durable: bool,
+    },
+    /// A batch could not be stored for this reason; from now on none is.
+    Failed(String),
+    /// The store works again; it waits for [`StorageThread::resume`].
+    Back,
+    /// Batches that are submitted from now on are stored.
+    Resumed,
 }
 
-/// The queue is full, or the thread has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the disk does not keep up, and blocks are stored no more; check its speed and health, then restart the node")]
-pub struct Full;
+/// How the store is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StorageReport {
+    /// Since when nothing is stored, and why, in the system's words.
+    pub failing: Option<(SystemTime, String)>,
+    /// How often it was tried in vain to store again since then.
+    pub attempts: u64,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// The lowest canonical height that is kept; 0 while there is none.
+    pub earliest: u64,
+    /// The height of the stored head.
+    pub height: u64,
+}
 
-/// Why a batch was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotTaken {
-    /// The disk does not keep up.
-    #[error(transparent)]
-    Full(#[from] Full),
-    /// A batch before it could not be stored, which was reported then.
-    #[error("blocks are stored no more; check the disk, then restart the node")]
-    Stopped,
+/// What the thread needs besides the store.
+#[derive(Clone, Debug, Default)]
+pub struct ThreadOptions {
+    /// How many blocks to keep; all when none.
+    pub retention: Option<Retention>,
 }
 
 type Query = Box<dyn FnOnce(&Store) + Send>;
@@ -53,6 +91,17 @@ type Query = Box<dyn FnOnce(&Store) + Send>;
 enum Job {
     Persist { ticket: u64, batch: Batch },
     Query(Query),
+    Resume,
+}
+
+/// What the thread and its owner share.
+#[derive(Debug, Default)]
+struct Shared {
+    report: Mutex<StorageReport>,
+    /// Questions that are queued.
+    queries: AtomicUsize,
+    /// Whether a batch found the queue full.
+    lost: AtomicBool,
 }
 
 /// Owns the store. Dropping it finishes what is queued.
@@ -61,56 +110,67 @@ pub struct StorageThread {
     /// `None` only while closing.
     jobs: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
-    /// Whether some batch was not stored.
-    gap: Arc<AtomicBool>,
+    shared: Arc<Shared>,
 }
 
 impl StorageThread {
-    /// Starts the thread; the receiver yields the answers to batches, in order.
+    /// Starts the thread; the receiver yields what it has to say.
     ///
     /// # Errors
     /// When the system refuses a thread.
-    pub fn start(store: Store) -> io::Result<(Self, mpsc::Receiver<Persisted>)> {
+    pub fn start(store: Store, options: ThreadOptions) -> io::Result<(Self, mpsc::Receiver<Answer>)> {
         let (jobs, receiver) = sync_channel(QUEUE_MAX);
         // Room for every batch that can be under way, so the thread never waits for the event loop.
-        let (answers, persisted) = mpsc::channel(QUEUE_MAX + GROUP_MAX);
-        let gap = Arc::new(AtomicBool::new(false));
-        let noticed = gap.clone();
-        let thread = std::thread::Builder::new()
-            .name("storage".into())
-            .spawn(move || work(&store, &receiver, &answers, &noticed))?;
-        Ok((Self { jobs: Some(jobs), thread: Some(thread), gap }, persisted))
+        let (answers, answered) = mpsc::channel(QUEUE_MAX + GROUP_MAX + 16);
+        let shared = Arc::new(Shared::default());
+        let mut work = Work::new(store, options, answers, shared.clone());
+        let thread = std::thread::Builder::new().name("storage".into()).spawn(move || work.run(&receiver))?;
+        Ok((Self { jobs: Some(jobs), thread: Some(thread), shared }, answered))
     }
 
-    /// Has a batch applied; its answer comes from the channel of [`Self::start`]. Never waits.
-    ///
-    /// # Errors
-    /// If the queue is full, or a batch before this one could not be stored; then no answer comes.
-    pub fn persist(&self, ticket: u64, batch: Batch) -> Result<(), NotTaken> {
-        if self.gap.load(Ordering::Relaxed) {
-            return Err(NotTaken::Stopped);
+    /// Has a batch applied; its answer comes from the channel of [`Self::start`]. Never waits. False if the batch was not
+    /// taken; then no answer comes, but [`Answer::Back`] will.
+    #[must_use]
+    pub fn persist(&self, ticket: u64, batch: Batch) -> bool {
+        let taken = self.submit(Job::Persist { ticket, batch });
+        if !taken {
+            self.shared.lost.store(true, Ordering::Release);
         }
-        self.submit(Job::Persist { ticket, batch }).inspect_err(|Full| self.gap.store(true, Ordering::Relaxed))?;
-        Ok(())
+        taken
     }
 
     /// Has the store asked something; `query` runs on the thread, after all batches submitted before, and sends its
-    /// findings wherever it likes. Never waits.
-    ///
-    /// # Errors
-    /// If the queue is full; then `query` is dropped without having run.
-    pub fn query(&self, query: impl FnOnce(&Store) + Send + 'static) -> Result<(), Full> {
-        self.submit(Job::Query(Box::new(query)))
+    /// findings wherever it likes. Never waits. False if too much is queued; then `query` is dropped without having run.
+    #[must_use]
+    pub fn query(&self, query: impl FnOnce(&Store) + Send + 'static) -> bool {
+        if self.shared.queries.fetch_add(1, Ordering::AcqRel) < QUERIES_MAX && self.submit(Job::Query(Box::new(query)))
+        {
+            return true;
+        }
+        self.shared.queries.fetch_sub(1, Ordering::AcqRel);
+        false
+    }
+
+    /// Answers [`Answer::Back`]: all batches submitted before may be refused, all after shall be stored.
+    pub fn resume(&self) {
+        if !self.submit(Job::Resume) {
+            self.shared.lost.store(true, Ordering::Release);
+        }
+    }
+
+    /// How the store is.
+    #[must_use]
+    pub fn report(&self) -> StorageReport {
+        self.shared.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Finishes what is queued and closes the store. Waits for the disk.
-    pub fn close(mut self) {
+    pub fn close(&mut self) {
         self.finish();
     }
 
-    fn submit(&self, job: Job) -> Result<(), Full> {
-        let jobs = self.jobs.as_ref().ok_or(Full)?;
-        jobs.try_send(job).map_err(|_full_or_ended| Full)
+    fn submit(&self, job: Job) -> bool {
+        self.jobs.as_ref().is_some_and(|jobs| jobs.try_send(job).is_ok())
     }
 
     fn finish(&mut self) {
@@ -129,50 +189,185 @@ impl Drop for StorageThread {
     }
 }
 
-fn work(store: &Store, jobs: &Receiver<Job>, answers: &mpsc::Sender<Persisted>, gap: &AtomicBool) {
-    let mut failed = false;
-    let mut next = jobs.recv().ok();
-    while let Some(job) = next.take() {
-        match job {
-            Job::Query(query) => query(store),
-            Job::Persist { ticket, batch } => {
-                let mut group = vec![(ticket, batch)];
-                while group.len() < GROUP_MAX {
-                    match jobs.try_recv() {
-                        Ok(Job::Persist { ticket, batch }) => group.push((ticket, batch)),
-                        Ok(query) => {
-                            next = Some(query);
-                            break;
-                        }
-                        Err(_empty_or_closed) => break,
-                    }
+/// Whether batches are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Working,
+    /// Not before the next attempt.
+    Failing {
+        attempt_at: Instant,
+        wait: Duration,
+    },
+    /// Not before the owner is ready.
+    Back,
+}
+
+struct Work {
+    store: Store,
+    options: ThreadOptions,
+    answers: mpsc::Sender<Answer>,
+    shared: Arc<Shared>,
+    state: State,
+    /// How much could not be stored at once.
+    probe_bytes: usize,
+    /// Whether there is something left to prune.
+    backlog: bool,
+}
+
+impl Work {
+    fn new(store: Store, options: ThreadOptions, answers: mpsc::Sender<Answer>, shared: Arc<Shared>) -> Self {
+        let backlog = options.retention.is_some();
+        let probe_bytes = PROBE_BYTES_MIN;
+        let mut work = Self { store, options, answers, shared, state: State::Working, probe_bytes, backlog };
+        work.update_report();
+        work
+    }
+
+    fn run(&mut self, jobs: &Receiver<Job>) {
+        let mut left_over = None;
+        loop {
+            let job = match left_over.take() {
+                Some(job) => Some(job),
+                None => match self.next_job(jobs) {
+                    Ok(job) => job,
+                    Err(_closed) => return,
+                },
+            };
+            match job {
+                Some(Job::Query(query)) => {
+                    self.shared.queries.fetch_sub(1, Ordering::AcqRel);
+                    query(&self.store);
                 }
-                persist(store, &group, answers, &mut failed);
-                if failed {
-                    gap.store(true, Ordering::Relaxed);
+                Some(Job::Persist { ticket, batch }) => left_over = self.persist_group((ticket, batch), jobs),
+                Some(Job::Resume) => self.resume(),
+                None => self.use_idle_time(),
+            }
+            if self.shared.lost.swap(false, Ordering::AcqRel) && self.state == State::Working {
+                self.begin_failing("the disk does not keep up with what is to be stored".into());
+            }
+            self.try_again();
+        }
+    }
+
+    /// The next job; none when there is something to do without one.
+    fn next_job(&self, jobs: &Receiver<Job>) -> Result<Option<Job>, ()> {
+        let wait = match self.state {
+            State::Failing { attempt_at, .. } => attempt_at.saturating_duration_since(Instant::now()),
+            State::Working if self.backlog => Duration::ZERO,
+            State::Working | State::Back => return jobs.recv().map(Some).map_err(|_closed| ()),
+        };
+        match jobs.recv_timeout(wait) {
+            Ok(job) => Ok(Some(job)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(()),
+        }
+    }
+
+    /// Stores a batch with those that wait behind it; returns the job after them if it was taken from the queue.
+    fn persist_group(&mut self, first: (u64, Batch), jobs: &Receiver<Job>) -> Option<Job> {
+        let (mut group, mut left_over) = (vec![first], None);
+        while group.len() < GROUP_MAX && left_over.is_none() {
+            match jobs.try_recv() {
+                Ok(Job::Persist { ticket, batch }) => group.push((ticket, batch)),
+                Ok(other) => left_over = Some(other),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+            }
+        }
+        if self.state == State::Working {
+            let batches = group.iter().map(|(_, batch)| &batch[..]);
+            match self.store.apply_and_prune(batches, self.options.retention.as_ref()) {
+                Ok(pruned) => self.stored(pruned),
+                Err(error) => {
+                    let bytes: usize = group.iter().map(|(_, batch)| batch_bytes(batch)).sum();
+                    self.probe_bytes = bytes.saturating_mul(2).clamp(PROBE_BYTES_MIN, PROBE_BYTES_MAX);
+                    self.begin_failing(error.to_string());
                 }
             }
         }
-        if next.is_none() {
-            next = jobs.recv().ok();
+        let durable = self.state == State::Working;
+        for (ticket, _) in group {
+            self.answer(Answer::Persisted { ticket, durable });
         }
+        left_over
+    }
+
+    fn stored(&mut self, pruned: Pruned) {
+        self.backlog = pruned.more;
+        self.update_report();
+    }
+
+    fn begin_failing(&mut self, cause: String) {
+        self.answer(Answer::Failed(cause.clone()));
+        self.state = State::Failing { attempt_at: Instant::now(), wait: RETRY_MIN };
+        let mut report = self.shared.report.lock().unwrap_or_else(PoisonError::into_inner);
+        report.failing = Some((SystemTime::now(), cause));
+        report.attempts = 0;
+    }
+
+    /// Looks whether the store works again, if it is time to.
+    fn try_again(&mut self) {
+        let State::Failing { attempt_at, wait } = self.state else { return };
+        if Instant::now() < attempt_at {
+            return;
+        }
+        match self.store.reopen().and_then(|()| self.store.probe(self.probe_bytes)) {
+            Ok(()) => {
+                self.state = State::Back;
+                self.answer(Answer::Back);
+            }
+            Err(error) => {
+                // A failed probe has to be followed by opening again too, or no question can be answered meanwhile.
+                let _still_closed = self.store.reopen();
+                self.state = State::Failing { attempt_at: Instant::now() + wait, wait: (wait * 2).min(RETRY_MAX) };
+                let mut report = self.shared.report.lock().unwrap_or_else(PoisonError::into_inner);
+                report.attempts += 1;
+                if let Some((_, cause)) = &mut report.failing {
+                    *cause = error.to_string();
+                }
+            }
+        }
+    }
+
+    fn resume(&mut self) {
+        if self.state == State::Back {
+            self.state = State::Working;
+            self.shared.report.lock().unwrap_or_else(PoisonError::into_inner).failing = None;
+            self.answer(Answer::Resumed);
+        }
+    }
+
+    fn use_idle_time(&mut self) {
+        if self.state != State::Working || !self.backlog {
+            return;
+        }
+        match self.store.apply_and_prune([], self.options.retention.as_ref()) {
+            Ok(pruned) => self.stored(pruned),
+            Err(error) => self.begin_failing(error.to_string()),
+        }
+    }
+
+    fn update_report(&mut self) {
+        let height = self.store.head().ok().flatten().map_or(0, |head| head.height);
+        let earliest = self.store.earliest().ok().flatten().unwrap_or(0);
+        let file_bytes = self.store.file_bytes();
+        let mut report = self.shared.report.lock().unwrap_or_else(PoisonError::into_inner);
+        (report.height, report.earliest, report.file_bytes) = (height, earliest, file_bytes);
+    }
+
+    fn answer(&self, answer: Answer) {
+        // Fails only when the driver has gone, and then nobody needs the answer.
+        let _gone = self.answers.blocking_send(answer);
     }
 }
 
-/// Stores batches up to the first one that fails; `failed` says whether one has, now or before.
-fn persist(store: &Store, group: &[(u64, Batch)], answers: &mpsc::Sender<Persisted>, failed: &mut bool) {
-    let together = if *failed { Err(StoreError::Gap) } else { store.apply(group.iter().map(|(_, batch)| &batch[..])) };
-    let (together, mut cause) = (together.is_ok(), together.err());
-    for (ticket, batch) in group {
-        // When the group fails, each is tried by itself: those before the one at fault are good. The error of the one at
-        // fault is that of the group, because a store that failed once says no more than that it did.
-        let result = match (together, *failed) {
-            (true, _) => Ok(()),
-            (false, true) => Err(StoreError::Gap),
-            (false, false) => store.apply([&batch[..]]).map_err(|again| cause.take().unwrap_or(again)),
-        };
-        *failed |= result.is_err();
-        // Fails only when the driver has gone, and then nobody needs the answer.
-        let _gone = answers.blocking_send(Persisted { ticket: *ticket, result });
+/// What a store's failure means to an operator, for `/health`.
+#[must_use]
+pub(crate) fn remedy(cause: &str) -> &'static str {
+    if cause.contains("no longer there") {
+        "put the file back, or restart the node"
+    } else if cause.contains("damaged") {
+        "stop the node and run `starling db check`"
+    } else {
+        "free space on the disk, or make it writable; the node goes on by itself"
     }
 }

@@ -91,6 +91,7 @@ fn settings(datadir: &Path, genesis: &Genesis, number: u8, bootnodes: &[Multiadd
         flood_publish: false,
         rpc: RpcConfig::default(),
         runtime_threads: 1,
+        keep_blocks: 0,
         log: LogConfig::default(),
         trace: None,
         link_emulation: None,

@@ -1,56 +1,126 @@
 //! What the disk can do to a node.
 
-use crate::lab::{Lab, Running, eventually, wait_for};
+use crate::lab::{DEADLINE, Lab, Running, eventually, wait_for};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use starling_node::api::TransactionStatus;
+use starling_node::rpc::client::{ClientError, RpcClient};
+use starling_node::rpc::codes::ErrorData;
+use starling_protocol::id::TransactionId;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes that a file may have: the store as it is made has 1,056,768.
 const FILE_BYTES_MAX: u64 = 1_200_000;
 
 impl Lab {
-    /// Runs `name` with a limit on the size of files, which fails as a full disk does.
+    /// Runs `name` with a limit on the size of files, which fails as a full disk does until it is lifted.
     fn start_on_a_small_disk(&self, name: &str, host: u8, flags: &[&str]) -> Running {
         let node = self.command(name, host, flags);
         let mut limited = Command::new("sh");
         // The signal that comes with the error would end a process that does not expect it. Blocks have 512 bytes.
-        let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$@\"", FILE_BYTES_MAX / 512);
+        let script = format!("trap '' XFSZ; ulimit -S -f {}; exec \"$@\"", FILE_BYTES_MAX / 512);
         limited.args(["-c", &script, "sh"]).arg(node.get_program()).args(node.get_args());
         self.start_command(limited, name)
     }
 }
 
-#[tokio::test]
-async fn a_full_disk_is_named_once_and_costs_only_what_was_not_stored() {
-    let lab = Lab::new("full", 0);
-    let producer = ["--producer-key", "producer.pem"];
-    let node = lab.start_on_a_small_disk("producer", 1, &producer);
-    let rpc = node.rpc();
-    let log = || std::fs::read_to_string(lab.log("producer")).expect("a log");
-    eventually("the disk is full", || async {
-        for _ in 0..20 {
-            // Refused when too many wait.
-            let _refused = rpc.tx_publish(&[7; 1_000]).await;
+impl Running {
+    /// Lifts the limit on the size of files.
+    fn free_the_disk(&self) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process");
+        let unlimited = Rlimit { current: None, maximum: None };
+        prlimit(Some(pid), Resource::Fsize, unlimited).expect("the limit was a soft one");
+    }
+}
+
+/// Publishes until the disk is full; what was accepted, and the refusal.
+async fn fill(rpc: &RpcClient) -> (Vec<TransactionId>, ErrorData) {
+    let mut accepted = Vec::new();
+    let deadline = Instant::now() + DEADLINE;
+    while Instant::now() < deadline {
+        match rpc.tx_publish(&[7; 1_000]).await {
+            Ok(submitted) => accepted.push(submitted.id),
+            Err(ClientError::Refused { data: Some(data), .. }) if data.reason == "storage" => return (accepted, data),
+            // Refused for another reason, as when too many wait.
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
         }
-        log().contains("ERROR").then_some(())
+    }
+    panic!("the disk did not fill up");
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_what_it_cannot_keep_and_recovers_when_there_is_room() {
+    let lab = Lab::new("full", 0);
+    let producer = lab.start_producer(&[]);
+    let bootnode = producer.addresses().listen[0].clone();
+    let small = lab.start_on_a_small_disk("small", 2, &["--bootnodes", &bootnode]);
+    let rpc = small.rpc();
+    crate::ready(&rpc).await;
+
+    let (accepted, refusal) = fill(&rpc).await;
+    assert!(refusal.cause.contains("was not accepted") && refusal.cause.contains("File too large"), "{refusal:?}");
+    assert!(refusal.remedy.contains("free space"), "{refusal:?}");
+    let storage = rpc.ready().await.expect("an answer").storage;
+    assert!(storage.failing && storage.failing_since_unix_s.is_some(), "{storage:?}");
+    assert!(storage.cause.expect("the system's words").contains("File too large"));
+
+    // It goes on following the chain and relaying: what another node publishes reaches it.
+    let height = rpc.chain_head().await.expect("it still answers").height;
+    let elsewhere = producer.rpc().tx_publish(b"elsewhere").await.expect("accepted there");
+    eventually("blocks and transactions all the same", || async {
+        let head = rpc.chain_head().await.expect("an answer").height;
+        let found = rpc.tx_get(&elsewhere.id).await.expect("an answer").status;
+        (head > height + 3 && matches!(found, TransactionStatus::Included { .. })).then_some(())
     })
     .await;
-    let at_failure = rpc.chain_head().await.expect("it still answers").height;
-    eventually("blocks all the same", || async {
-        (rpc.chain_head().await.expect("an answer").height > at_failure + 3).then_some(())
-    })
-    .await;
-    let errors: Vec<String> = log().lines().filter(|line| line.contains("ERROR")).map(str::to_owned).collect();
+    assert!(rpc.ready().await.expect("an answer").storage.unsaved_blocks > 3);
+    let log = std::fs::read_to_string(lab.log("small")).expect("a log");
+    let errors: Vec<&str> = log.lines().filter(|line| line.contains("ERROR")).collect();
     assert_eq!(errors.len(), 1, "{errors:#?}");
     assert!(errors[0].contains("File too large") && errors[0].contains("free space"), "{}", errors[0]);
-    node.stop();
 
-    // With room again, the node goes on from what was stored.
-    let node = lab.start("producer", 1, &producer);
-    let rpc = node.rpc();
-    let height = rpc.chain_head().await.expect("an answer").height;
-    assert!(height > 0 && height <= at_failure + 1, "{height} blocks are left of {at_failure}");
-    eventually("more blocks", || async { (rpc.chain_head().await.expect("an answer").height > height).then_some(()) })
+    small.free_the_disk();
+    eventually("the disk has what the memory has", || async {
+        let storage = rpc.ready().await.expect("an answer").storage;
+        (!storage.failing && storage.height > height + 3).then_some(())
+    })
+    .await;
+    let again = rpc.tx_publish(b"again").await.expect("accepted again").id;
+    let all: Vec<TransactionId> = accepted.into_iter().chain([again]).collect();
+    included(&rpc, &all).await;
+    let before = rpc.chain_head().await.expect("an answer").height;
+    small.stop();
+    let small = lab.start("small", 2, &["--bootnodes", &bootnode]);
+    let rpc = small.rpc();
+    assert!(rpc.chain_head().await.expect("an answer").height >= before, "blocks were lost");
+    included(&rpc, &all).await;
+    small.stop();
+    producer.stop();
+}
+
+/// Waits until a node has all of these in its chain.
+pub(crate) async fn included(rpc: &RpcClient, ids: &[TransactionId]) {
+    for id in ids {
+        eventually("what was accepted in a block", || async {
+            let status = rpc.tx_get(id).await.expect("an answer").status;
+            matches!(status, TransactionStatus::Included { .. }).then_some(())
+        })
         .await;
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_removed_is_missed_at_once() {
+    let lab = Lab::new("vanished", 0);
+    let node = lab.start("node", 1, &[]);
+    let rpc = node.rpc();
+    rpc.tx_publish(b"kept").await.expect("accepted");
+    let (store, aside) = (lab.path("node/chain.redb"), lab.path("node/aside"));
+    std::fs::rename(&store, &aside).expect("moved");
+    let refused = rpc.tx_publish(b"not kept").await.expect_err("refused");
+    assert!(refused.to_string().contains("no longer there"), "{refused}");
+    std::fs::rename(&aside, &store).expect("moved back");
+    eventually("it is stored again", || async { rpc.tx_publish(b"kept").await.ok() }).await;
     node.stop();
 }
 

@@ -4,6 +4,7 @@ mod attacker;
 mod attacks;
 mod damage;
 mod disk;
+mod durability;
 mod face;
 mod lab;
 mod monitored;

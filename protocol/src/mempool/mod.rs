@@ -358,6 +358,20 @@ impl Mempool {
         self.changes.as_mut().map(core::mem::take).unwrap_or_default()
     }
 
+    /// All transactions, in the order in which they came.
+    #[must_use]
+    pub fn by_arrival(&self) -> Vec<&Transaction> {
+        let mut entries: Vec<&Entry> = self.entries.values().collect();
+        entries.sort_unstable_by_key(|entry| entry.arrival);
+        entries.into_iter().map(|entry| &entry.transaction).collect()
+    }
+
+    /// How many transactions of this sender there are.
+    #[must_use]
+    pub fn count_of(&self, sender: &Account) -> usize {
+        self.senders.get(sender).map_or(0, |sender| sender.by_nonce.len())
+    }
+
     /// How many transactions there are.
     #[must_use]
     pub fn len(&self) -> usize {

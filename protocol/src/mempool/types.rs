@@ -44,6 +44,8 @@ pub enum Source {
     Peer(PeerHandle),
     /// Taken out of a block that left the canonical chain.
     Reorganisation,
+    /// It waited here when the node was last stopped.
+    Restored,
 }
 
 /// Who is answerable for a transaction that was refused.

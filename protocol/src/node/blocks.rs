@@ -244,6 +244,9 @@ impl Node {
         out: &mut impl Sink<Output>,
     ) {
         let (at, mut effects) = (self.moment(now), Vec::new());
+        // What cannot be kept is not adopted; it is fetched again when there is room.
+        let full = verified == Verified::Valid && self.import_is_paused();
+        let verified = if full { Verified::Shed } else { verified };
         match purpose {
             Purpose::Insert { from } => self.chain.insert_block(at, block, Some(from), verified, &mut effects),
             Purpose::Fetched { ticket, .. } => {
@@ -294,11 +297,8 @@ impl Node {
         self.chain_effects(now, effects, out);
     }
 
-    /// A batch was written, or could not be.
-    pub(super) fn batch_persisted(&mut self, now: Time, durable: bool, out: &mut impl Sink<Output>) {
-        if !durable {
-            out.emit(Output::Event(Event::StorageFailed));
-        }
+    /// A batch of the chain is on the disk.
+    pub(super) fn batch_persisted(&mut self, now: Time, out: &mut impl Sink<Output>) {
         let mut effects = Vec::new();
         self.chain.on_persisted(self.moment(now), &mut effects);
         self.chain_effects(now, effects, out);
@@ -322,10 +322,7 @@ impl Node {
                     out.emit(Output::Respond { ticket: Ticket(ticket.0), body });
                 }
                 Effect::Load { ticket, what } => out.emit(Output::Load { ticket: Ticket(ticket.0), what }),
-                Effect::Persist(batch) => {
-                    let ticket = self.ticket();
-                    out.emit(Output::Persist { ticket, batch });
-                }
+                Effect::Persist(batch) => self.save(batch, out),
                 Effect::HeadChanged { undone, adopted } => self.head_changed(now, &undone, &adopted, out),
                 Effect::PeerFault { peer, fault } => self.peer_fault(now, peer, fault, out),
                 Effect::Event(event) => out.emit(Output::Event(Event::Chain(event))),
@@ -337,6 +334,8 @@ impl Node {
         let slot = self.slot_or_zero(now);
         let chain = &self.chain;
         let settled = self.mempool.on_head_changed(undone, adopted, slot, |account| chain.next_nonce(account, slot));
+        let included = self.own.on_head_changed(slot, undone, adopted, self.chain.root().height);
+        self.remove_rows(included, out);
         out.emit(Output::Event(Event::HeadChanged { head: self.chain.head(), undone: undone.len(), settled }));
     }
 

@@ -60,6 +60,8 @@ pub struct NodeParts {
     pub producer: Option<SecretKey>,
     /// The account that [`super::Input::SubmitPayload`] signs for.
     pub account: Option<SecretKey>,
+    /// The slot up to which an earlier life may have signed blocks, as it was stored.
+    pub signed_slot: Option<u64>,
 }
 
 /// The mesh's topics for this network: blocks go first in every queue, because everybody waits for them.
@@ -113,6 +115,7 @@ impl NodeParts {
             peers: PeerConfig::for_target(target_peers).into(),
             producer: None,
             account: None,
+            signed_slot: None,
         })
     }
 

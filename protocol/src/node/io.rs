@@ -165,6 +165,16 @@ pub enum Input<'a> {
         /// Whether it is on disk.
         durable: bool,
     },
+    /// After batches that could not be stored, the store works again. Every batch that was emitted before has been
+    /// answered.
+    StorageBack,
+    /// What an earlier life left on the disk; given once, after the wall clock.
+    Restore {
+        /// Transactions that were submitted to this node, by their ids.
+        pending: Vec<(TransactionId, Bytes)>,
+        /// What waited in the mempool, in the order of arrival.
+        pool: Vec<Bytes>,
+    },
     /// The answer to [`Output::Load`].
     Loaded {
         /// Which query.
@@ -351,8 +361,33 @@ pub enum Event {
         /// Connected peers.
         peers: usize,
     },
-    /// A batch could not be stored.
+    /// A batch could not be stored: nothing is until [`Input::StorageBack`].
     StorageFailed,
+    /// Batches are stored again; what waited for that is on its way.
+    StorageBack,
+    /// What an earlier life left on the disk has been looked at: so many transactions wait here again.
+    Restored {
+        /// Own ones, which are offered again.
+        pending: usize,
+        /// Others.
+        pool: usize,
+    },
+    /// It is our turn, but an earlier life may have signed a block for this slot or a later one.
+    SlotSigned {
+        /// The slot.
+        slot: u64,
+        /// Up to which slot blocks may have been signed.
+        signed: u64,
+    },
+    /// It is our turn, but peers say that their chain is longer than ours and we are fetching it.
+    BehindPeers {
+        /// The slot.
+        slot: u64,
+        /// The height of our head.
+        height: u64,
+        /// The height that a peer claims.
+        target: u64,
+    },
 }
 
 /// A transaction was taken in and published.
@@ -383,6 +418,11 @@ pub enum SubmitError {
         "this node has no account key to sign with; start it with --account-key, or sign elsewhere and use tx_submit"
     )]
     NoAccountKey,
+    /// It could not be written to the disk, and so was neither spread nor kept.
+    #[error(
+        "the transaction could not be stored, and was not accepted; submit it again when the node's disk has recovered"
+    )]
+    Storage,
     /// Too much is under way.
     #[error("the node is verifying as many signatures as it can; try again in a moment")]
     Overloaded,

@@ -17,7 +17,8 @@
 //! 2. At most [`NodeConfig::verifications_max`] verifications are under way, of at most
 //!    [`NodeConfig::verification_bytes_max`] bytes; beyond that messages are shed without blame, submissions are
 //!    refused as overload, and blocks are fetched again later.
-//! 3. A submission is answered exactly once.
+//! 3. A submission is answered exactly once, and accepted only when the transaction is on the disk ([`persist`]): what was
+//!    accepted is offered to the network, also after a crash, until it is included or has expired ([`own`]).
 //! 4. Without a wall clock ([`Input::WallClock`]) there are no slots: nothing is produced, nothing expires, and nobody
 //!    is blamed for what depends on the time.
 //!
@@ -27,13 +28,16 @@
 mod blocks;
 mod config;
 pub mod io;
+pub mod own;
 mod payloads;
+pub mod persist;
 mod query;
 mod relay;
-mod repeats;
+mod restore;
 mod silence;
 mod slots;
 mod submit;
+mod turns;
 
 use crate::block::{Block, SignedHeader};
 use crate::chain::{Chain, ResponseTicket, VerifyTicket};
@@ -49,6 +53,7 @@ use crate::transaction::Transaction;
 use crate::verify::{Job, Outcome};
 pub use config::{NodeConfig, NodeConfigError, NodeParts, topics};
 pub use io::{Event, Input, MessageClass, Output, SubmitError, Submitted, Ticket, WakeReason};
+pub use persist::StorageView;
 pub use query::{TransactionStatus, UnderWay};
 use starling_crypto::SecretKey;
 use std::collections::{BTreeMap, VecDeque};
@@ -75,8 +80,11 @@ pub struct Node {
     checks: BTreeMap<Ticket, blocks::BlockCheck>,
     /// Payloads that wait for their stamps; that of the first one is being searched for.
     drafts: VecDeque<payloads::Draft>,
-    repeats: repeats::Repeats,
     silence: silence::Silence,
+    own: own::OwnTransactions,
+    persistence: persist::Persistence,
+    restoring: restore::Restoring,
+    turns: turns::Turns,
 }
 
 /// What a verification is for.
@@ -86,6 +94,8 @@ enum Verification {
     Relay { validation: mesh::ValidationTicket, transaction: Transaction, peer: PeerHandle },
     /// A transaction that was submitted here.
     Submission { ticket: Ticket, transaction: Transaction },
+    /// A transaction that an earlier life left on the disk, and whether it was submitted here.
+    Restored { transaction: Transaction, own: bool },
     /// The header of a block that came over the mesh.
     Header { validation: mesh::ValidationTicket, block: Block, peer: PeerHandle },
     /// Headers that were asked for.
@@ -107,7 +117,9 @@ impl Verification {
     /// counts nothing: its producer has signed for it, or it was asked for.
     fn bytes(&self) -> usize {
         match self {
-            Self::Relay { transaction, .. } | Self::Submission { transaction, .. } => transaction.encoded_len(),
+            Self::Relay { transaction, .. }
+            | Self::Submission { transaction, .. }
+            | Self::Restored { transaction, .. } => transaction.encoded_len(),
             Self::Header { block, .. } => block.encoded_len(),
             Self::Headers { .. } | Self::Decode { .. } | Self::Block { .. } | Self::Stamp => 0,
         }
@@ -119,7 +131,7 @@ impl Node {
     /// secret.
     #[must_use]
     pub fn new(parts: NodeParts, seed: [u8; 32], now: Time) -> Self {
-        let NodeParts { genesis, own_id, config, chain, mesh, peers, producer, account } = parts;
+        let NodeParts { genesis, own_id, config, chain, mesh, peers, producer, account, signed_slot } = parts;
         let streams = Streams::new(seed);
         let mut mesh = Mesh::new(mesh, streams.derive("mesh"), now);
         // Nobody is connected yet, so joining has no effects.
@@ -138,8 +150,11 @@ impl Node {
             verification_bytes: 0,
             checks: BTreeMap::new(),
             drafts: VecDeque::new(),
-            repeats: repeats::Repeats::default(),
             silence: silence::Silence::new(now, silence::patience(config.suspect_after_slots, genesis.slot_us())),
+            own: own::OwnTransactions::default(),
+            persistence: persist::Persistence::default(),
+            restoring: restore::Restoring::default(),
+            turns: turns::Turns::new(signed_slot),
             chain,
             mesh,
             genesis,
@@ -198,7 +213,9 @@ impl Node {
             Input::Loaded { ticket, blocks } => self.blocks_loaded(now, ticket, blocks, out),
             Input::Responded { ticket } => self.chain.on_responded(ResponseTicket(ticket.0)),
             Input::Earliest { height } => self.chain.set_earliest(height),
-            Input::Persisted { durable, .. } => self.batch_persisted(now, durable, out),
+            Input::Persisted { ticket, durable } => self.persisted(now, ticket, durable, out),
+            Input::StorageBack => self.storage_is_back(out),
+            Input::Restore { pending, pool } => self.restore(now, pending, pool, out),
         }
         self.act_on_peers(now, out);
     }
@@ -244,7 +261,7 @@ impl Node {
         assert!(self.verifications.len() <= self.config.verifications_max, "too many verifications under way");
         let bytes: usize = self.verifications.values().map(Verification::bytes).sum();
         assert_eq!(bytes, self.verification_bytes, "the count of bytes under verification has drifted");
-        assert!(self.repeats.len() <= repeats::REPEATS_MAX, "too many transactions to repeat");
+        self.check_persistence();
         self.check_drafts();
         for (ticket, check) in &self.checks {
             let jobs = self.verifications.values().filter(|each| each.is_of_block(*ticket)).count();
@@ -339,7 +356,10 @@ impl Node {
                 self.mesh_input(now, mesh::Input::Verdict { ticket: validation, verdict }, out);
             }
             Some(Verification::Submission { ticket, transaction }) => {
-                self.submission_verified(now, ticket, &transaction, &outcome, out);
+                self.submission_verified(now, ticket, transaction, &outcome, out);
+            }
+            Some(Verification::Restored { transaction, own }) => {
+                self.restored_verified(now, (transaction, own), &outcome, out);
             }
             Some(Verification::Header { validation, block, peer }) => {
                 self.header_verified(now, validation, (&block, peer), &outcome, out);

@@ -2,8 +2,9 @@
 //!
 //! # Rules
 //! 1. **One after the other.** Where the genesis asks for a stamp, searching for it takes a while. A payload gets its
-//!    nonce when its search begins, and the next payload's search begins when that has ended, so no two get the same
-//!    nonce and no failure leaves a gap. *Rationale:* searching for several stamps at once would need nonces to be
+//!    nonce when its search begins, and the next payload's search begins when that has ended; the nonces of those that
+//!    are being written to the disk count as used ([`super::persist`]). So no two get the same nonce and no failure
+//!    leaves a gap. *Rationale:* searching for several stamps at once would need nonces to be
 //!    reserved, and a search that fails would hold up all that come after it.
 //! 2. **Off the event loop, in pieces.** A search is a chain of [`Job::Stamp`]s, each of a few milliseconds and less
 //!    urgent than what a message waits for. So at most one worker searches, and never for long at a time.
@@ -12,7 +13,7 @@
 //! 4. If the nonce was used meanwhile (by a transaction signed elsewhere with the same key), the search begins again
 //!    with the next, at most [`RESTARTS_MAX`] times.
 
-use super::io::{Output, SubmitError, Submitted};
+use super::io::{Output, SubmitError};
 use super::{Node, Ticket, Verification};
 use crate::mesh::Sink;
 use crate::time::Time;
@@ -47,10 +48,7 @@ struct Search {
 impl Node {
     pub(super) fn submit_payload(&mut self, now: Time, ticket: Ticket, payload: &[u8], out: &mut impl Sink<Output>) {
         let refused = match self.body_of(now, payload) {
-            Ok(body) if self.genesis.stamp_bits() == 0 => {
-                let result = self.sign_and_accept(now, body, out);
-                return out.emit(Output::SubmitResult { ticket, result });
-            }
+            Ok(body) if self.genesis.stamp_bits() == 0 => return self.sign_and_store(now, ticket, body, out),
             Ok(_) if self.drafts.len() >= DRAFTS_MAX => SubmitError::Overloaded,
             Ok(_) => {
                 self.drafts.push_back(Draft { ticket, payload: payload.to_vec(), restarts: 0, search: None });
@@ -68,7 +66,7 @@ impl Node {
     pub(super) fn stamp_sought(&mut self, now: Time, outcome: &Outcome, out: &mut impl Sink<Output>) {
         let Some(mut draft) = self.drafts.pop_front() else { return };
         let Some(mut search) = draft.search.take() else { return };
-        let result = match outcome {
+        let refused = match outcome {
             Outcome::Stamp(None) => {
                 search.tried = search.tried.saturating_add(STAMP_TRIES);
                 let (needed, tries) = (self.genesis.stamp_bits(), search.tried);
@@ -77,7 +75,7 @@ impl Node {
                     self.drafts.push_front(draft);
                     return self.search_on(out);
                 }
-                Err(TransactionError::StampNotFound { needed, tries }.into())
+                TransactionError::StampNotFound { needed, tries }.into()
             }
             Outcome::Stamp(Some(stamp)) => {
                 let nonce = self.body_of(now, &draft.payload).map(|body| body.nonce);
@@ -86,13 +84,12 @@ impl Node {
                     self.drafts.push_front(draft);
                     return self.begin_search(now, out);
                 }
-                self.sign_and_accept(now, TransactionBody { stamp: *stamp, ..search.body }, out)
+                self.sign_and_store(now, draft.ticket, TransactionBody { stamp: *stamp, ..search.body }, out);
+                return self.begin_search(now, out);
             }
-            Outcome::Shed | Outcome::Valid | Outcome::Invalid { .. } | Outcome::Block(_) => {
-                Err(SubmitError::Overloaded)
-            }
+            Outcome::Shed | Outcome::Valid | Outcome::Invalid { .. } | Outcome::Block(_) => SubmitError::Overloaded,
         };
-        out.emit(Output::SubmitResult { ticket: draft.ticket, result });
+        out.emit(Output::SubmitResult { ticket: draft.ticket, result: Err(refused) });
         self.begin_search(now, out);
     }
 
@@ -100,7 +97,7 @@ impl Node {
     fn begin_search(&mut self, now: Time, out: &mut impl Sink<Output>) {
         while let Some(mut draft) = self.drafts.pop_front() {
             let body = self.body_of(now, &draft.payload).and_then(|body| {
-                self.precheck(now, &self.sign(body.clone())?)?;
+                self.precheck_own(now, &self.sign(body.clone())?)?;
                 Ok(body)
             });
             match body {
@@ -144,16 +141,12 @@ impl Node {
         Ok(body.sign(self.account.as_ref().ok_or(SubmitError::NoAccountKey)?))
     }
 
-    fn sign_and_accept(
-        &mut self,
-        now: Time,
-        body: TransactionBody,
-        out: &mut impl Sink<Output>,
-    ) -> Result<Submitted, SubmitError> {
+    fn sign_and_store(&mut self, now: Time, ticket: Ticket, body: TransactionBody, out: &mut impl Sink<Output>) {
         // We sign it ourselves: there is nothing to verify.
-        let transaction = self.sign(body)?;
-        self.precheck(now, &transaction)?;
-        self.accept_own(now, &transaction, out)
+        match self.sign(body) {
+            Ok(transaction) => self.store_own(now, ticket, transaction, out),
+            Err(error) => out.emit(Output::SubmitResult { ticket, result: Err(error) }),
+        }
     }
 
     pub(super) fn check_drafts(&self) {

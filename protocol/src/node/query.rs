@@ -38,6 +38,8 @@ pub struct UnderWay {
     pub payloads: usize,
     /// Requests to peers, blocks fetched and not placed, and loads from the store.
     pub fetches: usize,
+    /// Submissions that wait for the disk, and transactions of an earlier life that are not verified again.
+    pub transactions: usize,
 }
 
 impl Node {
@@ -126,6 +128,7 @@ impl Node {
             blocks: self.checks.len(),
             payloads: self.drafts.len(),
             fetches: self.chain.under_way(),
+            transactions: self.storage().in_flight + self.restoring.len(),
         }
     }
 
@@ -153,10 +156,11 @@ impl Node {
         self.chain.next_nonce(account, slot)
     }
 
-    /// The nonce that the account's next transaction should carry, counting those that are pending.
+    /// The nonce that the account's next transaction should carry, counting those that are pending or being stored.
     #[must_use]
     pub fn next_free_nonce(&self, account: &Account, slot: u64) -> u64 {
-        self.mempool.next_free_nonce(account, self.next_nonce(account, slot))
+        let first = self.mempool.next_free_nonce(account, self.next_nonce(account, slot));
+        self.free_nonce_from(account, first)
     }
 
     /// The account that payloads are signed for.

@@ -1,12 +1,9 @@
 //! Slots: wall time, as far as the protocol needs it.
 
 use super::Node;
-use super::io::{Event, Output};
-use crate::block::Block;
-use crate::chain::Template;
+use super::io::Output;
 use crate::genesis::Genesis;
-use crate::mesh::{self, Sink};
-use crate::message::Payload;
+use crate::mesh::Sink;
 use crate::time::Time;
 
 /// Turns the driver's monotonic time into slots of the network, and says when one begins.
@@ -74,23 +71,7 @@ impl Node {
             self.mempool.expire(slot);
             self.produce(now, slot, out);
             self.repeat_transactions(now, slot, out);
+            self.restore_more(now, out);
         }
-    }
-
-    fn produce(&mut self, now: Time, slot: u64, out: &mut impl Sink<Output>) {
-        let Some(key) = &self.producer else { return };
-        if *self.genesis.producer_of(slot) != key.public_key() {
-            return;
-        }
-        let Some(template) = self.chain.produce_candidate(slot, &self.mempool) else { return };
-        let Template { slot, height, parent, transactions } = template;
-        let count = transactions.len();
-        let block = Block::produce(&self.genesis, key, (slot, height, parent), transactions)
-            .expect("it is our turn, and the chain keeps to the limits of the genesis");
-        let payload = Payload::new(self.genesis.block_topic(), block.bytes());
-        let transactions = u32::try_from(count).unwrap_or(u32::MAX);
-        out.emit(Output::Event(Event::Produced { id: block.id(), height, slot, transactions }));
-        self.mesh_input(now, mesh::Input::Publish { payload }, out);
-        self.insert_own_block(now, block, out);
     }
 }

@@ -1,10 +1,9 @@
-//! Transactions that are submitted here, ready-made.
+//! Transactions that are submitted here, ready-made. What follows a valid signature is in [`super::persist`].
 
-use super::io::{Output, SubmitError, Submitted};
+use super::io::{Output, SubmitError};
 use super::{Node, Ticket, Verification};
 use crate::mempool::{Inserted, MempoolError, Source};
-use crate::mesh::{self, Sink};
-use crate::message::Payload;
+use crate::mesh::Sink;
 use crate::time::Time;
 use crate::transaction::Transaction;
 use crate::verify::{Job, Outcome};
@@ -49,31 +48,15 @@ impl Node {
         &mut self,
         now: Time,
         ticket: Ticket,
-        transaction: &Transaction,
+        transaction: Transaction,
         outcome: &Outcome,
         out: &mut impl Sink<Output>,
     ) {
-        let result = match outcome {
-            Outcome::Valid => self.accept_own(now, transaction, out),
-            Outcome::Invalid { .. } => Err(SubmitError::BadSignature),
-            Outcome::Shed | Outcome::Stamp(_) | Outcome::Block(_) => Err(SubmitError::Overloaded),
+        let refused = match outcome {
+            Outcome::Valid => return self.store_own(now, ticket, transaction, out),
+            Outcome::Invalid { .. } => SubmitError::BadSignature,
+            Outcome::Shed | Outcome::Stamp(_) | Outcome::Block(_) => SubmitError::Overloaded,
         };
-        out.emit(Output::SubmitResult { ticket, result });
-    }
-
-    /// Takes in and publishes a transaction whose signature is known to be valid.
-    pub(super) fn accept_own(
-        &mut self,
-        now: Time,
-        transaction: &Transaction,
-        out: &mut impl Sink<Output>,
-    ) -> Result<Submitted, SubmitError> {
-        let (id, nonce) = (transaction.id(), transaction.nonce());
-        let payload = Payload::new(self.genesis.transaction_topic(), transaction.bytes());
-        let message = payload.id();
-        self.insert(now, transaction, Source::Local)?;
-        self.repeats.submitted(self.slot_or_zero(now), id);
-        self.mesh_input(now, mesh::Input::Publish { payload }, out);
-        Ok(Submitted { id, message, nonce })
+        out.emit(Output::SubmitResult { ticket, result: Err(refused) });
     }
 }

@@ -117,6 +117,10 @@ impl Store {
                     self.transactions.remove(transaction);
                 }
                 StoreOp::SetHead { height, id, .. } => self.head = Some((*height, *id)),
+                StoreOp::PutPending { .. }
+                | StoreOp::RemovePending { .. }
+                | StoreOp::SetSigned { .. }
+                | StoreOp::ReplacePool { .. } => panic!("the chain emits no {op:?}"),
             }
         }
         let head = self.head.expect("each batch sets the head");

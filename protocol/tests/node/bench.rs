@@ -10,9 +10,11 @@ use starling_protocol::message::{Payload, message_id};
 use starling_protocol::node::{Event, Input, Node, NodeParts, Output, SubmitError, Submitted, Ticket};
 use starling_protocol::request::{Answer, Request, Response, Status};
 use starling_protocol::rpc::{Frame, Rpc, Subscription};
+use starling_protocol::store::Batch;
 use starling_protocol::time::{Duration, Time};
 use starling_protocol::transaction::Transaction;
 use starling_protocol::verify::{Job, Outcome};
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 
 pub(crate) struct Bench {
@@ -21,11 +23,28 @@ pub(crate) struct Bench {
     pub(crate) now: Time,
     /// Verifications that were asked for and not done.
     pub(crate) jobs: Vec<(Ticket, Job)>,
-    /// Everything that came out, verifications excepted.
+    /// Everything that came out, verifications and batches excepted.
     pub(crate) out: Vec<Output>,
+    /// What the disk does with batches.
+    pub(crate) disk: Disk,
+    /// Batches that were not answered.
+    pub(crate) batches: VecDeque<(Ticket, Batch)>,
+    /// What is on the disk.
+    pub(crate) store: Store,
     handles: HandleAllocator,
     peers: u64,
     tickets: u64,
+}
+
+/// What the disk does with batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Disk {
+    /// It stores them at once.
+    Prompt,
+    /// It lets them wait.
+    Slow,
+    /// It refuses them.
+    Full,
 }
 
 /// How a message was judged.
@@ -51,7 +70,9 @@ impl Bench {
         let node = Node::new(parts, [7; 32], Time::ZERO);
         let (genesis, handles) = (genesis.clone(), HandleAllocator::default());
         let (jobs, out) = (Vec::new(), Vec::new());
-        let mut bench = Self { node, genesis, now: Time::ZERO, jobs, out, handles, peers: 0, tickets: 0 };
+        let (disk, batches, store) = (Disk::Prompt, VecDeque::new(), Store::default());
+        let now = Time::ZERO;
+        let mut bench = Self { node, genesis, now, jobs, out, disk, batches, store, handles, peers: 0, tickets: 0 };
         bench.set_clock(0);
         bench.run(Duration::from_millis(SLOT_MS / 2));
         bench
@@ -238,13 +259,29 @@ impl Bench {
         produced.collect()
     }
 
+    /// Has the disk answer the batches that wait, and those that follow.
+    pub(crate) fn write(&mut self, durable: bool) {
+        while let Some((ticket, batch)) = self.batches.pop_front() {
+            if durable {
+                self.store.apply(&batch);
+            }
+            self.input(Input::Persisted { ticket, durable });
+        }
+    }
+
     fn take(&mut self, out: Vec<Output>) {
         self.node.check();
         for output in out {
             match output {
                 Output::Verify { ticket, job } => self.jobs.push((ticket, job)),
+                Output::Persist { ticket, batch } => self.batches.push_back((ticket, batch)),
                 other => self.out.push(other),
             }
+        }
+        match self.disk {
+            Disk::Prompt => self.write(true),
+            Disk::Slow => {}
+            Disk::Full => self.write(false),
         }
     }
 }

@@ -6,6 +6,7 @@
 mod bench;
 mod chaos;
 mod clock;
+mod durability;
 mod overload;
 mod payloads;
 mod rules;

@@ -4,7 +4,7 @@ use starling_crypto::SecretKey;
 use starling_protocol::block::{Block, SIGNED_HEADER_BYTES};
 use starling_protocol::chain::Position;
 use starling_protocol::genesis::{Genesis, GenesisParameters, Limits};
-use starling_protocol::id::BlockId;
+use starling_protocol::id::{BlockId, TransactionId};
 use starling_protocol::store::{LoadRequest, StoreOp};
 use starling_protocol::transaction::{Transaction, TransactionBuilder};
 use std::collections::BTreeMap;
@@ -75,6 +75,9 @@ pub(crate) fn blocks_after(genesis: &Genesis, parent: &Position, count: u64) -> 
 pub(crate) struct Store {
     pub(crate) blocks: BTreeMap<BlockId, bytes::Bytes>,
     pub(crate) canonical: BTreeMap<u64, BlockId>,
+    pub(crate) pending: BTreeMap<TransactionId, bytes::Bytes>,
+    pub(crate) signed: Option<u64>,
+    pub(crate) pool: Vec<bytes::Bytes>,
 }
 
 impl Store {
@@ -93,9 +96,21 @@ impl Store {
                 }
                 StoreOp::SetHead { height, id, .. } => head = Some((*height, *id)),
                 StoreOp::IndexTransaction { .. } | StoreOp::UnindexTransaction { .. } => {}
+                StoreOp::PutPending { transaction, bytes, .. } => {
+                    self.pending.insert(*transaction, bytes.clone());
+                }
+                StoreOp::RemovePending { transaction } => {
+                    self.pending.remove(transaction);
+                }
+                StoreOp::SetSigned { slot } => self.signed = self.signed.max(Some(*slot)),
+                StoreOp::ReplacePool { transactions } => self.pool.clone_from(transactions),
             }
         }
-        let (height, id) = head.expect("each batch sets the head");
+        let has_blocks = batch.iter().any(|op| matches!(op, StoreOp::PutBlock { .. } | StoreOp::SetCanonical { .. }));
+        let Some((height, id)) = head else {
+            assert!(!has_blocks, "a batch of blocks sets the head");
+            return;
+        };
         assert!(height == 0 || self.canonical[&height] == id, "the head is canonical");
         assert_eq!(self.canonical.len() as u64, height, "canonical heights are without gaps");
     }

@@ -34,6 +34,8 @@ pub(crate) struct Machine {
     pub(super) links: BTreeMap<PeerHandle, Link>,
     /// Batches being written, oldest first.
     pub(super) batches: VecDeque<(Ticket, Batch)>,
+    /// Whether it refuses batches.
+    pub(super) disk_is_down: bool,
     /// Peers' requests that are not answered.
     pub(super) askers: BTreeMap<Ticket, Asker>,
     /// All submissions of this life and the answers to them, and the answered ones of former lives.
@@ -107,6 +109,7 @@ impl Machine {
             handles: HandleAllocator::default(),
             links: BTreeMap::new(),
             batches: VecDeque::new(),
+            disk_is_down: false,
             askers: BTreeMap::new(),
             submissions: BTreeMap::new(),
             wake: None,
@@ -126,9 +129,11 @@ impl Machine {
             .expect("what is stored is a chain");
         parts.config = config;
         parts.producer = self.producer.clone();
+        parts.signed_slot = self.store.signed;
         parts.account = Some(key(100 + u8::try_from(index).expect("few nodes")));
         self.node = Some(Node::new(parts, seed, now));
         self.life += 1;
+        self.disk_is_down = false;
         self.handles = HandleAllocator::default();
         self.wake = None;
         self.tickets = Tickets::default();

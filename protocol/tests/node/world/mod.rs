@@ -48,6 +48,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const VERIFYING: Duration = Duration::from_micros(300);
 const DISK: Duration = Duration::from_millis(20);
+/// How long a disk refuses batches.
+const DISK_IS_DOWN: Duration = Duration::from_millis(700);
 const DIALLING: Duration = Duration::from_millis(60);
 const BYTES_PER_MS: u64 = 1_000;
 
@@ -61,6 +63,8 @@ pub(crate) struct Faults {
     pub(crate) request_failure: u64,
     pub(crate) shed: u64,
     pub(crate) dial_failure: u64,
+    /// A batch is refused, and all that follow for a while.
+    pub(crate) disk: u64,
 }
 
 /// How a world begins.
@@ -140,6 +144,7 @@ enum Happening {
         ticket: Ticket,
     },
     Persisted,
+    DiskIsBack,
     Load {
         ticket: Ticket,
         what: LoadRequest,
@@ -216,6 +221,10 @@ impl World {
         let seed = self.streams.derive(&format!("node {index} life {life}"));
         self.machines[index].start(index, self.config.clone(), seed, self.now);
         self.set_clock(index, self.machines[index].off_us);
+        let store = &self.machines[index].store;
+        let pending = store.pending.iter().map(|(id, bytes)| (*id, bytes.clone())).collect();
+        let pool = store.pool.clone();
+        self.input(index, Input::Restore { pending, pool });
         // The first node is everybody's bootnode, and the second its own.
         self.introduce(index, usize::from(index == 0), Standing::Bootnode);
     }
@@ -229,7 +238,14 @@ impl World {
 
     /// Ends a node at once, with all that it had in memory.
     pub(crate) fn kill(&mut self, index: usize) {
+        let written = self.random.below(self.machines[index].batches.len() as u64 + 1);
         let machine = &mut self.machines[index];
+        if !machine.disk_is_down {
+            // Some batches were written, but the node did not hear of it.
+            for (_, batch) in machine.batches.drain(..usize::try_from(written).expect("small")) {
+                machine.store.apply(&batch);
+            }
+        }
         machine.node = None;
         let (links, askers) = (std::mem::take(&mut machine.links), std::mem::take(&mut machine.askers));
         machine.batches.clear();
@@ -448,11 +464,27 @@ impl World {
             }
             Happening::Responded { ticket } => self.input(index, Input::Responded { ticket }),
             Happening::Persisted => {
+                let fails = self.chance(self.faults.disk);
                 let machine = &mut self.machines[index];
-                let (ticket, batch) = machine.batches.pop_front().expect("a batch is being written");
-                machine.store.apply(&batch);
+                let Some((ticket, batch)) = machine.batches.pop_front() else { return };
                 machine.tickets.persist.take(ticket);
-                self.input(index, Input::Persisted { ticket, durable: true });
+                let was_down = machine.disk_is_down;
+                machine.disk_is_down |= fails;
+                let durable = !machine.disk_is_down;
+                if durable {
+                    machine.store.apply(&batch);
+                } else if !was_down {
+                    self.schedule(index, self.now + DISK_IS_DOWN, Happening::DiskIsBack);
+                }
+                self.input(index, Input::Persisted { ticket, durable });
+            }
+            Happening::DiskIsBack => {
+                while let Some((ticket, _)) = self.machines[index].batches.pop_front() {
+                    self.machines[index].tickets.persist.take(ticket);
+                    self.input(index, Input::Persisted { ticket, durable: false });
+                }
+                self.machines[index].disk_is_down = false;
+                self.input(index, Input::StorageBack);
             }
             Happening::Load { ticket, what } => {
                 let blocks = self.machines[index].store.load(&what);

@@ -1,0 +1,252 @@
+//! `starling db`: a stopped node's database.
+
+use super::{Failure, output, settings};
+use crate::config::ConfigError;
+use crate::storage::{DataDir, DataDirError, Retention, Store, StoreError, TransferError, Transferred};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use starling_protocol::genesis::Genesis;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DbCommand {
+    /// Verify a stopped node's database.
+    #[command(after_help = "\
+Examples:
+  starling db check
+  starling db check --full --datadir /srv/starling
+  starling db check --json | jq .problems
+
+Exit code 1 if something is wrong; what, and what to do, is printed.")]
+    Check {
+        #[command(flatten)]
+        place: Place,
+        /// Verify signatures and nonces too; takes some 50 µs for each transaction.
+        #[arg(long)]
+        full: bool,
+        /// Print JSON instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write the chain to a file.
+    #[command(after_help = "\
+Examples:
+  starling db export chain.starling
+  starling db export - | zstd > chain.starling.zst")]
+    Export {
+        /// Where to; `-` is standard output. An existing file is not overwritten.
+        file: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Read a chain from a file; every block is verified.
+    #[command(after_help = "\
+Examples:
+  starling db import chain.starling
+  zstd -dc chain.starling.zst | starling db import -
+
+What is there already is passed over: an import that was interrupted is simply begun again.")]
+    Import {
+        /// Where from; `-` is standard input.
+        file: PathBuf,
+        #[command(flatten)]
+        place: Place,
+        /// Print JSON instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Forget the oldest blocks.
+    #[command(after_help = "\
+Examples:
+  starling db prune --keep-blocks 100000
+  starling db prune --keep-blocks 100000 --compact
+
+To have a node do so while it runs, set storage.keep_blocks (--keep-blocks) for it.")]
+    Prune {
+        /// How many of the last blocks to keep.
+        #[arg(long, value_name = "N")]
+        keep_blocks: u64,
+        /// Return what is unused to the file system afterwards.
+        #[arg(long)]
+        compact: bool,
+        #[command(flatten)]
+        place: Place,
+        /// Print JSON instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Whose database.
+#[derive(Debug, Args)]
+pub(super) struct Place {
+    #[command(flatten)]
+    place: settings::PlaceFlags,
+    /// The network's genesis. Default: genesis.toml in the data directory.
+    #[arg(long, value_name = "FILE")]
+    genesis: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct PruneReport {
+    blocks_removed: usize,
+    earliest: u64,
+    height: u64,
+    file_bytes_before: u64,
+    file_bytes: u64,
+}
+
+impl DbCommand {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Check { place, full, json } => check(&place, full, json),
+            Self::Export { file, place } => export(&place, &file),
+            Self::Import { file, place, json } => import(&place, &file, json),
+            Self::Prune { keep_blocks, compact, place, json } => prune(&place, keep_blocks, compact, json),
+        }
+    }
+}
+
+/// A database that nobody else uses for as long as this lives.
+struct Opened {
+    store: Store,
+    genesis: Genesis,
+    _datadir: DataDir,
+}
+
+impl Place {
+    fn open(&self, make: bool) -> Result<Opened, Failure> {
+        let path = self.place.datadir()?;
+        let datadir = DataDir::open(&path).map_err(|error| match error {
+            DataDirError::Missing(_) | DataDirError::InUse { .. } => Failure::usage(error),
+            other => Failure::runtime(other),
+        })?;
+        let genesis = self.genesis.clone().unwrap_or_else(|| DataDir::genesis_file(&path));
+        let genesis = read_genesis(&genesis)?;
+        let file = DataDir::store_file(&path);
+        if !make && !file.exists() {
+            return Err(Failure::Usage(format!(
+                "there is no database {}; a node makes it when it is first run",
+                file.display()
+            )));
+        }
+        let store = Store::open(&file, genesis.network_id()).map_err(|error| match error {
+            StoreError::OtherNetwork { .. } | StoreError::OtherSchema { .. } => Failure::usage(error),
+            other => Failure::runtime(other),
+        })?;
+        Ok(Opened { store, genesis, _datadir: datadir })
+    }
+}
+
+fn read_genesis(path: &Path) -> Result<Genesis, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|source| {
+        Failure::usage(match source.kind() {
+            std::io::ErrorKind::NotFound => ConfigError::NoGenesis(path.to_owned()),
+            _ => ConfigError::Unreadable { what: "genesis", path: path.to_owned(), source },
+        })
+    })?;
+    Genesis::from_toml(&text).map_err(|source| Failure::usage(ConfigError::Genesis { path: path.to_owned(), source }))
+}
+
+fn check(place: &Place, full: bool, json: bool) -> Result<ExitCode, Failure> {
+    let Opened { mut store, genesis, .. } = place.open(false)?;
+    let report = store.check(&genesis, full).map_err(Failure::runtime)?;
+    output::print_as(json, &report, || {
+        let head = report.head.map_or_else(|| "none".to_owned(), |head| head.to_string());
+        let signed = report.signed_slot.map_or_else(|| "none".to_owned(), |slot| slot.to_string());
+        output::fields(&[
+            ("height", report.height.to_string()),
+            ("head", head),
+            ("blocks", format!("{} from height {}", report.canonical_blocks, report.earliest)),
+            ("side branches", format!("{} blocks", report.side_blocks)),
+            ("transactions", report.transactions.to_string()),
+            ("pending", report.pending.to_string()),
+            ("pool", report.pool.to_string()),
+            ("signed up to slot", signed),
+            ("file", format!("{} bytes", report.file_bytes)),
+            ("verified", if full { "everything" } else { "all but signatures and nonces (--full)" }.to_owned()),
+            ("result", if report.problems.is_empty() { "good" } else { "damaged" }.to_owned()),
+        ])
+    })?;
+    if report.problems.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let path = store.path().display();
+    Err(Failure::Runtime(format!(
+        "{path} is damaged:\n  {}\nMove the file away: the node makes a new one and fetches the chain again. Transactions \
+         that were submitted here and are not included are in it; submit them again",
+        report.problems.join("\n  ")
+    )))
+}
+
+fn export(place: &Place, file: &Path) -> Result<ExitCode, Failure> {
+    let Opened { store, .. } = place.open(false)?;
+    let done = if file == Path::new("-") {
+        store.export(std::io::stdout().lock()).map_err(Failure::runtime)?
+    } else {
+        let unwritable = |error| Failure::Usage(format!("cannot make {}: {error}; name another file", file.display()));
+        let mut out = BufWriter::with_capacity(1 << 20, File::create_new(file).map_err(unwritable)?);
+        let done = store.export(&mut out).map_err(|error| {
+            // Half a file would only be in the way.
+            let _left_over = std::fs::remove_file(file);
+            Failure::runtime(error)
+        })?;
+        let unsynced = |error| Failure::Runtime(format!("cannot write {}: {error}", file.display()));
+        out.flush().map_err(unsynced)?;
+        out.get_ref().sync_all().map_err(unsynced)?;
+        done
+    };
+    // Standard output may carry the export itself.
+    eprintln!("exported {} blocks, heights {} to {}", done.blocks, done.first, done.last);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn import(place: &Place, file: &Path, json: bool) -> Result<ExitCode, Failure> {
+    let Opened { store, genesis, .. } = place.open(true)?;
+    let imported = if file == Path::new("-") {
+        store.import(&genesis, BufReader::new(std::io::stdin().lock()))
+    } else {
+        let unreadable = |error| Failure::Usage(format!("cannot read {}: {error}; name an export", file.display()));
+        let reader = BufReader::with_capacity(1 << 20, File::open(file).map_err(unreadable)?);
+        store.import(&genesis, reader)
+    };
+    let Transferred { blocks, new, first, last } = imported.map_err(|error| match error {
+        TransferError::Foreign | TransferError::Version(_) | TransferError::OtherNetwork { .. } => {
+            Failure::usage(error)
+        }
+        other => Failure::runtime(other),
+    })?;
+    output::print_as(json, &Transferred { blocks, new, first, last }, || {
+        format!("read {blocks} blocks, heights {first} to {last}; {new} were new")
+    })
+}
+
+fn prune(place: &Place, keep_blocks: u64, compact: bool, json: bool) -> Result<ExitCode, Failure> {
+    let Opened { mut store, genesis, .. } = place.open(false)?;
+    let min = Retention::min(&genesis);
+    let retention = Retention::new(&genesis, keep_blocks).map_err(Failure::usage)?;
+    let retention = retention
+        .ok_or_else(|| Failure::Usage(format!("--keep-blocks 0 keeps all: nothing to prune; keep {min} or more")))?;
+    let file_bytes_before = store.file_bytes();
+    let mut blocks_removed = 0;
+    loop {
+        let pruned = store.apply_and_prune([], Some(&retention)).map_err(Failure::runtime)?;
+        blocks_removed += pruned.blocks;
+        if !pruned.more {
+            break;
+        }
+    }
+    while compact && store.compact().map_err(Failure::runtime)? {}
+    let height = store.head().map_err(Failure::runtime)?.map_or(0, |head| head.height);
+    let earliest = store.earliest().map_err(Failure::runtime)?.unwrap_or(0);
+    let report = PruneReport { blocks_removed, earliest, height, file_bytes_before, file_bytes: store.file_bytes() };
+    output::print_as(json, &report, || {
+        format!(
+            "removed {blocks_removed} blocks; heights {earliest} to {height} are kept; the file has {} bytes, and had {}",
+            report.file_bytes, report.file_bytes_before
+        )
+    })
+}

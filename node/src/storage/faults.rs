@@ -1,0 +1,290 @@
+//! The store on disks that lose, tear and refuse writes.
+//!
+//! A [`Disk`] holds what a crash leaves, what reads see, and the writes between. A crash keeps everything up to the last
+//! flush and any of the later writes, whole, torn or not at all: that is what a disk without power may do, and what
+//! killing a process never shows.
+
+use super::tests::real_chain;
+use super::*;
+use proptest::prelude::*;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+#[derive(Debug)]
+struct State {
+    flushed: Vec<u8>,
+    seen: Vec<u8>,
+    /// Writes since the last flush: place and bytes; none is a change of length.
+    later: Vec<(u64, Option<Vec<u8>>)>,
+    /// Calls until power fails.
+    calls_left: u64,
+    /// How many of a thousand writes and flushes are refused.
+    refused: u64,
+    /// Whether a flush does nothing, as a store that forgets it.
+    lies: bool,
+    random: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Disk(Arc<Mutex<State>>);
+
+impl Disk {
+    fn new(seed: u64) -> Self {
+        let (flushed, seen, later) = (Vec::new(), Vec::new(), Vec::new());
+        let random = seed.wrapping_mul(2).wrapping_add(1);
+        Self(Arc::new(Mutex::new(State {
+            flushed,
+            seen,
+            later,
+            calls_left: u64::MAX,
+            refused: 0,
+            lies: false,
+            random,
+        })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// What a crash leaves.
+    fn after_crash(&self) -> Self {
+        let mut state = self.state();
+        let mut left = state.flushed.clone();
+        for (offset, bytes) in std::mem::take(&mut state.later) {
+            let offset = usize::try_from(offset).expect("small");
+            let fate = state.draw(4);
+            match bytes {
+                None if fate > 0 => left.resize(offset, 0),
+                Some(bytes) if fate > 0 => {
+                    let torn = usize::try_from(state.draw(bytes.len() as u64 + 1)).expect("small");
+                    let kept = if fate == 1 { torn } else { bytes.len() };
+                    if left.len() < offset + kept {
+                        left.resize(offset + kept, 0);
+                    }
+                    left[offset..offset + kept].copy_from_slice(&bytes[..kept]);
+                }
+                _ => {}
+            }
+        }
+        let disk = Self::new(state.random);
+        (disk.state().flushed, disk.state().seen) = (left.clone(), left);
+        disk
+    }
+
+    fn open(&self) -> Result<Store, StoreError> {
+        let disk = self.clone();
+        let open = move |path: &Path| schema::open_backend(disk.clone(), path);
+        Store::open_with(Path::new("disk"), real_chain().0.network_id(), Box::new(open))
+    }
+}
+
+impl State {
+    /// A number below `bound`.
+    fn draw(&mut self, bound: u64) -> u64 {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.random >> 33) % bound.max(1)
+    }
+
+    fn call(&mut self) -> io::Result<()> {
+        if self.calls_left == 0 {
+            return Err(io::Error::other("the power is gone"));
+        }
+        self.calls_left -= 1;
+        if self.draw(1_000) < self.refused {
+            let kinds = [io::ErrorKind::StorageFull, io::ErrorKind::ReadOnlyFilesystem, io::ErrorKind::Other];
+            return Err(kinds[usize::try_from(self.draw(3)).expect("small")].into());
+        }
+        Ok(())
+    }
+}
+
+impl redb::StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.state().seen.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let (state, offset) = (self.state(), usize::try_from(offset).expect("small"));
+        let found = state.seen.get(offset..offset + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        out.copy_from_slice(found);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut state = self.state();
+        state.call()?;
+        state.seen.resize(usize::try_from(len).expect("small"), 0);
+        state.later.push((len, None));
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.state();
+        state.call()?;
+        if !state.lies {
+            state.flushed = state.seen.clone();
+            state.later.clear();
+        }
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        state.call()?;
+        let at = usize::try_from(offset).expect("small");
+        state.seen[at..at + data.len()].copy_from_slice(data);
+        state.later.push((offset, Some(data.to_vec())));
+        Ok(())
+    }
+}
+
+/// What is to be stored, in order: the blocks of a chain one by one, with rows that come and go.
+fn batches() -> Vec<Vec<StoreOp>> {
+    let (_, blocks) = real_chain();
+    let mut batches = Vec::new();
+    for block in blocks {
+        for transaction in block.transactions() {
+            let bytes = Bytes::copy_from_slice(transaction.bytes());
+            let (transaction, expiry_slot) = (transaction.id(), transaction.expiry_slot());
+            batches.push(vec![StoreOp::PutPending { transaction, expiry_slot, bytes }]);
+        }
+        batches.push(vec![StoreOp::SetSigned { slot: block.header().slot }]);
+        batches.push(super::tests::adopt(block));
+        let included = block.transactions().iter().map(|transaction| transaction.id());
+        batches.push(included.map(|transaction| StoreOp::RemovePending { transaction }).collect());
+    }
+    batches
+}
+
+/// Everything in a store, to be compared.
+fn content(store: &Store) -> (Option<Head>, Option<u64>, Vec<(TransactionId, Bytes)>, usize) {
+    let read = "the store can be read";
+    let blocks = store.recent_canonical(0, 1_000).expect(read).len();
+    (store.head().expect(read), store.signed().expect(read), store.pending().expect(read), blocks)
+}
+
+/// What a good disk has after so many batches.
+fn expected(count: usize) -> (Option<Head>, Option<u64>, Vec<(TransactionId, Bytes)>, usize) {
+    let store = Disk::new(1).open().expect("a new store");
+    store.apply(batches()[..count].iter().map(|batch| &batch[..])).expect("a good disk");
+    content(&store)
+}
+
+/// Stores batches until the power fails, and says how many were acknowledged, and what the next start finds.
+fn crash(seed: u64, calls: u64, lies: bool) -> Result<(), String> {
+    let disk = Disk::new(seed);
+    drop(disk.open().expect("a new store"));
+    disk.state().lies = lies;
+    let store = disk.open().expect("a good disk");
+    disk.state().calls_left = calls;
+    let batches = batches();
+    let mut acknowledged = 0;
+    while acknowledged < batches.len() && store.apply([&batches[acknowledged][..]]).is_ok() {
+        acknowledged += 1;
+    }
+    disk.state().calls_left = 0;
+    drop(store);
+    let mut store = disk.after_crash().open().map_err(|error| format!("it cannot be opened: {error}"))?;
+    let found = content(&store);
+    let next = (acknowledged + 1).min(batches.len());
+    if found != expected(acknowledged) && found != expected(next) {
+        return Err(format!("{acknowledged} batches were acknowledged, and this was found: {found:?}"));
+    }
+    let report = store.check(&real_chain().0, false).map_err(|error| error.to_string())?;
+    if report.problems.is_empty() { Ok(()) } else { Err(report.problems.join(", ")) }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// After a crash at any moment everything acknowledged is there, and a batch is there whole or not at all.
+    #[test]
+    fn a_crash_at_any_moment_loses_nothing_that_was_acknowledged(seed in any::<u64>(), calls in 0..400_u64) {
+        prop_assert_eq!(crash(seed, calls, false), Ok(()));
+    }
+
+    /// Writes and flushes fail at random; a store that is opened again goes on, and ends with everything.
+    #[test]
+    fn a_disk_that_refuses_writes_leaves_whole_batches(seed in any::<u64>(), refused in 1..60_u64) {
+        let disk = Disk::new(seed);
+        let mut store = disk.open().expect("a new store");
+        let batches = batches();
+        disk.state().refused = refused;
+        for (done, batch) in batches.iter().enumerate() {
+            let mut attempts = 0;
+            while store.apply([&batch[..]]).is_err() {
+                while store.reopen().is_err() {
+                    attempts += 1;
+                    if attempts > 20 {
+                        disk.state().refused = 0;
+                    }
+                }
+                let found = content(&store);
+                prop_assert!(found == expected(done) || found == expected(done + 1), "after {done} batches: {found:?}");
+            }
+        }
+        disk.state().refused = 0;
+        store.reopen().expect("a good disk");
+        prop_assert_eq!(content(&store), expected(batches.len()));
+        prop_assert_eq!(store.check(&real_chain().0, true).expect("can be read").problems, Vec::<String>::new());
+    }
+}
+
+/// The tests above find a store that acknowledges what it has not flushed.
+#[test]
+fn a_flush_that_is_left_out_is_found_out() {
+    let found = (0..20).filter(|seed| crash(*seed, 60 + seed * 17, true).is_err()).count();
+    assert!(found > 0, "a disk that flushes nothing lost nothing");
+}
+
+/// Whatever is done to the file, opening and verifying it ends with an answer.
+#[test]
+fn a_damaged_file_leads_to_an_error_and_never_to_a_panic() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("chain.redb");
+    let (genesis, _) = real_chain();
+    let store = Store::open(&path, genesis.network_id()).expect("a new store");
+    store.apply(batches().iter().map(|batch| &batch[..])).expect("a good disk");
+    drop(store);
+    let good = std::fs::read(&path).expect("readable");
+    let used = good.iter().rposition(|byte| *byte != 0).expect("not empty") + 1;
+    let mut random = Disk::new(7);
+    let mut draw = |bound: usize| {
+        let state = &mut random;
+        usize::try_from(state.state().draw(bound as u64)).expect("small")
+    };
+    let mut noticed = 0;
+    for round in 0..60 {
+        let mut bytes = good.clone();
+        match round % 4 {
+            0 => bytes.truncate(draw(good.len())),
+            1 => bytes[..].iter_mut().skip(draw(used)).take(4_096).for_each(|byte| *byte = 0),
+            2 => {
+                for _ in 0..1 + draw(20) {
+                    bytes[draw(used)] ^= 1 << draw(8);
+                }
+            }
+            _ if round == 3 => bytes.fill(0),
+            _ => {
+                for _ in 0..3 {
+                    let (from, to) = (draw(used), draw(used));
+                    let length = draw(512).min(good.len() - from.max(to));
+                    bytes.copy_within(from..from + length, to);
+                }
+            }
+        }
+        std::fs::write(&path, &bytes).expect("written");
+        match Store::open(&path, genesis.network_id()) {
+            Err(error) => {
+                assert!(error.to_string().contains("chain.redb") || error.to_string().contains("disk"), "{error}");
+                noticed += 1;
+            }
+            Ok(mut store) => match store.check(genesis, true) {
+                Ok(report) if report.problems.is_empty() => {}
+                Ok(_) | Err(_) => noticed += 1,
+            },
+        }
+    }
+    assert!(noticed > 30, "only {noticed} damages of 60 were noticed");
+}

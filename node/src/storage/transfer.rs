@@ -1,0 +1,360 @@
+//! Canonical chains in files: export and import.
+//!
+//! # Format, version 1
+//! All numbers are little-endian. Each check is the first eight bytes of the digest, in the domain
+//! `starling/export-record/1`, of the check before it (zeros before the first) and the bytes of the record; so a record that is missing, repeated, moved or changed is noticed where it is.
+//!
+//! ```text
+//! header   "starling-export\n" (16 bytes) · version u32 = 1 · network id (32) · first height u64 · check (8)
+//! block    0x01 · length u32 · the block's encoding · check (8)                 in ascending height, without gaps
+//! end      0x00 · number of blocks u64 · check (8)                              nothing follows
+//! ```
+//!
+//! # Rules of importing
+//! 1. Nothing is trusted: encodings, turns, signatures, transaction roots, transactions and nonces are verified as if a
+//!    peer had sent the blocks; the checks only find damage.
+//! 2. What is there already is passed over, so an import that was interrupted is begun again from the file's start, and
+//!    importing twice changes nothing. Blocks are stored in batches of [`BATCH_BLOCKS`].
+//! 3. A damaged file is refused with the offset; the blocks before it stay, they are good.
+//!
+//! # Limits
+//! A file that does not begin at height 1 needs a store that has the block before its first one. Memory: one batch.
+
+use super::error::StoreError;
+use super::{Store, StoredBlock};
+use starling_crypto::{Domain, Hasher};
+use starling_protocol::block::Block;
+use starling_protocol::chain::{self, Chain, Effect, Moment, Verified};
+use starling_protocol::genesis::{BLOCK_BYTES_MAX, Genesis};
+use starling_protocol::id::NetworkId;
+use starling_protocol::node::NodeParts;
+use starling_protocol::store::Batch;
+use starling_protocol::time::Time;
+use std::io::{self, Read, Write};
+
+const MAGIC: &[u8; 16] = b"starling-export\n";
+
+/// The version of the format.
+pub const VERSION: u32 = 1;
+
+/// Blocks that are stored in one go. A guess.
+const BATCH_BLOCKS: usize = 64;
+
+const BLOCK: u8 = 1;
+const END: u8 = 0;
+
+/// Why an export or import ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The file cannot be read or written.
+    #[error("cannot {doing} the file: {source}")]
+    Io {
+        /// What was attempted.
+        doing: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It is something else.
+    #[error("this is no export of starling; give a file that `starling db export` wrote")]
+    Foreign,
+    /// It was written by a newer version.
+    #[error(
+        "the file has version {0} of the format, and this version of starling reads {VERSION}; use a newer starling"
+    )]
+    Version(u32),
+    /// It holds another network's chain.
+    #[error(
+        "the file holds the chain of network {found}, and the genesis is that of {expected}; give the genesis that it belongs to"
+    )]
+    OtherNetwork {
+        /// The network in the file.
+        found: NetworkId,
+        /// The network of the genesis.
+        expected: NetworkId,
+    },
+    /// It ends too early.
+    #[error(
+        "the file ends at byte {offset} in the middle: it was cut off. The {imported} blocks before are imported; get the \
+         whole file and import it again"
+    )]
+    Truncated {
+        /// Where.
+        offset: u64,
+        /// Blocks that were read before.
+        imported: u64,
+    },
+    /// Its bytes were changed.
+    #[error(
+        "the file is damaged at byte {offset}: {problem}. The {imported} blocks before are imported; get the file again and \
+         import it"
+    )]
+    Damaged {
+        /// Where the record begins.
+        offset: u64,
+        /// What is wrong.
+        problem: String,
+        /// Blocks that were read before.
+        imported: u64,
+    },
+    /// The blocks before it are missing.
+    #[error(
+        "the file begins at height {first}, and the store ends at {height}; import an export of the blocks before first"
+    )]
+    Gap {
+        /// The file's first height.
+        first: u64,
+        /// The store's head.
+        height: u64,
+    },
+    /// The chain in the store is another one.
+    #[error(
+        "block {height} of the file does not fit onto the chain in the store, which has taken another branch; import into \
+         an empty data directory"
+    )]
+    Fork {
+        /// The block's height.
+        height: u64,
+    },
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Transferred {
+    /// Blocks in the file.
+    pub blocks: u64,
+    /// Blocks that were new to the store.
+    pub new: u64,
+    /// The first height in the file; 0 without blocks.
+    pub first: u64,
+    /// The last height in the file.
+    pub last: u64,
+}
+
+/// Writes and reads with a running check.
+struct Checked<S> {
+    inner: S,
+    check: [u8; 8],
+    offset: u64,
+}
+
+impl<S> Checked<S> {
+    fn new(inner: S) -> Self {
+        Self { inner, check: [0; 8], offset: 0 }
+    }
+
+    fn advance(&mut self, parts: &[&[u8]]) {
+        let mut hasher = Hasher::new(Domain::ExportRecord);
+        hasher.update(&self.check);
+        for part in parts {
+            hasher.update(part);
+        }
+        self.check.copy_from_slice(&hasher.finish().0[..8]);
+    }
+}
+
+impl<W: Write> Checked<W> {
+    fn write(&mut self, parts: &[&[u8]]) -> Result<(), TransferError> {
+        self.advance(parts);
+        let check = self.check;
+        for part in parts.iter().copied().chain([&check[..]]) {
+            self.inner.write_all(part).map_err(|source| TransferError::Io { doing: "write", source })?;
+        }
+        Ok(())
+    }
+}
+
+impl<R: Read> Checked<R> {
+    /// Reads exactly so many bytes.
+    fn read(&mut self, count: usize, imported: u64) -> Result<Vec<u8>, TransferError> {
+        let mut bytes = vec![0; count];
+        self.inner.read_exact(&mut bytes).map_err(|source| match source.kind() {
+            io::ErrorKind::UnexpectedEof => TransferError::Truncated { offset: self.offset, imported },
+            _ => TransferError::Io { doing: "read", source },
+        })?;
+        self.offset += count as u64;
+        Ok(bytes)
+    }
+
+    /// Reads the check of what was read.
+    fn verify(&mut self, start: u64, parts: &[&[u8]], imported: u64) -> Result<(), TransferError> {
+        self.advance(parts);
+        if self.read(8, imported)? == self.check {
+            return Ok(());
+        }
+        Err(TransferError::Damaged { offset: start, problem: "its check does not match".into(), imported })
+    }
+}
+
+/// The moment of a block's slot: for a chain that is told of blocks without waiting for anything.
+pub(super) fn moment_of(block: &Block) -> Moment {
+    let slot = block.header().slot;
+    Moment { now: Time::ZERO, slot, slot_ahead: slot }
+}
+
+impl Store {
+    /// Writes the canonical chain, from the lowest height that is kept.
+    ///
+    /// # Errors
+    /// If the store or the file fails.
+    pub fn export(&self, file: impl Write) -> Result<Transferred, TransferError> {
+        let (head, earliest) = (self.head()?.map_or(0, |head| head.height), self.earliest()?.unwrap_or(1));
+        let mut file = Checked::new(file);
+        let version = VERSION.to_le_bytes();
+        file.write(&[MAGIC, &version, self.network.as_bytes(), &earliest.to_le_bytes()])?;
+        let mut done = Transferred::default();
+        for height in earliest..=head {
+            let Some(StoredBlock { bytes, .. }) =
+                self.canonical(height)?.map(|id| self.block(id)).transpose()?.flatten()
+            else {
+                let problem = format!("canonical block {height} is missing");
+                return Err(StoreError::Damaged { path: self.path.clone(), problem }.into());
+            };
+            let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
+            file.write(&[&[BLOCK], &length, &bytes])?;
+            done.blocks += 1;
+            done.first = if done.first == 0 { height } else { done.first };
+            done.last = height;
+        }
+        file.write(&[&[END], &done.blocks.to_le_bytes()])?;
+        file.inner.flush().map_err(|source| TransferError::Io { doing: "write", source })?;
+        Ok(done)
+    }
+
+    /// Reads an export and stores what is new in it.
+    ///
+    /// # Errors
+    /// What is wrong with the file or the store; what was read before it is stored.
+    pub fn import(&self, genesis: &Genesis, file: impl Read) -> Result<Transferred, TransferError> {
+        let mut file = Checked::new(file);
+        let first = read_header(&mut file, genesis)?;
+        let mut import = Import::begin(self, genesis, first)?;
+        loop {
+            let (start, done) = (file.offset, import.done.blocks);
+            let tag = file.read(1, done)?;
+            match tag[0] {
+                BLOCK => {
+                    let length = file.read(4, done)?;
+                    let count = u32::from_le_bytes(length[..].try_into().unwrap_or_default());
+                    let damaged = |problem: String| TransferError::Damaged { offset: start, problem, imported: done };
+                    if count > BLOCK_BYTES_MAX {
+                        return import.fail(damaged(format!("a block of {count} bytes is longer than any")));
+                    }
+                    let read = file.read(count as usize, done).and_then(|bytes| {
+                        file.verify(start, &[&tag, &length, &bytes], done)?;
+                        let block = Block::decode(bytes, genesis).map_err(|error| damaged(error.to_string()))?;
+                        block.verify_header_signature(genesis).map_err(|error| damaged(error.to_string()))?;
+                        block.verify_bodies(genesis).map_err(|error| damaged(error.to_string()))?;
+                        Ok(block)
+                    });
+                    match read {
+                        Ok(block) => import.take(block, start)?,
+                        Err(error) => return import.fail(error),
+                    }
+                }
+                END => {
+                    let count = file.read(8, done);
+                    let checked = count.and_then(|count| file.verify(start, &[&tag, &count], done));
+                    if let Err(error) = checked {
+                        return import.fail(error);
+                    }
+                    import.store()?;
+                    return Ok(import.done);
+                }
+                other => {
+                    let problem = format!("no record begins with {other:#04x}");
+                    return import.fail(TransferError::Damaged { offset: start, problem, imported: done });
+                }
+            }
+        }
+    }
+}
+
+fn read_header(file: &mut Checked<impl Read>, genesis: &Genesis) -> Result<u64, TransferError> {
+    let header = file.read(60, 0).map_err(|error| match error {
+        TransferError::Truncated { .. } => TransferError::Foreign,
+        other => other,
+    })?;
+    if header[..16] != MAGIC[..] {
+        return Err(TransferError::Foreign);
+    }
+    let version = u32::from_le_bytes(header[16..20].try_into().unwrap_or_default());
+    if version != VERSION {
+        return Err(TransferError::Version(version));
+    }
+    file.verify(0, &[&header], 0)?;
+    if header[20..52] != genesis.network_id().as_bytes()[..] {
+        let mut found = genesis.network_id();
+        found.0.0.copy_from_slice(&header[20..52]);
+        return Err(TransferError::OtherNetwork { found, expected: genesis.network_id() });
+    }
+    Ok(u64::from_le_bytes(header[52..60].try_into().unwrap_or_default()))
+}
+
+/// An import under way.
+struct Import<'s> {
+    store: &'s Store,
+    chain: Chain,
+    batches: Vec<Batch>,
+    done: Transferred,
+}
+
+impl<'s> Import<'s> {
+    fn begin(store: &'s Store, genesis: &Genesis, first: u64) -> Result<Self, TransferError> {
+        let depth = usize::try_from(NodeParts::restore_depth(genesis)).unwrap_or(usize::MAX);
+        let stored = store.recent_canonical(0, depth)?;
+        let blocks = stored.into_iter().filter_map(|stored| Block::decode(stored.bytes, genesis).ok());
+        let chain = Chain::restore(genesis.clone(), chain::Config::default(), blocks)
+            .map_err(|error| StoreError::Damaged { path: store.path.clone(), problem: error.to_string() })?;
+        let height = chain.head().height;
+        if first > height + 1 {
+            return Err(TransferError::Gap { first, height });
+        }
+        Ok(Self { store, chain, batches: Vec::new(), done: Transferred { first, ..Transferred::default() } })
+    }
+
+    fn take(&mut self, block: Block, start: u64) -> Result<(), TransferError> {
+        let (id, height) = (block.id(), block.header().height);
+        let expected = self.done.first + self.done.blocks;
+        if height != expected {
+            let problem = format!("block {height} stands where block {expected} should");
+            let imported = self.done.blocks;
+            return self.fail(TransferError::Damaged { offset: start, problem, imported }).map(|_never| ());
+        }
+        let known = height <= self.chain.head().height && {
+            let in_memory = self.chain.block_at(height).map(Block::id);
+            in_memory.or(self.store.canonical(height)?) == Some(id)
+        };
+        if !known {
+            let mut effects = Vec::new();
+            self.chain.insert_block(moment_of(&block), block, None, Verified::Valid, &mut effects);
+            if self.chain.head().id != id && self.chain.block(&id).is_none() {
+                return self.fail(TransferError::Fork { height }).map(|_never| ());
+            }
+            self.batches.extend(effects.into_iter().filter_map(|effect| match effect {
+                Effect::Persist(batch) => Some(batch),
+                _ => None,
+            }));
+            self.done.new += 1;
+        }
+        self.done.blocks += 1;
+        self.done.last = height;
+        if self.batches.len() >= BATCH_BLOCKS { self.store() } else { Ok(()) }
+    }
+
+    fn store(&mut self) -> Result<(), TransferError> {
+        if !self.batches.is_empty() {
+            self.store.apply(self.batches.iter().map(|batch| &batch[..]))?;
+            self.batches.clear();
+        }
+        Ok(())
+    }
+
+    /// Stores what is good and ends.
+    fn fail(&mut self, error: TransferError) -> Result<Transferred, TransferError> {
+        self.store()?;
+        Err(error)
+    }
+}

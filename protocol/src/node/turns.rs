@@ -1,0 +1,149 @@
+//! The producer's turns: at most one block for each, whatever happens to the process or the clock.
+//!
+//! # Rules
+//! 1. A block is signed only for a slot that is *recorded*: the disk has confirmed [`StoreOp::SetSigned`] with this slot
+//!    or a later one in this life. *Rationale:* two blocks for one slot are proof of misbehaviour that nobody can tell
+//!    from malice, and what a process remembers does not survive it.
+//! 2. A slot up to which an earlier life has recorded is never signed for again, even where that life made no block.
+//! 3. While a slot lasts, the next one is recorded if it is our turn. If it is not on the disk when its slot begins, the
+//!    block is made as soon as it is, or not at all when the slot has passed: a block that comes after its slot only
+//!    makes others undo theirs.
+//! 4. While blocks that a peer claims to have are being fetched, at most [`TURNS_LEFT_OUT_MAX`] turns in a row are left
+//!    out without the head moving. *Rationale:* a producer that has just started would build on what the others have
+//!    left behind; a peer that lies must not keep it from producing.
+
+use super::io::{Event, Output};
+use super::{Node, Ticket};
+use crate::block::Block;
+use crate::chain::Template;
+use crate::mesh::{self, Sink};
+use crate::message::Payload;
+use crate::store::StoreOp;
+use crate::time::Time;
+
+/// How many turns in a row are left out for blocks that do not come. A guess: a request and its repetition to another
+/// peer have timed out by then.
+const TURNS_LEFT_OUT_MAX: u32 = 3;
+
+/// For which slots we may sign.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    /// Up to here an earlier life may have signed.
+    signed_before: Option<u64>,
+    /// Up to here it is recorded that this life may have signed.
+    recorded: Option<u64>,
+    /// What is being recorded.
+    recording: Option<(Ticket, u64)>,
+    /// The slot in which a block is to be made when that is done.
+    waiting: Option<u64>,
+    /// How many turns in a row were left out, and the height of the head then.
+    left_out: (u32, u64),
+}
+
+impl Turns {
+    pub(super) fn new(signed_before: Option<u64>) -> Self {
+        Self { signed_before, ..Self::default() }
+    }
+}
+
+impl Node {
+    /// Does what our turn asks for, if it is ours, and prepares the next one.
+    pub(super) fn produce(&mut self, now: Time, slot: u64, out: &mut impl Sink<Output>) {
+        self.turns.waiting = None;
+        if self.is_our_turn(slot) && !self.storage_is_failing() {
+            if let Some(signed) = self.turns.signed_before.filter(|signed| slot <= *signed) {
+                out.emit(Output::Event(Event::SlotSigned { slot, signed }));
+            } else if self.turns.recorded.is_some_and(|recorded| slot <= recorded) {
+                self.produce_block(now, slot, out);
+            } else {
+                self.turns.waiting = Some(slot);
+                self.record_turn(slot, out);
+            }
+        }
+        self.prepare_turn_after(slot, out);
+    }
+
+    /// Has the turn after this slot recorded, if it is ours.
+    fn prepare_turn_after(&mut self, slot: u64, out: &mut impl Sink<Output>) {
+        if let Some(next) = slot.checked_add(1)
+            && self.is_our_turn(next)
+            && !self.storage_is_failing()
+        {
+            self.record_turn(next, out);
+        }
+    }
+
+    /// The answer to a batch, if it was a record of a turn.
+    pub(super) fn turn_recorded(
+        &mut self,
+        now: Time,
+        ticket: Ticket,
+        durable: bool,
+        out: &mut impl Sink<Output>,
+    ) -> bool {
+        let Some((_, recorded)) = self.turns.recording.take_if(|(recording, _)| *recording == ticket) else {
+            return false;
+        };
+        let waiting = self.turns.waiting;
+        if durable {
+            self.turns.recorded = self.turns.recorded.max(Some(recorded));
+            if let Some(slot) = waiting.filter(|slot| *slot <= recorded) {
+                self.turns.waiting = None;
+                if self.slot(now) == Some(slot) {
+                    self.produce_block(now, slot, out);
+                }
+                self.prepare_turn_after(slot, out);
+            } else if let Some(slot) = waiting {
+                self.record_turn(slot, out);
+            }
+        }
+        true
+    }
+
+    fn is_our_turn(&self, slot: u64) -> bool {
+        self.producer.as_ref().is_some_and(|key| *self.genesis.producer_of(slot) == key.public_key())
+    }
+
+    /// Has it recorded that we may sign up to this slot, unless something is being recorded already: that is a slot
+    /// earlier, and its answer leads here again if it is waited for.
+    fn record_turn(&mut self, slot: u64, out: &mut impl Sink<Output>) {
+        let done = self.turns.recorded.is_some_and(|recorded| slot <= recorded);
+        let passed = self.turns.signed_before.is_some_and(|signed| slot <= signed);
+        if done || passed || self.turns.recording.is_some() {
+            return;
+        }
+        let ticket = self.ticket();
+        self.turns.recording = Some((ticket, slot));
+        out.emit(Output::Persist { ticket, batch: vec![StoreOp::SetSigned { slot }] });
+    }
+
+    fn produce_block(&mut self, now: Time, slot: u64, out: &mut impl Sink<Output>) {
+        if self.is_behind_peers(now, slot, out) {
+            return;
+        }
+        let Some(key) = &self.producer else { return };
+        let Some(template) = self.chain.produce_candidate(slot, &self.mempool) else { return };
+        let Template { slot, height, parent, transactions } = template;
+        let count = transactions.len();
+        let block = Block::produce(&self.genesis, key, (slot, height, parent), transactions)
+            .expect("it is our turn, and the chain keeps to the limits of the genesis");
+        let payload = Payload::new(self.genesis.block_topic(), block.bytes());
+        let transactions = u32::try_from(count).unwrap_or(u32::MAX);
+        out.emit(Output::Event(Event::Produced { id: block.id(), height, slot, transactions }));
+        self.mesh_input(now, mesh::Input::Publish { payload }, out);
+        self.insert_own_block(now, block, out);
+    }
+
+    /// Whether to leave out this turn, because the blocks to build on are being fetched.
+    fn is_behind_peers(&mut self, now: Time, slot: u64, out: &mut impl Sink<Output>) -> bool {
+        let sync = self.chain.sync_progress(now);
+        let (count, height_then) = self.turns.left_out;
+        let count = if sync.height > height_then { 0 } else { count };
+        let behind = sync.peer.is_some() && sync.target > sync.height && count < TURNS_LEFT_OUT_MAX;
+        if behind {
+            self.turns.left_out = (count + 1, sync.height);
+            out.emit(Output::Event(Event::BehindPeers { slot, height: sync.height, target: sync.target }));
+        }
+        behind
+    }
+}
