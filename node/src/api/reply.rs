@@ -566,7 +566,7 @@ pub enum ClockState {
 }
 
 /// How the disk is, as `/health` and `/ready` show it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DiskReply {
     /// Since when nothing can be stored; none while it can.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -158,7 +158,7 @@ impl Driver {
             let id = transaction.id();
             let source = match pool.source(&id) {
                 Some(Source::Reorganisation) => TransactionSource::Reorganisation,
-                Some(Source::Peer(_)) => TransactionSource::Peer,
+                Some(Source::Peer(_) | Source::Restored) => TransactionSource::Peer,
                 Some(Source::Local) | None => TransactionSource::Local,
             };
             PendingReply {
