@@ -2,7 +2,7 @@
 
 use crate::lab::{DEADLINE, Lab, Running, eventually, wait_for};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
-use starling_node::api::TransactionStatus;
+use starling_node::api::{StorageState, TransactionStatus};
 use starling_node::rpc::client::{ClientError, RpcClient};
 use starling_node::rpc::codes::ErrorData;
 use starling_protocol::id::TransactionId;
@@ -60,9 +60,10 @@ async fn a_full_disk_refuses_what_it_cannot_keep_and_recovers_when_there_is_room
     let (accepted, refusal) = fill(&rpc).await;
     assert!(refusal.cause.contains("was not accepted") && refusal.cause.contains("File too large"), "{refusal:?}");
     assert!(refusal.remedy.contains("free space"), "{refusal:?}");
-    let storage = rpc.ready().await.expect("an answer").storage;
-    assert!(storage.failing && storage.failing_since_unix_s.is_some(), "{storage:?}");
-    assert!(storage.cause.expect("the system's words").contains("File too large"));
+    let ready = rpc.ready().await.expect("an answer");
+    let StorageState::Failing { cause } = ready.storage else { panic!("it does not say that it fails") };
+    assert!(cause.contains("File too large") && cause.contains("free space"), "{cause}");
+    assert!(ready.disk.failing_since_unix_s.is_some());
 
     // It goes on following the chain and relaying: what another node publishes reaches it.
     let height = rpc.chain_head().await.expect("it still answers").height;
@@ -73,7 +74,7 @@ async fn a_full_disk_refuses_what_it_cannot_keep_and_recovers_when_there_is_room
         (head > height + 3 && matches!(found, TransactionStatus::Included { .. })).then_some(())
     })
     .await;
-    assert!(rpc.ready().await.expect("an answer").storage.unsaved_blocks > 3);
+    assert!(rpc.ready().await.expect("an answer").disk.unsaved_blocks > 3);
     let log = std::fs::read_to_string(lab.log("small")).expect("a log");
     let errors: Vec<&str> = log.lines().filter(|line| line.contains("ERROR")).collect();
     assert_eq!(errors.len(), 1, "{errors:#?}");
@@ -81,8 +82,8 @@ async fn a_full_disk_refuses_what_it_cannot_keep_and_recovers_when_there_is_room
 
     small.free_the_disk();
     eventually("the disk has what the memory has", || async {
-        let storage = rpc.ready().await.expect("an answer").storage;
-        (!storage.failing && storage.height > height + 3).then_some(())
+        let ready = rpc.ready().await.expect("an answer");
+        (ready.storage == StorageState::Ok && ready.disk.height > height + 3).then_some(())
     })
     .await;
     let again = rpc.tx_publish(b"again").await.expect("accepted again").id;
