@@ -356,7 +356,7 @@ impl Node {
                 self.mesh_input(now, mesh::Input::Verdict { ticket: validation, verdict }, out);
             }
             Some(Verification::Submission { ticket, transaction }) => {
-                self.submission_verified(now, ticket, transaction, &outcome, out);
+                self.submission_verified(now, ticket, &transaction, &outcome, out);
             }
             Some(Verification::Restored { transaction, own }) => {
                 self.restored_verified(now, (transaction, own), &outcome, out);

@@ -144,7 +144,7 @@ impl Node {
     fn sign_and_store(&mut self, now: Time, ticket: Ticket, body: TransactionBody, out: &mut impl Sink<Output>) {
         // We sign it ourselves: there is nothing to verify.
         match self.sign(body) {
-            Ok(transaction) => self.store_own(now, ticket, transaction, out),
+            Ok(transaction) => self.store_own(now, ticket, &transaction, out),
             Err(error) => out.emit(Output::SubmitResult { ticket, result: Err(error) }),
         }
     }

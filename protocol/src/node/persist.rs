@@ -175,7 +175,7 @@ impl Node {
         &mut self,
         now: Time,
         ticket: Ticket,
-        transaction: Transaction,
+        transaction: &Transaction,
         out: &mut impl Sink<Output>,
     ) {
         if let Err(error) = self.begin_storing(now, ticket, transaction, out) {
@@ -187,7 +187,7 @@ impl Node {
         &mut self,
         now: Time,
         ticket: Ticket,
-        transaction: Transaction,
+        transaction: &Transaction,
         out: &mut impl Sink<Output>,
     ) -> Result<(), SubmitError> {
         let (id, length) = (transaction.id(), transaction.encoded_len());
@@ -201,7 +201,7 @@ impl Node {
             in_flight.waiters.push(ticket);
             return Ok(());
         }
-        self.precheck_own(now, &transaction)?;
+        self.precheck_own(now, transaction)?;
         if self.persistence.failing {
             return Err(SubmitError::Storage);
         }

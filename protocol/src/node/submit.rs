@@ -48,7 +48,7 @@ impl Node {
         &mut self,
         now: Time,
         ticket: Ticket,
-        transaction: Transaction,
+        transaction: &Transaction,
         outcome: &Outcome,
         out: &mut impl Sink<Output>,
     ) {
