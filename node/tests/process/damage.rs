@@ -1,6 +1,7 @@
 //! What becomes of a data directory behind a node's back: damaged before it starts, or gone while it runs.
 
 use crate::lab::{Lab, Running, eventually};
+use starling_node::api::StorageState;
 use std::fs;
 use std::path::PathBuf;
 
@@ -69,7 +70,12 @@ async fn a_data_directory_that_vanishes_ends_nothing_and_comes_back_empty() {
     // The file stays as long as the node has it open; what is lost is the way to it.
     fs::rename(lab.path("producer"), lab.path("elsewhere")).expect("moved");
     fs::remove_dir_all(lab.path("elsewhere")).expect("removed");
-    goes_on(&node).await;
+    // It says so, and makes no blocks that it could not keep.
+    eventually("the node to miss it", || async {
+        let storage = node.rpc().ready().await.expect("it still answers").storage;
+        matches!(storage, StorageState::Failing { cause } if cause.contains("no longer there")).then_some(())
+    })
+    .await;
     let log = fs::read_to_string(lab.log("producer")).expect("a log");
     assert!(!log.contains("panicked"), "{log}");
     node.stop();
