@@ -7,8 +7,8 @@
 //! Two books are tried: the one that the attack leaves behind, and, as the worst that any attack could do, one whose tables hold attackers
 //! alone; each with the two anchors and, as the control, without.
 //!
-//! Measured here, in 36 restarts of each kind: the attack's book, none eclipsed with anchors and none without; attackers alone, none with
-//! anchors and all without. Larger `LIVES` and `RESTARTS` give finer figures.
+//! Measured with `LIVES` = 60 and `RESTARTS` = 50, 3000 restarts of each kind: the attack's book, none eclipsed with anchors and none without;
+//! attackers alone, 14 (0.5 %) with anchors and all without. What remains is that neither anchor is there any more.
 
 use starling_protocol::id::{Direction, PeerId};
 use starling_protocol::peers::address::{Group, Scope, ip_of};
