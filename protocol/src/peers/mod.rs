@@ -298,7 +298,7 @@ impl PeerBook {
             self.unsaved = true;
             self.discovered_new = true;
             if self.discover_interval > self.config.discover_first && self.wanted() > 0 {
-                self.look_now(now + self.config.discover_first);
+                self.discover_soon(now + self.config.discover_first);
             }
         }
         self.plan();
@@ -326,7 +326,7 @@ impl PeerBook {
     /// A connection with the peer is up, whoever dialled.
     pub fn connected(&mut self, now: Time, id: PeerId, ip: IpAddr, direction: Direction) {
         if self.stats().connected == 0 {
-            self.look_now(now);
+            self.discover_soon(now);
         }
         let state = State::Connected { since: now, direction, ip };
         // Perhaps an inbound peer whose listening address is not known yet. It is counted, and it may be over the bound for
@@ -612,9 +612,14 @@ impl PeerBook {
             }
         }
         self.shortage.extra = (self.shortage.extra + SHORTAGE_STEP).min(self.config.target_peers / 2);
-        self.discover_at = self.discover_at.min(now);
-        self.discover_interval = self.config.discover_first;
+        self.discover_soon(now);
         self.plan();
+    }
+
+    /// Rule 6: begins with the shortest interval again. The caller plans.
+    fn discover_soon(&mut self, at: Time) {
+        self.discover_at = self.discover_at.min(at);
+        self.discover_interval = self.config.discover_first;
     }
 
     /// Takes in the wall clock, in which bans end.

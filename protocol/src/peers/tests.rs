@@ -167,6 +167,28 @@ fn discovery_slows_down_while_it_brings_nothing() {
 }
 
 #[test]
+fn news_after_a_pause_and_the_first_connection_make_discovery_begin_anew() {
+    let mut book = book(4);
+    let mut now = Time::ZERO;
+    while book.discover_interval < book.config.discover_max {
+        wake(&mut book, now);
+        now = book.next_wake();
+    }
+    // A bootnode that is reached late.
+    connect(&mut book, now, 1, Direction::Outbound);
+    assert_eq!(wake(&mut book, now).1, 1, "there is somebody to ask");
+    while book.discover_interval < book.config.discover_max {
+        now = book.next_wake();
+        wake(&mut book, now);
+    }
+    // An answer that comes late.
+    hear(&mut book, now, 2);
+    let soon = now + book.config.discover_first;
+    wake(&mut book, now);
+    assert_eq!(wake(&mut book, soon).1, 1, "where there is one, there are more");
+}
+
+#[test]
 fn a_mesh_that_stays_short_of_links_has_more_peers_sought_for_a_while() {
     let mut book = book(4);
     let mut now = Time::ZERO;
