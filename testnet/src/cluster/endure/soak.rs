@@ -9,8 +9,8 @@
 //!   not waited for longer than a second.
 //! - When the time is over the load ends; then all nodes must agree on one chain that holds everything acknowledged, within
 //!   [`DRAIN_PATIENCE`]. They stop in order, and the disks are examined as after a crash test.
-//! - The first five minutes do not count for growth (in a soak shorter than fifteen, its first third): caches fill.
-//!   [`crate::report::soak`] says what flat means.
+//! - The first five minutes do not count for growth: a node keeps the blocks of some 256 slots in memory, and caches fill. A soak
+//!   shorter than six minutes judges none. [`crate::report::soak`] says what flat means.
 //! - A signal ends the load at once; the rest is as it would be at the end. A second signal ends the tool.
 
 use std::collections::BTreeMap;
@@ -132,7 +132,7 @@ impl<'a> Trial<'a> {
         let soak = Soak {
             names: network.names.clone(),
             seed: asked.seed,
-            warm_up_s: WARM_UP.min(asked.duration / 3).as_secs_f64(),
+            warm_up_s: WARM_UP.as_secs_f64(),
             ..Soak::default()
         };
         Self {
