@@ -1,6 +1,6 @@
 //! What becomes of a data directory behind a node's back: damaged before it starts, or gone while it runs.
 
-use crate::lab::{Lab, Running, eventually};
+use crate::lab::{Lab, Running, eventually, wait_for};
 use starling_node::api::StorageState;
 use std::fs;
 use std::path::PathBuf;
@@ -39,6 +39,7 @@ async fn a_damaged_store_is_named_at_the_start_and_left_as_it_is() {
         ("not a store at all", b"precious text of somebody else".repeat(1_000)),
         ("without its first bytes", flipped(0, 32)),
         ("with a wrong header", flipped(32, 480)),
+        ("cut off in the header", whole[..100].to_vec()),
         ("cut in half", whole[..whole.len() / 2].to_vec()),
     ];
     for (case, damaged) in cases {
@@ -52,6 +53,39 @@ async fn a_damaged_store_is_named_at_the_start_and_left_as_it_is() {
     let rpc = node.rpc();
     eventually("blocks again", || async { (rpc.chain_head().await.ok()?.height > 0).then_some(()) }).await;
     node.stop();
+}
+
+/// Damage inside of pages may be anywhere. Wherever it is, a node that starts serves what is whole, and one that does not says
+/// why; nothing panics.
+#[tokio::test]
+async fn damage_anywhere_in_the_store_never_panics_a_node() {
+    let lab = Lab::new("rotten", 0);
+    let (path, _) = stored(&lab).await;
+    let whole = fs::read(&path).expect("a store");
+    let used = whole.iter().rposition(|byte| *byte != 0).expect("some content");
+    for part in 1..8 {
+        let at = used * part / 8;
+        let mut damaged = whole.clone();
+        let end = (at + 700).min(damaged.len());
+        damaged[at..end].iter_mut().for_each(|byte| *byte ^= 0x5a);
+        fs::write(&path, &damaged).expect("written");
+        let log = lab.log("producer");
+        fs::write(&log, "").expect("a log");
+        let mut child = lab.command("producer", 1, &["--producer-key", "producer.pem"]).spawn().expect("it starts");
+        let addresses = path.with_file_name("addresses.json");
+        let ended = wait_for("an end or a beginning", || match child.try_wait().expect("a child") {
+            Some(status) => Some(Some(status)),
+            None => addresses.exists().then_some(None),
+        });
+        drop(child.stdin.take());
+        let status = child.wait().expect("it ends");
+        let text = fs::read_to_string(&log).expect("a log");
+        assert!(!text.contains("panicked"), "damage at {at}: {text}");
+        assert!(matches!(status.code(), Some(0..=2)), "damage at {at}: {status}: {text}");
+        if ended.is_some() {
+            assert!(text.contains("chain.redb") || text.contains("stored block"), "damage at {at}: {text}");
+        }
+    }
 }
 
 /// Whether a node still makes and serves blocks.
