@@ -52,8 +52,15 @@ pub enum StoreError {
     #[error("{} is in use by another process; stop that one first, or give another --datadir", .0.display())]
     InUse(PathBuf),
     /// The database failed, most often because the system refused to read or write.
-    #[error("the store failed: {0}; check that the disk can be written, has free space and is healthy")]
-    Database(#[source] Box<redb::Error>),
+    #[error(
+        "the store {} failed: {source}; check that the disk can be written, has free space and is healthy", .path.display()
+    )]
+    Database {
+        /// The file; filled in by [`guarded`], which every call into the database goes through.
+        path: PathBuf,
+        /// What the database says.
+        source: Box<redb::Error>,
+    },
     /// The content contradicts itself.
     #[error(
         "{} is damaged: {problem}; `starling db check` says more, and if the file is moved away, the node fetches the \
@@ -78,7 +85,7 @@ pub enum StoreError {
 
 /// redb has one error type for each kind of call; all of them convert to its general one.
 pub(super) fn failed(error: impl Into<redb::Error>) -> StoreError {
-    StoreError::Database(Box::new(error.into()))
+    StoreError::Database { path: PathBuf::new(), source: Box::new(error.into()) }
 }
 
 thread_local! {
@@ -86,7 +93,7 @@ thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Calls into redb; a panic there becomes an error.
+/// Calls into redb; a panic there becomes an error, and a failure is given the name of the file.
 ///
 /// # Errors
 /// What `call` returns, or that the file is damaged.
@@ -103,10 +110,14 @@ pub(super) fn guarded<T>(path: &Path, call: impl FnOnce() -> Result<T, StoreErro
     let outer = GUARDED.replace(true);
     let result = catch_unwind(AssertUnwindSafe(call));
     GUARDED.set(outer);
-    result.unwrap_or_else(|panic| {
+    let result = result.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
         let problem = format!("the database library found it impossible ({text})");
         Err(StoreError::Damaged { path: path.to_owned(), problem })
+    });
+    result.map_err(|error| match error {
+        StoreError::Database { source, .. } => StoreError::Database { path: path.to_owned(), source },
+        other => other,
     })
 }

@@ -127,7 +127,7 @@ impl Store {
     /// If the file is no store, has a newer schema, belongs to another network, is damaged or cannot be used.
     pub fn open(path: &Path, network: NetworkId) -> Result<Self, StoreError> {
         if !path.exists() {
-            let io = |error| failed(redb::StorageError::Io(error));
+            let io = |error| StoreError::Database { path: path.to_owned(), source: Box::new(redb::Error::Io(error)) };
             let unfinished = path.with_extension("new");
             if unfinished.exists() {
                 std::fs::remove_file(&unfinished).map_err(io)?;

@@ -57,6 +57,11 @@ fn refused(error: redb::DatabaseError, path: &Path, existed: bool) -> StoreError
         {
             not_a_store("it is another kind of file".into())
         }
+        redb::DatabaseError::Storage(redb::StorageError::Io(error))
+            if existed && error.kind() == std::io::ErrorKind::UnexpectedEof =>
+        {
+            StoreError::Damaged { path: path.to_owned(), problem: "it is cut short".into() }
+        }
         redb::DatabaseError::Storage(redb::StorageError::Corrupted(problem)) => {
             StoreError::Damaged { path: path.to_owned(), problem }
         }

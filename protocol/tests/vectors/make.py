@@ -211,7 +211,7 @@ def table(heading, fields):
 def main():
     print("# Golden vectors, written by make.py beside this file. Byte strings are in hex.")
     domains = "network genesis-block transaction-content transaction-stamp transaction-id transaction-signing"
-    domains += " block-id block-signing merkle-leaf merkle-node merkle-root message-id"
+    domains += " block-id block-signing merkle-leaf merkle-node merkle-root message-id export-record"
     for domain in domains.split():
         table("[[digest]]", {"domain": f"starling/{domain}/1", "of_abc": digest(domain, b"abc")})
 
