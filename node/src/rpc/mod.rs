@@ -7,14 +7,14 @@
 //!   to every WebSocket, is refused unless it was allowed by configuration. Bodies must be declared
 //!   `application/json`, which a page cannot send to another site without asking first.
 //! - **What only the operator may do is not there.** `admin_*` is served over a Unix socket that only the node's user can open
-//!   ([`admin`]).
+//!   (`admin`).
 //! - **Bounded, and fair.** Connections, WebSockets, request bytes, nesting, batch length, time to send and to read, calls a
-//!   second, subscriptions and what waits for them: each has a limit ([`RpcConfig`], [`connections`], [`limits`],
+//!   second, subscriptions and what waits for them: each has a limit ([`RpcConfig`], `connections`, `limits`,
 //!   [`crate::api::feed`]). Whoever dawdles makes room for others. What waits for the driver is bounded by [`crate::api`].
 //! - **Errors say what to do.** Every error carries a code, a message with the cause, and `data` with `reason`, `cause` and
 //!   `remedy` ([`codes`]).
 //! - **What is documented is what is served.** Methods stand in one table, from which they are registered, and the document of
-//!   `rpc.discover` is made ([`openrpc`]).
+//!   `rpc.discover` is made (`openrpc`).
 //!
 //! # Pages
 //! `GET /health` says that the process lives and its event loop answers; `GET /ready` whether it takes part in the mesh

@@ -56,7 +56,7 @@ pub enum StoreError {
         "the store {} failed: {source}; check that the disk can be written, has free space and is healthy", .path.display()
     )]
     Database {
-        /// The file; filled in by [`guarded`], which every call into the database goes through.
+        /// The file; filled in by `guarded`, which every call into the database goes through.
         path: PathBuf,
         /// What the database says.
         source: Box<redb::Error>,

@@ -1,7 +1,7 @@
 //! Where log lines end, behind a queue that never makes the writer of a line wait.
 //!
 //! # Rules
-//! - A line is queued if the queue holds fewer than [`LINES_MAX`] lines and [`BYTES_MAX`] bytes; otherwise it is lost and
+//! - A line is queued if the queue holds fewer than `LINES_MAX` lines and `BYTES_MAX` bytes; otherwise it is lost and
 //!   counted. *Rationale:* the event loop logs; a terminal that was stopped with Ctrl-S, a pipe that nobody reads or a disk
 //!   that hangs would stop it, and with it the node.
 //! - One thread for each sink writes the lines in order. After a loss it writes how many were lost, where they are missing.

@@ -2,17 +2,17 @@
 //! to the network until it stands in a block for good or has expired.
 //!
 //! # Rules
-//! 1. A transaction enters by [`OwnTransactions::insert`] when the disk has confirmed its row, or after a restart from
+//! 1. A transaction enters by `OwnTransactions::insert` when the disk has confirmed its row, or after a restart from
 //!    its row. It leaves when it is *settled*: included in a block that cannot be undone, or expired both by the clock
-//!    and by the chain. [`OwnTransactions`] then names the rows to be removed. *Rationale for both:* a clock that jumps
+//!    and by the chain. `OwnTransactions` then names the rows to be removed. *Rationale for both:* a clock that jumps
 //!    ahead must not cost anybody a transaction, and a chain that stands still includes none.
-//! 2. What waits is sent again: the first time after [`FIRST_WAIT_SLOTS`], then after twice as many slots each time;
+//! 2. What waits is sent again: the first time after `FIRST_WAIT_SLOTS`, then after twice as many slots each time;
 //!    what was found on the disk at the start, at once. What is due while there is nobody to send it to stays due. In a
 //!    network that includes transactions within a few slots nothing is ever repeated. *Rationale:* a message is pushed
 //!    once and announced for some seconds. A transaction that is submitted while the node is cut off, or has no peers
 //!    yet, would stay where it is; whoever submitted it relies on this node. If every node repeated everything, a
 //!    backlog would become a flood.
-//! 3. At most [`REPEATS_PER_SLOT`] a slot, of [`REPEAT_BYTES_PER_SLOT`] bytes (though always one), those that are due for
+//! 3. At most `REPEATS_PER_SLOT` a slot, of `REPEAT_BYTES_PER_SLOT` bytes (though always one), those that are due for
 //!    longest first, and in the order of submission among those.
 //! 4. A transaction that lost its place in the mempool to others is put back when it is due.
 //! 5. At most [`OWN_TRANSACTIONS_MAX`] transactions of [`OWN_BYTES_MAX`] bytes. Where room is lacking, what was included
