@@ -1,13 +1,15 @@
 //! The bytes of `docs/PROTOCOL.md`, pinned: `vectors/content.toml` was written by an independent implementation
 //! (`vectors/make.py`), and everything that the network signs, names or sends must come out the same here.
 
+use bytes::Bytes;
 use serde::Deserialize;
 use starling_crypto::{Digest, Domain, PublicKeyBytes, SecretKey, merkle};
-use starling_protocol::block::Block;
+use starling_protocol::block::{Block, Header};
 use starling_protocol::codec;
 use starling_protocol::genesis::{Genesis, GenesisParameters, Limits};
 use starling_protocol::id::{BlockId, NetworkId, TransactionId};
 use starling_protocol::message::message_id;
+use starling_protocol::request::{Answer, HEADERS_MAX, Head, Request, Response, Status};
 use starling_protocol::transaction::{Transaction, TransactionBuilder};
 
 #[derive(Deserialize)]
@@ -19,6 +21,8 @@ struct Vectors {
     transaction: Vec<TransactionVector>,
     block: Vec<BlockVector>,
     message: Vec<MessageVector>,
+    request: Vec<ExchangeVector>,
+    response: Vec<ExchangeVector>,
 }
 
 #[derive(Deserialize)]
@@ -78,6 +82,13 @@ struct MessageVector {
     topic: String,
     data: String,
     id: String,
+}
+
+/// A request or response of its kind.
+#[derive(Deserialize)]
+struct ExchangeVector {
+    kind: String,
+    encoded: String,
 }
 
 fn vectors() -> Vectors {
@@ -195,5 +206,57 @@ fn message_ids() {
     for vector in vectors().message {
         let data = hex::decode(&vector.data).expect("data is hex");
         assert_eq!(message_id(&vector.topic, &data).to_string(), vector.id);
+    }
+}
+
+/// The two blocks of the vectors.
+fn two_blocks(genesis: &Genesis) -> [Block; 2] {
+    let blocks = vectors().block;
+    [&blocks[0], &blocks[1]].map(|vector| {
+        let encoded = hex::decode(&vector.encoded).expect("blocks are hex");
+        Block::decode(encoded, genesis).expect("it is valid")
+    })
+}
+
+fn status(genesis: &Genesis, head: &Block, earliest: u64) -> Status {
+    let Header { height, slot, .. } = *head.header();
+    Status { network: genesis.network_id(), head: Head { height, id: head.id(), slot }, earliest }
+}
+
+#[test]
+fn requests_about_the_chain() {
+    let genesis = genesis();
+    let [first, second] = two_blocks(&genesis);
+    let expected = [
+        ("status", Request::Status(status(&genesis, &first, 1))),
+        ("headers", Request::Headers { locator: vec![first.id(), genesis.block_id()], headers_max: HEADERS_MAX }),
+        ("blocks", Request::Blocks(vec![second.id(), BlockId(Digest([7; 32]))])),
+    ];
+    let vectors = vectors().request;
+    assert_eq!(vectors.len(), expected.len());
+    for (vector, (kind, request)) in vectors.iter().zip(expected) {
+        assert_eq!((vector.kind.as_str(), vector.encoded.clone()), (kind, hex::encode(request.encode())));
+        let encoded = hex::decode(&vector.encoded).expect("requests are hex");
+        assert_eq!(Request::decode(&encoded), Ok(request));
+    }
+}
+
+#[test]
+fn responses_about_the_chain() {
+    let genesis = genesis();
+    let [first, second] = two_blocks(&genesis);
+    let expected = [
+        ("status", Answer::Status),
+        ("headers", Answer::Headers(vec![*first.signed_header(), *second.signed_header()])),
+        ("blocks", Answer::Blocks(vec![second.bytes().clone(), Bytes::new()])),
+        ("busy", Answer::Busy),
+    ];
+    let vectors = vectors().response;
+    assert_eq!(vectors.len(), expected.len());
+    for (vector, (kind, answer)) in vectors.iter().zip(expected) {
+        let response = Response { status: status(&genesis, &second, 2), answer };
+        assert_eq!((vector.kind.as_str(), vector.encoded.clone()), (kind, hex::encode(response.encode())));
+        let encoded = Bytes::from(hex::decode(&vector.encoded).expect("responses are hex"));
+        assert_eq!(Response::decode(&encoded, &genesis), Ok(response));
     }
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes content.toml: golden vectors of digests, keys, transactions, blocks and genesis.
+"""Writes content.toml: golden vectors of digests, keys, transactions, blocks, genesis and catching up.
 
-An implementation of docs/PROTOCOL.md, sections 2 to 8, that shares no line and no library with the Rust one, so that the two
+An implementation of docs/PROTOCOL.md, sections 2 to 9, that shares no line and no library with the Rust one, so that the two
 check each other. Needs nothing but Python's standard library:
 
     python3 protocol/tests/vectors/make.py > protocol/tests/vectors/content.toml
@@ -195,6 +195,38 @@ def message_id(topic: str, data: bytes) -> bytes:
     return digest("message-id", u32(len(topic)) + topic.encode() + data)[:20]
 
 
+# --- Section 9: request and response --------------------------------------------------------------------------------
+
+
+def u16(value):
+    return value.to_bytes(2, "little")
+
+
+def ids(values):
+    return u64(len(values)) + b"".join(values)
+
+
+def status(network, height, head, slot, earliest):
+    return network + u64(height) + head + u64(slot) + u64(earliest)
+
+
+def requests(own, locator, headers_max, wanted):
+    return {
+        "status": u32(0) + own,
+        "headers": u32(1) + ids(locator) + u16(headers_max),
+        "blocks": u32(2) + ids(wanted),
+    }
+
+
+def responses(own, headers, blocks):
+    return {
+        "status": own + u32(0),
+        "headers": own + u32(1) + u64(len(headers)) + b"".join(headers),
+        "blocks": own + u32(2) + u64(len(blocks)) + b"".join(string(one) for one in blocks),
+        "busy": own + u32(3),
+    }
+
+
 # --- Output ---------------------------------------------------------------------------------------------------------
 
 
@@ -239,7 +271,22 @@ def main():
         table("[[message]]", {"topic": topic, "data": data, "id": message_id(topic, data)})
     first = block(network, producers[1], 1, 1, made["block_id"], [])
     table("[[block]]", first)
-    table("[[block]]", block(network, producers[0], 8, 2, first["id"], transactions))
+    second = block(network, producers[0], 8, 2, first["id"], transactions)
+    table("[[block]]", second)
+
+    # The one who asks has the first block and keeps all, the one who answers has pruned the first.
+    asking = status(network, 1, first["id"], 1, 1)
+    answering = status(network, 2, second["id"], 8, 2)
+    nowhere = bytes([7]) * 32
+    wanted = [second["id"], nowhere]
+    named = requests(asking, [first["id"], made["block_id"]], 512, wanted)
+    for kind, encoded in named.items():
+        table("[[request]]", {"kind": kind, "encoded": encoded})
+    signed_headers = [one["encoded"][:212] for one in (first, second)]
+    # The second place is that of a block which the responder has not got.
+    named = responses(answering, signed_headers, [second["encoded"], b""])
+    for kind, encoded in named.items():
+        table("[[response]]", {"kind": kind, "encoded": encoded})
 
 
 main()
