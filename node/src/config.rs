@@ -147,6 +147,8 @@ pub struct Settings {
     pub max_peers: usize,
     /// Whether own messages go to all peers instead of the mesh alone.
     pub flood_publish: bool,
+    /// After how many slots without news the node suspects that it is cut off.
+    pub suspect_after_slots: u64,
     /// The local interface.
     pub rpc: RpcConfig,
     /// Threads of the async runtime.
@@ -186,6 +188,7 @@ impl Settings {
             target_peers: values.count("network.target_peers"),
             max_peers: values.count("network.max_peers"),
             flood_publish: values.bool("network.flood_publish"),
+            suspect_after_slots: values.count_u64("network.suspect_after_slots"),
             runtime_threads: values.count("runtime.threads"),
             log: log_config(values),
             keep_blocks: values.count_u64("storage.keep_blocks"),

@@ -196,6 +196,7 @@ fn machine(
     let blocks = stored.into_iter().map_while(|stored| Block::decode(stored.bytes, genesis).ok());
     let mut parts = NodeParts::new(genesis.clone(), own_id, settings.target_peers)?.with_stored_blocks(blocks)?;
     parts.mesh = mesh.validate().map_err(NodeConfigError::from)?;
+    parts.config.suspect_after_slots = settings.suspect_after_slots;
     parts.account = Some(settings.account_key.clone());
     (parts.peers.book, parts.peers.bans) = remembered(&settings.datadir, &parts.peers.config);
     parts.signed_slot = store.signed()?;

@@ -15,6 +15,13 @@ const TARGET_PEERS: &str = "24";
 /// The most peers that can be asked for; beyond this a host runs out of sockets before it gains anything.
 const PEERS_MAX: u64 = 1_000;
 
+/// Slots without news after which a node suspects itself, unless told otherwise; see
+/// [`starling_protocol::node::NodeConfig::suspect_after_slots`].
+const SUSPECT_AFTER_SLOTS: &str = "16";
+
+/// The most slots without news that can be asked for: with a slot a second a day, after which nobody believes in chance.
+const SUSPECT_AFTER_SLOTS_MAX: u64 = 86_400;
+
 /// Threads of the async runtime unless told otherwise.
 ///
 /// *Rationale:* a message is a few microseconds of work spread over a connection's task, the swarm and the event loop. On
@@ -163,6 +170,16 @@ pub static SETTINGS: &[Setting] = &[
         kind: Kind::Bool,
         default: DefaultValue::Is("false"),
         help: "Send own messages to all peers instead of the mesh alone: faster, for more bytes.",
+        ..Setting::BASE
+    },
+    Setting {
+        key: "network.suspect_after_slots",
+        flag: "suspect-after-slots",
+        value_name: "N",
+        kind: Kind::Count { min: 1, max: SUSPECT_AFTER_SLOTS_MAX },
+        default: DefaultValue::Is(SUSPECT_AFTER_SLOTS),
+        help: "After so many slots, but at least 10 s, without a block or transaction of others the node suspects that it is \
+               cut off: it says so, asks its peers and looks for new ones. Raise it where many slots stay empty.",
         ..Setting::BASE
     },
     Setting {

@@ -2,6 +2,7 @@
 
 use super::*;
 use starling_protocol::genesis::{GenesisParameters, Limits};
+use starling_protocol::node::NodeConfig;
 
 fn genesis_with(producers: &[SecretKey]) -> Genesis {
     Genesis::new(GenesisParameters {
@@ -178,6 +179,9 @@ fn flags_go_before_variables_before_the_file_before_defaults() {
     assert_eq!((settings.target_peers, settings.max_peers, settings.flood_publish), (8, 99, false));
     let settings = load(dir.path(), &[("target-peers", "9")], &variables).expect("settings");
     assert_eq!(settings.target_peers, 9);
+    assert_eq!(settings.suspect_after_slots, NodeConfig::default().suspect_after_slots);
+    let settings = load(dir.path(), &[("suspect-after-slots", "40")], &[]).expect("settings");
+    assert_eq!(settings.suspect_after_slots, 40);
 
     let (values, _) = layers(dir.path(), &[("target-peers", "9")], &variables).resolve(None).expect("read");
     let origin = |key| values.get(key).origin_text();
@@ -198,6 +202,7 @@ fn wrong_values_name_the_layer_the_value_and_the_remedy() {
         ("rpc", "localhost", "127.0.0.1:26501"),
         ("target-peers", "0", "between 1 and"),
         ("target-peers", "many", "no whole number"),
+        ("suspect-after-slots", "0", "between 1 and 86400"),
         ("flood-publish", "perhaps", "neither true nor false"),
         ("rpc-allow-origin", "*", "https://"),
         ("rpc-allow-host", "http://x", "without a scheme"),

@@ -89,6 +89,7 @@ fn settings(datadir: &Path, genesis: &Genesis, number: u8, bootnodes: &[Multiadd
         target_peers: 8,
         max_peers: 32,
         flood_publish: false,
+        suspect_after_slots: 16,
         rpc: RpcConfig::default(),
         runtime_threads: 1,
         keep_blocks: 0,
