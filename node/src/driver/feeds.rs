@@ -252,3 +252,101 @@ fn of_block<'a>(
     };
     TransactionEvent { event, block: Some(block), transactions: transactions.map(name).collect() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use starling_crypto::SecretKey;
+    use starling_protocol::chain::{Config, Effect, Moment, Verified};
+    use starling_protocol::genesis::{Genesis, GenesisParameters, Limits};
+    use starling_protocol::time::Time;
+
+    const FAR: u64 = 1_000_000;
+
+    /// A chain whose blocks the test makes, of any shape.
+    struct Grown {
+        chain: Chain,
+        key: SecretKey,
+        genesis: Genesis,
+    }
+
+    impl Grown {
+        /// One that can undo so many blocks.
+        fn new(undo_depth: usize) -> Self {
+            let key = SecretKey::from_seed(&[1; 32]);
+            let genesis = Genesis::new(GenesisParameters {
+                name: "forks".into(),
+                start_time_ms: 0,
+                slot_ms: 1_000,
+                producers: vec![key.public_key().to_bytes()],
+                limits: Limits::default(),
+                stamp_bits: 0,
+            })
+            .expect("acceptable");
+            let config = Config { undo_depth, ..Config::default() };
+            Self { chain: Chain::new(genesis.clone(), config), key, genesis }
+        }
+
+        fn origin(&self) -> BlockName {
+            BlockName { height: 0, block_id: self.genesis.block_id() }
+        }
+
+        /// A block of this slot on top of that one.
+        fn grow(&mut self, on: BlockName, slot: u64) -> BlockName {
+            let made = (slot, on.height + 1, on.block_id);
+            let block = Block::produce(&self.genesis, &self.key, made, Vec::new()).expect("in turn");
+            let name = block_name(&block);
+            let at = Moment { now: Time::ZERO, slot: FAR, slot_ahead: FAR };
+            self.chain.insert_block(at, block, None, Verified::Valid, &mut Vec::<Effect>::new());
+            name
+        }
+
+        fn told(&self, from: Position) -> (Vec<BlockName>, Vec<BlockName>) {
+            let Move { undone, adopted } = Move::between(&self.chain, from, self.chain.head());
+            (undone.iter().map(block_name).collect(), adopted)
+        }
+    }
+
+    #[test]
+    fn a_reorganisation_names_both_branches_and_nothing_else() {
+        let mut grown = Grown::new(16);
+        let common = grown.grow(grown.origin(), 1);
+        let first = grown.chain.head();
+        let old_low = grown.grow(common, 2);
+        let old_high = grown.grow(old_low, 4);
+        assert_eq!(grown.told(first), (vec![], vec![old_low, old_high]), "the chain only grew");
+        let before = grown.chain.head();
+
+        let new_low = grown.grow(common, 3);
+        let new_middle = grown.grow(new_low, 5);
+        let new_high = grown.grow(new_middle, 6);
+        assert_eq!(grown.chain.head().id, new_high.block_id, "the longer branch wins");
+        assert_eq!(grown.told(before), (vec![old_high, old_low], vec![new_low, new_middle, new_high]));
+        assert_eq!(grown.told(first), (vec![], vec![new_low, new_middle, new_high]), "it never saw the other branch");
+
+        let back = grown.chain.head();
+        let mut on = old_high;
+        for slot in 7..9 {
+            on = grown.grow(on, slot);
+        }
+        let (undone, adopted) = grown.told(back);
+        assert_eq!(undone, [new_high, new_middle, new_low]);
+        assert_eq!((&adopted[..2], adopted.last()), (&[old_low, old_high][..], Some(&on)), "and back again");
+    }
+
+    #[test]
+    fn a_long_way_names_its_last_blocks_and_undoes_nothing() {
+        // With the first, all of the way can be named; with the other its beginning has left the memory.
+        for (undo_depth, named) in [(1_000, ADOPTED_MAX), (100, 100)] {
+            let mut grown = Grown::new(undo_depth);
+            let start = grown.chain.head();
+            let mut on = grown.origin();
+            for slot in 1..=ADOPTED_MAX + 50 {
+                on = grown.grow(on, slot);
+            }
+            let (undone, adopted) = grown.told(start);
+            assert_eq!((undone.len(), adopted.len() as u64, adopted.last()), (0, named, Some(&on)));
+            assert!(adopted.windows(2).all(|pair| pair[0].height + 1 == pair[1].height));
+        }
+    }
+}
