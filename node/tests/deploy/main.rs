@@ -322,6 +322,30 @@ fn the_manual_quotes_what_the_program_says() {
     assert!(quoted > 15, "{quoted}");
 }
 
+/// The file names in the first column of the table that follows `heading`.
+fn files_of_table(text: &str, heading: &str) -> BTreeSet<String> {
+    let (_, rest) = text.split_once(heading).expect("the heading");
+    let rows =
+        rest.lines().skip_while(|line| !line.starts_with("|---")).skip(1).take_while(|line| line.starts_with('|'));
+    rows.flat_map(|row| row.split('|').nth(1).expect("a cell").split('`').skip(1).step_by(2).map(str::to_owned))
+        .collect()
+}
+
+#[test]
+fn the_manual_knows_the_files_of_a_data_directory() {
+    let manual = read("docs/OPERATING.md");
+    let files = files_of_table(&manual, "What is in the directory");
+    assert_eq!(files, files_of_table(&read("docs/PROTOCOL.md"), "A node's data directory holds"));
+    let sources = sources();
+    for file in &files {
+        assert!(sources.contains(&format!("\"{file}\"")), "the program has no file {file}");
+    }
+    for word in manual.split(|character: char| !(character.is_alphanumeric() || "._-/".contains(character))) {
+        let file = word.rsplit('/').next().unwrap_or_default();
+        assert!(!file.ends_with(".redb") || files.contains(file), "the manual speaks of {file}");
+    }
+}
+
 #[test]
 fn the_manual_names_metrics_that_are_served() {
     let (manual, served) = (read("docs/OPERATING.md"), served());
