@@ -341,6 +341,23 @@ fn an_export_is_imported_verified_and_anything_else_refused() {
     assert_eq!(other.check(genesis, true).expect("readable").problems, Vec::<String>::new());
     assert_eq!(other.head().expect("readable").map(|head| head.id), Some(blocks[19].id()));
 
+    // Whatever a message counts as imported is there, wherever the file ends.
+    let record = |block: &Block| 1 + 4 + block.bytes().len() + 8;
+    let mut at = 68;
+    for (number, block) in blocks[..5].iter().enumerate() {
+        for end in [at, at + 1, at + 5, at + 40] {
+            let name = format!("cut-{number}-{end}.redb");
+            let error = into(&name).import(genesis, &file[..end]).expect_err("cut off");
+            assert!(matches!(error, TransferError::Truncated { imported, .. } if imported == number as u64), "{error}");
+            assert_eq!(into(&name).head().expect("readable").map_or(0, |head| head.height), number as u64);
+        }
+        at += record(block);
+    }
+    let longer = [&file[..], b"\0"].concat();
+    let error = into("longer.redb").import(genesis, &longer[..]).expect_err("too long").to_string();
+    assert!(error.contains("something follows after the end") && error.contains("The 20 blocks before"), "{error}");
+    assert_eq!(into("longer.redb").head().expect("readable").map(|head| head.height), Some(20));
+
     for place in (68..file.len()).step_by(97) {
         let mut bytes = file.clone();
         bytes[place] ^= 1;
@@ -356,4 +373,53 @@ fn an_export_is_imported_verified_and_anything_else_refused() {
         Genesis::new(GenesisParameters { name: "foreign".into(), ..genesis.parameters().clone() }).expect("valid");
     let stranger = Store::open(&dir.path().join("stranger.redb"), foreign.network_id()).expect("a new store");
     assert!(matches!(stranger.import(&foreign, &file[..]), Err(TransferError::OtherNetwork { .. })));
+}
+
+/// An export that begins below what is kept brings what is new in it.
+#[test]
+fn an_export_is_imported_into_a_pruned_store_too() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (genesis, blocks) = real_chain();
+    let mut file = Vec::new();
+    real_store(&dir.path().join("chain.redb")).export(&mut file).expect("exported");
+    let mut pruned = Store::open(&dir.path().join("pruned.redb"), genesis.network_id()).expect("a new store");
+    pruned.apply(blocks[..15].iter().map(adopt).collect::<Vec<_>>().iter().map(|batch| &batch[..])).expect("applied");
+    pruned.apply_and_prune([], Some(&Retention::keeping(genesis, 6))).expect("pruned");
+    assert_eq!(pruned.earliest().expect("readable"), Some(10));
+    assert_eq!(pruned.import(genesis, &file[..]).expect("imported").new, 5);
+    let report = pruned.check(genesis, true).expect("readable");
+    assert_eq!((report.problems, report.earliest, report.height), (vec![], 10, 20));
+}
+
+/// What is pruned makes room for what comes: the file grows with what is kept, not with what was ever stored.
+#[test]
+fn a_pruned_file_stops_growing() {
+    const KEEP: u64 = 20;
+    let dir = tempfile::tempdir().expect("a directory");
+    let (producer, sender) = (SecretKey::from_seed(&[1; 32]), SecretKey::from_seed(&[2; 32]));
+    let genesis = &real_chain().0;
+    let payload_bytes = genesis.parameters().limits.payload_bytes_max as usize;
+    let retention = Retention::keeping(genesis, KEEP);
+    let pruned = Store::open(&dir.path().join("pruned.redb"), genesis.network_id()).expect("a new store");
+    let whole = Store::open(&dir.path().join("whole.redb"), genesis.network_id()).expect("a new store");
+    let (mut parent, mut nonce, mut largest) = (genesis.block_id(), 0, 0);
+    for height in 1..=KEEP * 10 {
+        let transactions = (0..2).map(|_| {
+            nonce += 1;
+            let transaction = TransactionBuilder::new(genesis, height + 5).nonce(nonce).payload(vec![7; payload_bytes]);
+            transaction.build(&sender).expect("valid")
+        });
+        let block =
+            Block::produce(genesis, &producer, (height, height, parent), transactions.collect()).expect("valid");
+        parent = block.id();
+        let batch = adopt(&block);
+        pruned.apply_and_prune([&batch[..]], Some(&retention)).expect("stored");
+        whole.apply([&batch[..]]).expect("stored");
+        if height == KEEP * 3 {
+            largest = pruned.file_bytes();
+        }
+    }
+    assert_eq!(pruned.earliest().expect("readable"), Some(KEEP * 9 + 1));
+    assert!(pruned.file_bytes() <= largest, "it went on growing, from {largest} to {} bytes", pruned.file_bytes());
+    assert!(whole.file_bytes() > 3 * largest, "the test stores too little: {} bytes", whole.file_bytes());
 }

@@ -14,8 +14,9 @@
 //! 1. Nothing is trusted: encodings, turns, signatures, transaction roots, transactions and nonces are verified as if a
 //!    peer had sent the blocks; the checks only find damage.
 //! 2. What is there already is passed over, so an import that was interrupted is begun again from the file's start, and
-//!    importing twice changes nothing. Blocks are stored in batches of [`BATCH_BLOCKS`].
-//! 3. A damaged file is refused with the offset; the blocks before it stay, they are good.
+//!    importing twice changes nothing. So is what was pruned: it is verified, and not stored again. Blocks are stored in
+//!    batches of [`BATCH_BLOCKS`] or [`BATCH_BYTES`], whichever is reached first.
+//! 3. A damaged file is refused with the offset; the blocks before it are stored, they are good.
 //!
 //! # Limits
 //! A file that does not begin at height 1 needs a store that has the block before its first one. Memory: one batch.
@@ -40,6 +41,9 @@ pub const VERSION: u32 = 1;
 /// Blocks that are stored in one go. A guess.
 const BATCH_BLOCKS: usize = 64;
 
+/// Bytes of blocks after which they are stored even if there are fewer. A guess: what one flush takes well.
+const BATCH_BYTES: usize = 8 << 20;
+
 const BLOCK: u8 = 1;
 const END: u8 = 0;
 
@@ -50,7 +54,11 @@ pub enum TransferError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The file cannot be read or written.
-    #[error("cannot {doing} the file: {source}")]
+    #[error("cannot {doing} the file: {source}; {}", if *.doing == "write" {
+        "make room on its disk, or name a file on another one"
+    } else {
+        "look at the disk that it is on, or get the file again"
+    })]
     Io {
         /// What was attempted.
         doing: &'static str,
@@ -231,44 +239,52 @@ impl Store {
         let mut file = Checked::new(file);
         let first = read_header(&mut file, genesis)?;
         let mut import = Import::begin(self, genesis, first)?;
-        loop {
-            let (start, done) = (file.offset, import.done.blocks);
-            let tag = file.read(1, done)?;
-            match tag[0] {
-                BLOCK => {
-                    let length = file.read(4, done)?;
-                    let count = u32::from_le_bytes(length[..].try_into().unwrap_or_default());
-                    let damaged = |problem: String| TransferError::Damaged { offset: start, problem, imported: done };
-                    if count > BLOCK_BYTES_MAX {
-                        return import.fail(damaged(format!("a block of {count} bytes is longer than any")));
-                    }
-                    let read = file.read(count as usize, done).and_then(|bytes| {
-                        file.verify(start, &[&tag, &length, &bytes], done)?;
-                        let block = Block::decode(bytes, genesis).map_err(|error| damaged(error.to_string()))?;
-                        block.verify_header_signature(genesis).map_err(|error| damaged(error.to_string()))?;
-                        block.verify_bodies(genesis).map_err(|error| damaged(error.to_string()))?;
-                        Ok(block)
-                    });
-                    match read {
-                        Ok(block) => import.take(block, start)?,
-                        Err(error) => return import.fail(error),
-                    }
-                }
-                END => {
-                    let count = file.read(8, done);
-                    let checked = count.and_then(|count| file.verify(start, &[&tag, &count], done));
-                    if let Err(error) = checked {
-                        return import.fail(error);
-                    }
-                    import.store()?;
-                    return Ok(import.done);
-                }
-                other => {
-                    let problem = format!("no record begins with {other:#04x}");
-                    return import.fail(TransferError::Damaged { offset: start, problem, imported: done });
-                }
+        match import.take_all(&mut file, genesis) {
+            Ok(()) => {
+                import.store()?;
+                Ok(import.done)
+            }
+            // What is good is kept, and its blocks need not be read again.
+            Err(error @ TransferError::Store(_)) => Err(error),
+            Err(error) => {
+                import.store()?;
+                Err(error)
             }
         }
+    }
+}
+
+/// A record after the header.
+enum Record {
+    Block(Block),
+    End { blocks: u64 },
+}
+
+/// Reads a record, of which `imported` blocks come before, and verifies what it says by itself.
+fn read_record(file: &mut Checked<impl Read>, genesis: &Genesis, imported: u64) -> Result<Record, TransferError> {
+    let start = file.offset;
+    let damaged = |problem: String| TransferError::Damaged { offset: start, problem, imported };
+    let tag = file.read(1, imported)?;
+    match tag[0] {
+        BLOCK => {
+            let length = file.read(4, imported)?;
+            let count = u32::from_le_bytes(length[..].try_into().unwrap_or_default());
+            if count > BLOCK_BYTES_MAX {
+                return Err(damaged(format!("a block of {count} bytes is longer than any")));
+            }
+            let bytes = file.read(count as usize, imported)?;
+            file.verify(start, &[&tag, &length, &bytes], imported)?;
+            let block = Block::decode(bytes, genesis).map_err(|error| damaged(error.to_string()))?;
+            block.verify_header_signature(genesis).map_err(|error| damaged(error.to_string()))?;
+            block.verify_bodies(genesis).map_err(|error| damaged(error.to_string()))?;
+            Ok(Record::Block(block))
+        }
+        END => {
+            let count = file.read(8, imported)?;
+            file.verify(start, &[&tag, &count], imported)?;
+            Ok(Record::End { blocks: u64::from_le_bytes(count[..].try_into().unwrap_or_default()) })
+        }
+        other => Err(damaged(format!("no record begins with {other:#04x}"))),
     }
 }
 
@@ -297,7 +313,11 @@ fn read_header(file: &mut Checked<impl Read>, genesis: &Genesis) -> Result<u64, 
 struct Import<'s> {
     store: &'s Store,
     chain: Chain,
+    /// The lowest height that the store keeps.
+    earliest: u64,
     batches: Vec<Batch>,
+    /// Bytes of blocks in them.
+    bytes: usize,
     done: Transferred,
 }
 
@@ -312,49 +332,76 @@ impl<'s> Import<'s> {
         if first > height + 1 {
             return Err(TransferError::Gap { first, height });
         }
-        Ok(Self { store, chain, batches: Vec::new(), done: Transferred { first, ..Transferred::default() } })
+        let earliest = store.earliest()?.unwrap_or(1);
+        let done = Transferred { first, ..Transferred::default() };
+        Ok(Self { store, chain, earliest, batches: Vec::new(), bytes: 0, done })
     }
 
-    fn take(&mut self, block: Block, start: u64) -> Result<(), TransferError> {
+    /// Takes the blocks of the file, to its end.
+    fn take_all(&mut self, file: &mut Checked<impl Read>, genesis: &Genesis) -> Result<(), TransferError> {
+        loop {
+            let (start, imported) = (file.offset, self.done.blocks);
+            let damaged = |problem: String| TransferError::Damaged { offset: start, problem, imported };
+            match read_record(file, genesis, imported)? {
+                Record::Block(block) => self.take(block, damaged)?,
+                Record::End { blocks } if blocks != imported => {
+                    return Err(damaged(format!("it says that there are {blocks} blocks, and there are {imported}")));
+                }
+                Record::End { .. } => {
+                    return match file.read(1, imported) {
+                        Err(TransferError::Truncated { .. }) => Ok(()),
+                        Err(error) => Err(error),
+                        Ok(_) => Err(damaged("something follows after the end".into())),
+                    };
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, block: Block, damaged: impl FnOnce(String) -> TransferError) -> Result<(), TransferError> {
         let (id, height) = (block.id(), block.header().height);
         let expected = self.done.first + self.done.blocks;
         if height != expected {
-            let problem = format!("block {height} stands where block {expected} should");
-            let imported = self.done.blocks;
-            return self.fail(TransferError::Damaged { offset: start, problem, imported }).map(|_never| ());
+            return Err(damaged(format!("block {height} stands where block {expected} should")));
         }
-        let known = height <= self.chain.head().height && {
-            let in_memory = self.chain.block_at(height).map(Block::id);
-            in_memory.or(self.store.canonical(height)?) == Some(id)
-        };
-        if !known {
+        if !self.is_known(&block)? {
+            let bytes = block.bytes().len();
             let mut effects = Vec::new();
             self.chain.insert_block(moment_of(&block), block, None, Verified::Valid, &mut effects);
             if self.chain.head().id != id && self.chain.block(&id).is_none() {
-                return self.fail(TransferError::Fork { height }).map(|_never| ());
+                return Err(TransferError::Fork { height });
             }
             self.batches.extend(effects.into_iter().filter_map(|effect| match effect {
                 Effect::Persist(batch) => Some(batch),
                 _ => None,
             }));
+            self.bytes += bytes;
             self.done.new += 1;
         }
         self.done.blocks += 1;
         self.done.last = height;
-        if self.batches.len() >= BATCH_BLOCKS { self.store() } else { Ok(()) }
+        if self.batches.len() >= BATCH_BLOCKS || self.bytes >= BATCH_BYTES { self.store() } else { Ok(()) }
+    }
+
+    /// Whether the store has, or had before it was pruned, this block.
+    fn is_known(&self, block: &Block) -> Result<bool, StoreError> {
+        let height = block.header().height;
+        if height > self.chain.head().height {
+            return Ok(false);
+        }
+        if height < self.earliest {
+            return Ok(true);
+        }
+        let in_memory = self.chain.block_at(height).map(Block::id);
+        Ok(in_memory.or(self.store.canonical(height)?) == Some(block.id()))
     }
 
     fn store(&mut self) -> Result<(), TransferError> {
         if !self.batches.is_empty() {
             self.store.apply(self.batches.iter().map(|batch| &batch[..]))?;
             self.batches.clear();
+            self.bytes = 0;
         }
         Ok(())
-    }
-
-    /// Stores what is good and ends.
-    fn fail(&mut self, error: TransferError) -> Result<Transferred, TransferError> {
-        self.store()?;
-        Err(error)
     }
 }
