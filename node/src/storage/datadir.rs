@@ -25,10 +25,7 @@ pub enum DataDirError {
         holder: String,
     },
     /// The system refused.
-    #[error(
-        "cannot {doing} {}: {source}; name a directory on a disk that can be written and has room with --datadir",
-        .path.display()
-    )]
+    #[error("cannot {doing} {}: {source}; {}", .path.display(), io_remedy(.source.kind()))]
     Io {
         /// What was attempted.
         doing: &'static str,
@@ -37,6 +34,21 @@ pub enum DataDirError {
         /// What the system says.
         source: io::Error,
     },
+}
+
+fn io_remedy(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::PermissionDenied => {
+            "run this as the user that the directory belongs to, or name another directory with --datadir"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "have its file system mounted to be written (dmesg may say why it is not), or name another directory with --datadir"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room on its disk, or name a directory on another one with --datadir"
+        }
+        _ => "name a directory on a disk that can be written and has room with --datadir",
+    }
 }
 
 /// A data directory, locked for this process until it is dropped.
@@ -66,8 +78,13 @@ impl DataDir {
     /// # Errors
     /// If it does not exist, or another process has locked it.
     pub fn open(path: &Path) -> Result<Self, DataDirError> {
-        if !path.is_dir() {
-            return Err(DataDirError::Missing(path.to_owned()));
+        match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => {}
+            // A directory that may not be looked into is not missing.
+            Err(source) if !matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Err(DataDirError::Io { doing: "open the data directory", path: path.to_owned(), source });
+            }
+            _ => return Err(DataDirError::Missing(path.to_owned())),
         }
         let lock_path = path.join("LOCK");
         let failed = |source| DataDirError::Io { doing: "lock", path: lock_path.clone(), source };
@@ -85,9 +102,9 @@ impl DataDir {
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
-        // The number only helps the reader of the error above; the lock itself is the kernel's.
-        lock.set_len(0).and_then(|()| lock.rewind()).map_err(failed)?;
-        writeln!(lock, "{}", std::process::id()).map_err(failed)?;
+        // The number only helps the reader of the error above; the lock itself is the kernel's. A full disk has no room for it.
+        let _unnamed =
+            lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id()));
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
