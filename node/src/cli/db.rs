@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use starling_protocol::genesis::Genesis;
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Write as _};
+use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -185,18 +185,12 @@ fn check(place: &Place, full: bool, json: bool) -> Result<ExitCode, Failure> {
 fn export(place: &Place, file: &Path) -> Result<ExitCode, Failure> {
     let Opened { store, .. } = place.open(false)?;
     let done = if file == Path::new("-") {
-        store.export(std::io::stdout().lock()).map_err(Failure::runtime)?
+        store.export(std::io::stdout().lock()).map_err(|error| about("standard output", &error))?
     } else {
-        let unwritable = |error| Failure::Usage(format!("cannot make {}: {error}; name another file", file.display()));
-        let mut out = BufWriter::with_capacity(1 << 20, File::create_new(file).map_err(unwritable)?);
-        let done = store.export(&mut out).map_err(|error| {
-            // Half a file would only be in the way.
-            let _left_over = std::fs::remove_file(file);
-            Failure::runtime(error)
-        })?;
-        let unsynced = |error| Failure::Runtime(format!("cannot write {}: {error}", file.display()));
-        out.flush().map_err(unsynced)?;
-        out.get_ref().sync_all().map_err(unsynced)?;
+        let unfinished = Unfinished::create(file)?;
+        let done = store.export(BufWriter::with_capacity(1 << 20, &unfinished.file));
+        let done = done.map_err(|error| about(file.display(), &error))?;
+        unfinished.finish()?;
         done
     };
     // Standard output may carry the export itself.
@@ -204,21 +198,69 @@ fn export(place: &Place, file: &Path) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A file that gets its name when it is complete and on the disk; whatever ends the process before leaves nothing that could
+/// be taken for an export. Dropped before that, it is removed.
+struct Unfinished<'p> {
+    file: File,
+    path: PathBuf,
+    name: &'p Path,
+}
+
+impl<'p> Unfinished<'p> {
+    fn create(name: &'p Path) -> Result<Self, Failure> {
+        let unwritable = |error: &dyn std::fmt::Display| {
+            Failure::Usage(format!("cannot make {}: {error}; name another file", name.display()))
+        };
+        if name.exists() {
+            return Err(unwritable(&"it exists, and is not overwritten"));
+        }
+        let mut path = name.as_os_str().to_owned();
+        path.push(".unfinished");
+        let path = PathBuf::from(path);
+        let file = File::create(&path).map_err(|error| unwritable(&error))?;
+        Ok(Self { file, path, name })
+    }
+
+    fn finish(self) -> Result<(), Failure> {
+        let named = self.file.sync_all().and_then(|()| std::fs::rename(&self.path, self.name));
+        named.and_then(|()| crate::keyfile::sync_parent(self.name)).map_err(|error| {
+            Failure::Runtime(format!(
+                "cannot write {}: {error}; make room, or name a file on another disk",
+                self.name.display()
+            ))
+        })
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        // Not there any more if it was finished.
+        let _renamed = std::fs::remove_file(&self.path);
+    }
+}
+
+/// What went wrong with a file of an export; a wrong file has code 2, trouble with the disk or damage code 1.
+fn about(file: impl std::fmt::Display, error: &TransferError) -> Failure {
+    match error {
+        TransferError::Store(error) => Failure::runtime(error),
+        TransferError::Foreign | TransferError::Version(_) | TransferError::OtherNetwork { .. } => {
+            Failure::Usage(format!("{file}: {error}"))
+        }
+        other => Failure::Runtime(format!("{file}: {other}")),
+    }
+}
+
 fn import(place: &Place, file: &Path, json: bool) -> Result<ExitCode, Failure> {
     let Opened { store, genesis, .. } = place.open(true)?;
     let imported = if file == Path::new("-") {
-        store.import(&genesis, BufReader::new(std::io::stdin().lock()))
+        let imported = store.import(&genesis, BufReader::new(std::io::stdin().lock()));
+        imported.map_err(|error| about("standard input", &error))
     } else {
         let unreadable = |error| Failure::Usage(format!("cannot read {}: {error}; name an export", file.display()));
         let reader = BufReader::with_capacity(1 << 20, File::open(file).map_err(unreadable)?);
-        store.import(&genesis, reader)
+        store.import(&genesis, reader).map_err(|error| about(file.display(), &error))
     };
-    let Transferred { blocks, new, first, last } = imported.map_err(|error| match error {
-        TransferError::Foreign | TransferError::Version(_) | TransferError::OtherNetwork { .. } => {
-            Failure::usage(error)
-        }
-        other => Failure::runtime(other),
-    })?;
+    let Transferred { blocks, new, first, last } = imported?;
     output::print_as(json, &Transferred { blocks, new, first, last }, || {
         format!("read {blocks} blocks, heights {first} to {last}; {new} were new")
     })

@@ -2,8 +2,10 @@
 
 use starling_node::keyfile;
 use starling_node::rpc::client::RpcClient;
-use starling_node::storage::Addresses;
+use starling_node::storage::{Addresses, Store};
+use starling_protocol::block::Block;
 use starling_protocol::genesis::{Genesis, GenesisParameters, Limits};
+use starling_protocol::store::StoreOp;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -34,6 +36,46 @@ impl Lab {
         .expect("acceptable");
         std::fs::write(dir.path().join("genesis.toml"), genesis.to_toml()).expect("written");
         Self { dir, genesis }
+    }
+
+    /// A network that has been running for so many slots, of which the producer's store has an empty block each.
+    pub(crate) fn old(name: &str, height: u64, slot_ms: u64) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let producer = keyfile::generate().expect("entropy");
+        keyfile::create(&dir.path().join("producer.pem"), &producer).expect("made");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        let genesis = Genesis::new(GenesisParameters {
+            name: name.into(),
+            start_time_ms: u64::try_from(now.as_millis()).expect("fits") - (height + 1) * slot_ms,
+            slot_ms,
+            producers: vec![producer.public_key().to_bytes()],
+            limits: Limits { payload_bytes_max: 1_000, expiry_slots_max: 100, ..Limits::default() },
+            stamp_bits: 0,
+        })
+        .expect("acceptable");
+        std::fs::write(dir.path().join("genesis.toml"), genesis.to_toml()).expect("written");
+        let datadir = dir.path().join("producer");
+        std::fs::create_dir(&datadir).expect("a directory");
+        let store = Store::open(&datadir.join("chain.redb"), genesis.network_id()).expect("a store");
+        let mut batch = Vec::new();
+        let mut parent = genesis.block_id();
+        for height in 1..=height {
+            let block = Block::produce(&genesis, &producer, (height, height, parent), Vec::new()).expect("in turn");
+            let (id, bytes) = (block.id(), block.bytes().clone());
+            parent = id;
+            batch.push(StoreOp::PutBlock { id, height, slot: height, bytes });
+            batch.push(StoreOp::SetCanonical { height, id });
+            batch.push(StoreOp::SetHead { height, id, slot: height });
+        }
+        store.apply([&batch[..]]).expect("stored");
+        Self { dir, genesis }
+    }
+
+    /// Runs `starling` with these arguments in the lab's directory.
+    pub(crate) fn run(&self, args: &[&str]) -> Done {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_starling"));
+        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
+        Done::of(&mut command)
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -97,6 +139,37 @@ impl Lab {
         let error = String::from_utf8(output.stderr).expect("text");
         assert!(!error.contains("panicked"), "{error}");
         (output.status.code(), error)
+    }
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) error: String,
+}
+
+impl Done {
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let output = command.output().expect("the program runs");
+        let error = String::from_utf8(output.stderr).expect("text");
+        assert!(!error.contains("panicked"), "{error}");
+        Self { code: output.status.code(), out: String::from_utf8_lossy(&output.stdout).into(), error }
+    }
+
+    /// What it printed, which must have gone well.
+    pub(crate) fn good(self) -> String {
+        assert_eq!(self.code, Some(0), "{}", self.error);
+        self.out
+    }
+
+    /// Asserts that it was refused with this code, in words that have all of these parts.
+    pub(crate) fn refused(&self, code: i32, parts: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        for part in parts {
+            assert!(self.error.contains(part), "{part:?} is missing: {}", self.error);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod attacker;
 mod attacks;
 mod damage;
+mod database;
 mod disk;
 mod durability;
 mod face;

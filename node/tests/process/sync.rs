@@ -1,51 +1,13 @@
 //! Catching up, between real processes.
 
 use crate::lab::{Lab, eventually};
-use starling_node::keyfile;
-use starling_node::storage::Store;
-use starling_protocol::block::Block;
-use starling_protocol::genesis::{Genesis, GenesisParameters, Limits};
-use starling_protocol::store::StoreOp;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 /// Blocks that the producer has before the test begins.
 const HEIGHT: u64 = 5_000;
 const SLOT_MS: u64 = 100;
-
-/// A network that has been running for a while, of which the producer's store has the blocks.
-fn old_lab() -> Lab {
-    let dir = tempfile::tempdir().expect("a directory");
-    let producer = keyfile::generate().expect("entropy");
-    keyfile::create(&dir.path().join("producer.pem"), &producer).expect("made");
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    let genesis = Genesis::new(GenesisParameters {
-        name: "catch-up".into(),
-        start_time_ms: u64::try_from(now.as_millis()).expect("fits") - (HEIGHT + 1) * SLOT_MS,
-        slot_ms: SLOT_MS,
-        producers: vec![producer.public_key().to_bytes()],
-        limits: Limits { payload_bytes_max: 1_000, expiry_slots_max: 100, ..Limits::default() },
-        stamp_bits: 0,
-    })
-    .expect("acceptable");
-    std::fs::write(dir.path().join("genesis.toml"), genesis.to_toml()).expect("written");
-    let datadir = dir.path().join("producer");
-    std::fs::create_dir(&datadir).expect("a directory");
-    let store = Store::open(&datadir.join("chain.redb"), genesis.network_id()).expect("a store");
-    let mut batch = Vec::new();
-    let mut parent = genesis.block_id();
-    for height in 1..=HEIGHT {
-        let block = Block::produce(&genesis, &producer, (height, height, parent), Vec::new()).expect("in turn");
-        let (id, bytes) = (block.id(), block.bytes().clone());
-        parent = id;
-        batch.push(StoreOp::PutBlock { id, height, slot: height, bytes });
-        batch.push(StoreOp::SetCanonical { height, id });
-        batch.push(StoreOp::SetHead { height, id, slot: height });
-    }
-    store.apply([&batch[..]]).expect("stored");
-    Lab { dir, genesis }
-}
 
 fn metrics(rpc: SocketAddr) -> String {
     let mut stream = TcpStream::connect(rpc).expect("connected");
@@ -59,7 +21,7 @@ fn metrics(rpc: SocketAddr) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_joins_at_height_5000_and_catches_up_again_after_a_stop() {
-    let lab = old_lab();
+    let lab = Lab::old("catch-up", HEIGHT, SLOT_MS);
     let producer = lab.start_producer(&[]);
     let address = producer.addresses().listen[0].clone();
     let begun = Instant::now();
