@@ -130,6 +130,7 @@ impl Service {
             known_peers,
             peers_target: settings.target_peers,
             peers_max: settings.max_peers,
+            keep_blocks: settings.keep_blocks,
         });
         Ok(Self { driver, rpc, handle, listening, peer_id, _datadir: datadir })
     }

@@ -581,6 +581,12 @@ pub struct DiskReply {
     pub pending_transactions: u64,
     /// Bytes of the database's file.
     pub file_bytes: u64,
+    /// Bytes that were free on its file system when something was last stored, or tried to; none when that is not known.
+    #[serde(default)]
+    pub free_bytes: Option<u64>,
+    /// How many of the last blocks are kept; 0 when all are.
+    #[serde(default)]
+    pub keep_blocks: u64,
     /// Height of the stored head.
     pub height: u64,
     /// The lowest height whose block is kept; 0 while there is none.

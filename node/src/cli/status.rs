@@ -21,6 +21,10 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
+/// With less free space than this the node may soon have to stop storing blocks; with less than the second it is about to.
+pub(super) const FREE_BYTES_LITTLE: u64 = 2 << 30;
+pub(super) const FREE_BYTES_MIN: u64 = 64 << 20;
+
 /// Columns of the names on the left.
 const NAME_COLUMNS: usize = 11;
 
@@ -255,13 +259,25 @@ impl Status {
         )
     }
 
+    /// What is on the disk and what room there is; before that why nothing is stored, if so.
     fn disk(&self, screen: &Screen) -> String {
-        match &self.ready.storage {
-            StorageState::Ok => "ok".into(),
-            StorageState::Failing { cause } => {
-                screen.paint(Style::Bad, &screen.wrap(NAME_COLUMNS, &format!("failing: {cause}")))
-            }
-        }
+        let disk = &self.ready.disk;
+        let free = disk.free_bytes.map_or_else(String::new, |free| format!(", {} free", format::bytes(free)));
+        let blocks = match (disk.earliest, disk.keep_blocks) {
+            (0, _) => "no block yet".to_owned(),
+            (earliest, 0) => format!("blocks {earliest} to {}, keeps all", disk.height),
+            (earliest, last) => format!("blocks {earliest} to {}, keeps the last {last}", disk.height),
+        };
+        let figures = format!("{}{free}; {blocks}", format::bytes(disk.file_bytes));
+        let StorageState::Failing { cause } = &self.ready.storage else {
+            return screen.wrap(NAME_COLUMNS, &format!("ok, {figures}"));
+        };
+        let unsaved = match disk.unsaved_blocks {
+            0 => String::new(),
+            blocks => format!("{} to be stored; ", format::counted(blocks, "block")),
+        };
+        let failing = screen.paint(Style::Bad, &screen.wrap(NAME_COLUMNS, &format!("failing: {cause}")));
+        format!("{failing}\n{:NAME_COLUMNS$}{}", "", screen.wrap(NAME_COLUMNS, &(unsaved + &figures)))
     }
 
     fn clock(&self) -> String {

@@ -82,6 +82,8 @@ pub struct DriverParts {
     pub peers_target: usize,
     /// See `peers_target`.
     pub peers_max: usize,
+    /// How many of the last blocks the disk keeps, for reports; 0 when all.
+    pub keep_blocks: u64,
 }
 
 /// A peer that the operator named.
@@ -118,6 +120,7 @@ pub struct Driver {
     unreachable: BTreeSet<PeerId>,
     peers_target: usize,
     peers_max: usize,
+    keep_blocks: u64,
     started: Time,
     unix_us_at_zero: u64,
     wall_clock: WallClock,
@@ -171,6 +174,7 @@ impl Driver {
             unreachable: BTreeSet::new(),
             peers_target: parts.peers_target,
             peers_max: parts.peers_max,
+            keep_blocks: parts.keep_blocks,
             started: clock::now(),
             unix_us_at_zero: 0,
             wall_clock: WallClock::default(),

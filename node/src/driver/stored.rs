@@ -95,6 +95,8 @@ impl Driver {
             import_paused: view.import_paused,
             pending_transactions: view.pending_rows as u64,
             file_bytes: report.file_bytes,
+            free_bytes: report.free_bytes,
+            keep_blocks: self.keep_blocks,
             height: report.height,
             earliest: report.earliest,
         }

@@ -1,5 +1,6 @@
 //! The database's file and the room beside it, looked at whenever the scraper asks. What the system does not tell is left out.
 
+use crate::storage::free_bytes;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -30,13 +31,6 @@ impl Collector for Disk {
         gauge("database", "Size of the database file", size)?;
         gauge("free", "Free space on the database's file system", free_bytes(&self.database))
     }
-}
-
-fn free_bytes(file: &Path) -> Option<u64> {
-    // The file may have vanished; its directory is on the same file system.
-    let place = if file.exists() { file } else { file.parent()? };
-    let found = rustix::fs::statvfs(place).ok()?;
-    Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 #[cfg(test)]

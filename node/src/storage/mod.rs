@@ -423,6 +423,12 @@ impl Store {
         std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
     }
 
+    /// Bytes that are free on the file's file system for whoever runs this; none when that cannot be said.
+    #[must_use]
+    pub fn free_bytes(&self) -> Option<u64> {
+        free_bytes(&self.path)
+    }
+
     /// Whether the name still leads to the file that is open. What is written to a file that was removed is lost.
     fn check_file(&self) -> Result<(), StoreError> {
         if self.file.is_some() && FileIdentity::of(&self.path) != self.file {
@@ -530,6 +536,13 @@ impl<'t> Writer<'t> {
         }
         Ok(())
     }
+}
+
+/// Bytes that are free for whoever runs this where a file is, or its directory if the file has vanished.
+pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
+    let place = if path.exists() { path } else { path.parent()? };
+    let found = rustix::fs::statvfs(place).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 fn block_id(bytes: Id) -> BlockId {

@@ -73,6 +73,8 @@ pub struct StorageReport {
     pub attempts: u64,
     /// Bytes of the file.
     pub file_bytes: u64,
+    /// Bytes that were free on its file system when something was last stored, or tried to; none when that cannot be said.
+    pub free_bytes: Option<u64>,
     /// The lowest canonical height that is kept; 0 while there is none.
     pub earliest: u64,
     /// The height of the stored head.
@@ -319,8 +321,10 @@ impl Work {
                 // A failed probe has to be followed by opening again too, or no question can be answered meanwhile.
                 let _still_closed = self.store.reopen();
                 self.state = State::Failing { attempt_at: Instant::now() + wait, wait: (wait * 2).min(RETRY_MAX) };
+                let free_bytes = self.store.free_bytes();
                 let mut report = self.shared.report.lock().unwrap_or_else(PoisonError::into_inner);
                 report.attempts += 1;
+                report.free_bytes = free_bytes;
                 if let Some((_, cause)) = &mut report.failing {
                     *cause = error.to_string();
                 }
@@ -349,9 +353,10 @@ impl Work {
     fn update_report(&mut self) {
         let height = self.store.head().ok().flatten().map_or(0, |head| head.height);
         let earliest = self.store.earliest().ok().flatten().unwrap_or(0);
-        let file_bytes = self.store.file_bytes();
+        let (file_bytes, free_bytes) = (self.store.file_bytes(), self.store.free_bytes());
         let mut report = self.shared.report.lock().unwrap_or_else(PoisonError::into_inner);
         (report.height, report.earliest, report.file_bytes) = (height, earliest, file_bytes);
+        report.free_bytes = free_bytes;
     }
 
     fn answer(&self, answer: Answer) {

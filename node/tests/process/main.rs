@@ -377,5 +377,8 @@ fn the_command_line_finds_the_node_of_a_data_directory() {
     let status = ask(&["status"]);
     assert_eq!(status["node"]["network_name"], "command-line");
     assert_eq!(status["node"]["peer_id"], node.addresses().peer_id);
+    let disk = &status["ready"]["disk"];
+    assert!(disk["free_bytes"].as_u64() > Some(0) && disk["file_bytes"].as_u64() > Some(0), "{disk}");
+    assert_eq!((&disk["earliest"], &disk["keep_blocks"]), (&json!(1), &json!(0)), "{disk}");
     node.stop();
 }

@@ -2,6 +2,7 @@
 
 use super::{Finding, Patient};
 use crate::cli::output::format;
+use crate::cli::status::{FREE_BYTES_LITTLE, FREE_BYTES_MIN};
 use crate::storage::DataDir;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
@@ -11,10 +12,6 @@ use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
-
-/// With less room than this the node may soon have to stop storing blocks; with less than the second it is about to.
-const FREE_BYTES_LITTLE: u64 = 2 << 30;
-const FREE_BYTES_MIN: u64 = 64 << 20;
 
 /// A disk that takes longer than this for a small synced write holds submissions up. A guess: a disk with moving parts takes
 /// 10 ms to 20 ms.

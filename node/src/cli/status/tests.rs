@@ -1,5 +1,5 @@
 use super::*;
-use crate::api::{ClockState, MessageClass, StorageState, SyncReply, SyncState, TopicReply, WaitReason};
+use crate::api::{ClockState, DiskReply, MessageClass, StorageState, SyncReply, SyncState, TopicReply, WaitReason};
 use starling_crypto::{Digest, SecretKey};
 use starling_protocol::id::{BlockId, NetworkId};
 
@@ -12,6 +12,14 @@ fn topic(class: MessageClass, mesh_degree: u32) -> TopicReply {
 pub(in crate::cli) fn healthy() -> Status {
     let topics = vec![topic(MessageClass::Transaction, 8), topic(MessageClass::Block, 9)];
     let account = SecretKey::from_seed(&[1; 32]).public_key().to_bytes();
+    let disk = DiskReply {
+        file_bytes: 123_456_789,
+        free_bytes: Some(43_200_000_000),
+        keep_blocks: 256,
+        height: 5_123,
+        earliest: 4_868,
+        ..DiskReply::default()
+    };
     Status::new(
         NodeReply {
             version: "0.1.0".into(),
@@ -45,7 +53,7 @@ pub(in crate::cli) fn healthy() -> Status {
             frame_in_bytes: 0,
             frame_out_bytes: 0,
         },
-        ReadyReply { ready: true, peers: 24, topics, height: 5_123, ..ReadyReply::default() },
+        ReadyReply { ready: true, peers: 24, topics, height: 5_123, disk, ..ReadyReply::default() },
         HeadReply { height: 5_123, block_id: BlockId(Digest::ZERO), slot: 6_002, slot_now: 6_003 },
         MempoolReply {
             transactions: 12,
@@ -78,7 +86,7 @@ peers      24 of 24 aimed at (96 at most): 10 in, 14 out (58 %); 210 known
 mesh       transactions 8 of 22, blocks 9 of 22 subscribed peers
 head       height 5123 (0000000000000000…), slot 6002, 2 s old
 mempool    12 of 16384 transactions (3 ahead of turn), 3.2 KiB of 64.0 MiB
-disk       ok
+disk       ok, 118 MiB, 40.2 GiB free; blocks 4868 to 5123, keeps the last 256
 clock      slot 6003 of 2 s each
 traffic    118 MiB in, 965 KiB out
 listening  /ip4/192.0.2.7/tcp/26500 and 1 more
@@ -145,15 +153,41 @@ fn a_node_that_catches_up_says_how_fast() {
 fn a_disk_that_fails_and_a_slow_clock_are_seen_at_a_glance() {
     let text = changed(|status| {
         status.ready.storage = StorageState::Failing { cause: "no space left on device; make room".into() };
+        (status.ready.disk.free_bytes, status.ready.disk.unsaved_blocks) = (Some(4_096), 3);
+        status.ready.reasons = vec![WaitReason::Storage];
         status.ready.clock = ClockState::Behind { seconds: 3 };
     })
     .text(&Screen::of(80));
     for line in [
         "disk       failing: no space left on device; make room",
+        "           3 blocks to be stored; 118 MiB, 4.0 KiB free; blocks 4868 to 5123,",
+        "           keeps the last 256",
         "clock      slot 6003 of 2 s each, 3 s behind the blocks",
     ] {
         assert!(text.lines().any(|shown| shown == line), "{text}");
     }
+    assert!(!text.contains("are free on the disk"), "said once: {text}");
+}
+
+#[test]
+fn the_disk_is_shown_with_what_it_keeps_and_little_room_is_a_warning() {
+    let line = |change: fn(&mut DiskReply)| {
+        let status = changed(|status| change(&mut status.ready.disk));
+        let text = status.text(&Screen::of(80));
+        let line = text.lines().find_map(|line| line.strip_prefix("disk       ")).expect(&text).to_owned();
+        let warned = status.warnings.into_iter().map(|warning| (warning.severity, warning.what)).collect::<Vec<_>>();
+        (line, warned)
+    };
+    assert_eq!(
+        line(|disk| (disk.earliest, disk.keep_blocks) = (1, 0)),
+        ("ok, 118 MiB, 40.2 GiB free; blocks 1 to 5123, keeps all".into(), vec![])
+    );
+    let new = line(|disk| *disk = DiskReply { file_bytes: 4_096, keep_blocks: 9, ..DiskReply::default() });
+    assert_eq!(new, ("ok, 4.0 KiB; no block yet".into(), vec![]));
+    let (_, little) = line(|disk| disk.free_bytes = Some(FREE_BYTES_LITTLE - 1));
+    assert_eq!(little, [(Severity::Warn, "only 2.0 GiB are free on the disk".into())]);
+    let (_, none) = line(|disk| disk.free_bytes = Some(0));
+    assert_eq!(none, [(Severity::Bad, "only 0 B are free on the disk".into())]);
 }
 
 #[test]

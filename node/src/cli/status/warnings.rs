@@ -1,7 +1,7 @@
 //! What in a node's answers an operator should look at, and what to do about it.
 
 use super::Status;
-use super::format;
+use super::{FREE_BYTES_LITTLE, FREE_BYTES_MIN, format};
 use crate::api::{ClockState, WaitReason};
 use serde::Serialize;
 
@@ -114,6 +114,16 @@ pub(in crate::cli) fn warnings(status: &Status) -> Vec<Warning> {
             Severity::Warn,
             "the mempool is nearly full".into(),
             "more is submitted than the producers include: submit more slowly, or expect refusals",
+        );
+    }
+    // A disk that fails has said so, with what to do.
+    if let Some(free) =
+        status.ready.disk.free_bytes.filter(|free| *free < FREE_BYTES_LITTLE && !told(WaitReason::Storage))
+    {
+        add(
+            if free < FREE_BYTES_MIN { Severity::Bad } else { Severity::Warn },
+            format!("only {} are free on the disk", format::bytes(free)),
+            "make room, or keep fewer blocks with --keep-blocks; without room nothing can be stored",
         );
     }
     if peers >= u64::from(net.peers_max) && net.peers_max > 0 {
