@@ -172,6 +172,13 @@ impl Service {
         self
     }
 
+    /// Has `asked` told when the RPC asks for the end, so that somebody can see to it that the end comes.
+    #[must_use]
+    pub fn with_stop_watched(mut self, asked: oneshot::Sender<()>) -> Self {
+        self.driver.set_stop_watched(asked);
+        self
+    }
+
     /// Runs until `stop` fires or is dropped, or the RPC asks for the end.
     pub async fn run(self, stop: oneshot::Receiver<()>) {
         Box::pin(self.driver.run(stop)).await;

@@ -141,6 +141,20 @@ pub enum PeerEvent {
         /// libp2p peer id.
         peer_id: String,
     },
+    /// It is kept out from now on; or for another time, or another reason, than before.
+    Banned {
+        /// A peer id, an IP address or a subnet.
+        target: String,
+        /// When that ends, in seconds of Unix time.
+        until_unix_s: u64,
+        /// Why, in the operator's words.
+        reason: String,
+    },
+    /// It may come again: the ban has ended, or was lifted.
+    Unbanned {
+        /// A peer id, an IP address or a subnet.
+        target: String,
+    },
 }
 
 /// Why a peer left our mesh.

@@ -14,7 +14,6 @@ use clap::Args;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
-use tokio::sync::oneshot;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -46,9 +45,9 @@ impl RunArgs {
         let settings = Settings::from_values(&values).map_err(Failure::usage)?;
         telemetry::init(&settings.log).map_err(Failure::usage)?;
 
-        let stopped = stop::watch(values.bool("exit_on_stdin_close"))?;
+        let watched = stop::watch(values.bool("exit_on_stdin_close"))?;
         let runtime = runtime(settings.runtime_threads).map_err(Failure::runtime)?;
-        let outcome = runtime.block_on(run_node(settings, &datadir, stopped));
+        let outcome = runtime.block_on(run_node(settings, &datadir, watched));
         // Everything of ours has ended; a name lookup of libp2p may still hang in a thread.
         runtime.shutdown_timeout(Duration::from_millis(200));
         telemetry::flush(stop::FLUSH_DEADLINE);
@@ -69,7 +68,8 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     builder.enable_all().build()
 }
 
-async fn run_node(settings: Settings, datadir: &Path, mut stopped: oneshot::Receiver<()>) -> Result<ExitCode, Failure> {
+async fn run_node(settings: Settings, datadir: &Path, watched: stop::Watched) -> Result<ExitCode, Failure> {
+    let stop::Watched { mut stopped, asked } = watched;
     let network = format!("{} ({})", settings.genesis.name(), settings.genesis.network_id());
     let service = tokio::select! {
         started = Box::pin(Service::start(settings)) => started.map_err(start_failure)?,
@@ -108,7 +108,7 @@ async fn run_node(settings: Settings, datadir: &Path, mut stopped: oneshot::Rece
             "the service manager wants signs of life faster than once a second; set WatchdogSec=30"
         );
     }
-    let service = service.with_notifier(notifier);
+    let service = service.with_notifier(notifier).with_stop_watched(asked);
     Box::pin(service.run(stopped)).await;
     Addresses::remove(datadir);
     tracing::info!("stopped");

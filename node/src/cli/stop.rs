@@ -1,8 +1,8 @@
 //! What asks a running node to stop, and what happens when it does not.
 //!
-//! SIGINT, SIGTERM and the end of standard input (with `--exit-on-stdin-close`) are requests to stop cleanly. A signal after
-//! the first request ends the process at once with code 130, and so does the clock [`STOP_DEADLINE`] after it with code 1:
-//! whoever asked is waiting.
+//! SIGINT, SIGTERM, the end of standard input (with `--exit-on-stdin-close`) and `admin_shutdown` are requests to stop
+//! cleanly. A signal after the first request ends the process at once with code 130, and so does the clock
+//! [`STOP_DEADLINE`] after it with code 1: whoever asked is waiting.
 //!
 //! All this happens in a thread with a runtime of its own. *Rationale:* the end of a node waits for the disk, on the
 //! thread on which its runtime runs; a disk that hangs would hold up the second signal, too.
@@ -20,15 +20,24 @@ const STOP_DEADLINE: Duration = Duration::from_millis(4_500);
 /// How long the end of the process waits for the last log lines.
 pub(super) const FLUSH_DEADLINE: Duration = Duration::from_millis(300);
 
-/// Watches for requests to stop; the receiver gets the first one.
-pub(super) fn watch(exit_on_stdin_close: bool) -> Result<oneshot::Receiver<()>, Failure> {
+/// The node's ends of what watches it stop.
+pub(super) struct Watched {
+    /// Gets the first request.
+    pub(super) stopped: oneshot::Receiver<()>,
+    /// To be used when the node stops without having been told to from here.
+    pub(super) asked: oneshot::Sender<()>,
+}
+
+/// Watches for requests to stop.
+pub(super) fn watch(exit_on_stdin_close: bool) -> Result<Watched, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::runtime)?;
     // Signals are caught from here on, not from when the thread gets to it.
-    let requests = runtime.block_on(async { StopRequests::new(exit_on_stdin_close) })?;
+    let (asked, by_rpc) = oneshot::channel();
+    let requests = runtime.block_on(async { StopRequests::new(exit_on_stdin_close, by_rpc) })?;
     let (stop, stopped) = oneshot::channel();
     let watch = move || runtime.block_on(end(requests, stop));
     std::thread::Builder::new().name("stop".into()).spawn(watch).map_err(Failure::runtime)?;
-    Ok(stopped)
+    Ok(Watched { stopped, asked })
 }
 
 async fn end(mut requests: StopRequests, stop: oneshot::Sender<()>) {
@@ -54,29 +63,38 @@ struct StopRequests {
     interrupt: Signal,
     terminate: Signal,
     stdin_closed: Option<oneshot::Receiver<()>>,
+    by_rpc: oneshot::Receiver<()>,
 }
 
 impl StopRequests {
-    fn new(exit_on_stdin_close: bool) -> Result<Self, Failure> {
+    fn new(exit_on_stdin_close: bool, by_rpc: oneshot::Receiver<()>) -> Result<Self, Failure> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt()).map_err(Failure::runtime)?,
             terminate: signal(SignalKind::terminate()).map_err(Failure::runtime)?,
             stdin_closed: exit_on_stdin_close.then(watch_stdin).transpose()?,
+            by_rpc,
         })
     }
 
     async fn next(&mut self) -> &'static str {
-        let Self { interrupt, terminate, stdin_closed } = self;
+        let Self { interrupt, terminate, stdin_closed, by_rpc } = self;
         let closed = async {
             match stdin_closed {
                 Some(closed) => drop(closed.await),
                 None => std::future::pending().await,
             }
         };
+        let asked = async {
+            // A node that ends otherwise asks for nothing, and the end of the process is near.
+            if by_rpc.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
         tokio::select! {
             _ = interrupt.recv() => "SIGINT",
             _ = terminate.recv() => "SIGTERM",
             () = closed => "standard input was closed",
+            () = asked => "admin_shutdown",
         }
     }
 

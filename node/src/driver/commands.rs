@@ -49,6 +49,9 @@ impl Driver {
             Command::Shutdown { reply } => {
                 let _asker_gone = reply.send(());
                 self.stopping = true;
+                if let Some(asked) = self.stop_watched.take() {
+                    let _unwatched = asked.send(());
+                }
             }
         }
     }

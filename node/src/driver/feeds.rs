@@ -8,7 +8,7 @@ use super::commands::{peer_id_text, plain};
 use crate::api::feed::{Feed, Feeds, Topic};
 use crate::api::{
     BlockName, ChainEvent, PeerDirection, PeerEvent, Refusal, RefusalReason, Reply, ScoreLevel, TransactionChange,
-    TransactionEvent, TransactionName,
+    TransactionEvent, TransactionName, target_text,
 };
 use starling_protocol::block::Block;
 use starling_protocol::chain::{Chain, Position};
@@ -16,6 +16,7 @@ use starling_protocol::id::{Direction, PeerHandle, TransactionId};
 use starling_protocol::mempool::Status;
 use starling_protocol::mesh::{self, DisconnectReason};
 use starling_protocol::node::{Event, Output};
+use starling_protocol::peers::bans::{Ban, BanTarget};
 use starling_protocol::transaction::Transaction;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -210,6 +211,27 @@ impl Driver {
         for (peer, score, before, level) in passed {
             let peer_id = self.peer_name(peer);
             self.subscriptions.feeds.tell_net(&PeerEvent::Score { peer_id, score, before, level });
+        }
+    }
+
+    /// The bans, when somebody listens, to be compared with what becomes of them.
+    pub(super) fn bans_before(&self) -> Option<Vec<Ban>> {
+        self.subscriptions.feeds.net_wanted().then(|| self.node.bans().iter().collect())
+    }
+
+    /// Tells which bans were made and which have ended since.
+    pub(super) fn tell_bans(&mut self, before: Option<Vec<Ban>>) {
+        let Some(before) = before else { return };
+        let now: Vec<Ban> = self.node.bans().iter().collect();
+        let held: BTreeSet<BanTarget> = now.iter().map(|ban| ban.target).collect();
+        for Ban { target, .. } in before.iter().filter(|ban| !held.contains(&ban.target)) {
+            self.subscriptions.feeds.tell_net(&PeerEvent::Unbanned { target: target_text(target) });
+        }
+        let before: BTreeMap<BanTarget, &Ban> = before.iter().map(|ban| (ban.target, ban)).collect();
+        for ban in now.into_iter().filter(|ban| before.get(&ban.target).is_none_or(|old| **old != *ban)) {
+            let Ban { target, until_unix_s, reason } = ban;
+            let target = target_text(&target);
+            self.subscriptions.feeds.tell_net(&PeerEvent::Banned { target, until_unix_s, reason });
         }
     }
 

@@ -22,7 +22,9 @@ impl Driver {
         match command {
             BanCommand::Ban { target, duration, reason, reply } => self.ban(target, duration, reason, reply),
             BanCommand::Unban { target, reply } => {
+                let before = self.bans_before();
                 let was_banned = self.node.unban(target);
+                self.tell_bans(before);
                 let answer = UnbanReply { target: target_text(&target), was_banned };
                 self.bans_changed(answer, reply);
             }
@@ -43,11 +45,13 @@ impl Driver {
         let ban = Ban { target, until_unix_s: unix_s.saturating_add(duration.as_secs()), reason };
         let now = clock::now();
         let mut outputs = Vec::new();
+        let before = self.bans_before();
         if let Err(error) = self.node.ban(now, ban.clone(), &mut outputs) {
             let text = error.to_string();
             let (cause, remedy) = text.split_once("; ").unwrap_or((&text, "change the request"));
             return drop(reply.send(Err(Refusal::new(RefusalReason::Ban, cause, remedy))));
         }
+        self.tell_bans(before);
         tracing::info!(target = target_text(&target), for_s = duration.as_secs(), reason = ban.reason, "banned");
         self.bans_changed(BanReply::new(ban, unix_s), reply);
         self.carry_out(now, outputs);
@@ -75,7 +79,9 @@ impl Driver {
 
     /// Drops bans that have ended.
     pub(super) fn expire_bans(&mut self) {
+        let before = self.bans_before();
         if self.node.expire_bans(clock::now()) {
+            self.tell_bans(before);
             self.network.set_bans(self.node.bans().clone());
         }
     }

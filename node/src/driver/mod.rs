@@ -140,6 +140,8 @@ pub struct Driver {
     /// Taken and given back by `feed`, so that outputs need no allocation of their own.
     outputs: Vec<Output>,
     stopping: bool,
+    /// Who is to be told that a command asked for the end.
+    stop_watched: Option<oneshot::Sender<()>>,
 }
 
 #[derive(Debug)]
@@ -189,12 +191,18 @@ impl Driver {
             handled: Time::ZERO,
             outputs: Vec::new(),
             stopping: false,
+            stop_watched: None,
         }
     }
 
     /// Has the service manager told how the node is doing, from [`Driver::run`] on.
     pub fn set_notifier(&mut self, notifier: Notifier) {
         self.notifier = notifier;
+    }
+
+    /// Has `asked` told when a command asks for the end.
+    pub fn set_stop_watched(&mut self, asked: oneshot::Sender<()>) {
+        self.stop_watched = Some(asked);
     }
 
     /// Runs until `stop` fires or is dropped, or a command asks for the end; then finishes what the disk has to do.

@@ -21,6 +21,7 @@
 mod chain;
 mod disk;
 mod links;
+mod log;
 mod memory;
 pub mod messages;
 mod network;
@@ -96,6 +97,7 @@ impl Metrics {
     pub fn new(mut registry: Registry, database: &Path) -> Self {
         process::register(&mut registry);
         disk::register(&mut registry, database);
+        log::register(&mut registry, crate::telemetry::lines_lost);
         let own = registry.sub_registry_with_prefix("starling");
         own.register("build", "The program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         let rpc_requests = Family::<RpcLabel, Counter>::default();

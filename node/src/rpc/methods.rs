@@ -173,7 +173,7 @@ fn subscription_methods() -> Vec<Method> {
         ),
         subscription::<PeerEvent>(
             "net_subscribe",
-            "Tells which peers come and go, enter and leave the mesh, and pass a threshold with their score.",
+            "Tells which peers come and go, enter and leave the mesh, pass a threshold with their score, and are banned.",
             &[],
             ("net_unsubscribe", "net_subscription"),
             |_| Ok(Topic::Net),

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A node that cannot stop cleanly: its trace goes into a pipe that nobody reads, and that is full.
 fn stuck(lab: &Lab) -> (Running, File) {
@@ -42,13 +42,25 @@ fn a_second_signal_stops_a_node_at_once_that_cannot_stop_cleanly() {
 
 #[test]
 fn a_node_that_cannot_stop_cleanly_is_ended_at_the_deadline() {
-    let lab = Lab::new("hanging", 0);
-    let (mut node, _held) = stuck(&lab);
-    node.signal(Signal::TERM);
-    let (status, took) = node.wait();
-    assert_eq!(status.code(), Some(1));
-    assert!(took > Duration::from_secs(4), "a clean stop has its time: {took:?}");
-    logged(&lab, "did not stop in time");
+    let ended = |lab: Lab, stop: fn(&Running)| {
+        let (mut node, _held) = stuck(&lab);
+        let begun = Instant::now();
+        stop(&node);
+        let (status, _) = node.wait();
+        assert_eq!(status.code(), Some(1));
+        assert!(begun.elapsed() > Duration::from_secs(4), "a clean stop has its time: {:?}", begun.elapsed());
+        logged(&lab, "did not stop in time");
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| ended(Lab::new("hanging", 0), |node| node.signal(Signal::TERM)));
+        scope.spawn(|| {
+            ended(Lab::new("hanging-too", 0), |node| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+                // The thread that would answer waits for the trace.
+                let _cut_off = runtime.block_on(node.admin().admin_shutdown());
+            });
+        });
+    });
 }
 
 /// Two nodes with the default ports of their instances, found by the same number.
@@ -153,5 +165,6 @@ async fn a_log_that_cannot_be_written_costs_lines_and_nothing_else() {
     let told = std::fs::read_to_string(lab.log("producer")).expect("a log");
     assert!(told.contains("log lines cannot be written") && told.contains("No space left"), "{told}");
     assert!(told.matches("log lines cannot be written").count() <= 10, "{told}");
+    assert!(crate::attacks::metric(&node, "starling_log_lines_lost_total") > 0, "they are counted");
     node.stop();
 }

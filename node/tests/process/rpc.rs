@@ -7,26 +7,39 @@ use starling_node::api::feed::TransactionFilter;
 use starling_node::api::{PeerEvent, TransactionChange};
 use starling_node::keyfile;
 use starling_node::rpc::client::{RpcClient, Subscription};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 async fn next<T: serde::de::DeserializeOwned>(subscription: &mut Subscription<T>) -> T {
     tokio::time::timeout(DEADLINE, subscription.next()).await.expect("in time").expect("an event")
 }
 
+/// What a subscription tells, until the node ends it.
+async fn everything(mut subscription: Subscription<Value>) -> Vec<Value> {
+    let mut events = Vec::new();
+    while let Ok(event) = subscription.next().await {
+        events.push(event);
+    }
+    events
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn every_answer_is_as_documented() {
+async fn every_answer_and_event_is_as_documented() {
     let lab = Lab::new("documented", 0);
     let node = lab.start_producer(&[]);
+    let admin = node.admin();
+    let document = admin.discover().await.expect("a document");
+    let methods = document["methods"].as_array().expect("methods");
+    let described =
+        |name: &str| methods.iter().find(|method| method["name"] == name).unwrap_or_else(|| panic!("no {name}"));
+    let subscriptions = ["tx_subscribe", "chain_subscribe", "net_subscribe"];
+    let mut heard = Vec::new();
+    for name in subscriptions {
+        heard.push(tokio::spawn(everything(admin.subscribe(name, json!([])).await.expect("subscribed"))));
+    }
     let bootnode = node.addresses().listen[0].clone();
     let other = lab.start("other", 2, &["--bootnodes", &bootnode]);
     ready(&node.rpc()).await;
-    let admin = RpcClient::over_unix_socket(node.addresses().admin_socket.as_deref().expect("an admin socket"));
-    let document = admin.discover().await.expect("a document");
-    let methods = document["methods"].as_array().expect("methods");
-    let result = |name: &str| {
-        let method = methods.iter().find(|method| method["name"] == name).unwrap_or_else(|| panic!("no {name}"));
-        &method["result"]["schema"]
-    };
     let key = keyfile::generate().expect("entropy");
     let slot = node.rpc().node_info().await.expect("an answer").slot_now;
     let first = transaction(&lab, &key, slot, |_| ());
@@ -63,7 +76,7 @@ async fn every_answer_is_as_documented() {
     ];
     for (name, params) in &calls {
         let answer: Value = admin.call(name, params.clone()).await.unwrap_or_else(|error| panic!("{name}: {error}"));
-        if let Some(problem) = schema::problem(&document, result(name), &answer) {
+        if let Some(problem) = schema::problem(&document, &described(name)["result"]["schema"], &answer) {
             panic!("{name} answers {answer}, which is not as documented: {problem}");
         }
         let nothing = answer.as_array().is_some_and(Vec::is_empty)
@@ -73,13 +86,58 @@ async fn every_answer_is_as_documented() {
     let called: Vec<&str> = calls.iter().map(|(name, _)| *name).collect();
     for method in methods {
         let name = method["name"].as_str().expect("a name");
-        assert!(called.contains(&name) || name.ends_with("subscribe"), "{name} is not checked here");
+        let checked = called.contains(&name) || subscriptions.contains(&name) || name.ends_with("_unsubscribe");
+        assert!(checked, "{name} is not checked here");
     }
     // The last call has stopped it.
     let mut node = node;
     assert_eq!(node.wait().0.code(), Some(0));
+    let mut kinds = BTreeSet::new();
+    for (name, heard) in subscriptions.into_iter().zip(heard) {
+        for event in heard.await.expect("no panic") {
+            if let Some(problem) = schema::problem(&document, &described(name)["x-subscription"]["event"], &event) {
+                panic!("{name} tells {event}, which is not as documented: {problem}");
+            }
+            kinds.insert(event["event"].as_str().unwrap_or("head").to_owned());
+        }
+    }
+    for kind in ["accepted", "included", "head", "connected", "grafted", "banned", "unbanned"] {
+        assert!(kinds.contains(kind), "{kind} was not told, so that it was not checked: {kinds:?}");
+    }
     assert!(!lab.path("producer/admin.sock").exists() && !lab.path("producer/addresses.json").exists());
     other.stop();
+}
+
+#[tokio::test]
+async fn the_mempool_is_listed_in_pages_without_gap_or_repetition() {
+    let lab = Lab::new("pages", 0);
+    // Nobody makes blocks, so that all stay.
+    let node = lab.start("node", 1, &[]);
+    let rpc = node.rpc();
+    let mut submitted = BTreeSet::new();
+    for number in 0..7_u8 {
+        submitted.insert(rpc.tx_publish(&[number]).await.expect("taken").id);
+    }
+    for (limit, expected) in [(3, vec![3, 3, 1]), (7, vec![7]), (500, vec![7])] {
+        let (mut lengths, mut listed, mut after) = (Vec::new(), Vec::new(), None);
+        loop {
+            let page = rpc.mempool_list(after.as_ref(), limit).await.expect("a page");
+            assert_eq!(page.total, 7);
+            lengths.push(page.transactions.len());
+            listed.extend(page.transactions.iter().map(|pending| pending.id));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(lengths, expected);
+        assert!(listed.iter().eq(&submitted), "each once, in the order of their ids: {listed:?}");
+    }
+    for limit in [0, 501] {
+        let refused = rpc.mempool_list(None, limit).await.expect_err("no such page").to_string();
+        assert!(refused.contains("from 1 to 500"), "{refused}");
+    }
+    node.stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -254,18 +254,29 @@ impl RpcClient {
         &self,
         filter: &TransactionFilter,
     ) -> Result<Subscription<TransactionEvent>, ClientError> {
-        let params = json!({ "ids": filter.ids, "senders": filter.senders });
-        Subscription::begin(self.endpoint.clone(), "tx_subscribe", params).await
+        self.subscribe("tx_subscribe", json!({ "ids": filter.ids, "senders": filter.senders })).await
     }
 
     /// `chain_subscribe`: each new head from now on.
     pub async fn chain_subscribe(&self) -> Result<Subscription<ChainEvent>, ClientError> {
-        Subscription::begin(self.endpoint.clone(), "chain_subscribe", json!([])).await
+        self.subscribe("chain_subscribe", json!([])).await
     }
 
     /// `net_subscribe`: what happens to peers from now on.
     pub async fn net_subscribe(&self) -> Result<Subscription<PeerEvent>, ClientError> {
-        Subscription::begin(self.endpoint.clone(), "net_subscribe", json!([])).await
+        self.subscribe("net_subscribe", json!([])).await
+    }
+
+    /// Any subscription.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn subscribe<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: Value,
+    ) -> Result<Subscription<T>, ClientError> {
+        Subscription::begin(self.endpoint.clone(), method, params).await
     }
 
     /// `admin_log_filter`: the log's filter, after setting it when one is given. Over the admin socket only.
