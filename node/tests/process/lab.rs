@@ -1,8 +1,9 @@
 //! A network of processes in a directory of its own.
 
+use starling_crypto::SecretKey;
 use starling_node::keyfile;
 use starling_node::rpc::client::RpcClient;
-use starling_node::storage::{Addresses, Store};
+use starling_node::storage::{Addresses, DataDir, Store};
 use starling_protocol::block::Block;
 use starling_protocol::genesis::{Genesis, GenesisParameters, Limits};
 use starling_protocol::store::StoreOp;
@@ -38,37 +39,58 @@ impl Lab {
         Self { dir, genesis }
     }
 
-    /// A network that has been running for so many slots, of which the producer's store has an empty block each.
-    pub(crate) fn old(name: &str, height: u64, slot_ms: u64) -> Self {
+    /// A network of these producers whose slot `slots_ago` is over. Nobody has its blocks.
+    pub(crate) fn begun(name: &str, producers: &[&SecretKey], slot_ms: u64, slots_ago: u64) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let producer = keyfile::generate().expect("entropy");
-        keyfile::create(&dir.path().join("producer.pem"), &producer).expect("made");
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
         let genesis = Genesis::new(GenesisParameters {
             name: name.into(),
-            start_time_ms: u64::try_from(now.as_millis()).expect("fits") - (height + 1) * slot_ms,
+            start_time_ms: u64::try_from(now.as_millis()).expect("fits") - (slots_ago + 1) * slot_ms,
             slot_ms,
-            producers: vec![producer.public_key().to_bytes()],
+            producers: producers.iter().map(|key| key.public_key().to_bytes()).collect(),
             limits: Limits { payload_bytes_max: 1_000, expiry_slots_max: 100, ..Limits::default() },
             stamp_bits: 0,
         })
         .expect("acceptable");
         std::fs::write(dir.path().join("genesis.toml"), genesis.to_toml()).expect("written");
-        let datadir = dir.path().join("producer");
-        std::fs::create_dir(&datadir).expect("a directory");
-        let store = Store::open(&datadir.join("chain.redb"), genesis.network_id()).expect("a store");
+        Self { dir, genesis }
+    }
+
+    /// A network that has been running for so many slots, of which the producer's store has an empty block each.
+    pub(crate) fn old(name: &str, height: u64, slot_ms: u64) -> Self {
+        Self::old_with_blocks(name, height, slot_ms).0
+    }
+
+    /// The same, and its blocks.
+    pub(crate) fn old_with_blocks(name: &str, height: u64, slot_ms: u64) -> (Self, Vec<Block>) {
+        let producer = keyfile::generate().expect("entropy");
+        let lab = Self::begun(name, &[&producer], slot_ms, height);
+        keyfile::create(&lab.path("producer.pem"), &producer).expect("made");
+        let mut parent = lab.genesis.block_id();
+        let next = |height| {
+            let block = Block::produce(&lab.genesis, &producer, (height, height, parent), Vec::new()).expect("in turn");
+            parent = block.id();
+            block
+        };
+        let blocks: Vec<Block> = (1..=height).map(next).collect();
+        lab.seed("producer", &blocks);
+        (lab, blocks)
+    }
+
+    /// Makes the data directory of a node that has this chain.
+    pub(crate) fn seed(&self, name: &str, blocks: &[Block]) {
+        std::fs::create_dir(self.path(name)).expect("a directory");
+        let file = DataDir::store_file(&self.path(name));
+        let store = Store::open(&file, self.genesis.network_id()).expect("a store");
         let mut batch = Vec::new();
-        let mut parent = genesis.block_id();
-        for height in 1..=height {
-            let block = Block::produce(&genesis, &producer, (height, height, parent), Vec::new()).expect("in turn");
+        for block in blocks {
             let (id, bytes) = (block.id(), block.bytes().clone());
-            parent = id;
-            batch.push(StoreOp::PutBlock { id, height, slot: height, bytes });
+            let (height, slot) = (block.header().height, block.header().slot);
+            batch.push(StoreOp::PutBlock { id, height, slot, bytes });
             batch.push(StoreOp::SetCanonical { height, id });
-            batch.push(StoreOp::SetHead { height, id, slot: height });
+            batch.push(StoreOp::SetHead { height, id, slot });
         }
         store.apply([&batch[..]]).expect("stored");
-        Self { dir, genesis }
     }
 
     /// Runs `starling` with these arguments in the lab's directory.

@@ -1,13 +1,31 @@
 //! Catching up, between real processes.
 
-use crate::lab::{Lab, eventually};
+use crate::lab::{Lab, Running, eventually};
+use crate::ready;
+use starling_crypto::SecretKey;
+use starling_node::api::{BlockSelector, WaitReason};
+use starling_node::keyfile;
+use starling_protocol::block::Block;
+use starling_protocol::genesis::Genesis;
+use starling_protocol::id::BlockId;
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// Blocks that the producer has before the test begins.
+/// Blocks that the producer has when a node joins.
 const HEIGHT: u64 = 5_000;
-const SLOT_MS: u64 = 100;
+
+async fn id_at(node: &Running, height: u64) -> Option<BlockId> {
+    let block = node.rpc().chain_block(BlockSelector::Height(height)).await.expect("an answer");
+    block.map(|block| block.block_id)
+}
+
+async fn height(node: &Running) -> u64 {
+    node.rpc().chain_head().await.expect("an answer").height
+}
 
 fn metrics(rpc: SocketAddr) -> String {
     let mut stream = TcpStream::connect(rpc).expect("connected");
@@ -21,7 +39,7 @@ fn metrics(rpc: SocketAddr) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_joins_at_height_5000_and_catches_up_again_after_a_stop() {
-    let lab = Lab::old("catch-up", HEIGHT, SLOT_MS);
+    let lab = Lab::old("catch-up", HEIGHT, 100);
     let producer = lab.start_producer(&[]);
     let address = producer.addresses().listen[0].clone();
     let begun = Instant::now();
@@ -63,4 +81,173 @@ async fn a_node_joins_at_height_5000_and_catches_up_again_after_a_stop() {
     eventually("readiness", || async { rpc.ready().await.expect("an answer").ready.then_some(()) }).await;
     let log = std::fs::read_to_string(lab.log("joiner")).expect("a log");
     assert!(!log.contains("a peer failed us"), "{log}");
+}
+
+#[tokio::test]
+async fn a_node_that_was_stopped_for_100_blocks_converges_by_itself() {
+    let (lab, blocks) = Lab::old_with_blocks("stopped", 300, 100);
+    lab.seed("sleeper", &blocks[..200]);
+    let producer = lab.start_producer(&[]);
+    let sleeper = lab.start("sleeper", 2, &["--bootnodes", &producer.addresses().listen[0]]);
+    eventually("the blocks that were missed, and those made since", || async {
+        let (ours, theirs) = (height(&sleeper).await, height(&producer).await);
+        (ours > 300 && ours + 1 >= theirs).then_some(())
+    })
+    .await;
+    for height in [200, 201, 300, 301] {
+        assert_eq!(id_at(&sleeper, height).await, id_at(&producer, height).await, "height {height}");
+    }
+    assert_eq!(id_at(&sleeper, 300).await, Some(blocks[299].id()));
+    ready(&sleeper.rpc()).await;
+}
+
+/// The only way between two halves of a network: connections are closed at once until it is opened.
+struct Bridge {
+    address: SocketAddr,
+    open: Arc<AtomicBool>,
+}
+
+impl Bridge {
+    /// A bridge to this address on an address of its own.
+    async fn to(there: SocketAddr) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.77.0.9:0").await.expect("a socket");
+        let (address, open) = (listener.local_addr().expect("bound"), Arc::new(AtomicBool::new(false)));
+        let is_open = open.clone();
+        tokio::spawn(async move {
+            while let Ok((mut here, _)) = listener.accept().await {
+                if is_open.load(Ordering::Relaxed) {
+                    tokio::spawn(async move {
+                        let mut there = tokio::net::TcpStream::connect(there).await.expect("connected");
+                        // Either end may close it in any way.
+                        let _closed = tokio::io::copy_bidirectional(&mut here, &mut there).await;
+                    });
+                }
+            }
+        });
+        Self { address, open }
+    }
+
+    fn open(&self) {
+        self.open.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Where a node listens, from `/ip4/ADDRESS/tcp/PORT/p2p/ID`.
+fn socket_of(node: &Running) -> SocketAddr {
+    let address = &node.addresses().listen[0];
+    let parts: Vec<&str> = address.split('/').collect();
+    format!("{}:{}", parts[2], parts[4]).parse().unwrap_or_else(|_| panic!("{address}"))
+}
+
+/// Two branches of so many blocks each on 10 common blocks, made in turns by the two producers.
+fn branches(genesis: &Genesis, producers: &[SecretKey; 2], each: u64) -> [Vec<Block>; 2] {
+    let mut branches = [Vec::new(), Vec::new()];
+    for slot in 1..=10 + 2 * each {
+        let produce = |branch: &Vec<Block>| {
+            let parent = branch.last().map_or(genesis.block_id(), Block::id);
+            let position = (slot, branch.len() as u64 + 1, parent);
+            producers.iter().find_map(|key| Block::produce(genesis, key, position, Vec::new()).ok()).expect("in turn")
+        };
+        if slot <= 10 {
+            let block = produce(&branches[0]);
+            branches.iter_mut().for_each(|branch| branch.push(block.clone()));
+        } else {
+            let in_turn = usize::from(*genesis.producer_of(slot) == producers[1].public_key());
+            let block = produce(&branches[in_turn]);
+            branches[in_turn].push(block);
+        }
+    }
+    branches
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_halves_of_a_partition_that_is_healed_converge_by_themselves() {
+    const BRANCH: u64 = 60;
+    let producers = [(); 2].map(|()| keyfile::generate().expect("entropy"));
+    // At 2.5 blocks a second and half, a busy host has more than a minute before a branch is too deep to be undone.
+    let lab = Lab::begun("partition", &[&producers[0], &producers[1]], 200, 10 + 2 * BRANCH);
+    let branches = branches(&lab.genesis, &producers, BRANCH);
+    for (name, key, branch) in [("a1", &producers[0], &branches[0]), ("b1", &producers[1], &branches[1])] {
+        keyfile::create(&lab.path(&format!("{name}.pem")), key).expect("made");
+        lab.seed(name, branch);
+    }
+    let a1 = lab.start("a1", 1, &["--producer-key", "a1.pem"]);
+    let bridge = Bridge::to(socket_of(&a1)).await;
+    let across = format!("/ip4/{}/tcp/{}/p2p/{}", bridge.address.ip(), bridge.address.port(), a1.addresses().peer_id);
+    let b1 = lab.start("b1", 2, &["--producer-key", "b1.pem", "--bootnodes", &across]);
+    let a2 = lab.start("a2", 3, &["--bootnodes", &a1.addresses().listen[0]]);
+    let b2 = lab.start("b2", 4, &["--bootnodes", &b1.addresses().listen[0]]);
+    let nodes = [&a1, &a2, &b1, &b2];
+    eventually("both halves to go on, each on its own branch", || async {
+        let mut heights = Vec::new();
+        for node in nodes {
+            heights.push(height(node).await);
+        }
+        heights.iter().all(|height| *height > 10 + BRANCH).then_some(())
+    })
+    .await;
+    let first = async || {
+        let mut ids = Vec::new();
+        for node in nodes {
+            ids.push(id_at(node, 11).await.expect("a block"));
+        }
+        ids
+    };
+    let [of_a, of_b] = branches.each_ref().map(|branch| branch[10].id());
+    assert_eq!(first().await, [of_a, of_a, of_b, of_b]);
+
+    bridge.open();
+    eventually("one branch", || async {
+        (first().await.into_iter().collect::<BTreeSet<_>>().len() == 1).then_some(())
+    })
+    .await;
+    let healed = height(&a1).await;
+    eventually("blocks of both producers, the same everywhere", || async {
+        let lowest = height(&a2).await.min(height(&b2).await);
+        let mut made_by = BTreeSet::new();
+        for height in healed..=lowest {
+            let mut ids = BTreeSet::new();
+            for node in nodes {
+                let block = node.rpc().chain_block(BlockSelector::Height(height)).await.expect("an answer")?;
+                ids.insert(block.block_id);
+                made_by.insert(block.producer);
+            }
+            if ids.len() > 1 {
+                return None;
+            }
+        }
+        (made_by.len() == 2).then_some(())
+    })
+    .await;
+    for (name, node) in ["a1", "a2", "b1", "b2"].into_iter().zip(nodes) {
+        ready(&node.rpc()).await;
+        let log = std::fs::read_to_string(lab.log(name)).expect("a log");
+        assert!(!log.contains("a peer failed us"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_hears_nothing_suspects_itself_and_says_so() {
+    let lab = Lab::new("silent", 0);
+    // Two that know each other, and no producer.
+    let one = lab.start("one", 2, &["--suspect-after-slots", "4"]);
+    let address = &one.addresses().listen[0];
+    let other = lab.start("other", 3, &["--bootnodes", address]);
+    let rpc = other.rpc();
+    let text = eventually("suspicion", || async {
+        let ready = rpc.ready().await.expect("an answer");
+        let place = ready.reasons.iter().position(|reason| *reason == WaitReason::Isolated)?;
+        Some(ready.waiting_for[place].clone())
+    })
+    .await;
+    assert!(text.starts_with("news of the network: no block for ") && text.contains("from 1 connected"), "{text}");
+    eventually("a line in the log", || async {
+        let log = std::fs::read_to_string(lab.log("other")).expect("a log");
+        let told = |line: &&str| line.contains("WARN") && line.contains("this node suspects that it is cut off");
+        log.lines().find(told).map(drop)
+    })
+    .await;
+    // News end it.
+    let _producer = lab.start_producer(&["--bootnodes", address]);
+    ready(&rpc).await;
 }
