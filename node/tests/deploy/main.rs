@@ -1,5 +1,6 @@
 //! The files in `node/deploy/` and `docs/OPERATING.md` against the program that they are for: every metric and label that they
-//! name is served, every command that they give is one, every message that they quote is in the source.
+//! name is served, every command that they give is one, every message that they quote is in the source. And the map in
+//! `docs/ARCHITECTURE.md`: every module is on it.
 
 mod promql;
 
@@ -356,4 +357,18 @@ fn the_manual_names_metrics_that_are_served() {
         named += 1;
     }
     assert!(named > 5, "{named}");
+}
+
+#[test]
+fn the_map_of_the_source_names_every_module() {
+    let map = read("docs/ARCHITECTURE.md");
+    for library in ["protocol/src", "node/src"] {
+        let (_, modules) = map.split_once(&format!("| `{library}/` |")).expect("a table of its own");
+        let (modules, _) = modules.split_once("\n\n").expect("an end");
+        let source = read(&format!("{library}/lib.rs"));
+        let declared = source.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+        for module in declared {
+            assert!(modules.contains(&format!("`{module}`")), "docs/ARCHITECTURE.md does not name {library}/{module}");
+        }
+    }
 }
