@@ -209,6 +209,7 @@ impl Driver {
     pub async fn run(mut self, mut stop: oneshot::Receiver<()>) {
         self.read_wall_clock();
         let Restored { pending, pool } = core::mem::take(&mut self.restored);
+        self.tell_earliest();
         self.feed(Input::Restore { pending, pool });
         for known in self.known_peers.clone() {
             let KnownPeer { id, address, standing, .. } = known;
@@ -238,7 +239,7 @@ impl Driver {
                 event = self.network.next_event() => self.network_event(event),
                 Some(command) = self.commands.recv() => self.command(command),
                 Some(answer) = self.stored.recv() => self.stored(answer),
-                Some((ticket, blocks)) = self.loaded.recv() => self.feed(Input::Loaded { ticket, blocks }),
+                Some((ticket, blocks)) = self.loaded.recv() => self.loaded(ticket, blocks),
                 () = &mut sleep => asleep_until = Time::ZERO,
                 _ = report.tick() => self.report(),
                 _ = wall_clock.tick() => {

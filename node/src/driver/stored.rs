@@ -41,7 +41,9 @@ pub(super) struct StorageLog {
 }
 
 impl Driver {
+    /// Takes what the disk says.
     pub(super) fn stored(&mut self, answer: Answer) {
+        self.tell_earliest();
         match answer {
             Answer::Persisted { ticket, durable } => {
                 if let Some(asked) = self.commits.remove(&Ticket(ticket))
@@ -69,6 +71,22 @@ impl Driver {
                 tracing::info!("the disk takes writes again; what waited is being stored");
                 self.feed(Input::StorageBack);
             }
+        }
+    }
+
+    /// Hands over blocks that were read for a peer. That some are missing because they have just been pruned is known to the
+    /// machine before it answers: a peer that is told otherwise takes the answer for a lie.
+    pub(super) fn loaded(&mut self, ticket: Ticket, blocks: Vec<Bytes>) {
+        self.tell_earliest();
+        self.feed(Input::Loaded { ticket, blocks });
+    }
+
+    /// Tells the machine which is the lowest block that it can serve, if that has changed.
+    pub(super) fn tell_earliest(&mut self) {
+        let height = self.storage.earliest().max(1);
+        if height != self.storage_log.earliest {
+            self.storage_log.earliest = height;
+            self.feed(Input::Earliest { height });
         }
     }
 
@@ -104,11 +122,7 @@ impl Driver {
 
     /// Brings the metrics of the disk up to date.
     pub(super) fn report_storage(&mut self) {
-        let earliest = self.storage.report().earliest.max(1);
-        if earliest != self.storage_log.earliest {
-            self.storage_log.earliest = earliest;
-            self.feed(Input::Earliest { height: earliest });
-        }
+        self.tell_earliest();
         let (report, view, metrics) = (self.storage.report(), self.node.storage(), &self.observer.metrics.storage);
         let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         metrics.unsaved_blocks.set(signed(view.unsaved_blocks as u64));
@@ -122,14 +136,23 @@ impl Driver {
     pub(super) fn leave(&mut self) {
         let ticket = self.ticket();
         // The machine knows nothing of this ticket, and needs no answer.
-        if !self.storage.persist(u64::MAX - ticket.0, self.node.pool_batch()) {
-            tracing::warn!("what waits in the mempool could not be written for the next start");
-        }
+        let pool = u64::MAX - ticket.0;
+        let mut written = self.storage.persist(pool, self.node.pool_batch());
         self.storage.close();
         while let Ok(answer) = self.stored.try_recv() {
-            if let Answer::Persisted { ticket, durable } = answer {
-                self.feed(Input::Persisted { ticket: Ticket(ticket), durable });
+            match answer {
+                Answer::Persisted { ticket, durable } if ticket == pool => written = durable,
+                Answer::Persisted { ticket, durable } => {
+                    self.feed(Input::Persisted { ticket: Ticket(ticket), durable });
+                }
+                Answer::Failed(_) | Answer::Back | Answer::Resumed => {}
             }
+        }
+        if !written {
+            tracing::warn!(
+                "what others sent and waits in the mempool could not be written for the next start; what was submitted \
+                 here was written before"
+            );
         }
     }
 }

@@ -166,6 +166,12 @@ impl StorageThread {
         self.shared.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The lowest canonical height that is kept, as in [`Self::report`]. What the thread said or answered is not older.
+    #[must_use]
+    pub fn earliest(&self) -> u64 {
+        self.shared.report.lock().unwrap_or_else(PoisonError::into_inner).earliest
+    }
+
     /// Finishes what is queued and closes the store. Waits for the disk.
     pub fn close(&mut self) {
         self.finish();

@@ -1,6 +1,6 @@
 //! `starling db`, as an operator uses it: on good and on bad files, beside a running node, killed, and without room.
 
-use crate::lab::{Done, Lab, eventually};
+use crate::lab::{Done, Lab, eventually, wait_for};
 use serde_json::Value;
 use starling_node::storage::{Store, StoreError};
 use std::fs;
@@ -14,16 +14,16 @@ const HEIGHT: u64 = 500;
 const KEEP: &str = "400";
 
 impl Lab {
-    fn db(&self, command: &str, datadir: &str, rest: &[&str]) -> Done {
+    pub(crate) fn db(&self, command: &str, datadir: &str, rest: &[&str]) -> Done {
         self.run(&[&["db", command, "--genesis", "genesis.toml", "--datadir", datadir], rest].concat())
     }
 
     /// What `db check` finds, which must be good.
-    fn checked(&self, datadir: &str) -> Value {
+    pub(crate) fn checked(&self, datadir: &str) -> Value {
         serde_json::from_str(&self.db("check", datadir, &["--full", "--json"]).good()).expect("JSON")
     }
 
-    fn empty(&self, datadir: &str) {
+    pub(crate) fn empty(&self, datadir: &str) {
         fs::create_dir(self.path(datadir)).expect("a directory");
     }
 }
@@ -211,4 +211,34 @@ fn a_database_of_a_newer_schema_is_refused_with_the_remedy_and_unchanged() {
     Done { code, out: String::new(), error }.refused(2, &parts);
     let store = Store::open(&path, lab.genesis.network_id()).expect_err("refused");
     assert!(matches!(store, StoreError::OtherSchema { found: 99, .. }), "it was changed: {store}");
+}
+
+/// A node that has pruned says so, and is not asked for what it cannot have; whoever needs that is told what helps.
+#[tokio::test]
+async fn a_pruned_node_tells_its_peers_what_it_keeps() {
+    let lab = Lab::old("pruned", HEIGHT, 300);
+    lab.db("export", "producer", &["chain"]).good();
+    let producer = lab.start_producer(&["--keep-blocks", KEEP]);
+    let bootnode = producer.addresses().listen[0].clone();
+    let rpc = producer.rpc();
+    eventually("what is old to be gone", || async {
+        let disk = rpc.ready().await.expect("an answer").disk;
+        (disk.height >= HEIGHT && disk.earliest == disk.height - 399).then_some(())
+    })
+    .await;
+    let late = lab.start("late", 2, &["--bootnodes", &bootnode]);
+    let log = || fs::read_to_string(lab.log("late")).expect("a log");
+    wait_for("the advice to import an export", || log().contains("`starling db import`").then_some(()));
+    assert_eq!(late.rpc().chain_head().await.expect("an answer").height, 0);
+    assert!(!log().contains("a peer failed us"), "{}", log());
+    late.stop();
+    lab.db("import", "late", &["chain"]).good();
+    let late = lab.start("late", 2, &["--bootnodes", &bootnode]);
+    eventually("the rest of the chain", || async {
+        (late.rpc().chain_head().await.ok()?.height > HEIGHT + 2).then_some(())
+    })
+    .await;
+    assert!(!log().contains("a peer failed us"), "{}", log());
+    late.stop();
+    producer.stop();
 }
