@@ -85,11 +85,16 @@ async fn run_node(settings: Settings, datadir: &Path, watched: stop::Watched) ->
         admin_socket: service.admin_socket().map(Path::to_owned),
         pid: std::process::id(),
     };
-    addresses.write(datadir).map_err(|error| {
-        let path = DataDir::addresses_file(datadir);
-        Failure::Runtime(format!("cannot write {}: {error}", path.display()))
-    })?;
     announce(&network, &addresses)?;
+    if let Err(error) = addresses.write(datadir) {
+        // On a full disk, too, a node that relays is of more use than none.
+        let path = DataDir::addresses_file(datadir);
+        tracing::error!(
+            path = %path.display(),
+            %error,
+            "where the node can be reached could not be written: until it is restarted, commands find it only with --rpc"
+        );
+    }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), rpc = %addresses.rpc, peer_id = addresses.peer_id, "the node runs");
     if !addresses.rpc.ip().is_loopback() {
         tracing::warn!(

@@ -194,7 +194,9 @@ impl Addresses {
     /// Removes them, when the node stops.
     pub fn remove(datadir: &Path) {
         let path = DataDir::addresses_file(datadir);
-        if let Err(error) = std::fs::remove_file(&path) {
+        if let Err(error) = std::fs::remove_file(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
             tracing::warn!(path = %path.display(), %error, "cannot remove the file with the node's addresses");
         }
     }

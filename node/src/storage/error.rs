@@ -53,7 +53,11 @@ pub enum StoreError {
     InUse(PathBuf),
     /// The database failed, most often because the system refused to read or write.
     #[error(
-        "the store {} failed: {source}; check that the disk can be written, has free space and is healthy", .path.display()
+        "the store {} failed: {source}; check that {}", .path.display(), if is_forbidden(.source) {
+            "this runs as the user that the file belongs to"
+        } else {
+            "the disk can be written, has free space and is healthy"
+        }
     )]
     Database {
         /// The file; filled in by `guarded`, which every call into the database goes through.
@@ -81,6 +85,10 @@ pub enum StoreError {
     /// It was closed after a failure and could not be opened again yet.
     #[error("the store is closed since it failed ({0}); it is opened again as soon as the disk allows")]
     Closed(String),
+}
+
+fn is_forbidden(error: &redb::Error) -> bool {
+    matches!(error, redb::Error::Io(error) if error.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
 /// redb has one error type for each kind of call; all of them convert to its general one.

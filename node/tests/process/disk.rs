@@ -1,6 +1,7 @@
 //! What the disk can do to a node.
 
 use crate::lab::{DEADLINE, Lab, Running, eventually, wait_for};
+use crate::monitored::page_at;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use starling_node::api::{StorageState, TransactionStatus};
 use starling_node::rpc::client::{ClientError, RpcClient};
@@ -64,6 +65,9 @@ async fn a_full_disk_refuses_what_it_cannot_keep_and_recovers_when_there_is_room
     let StorageState::Failing { cause } = ready.storage else { panic!("it does not say that it fails") };
     assert!(cause.contains("File too large") && cause.contains("free space"), "{cause}");
     assert!(ready.disk.failing_since_unix_s.is_some());
+    let (status, health) = page_at(small.addresses().rpc, "/health");
+    assert!(status.contains("200"), "it lives: {status}");
+    assert!(health.contains("File too large") && health.contains("free space"), "{health}");
 
     // It goes on following the chain and relaying: what another node publishes reaches it.
     let height = rpc.chain_head().await.expect("it still answers").height;

@@ -13,6 +13,7 @@ mod operator;
 mod peers;
 mod rpc;
 mod schema;
+mod start;
 mod sync;
 
 use lab::{Lab, eventually, wait_for};

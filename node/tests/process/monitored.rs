@@ -4,14 +4,17 @@ use crate::lab::{Lab, Running, eventually};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Output};
 use std::time::Duration;
 
 /// The status line and body of a page.
 fn page(node: &Running, path: &str) -> (String, String) {
-    let address = node.addresses().rpc;
+    page_at(node.addresses().rpc, path)
+}
+
+pub(crate) fn page_at(address: SocketAddr, path: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).expect("connects");
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("written");
