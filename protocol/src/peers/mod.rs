@@ -44,21 +44,29 @@
 pub mod address;
 pub mod bans;
 pub mod book;
+mod candidate;
 mod config;
+mod dialling;
+mod keeping_out;
 mod sealed;
+mod shortage;
 #[cfg(test)]
 mod tests;
 
+pub use candidate::PeerStats;
 pub use config::PeerConfig;
 pub use sealed::FileError;
+pub use shortage::SHORTAGE_STEP;
 
 use crate::id::{Direction, PeerId};
 use crate::random::Stream;
 use crate::time::{Duration, Time};
 use address::{Group, Scope, ip_of};
-use bans::{Ban, BanError, BanList, BanTarget};
+use bans::BanList;
 use book::AddressBook;
 use bytes::Bytes;
+use candidate::{Candidate, Counts, State};
+use shortage::Shortage;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -69,9 +77,6 @@ pub const ADDRESS_BYTES_MAX: usize = 128;
 
 /// How often the wait after failures doubles at most; any `retry_max` that makes sense is reached before.
 const DOUBLINGS_MAX: u32 = 16;
-
-/// How many more peers are sought when a mesh stays short of links.
-pub const SHORTAGE_STEP: usize = 2;
 
 /// Outbound links with peers of one group before those of other groups are preferred.
 pub const OUTBOUND_PER_GROUP: usize = 2;
@@ -134,48 +139,6 @@ pub enum Source {
     Lookup,
     /// This peer, perhaps of itself.
     Peer(PeerId),
-}
-
-#[derive(Debug)]
-struct Candidate {
-    /// What the operator or an anchor brought along; of others the address book knows.
-    addresses: Vec<Address>,
-    standing: Standing,
-    /// Whether it was an anchor before the start and has not been reached since.
-    anchor: bool,
-    failures: u32,
-    /// Whether we asked for the end of the connection because of what the peer did.
-    sent_away: bool,
-    /// Not to be dialled before.
-    retry_at: Time,
-    state: State,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Idle,
-    Dialling {
-        since: Time,
-        purpose: DialPurpose,
-        /// Whether it has answered, though there is no mesh stream yet.
-        answered: bool,
-    },
-    Connected {
-        since: Time,
-        direction: Direction,
-        ip: IpAddr,
-    },
-}
-
-/// How the mesh fares with the peers that there are.
-#[derive(Debug, Default)]
-struct Shortage {
-    /// Peers sought beyond the target.
-    extra: usize,
-    /// Since when the mesh has been short of links with the target reached, or since the last step.
-    short_since: Option<Time>,
-    /// Since when it has had its links.
-    content_since: Option<Time>,
 }
 
 /// The candidates and their states.
@@ -468,77 +431,6 @@ impl PeerBook {
         self.wake = wake;
     }
 
-    /// Trusted peers and then the anchors, beyond every target.
-    fn dial_first(&mut self, now: Time, act: &mut impl FnMut(PeerAction)) {
-        let mut first: Vec<(PeerId, bool)> = Vec::new();
-        for (id, candidate) in &self.candidates {
-            let trusted = candidate.standing == Standing::Trusted;
-            if (trusted || candidate.anchor) && self.can_be_dialled(now, id, candidate) {
-                first.push((*id, trusted));
-            }
-        }
-        first.sort_by_key(|(_, trusted)| !trusted);
-        for (id, _) in first {
-            if self.room() > 0 {
-                self.dial(now, id, DialPurpose::Connect, act);
-            }
-        }
-    }
-
-    /// Rule 3.
-    fn choose(&mut self, now: Time) -> Option<PeerId> {
-        let bootnodes: Vec<PeerId> = self
-            .candidates
-            .iter()
-            .filter(|(id, it)| it.standing == Standing::Bootnode && self.can_be_dialled(now, id, it))
-            .map(|(id, _)| *id)
-            .collect();
-        if !bootnodes.is_empty() && self.random.chance(1, BOOTNODE_SHARE) {
-            return self.random.choose(&bootnodes).copied();
-        }
-        let present = self.outbound_groups();
-        let few = |group: &Group| present.get(group).is_none_or(|count| *count < OUTBOUND_PER_GROUP);
-        let Self { book, candidates, .. } = self;
-        let free = |id: &PeerId| candidates.get(id).is_none_or(|it| it.state == State::Idle && it.retry_at <= now);
-        let chosen = book.choose(|id, group| free(&id) && few(&group)).or_else(|| book.choose(|id, _| free(&id)));
-        // An anchor or a trusted peer that is not in the tables has been dialled before.
-        chosen.or_else(|| self.random.choose(&bootnodes).copied())
-    }
-
-    /// How many outbound links and dials there are in each group.
-    fn outbound_groups(&self) -> BTreeMap<Group, usize> {
-        let mut groups = BTreeMap::new();
-        for (id, candidate) in &self.candidates {
-            let group = match candidate.state {
-                State::Connected { direction: Direction::Outbound, ip, .. } => Group::of(ip),
-                State::Dialling { purpose: DialPurpose::Connect, .. } => {
-                    self.book.group(id).or_else(|| candidate.addresses.first().and_then(ip_of).and_then(Group::of))
-                }
-                _ => None,
-            };
-            if let Some(group) = group {
-                *groups.entry(group).or_insert(0) += 1;
-            }
-        }
-        groups
-    }
-
-    /// Rule 7.
-    fn feeler(&mut self, now: Time, act: &mut impl FnMut(PeerAction)) {
-        let interval = crate::time::micros(self.config.feeler_interval);
-        self.feeler_at = now + Duration::from_micros(interval / 2 + self.random.below(interval + 1));
-        let on_its_way = |it: &Candidate| matches!(it.state, State::Dialling { purpose: DialPurpose::Feeler, .. });
-        if self.wanted() > 0 || self.room() == 0 || self.candidates.values().any(on_its_way) {
-            return;
-        }
-        let Self { book, candidates, .. } = self;
-        let idle = |id| candidates.get(&id).is_none_or(|it| it.state == State::Idle && it.retry_at <= now);
-        let connected = |id| candidates.get(&id).is_some_and(|it| matches!(it.state, State::Connected { .. }));
-        if let Some(id) = book.choose_for_feeler(now, idle, connected) {
-            self.dial(now, id, DialPurpose::Feeler, act);
-        }
-    }
-
     /// Learns who of the connected peers is in our mesh, and names the anchors. To be told every now and then.
     pub fn mesh_has(&mut self, now: Time, in_mesh: impl Fn(&PeerId) -> bool) {
         let mut standing: Vec<(Time, PeerId)> = Vec::new();
@@ -560,49 +452,6 @@ impl PeerBook {
         }
     }
 
-    /// Learns whether the mesh of some topic is short of links. To be told every heartbeat or so.
-    pub fn mesh_is_short(&mut self, now: Time, short: bool) {
-        let reached = self.stats().connected >= self.target();
-        let shortage = &mut self.shortage;
-        if !short {
-            shortage.short_since = None;
-            let since = *shortage.content_since.get_or_insert(now);
-            if shortage.extra > 0 && now.since(since) >= self.config.shortage_relief {
-                shortage.extra = 0;
-                self.plan();
-            }
-            return;
-        }
-        shortage.content_since = None;
-        if !reached {
-            shortage.short_since = None;
-        } else if now.since(*shortage.short_since.get_or_insert(now)) >= self.config.shortage_patience {
-            shortage.short_since = Some(now);
-            shortage.extra = (shortage.extra + SHORTAGE_STEP).min(self.config.target_peers / 2);
-            self.plan();
-        }
-    }
-
-    /// How many peers are sought at present.
-    fn target(&self) -> usize {
-        self.config.target_peers + self.shortage.extra
-    }
-
-    /// How many more dials rule 2 asks for.
-    fn wanted(&self) -> usize {
-        let Counts { connected, outbound, dialling, .. } = self.counts();
-        let below_target = self.target().saturating_sub(connected + dialling);
-        let inbound = connected - outbound;
-        let outbound_wanted = self.config.outbound_min.max((inbound * 3).div_ceil(7));
-        below_target.max(outbound_wanted.saturating_sub(outbound + dialling))
-    }
-
-    /// How many more dials may be in flight.
-    fn room(&self) -> usize {
-        let Counts { dialling, feelers, .. } = self.counts();
-        self.config.dials_max.saturating_sub(dialling + feelers)
-    }
-
     /// Looks for peers at once, for a node that suspects that it is cut off: bootnodes and trusted peers are dialled whatever
     /// failed before, and some more peers are sought than there are, since those may be cut off with us.
     pub fn look_now(&mut self, now: Time) {
@@ -622,93 +471,12 @@ impl PeerBook {
         self.discover_interval = self.config.discover_first;
     }
 
-    /// Takes in the wall clock, in which bans end.
-    pub fn set_wall_clock(&mut self, unix_us_at_zero: u64) {
-        self.unix_us_at_zero = Some(unix_us_at_zero);
-    }
-
-    /// Bans a peer or a subnet: whoever it is about is forgotten and not dialled. The caller disconnects those that are connected.
-    ///
-    /// # Errors
-    /// When the list of bans does not take it.
-    pub fn ban(&mut self, now: Time, ban: Ban) -> Result<(), BanError> {
-        let target = ban.target;
-        let unix_s = self.unix_s(now);
-        self.bans.ban(ban, unix_s)?;
-        let matches = |id, ip: Option<IpAddr>| match target {
-            BanTarget::Peer(banned) => banned == id,
-            BanTarget::Addresses(subnet) => ip.is_some_and(|ip| subnet.contains(ip)),
-        };
-        self.book.forget_if(matches);
-        let anchors = self.book.anchors().iter();
-        let kept: Vec<PeerId> = anchors
-            .filter(|anchor| !matches(anchor.id, anchor.addresses.first().and_then(ip_of)))
-            .map(|anchor| anchor.id)
-            .collect();
-        self.book.set_anchors(&kept);
-        self.unsaved = true;
-        self.plan();
-        Ok(())
-    }
-
-    /// Ends a ban; false when there was none.
-    pub fn unban(&mut self, target: BanTarget) -> bool {
-        let ended = self.bans.unban(target);
-        self.plan();
-        ended
-    }
-
-    /// The bans.
-    #[must_use]
-    pub fn bans(&self) -> &BanList {
-        &self.bans
-    }
-
-    /// Drops bans that have ended; true if there were any.
-    pub fn expire_bans(&mut self, now: Time) -> bool {
-        let unix_s = self.unix_s(now);
-        let ended = self.bans.expire(unix_s);
-        self.plan();
-        ended
-    }
-
-    /// Whether a peer at this address is banned now.
-    #[must_use]
-    pub fn is_banned(&self, now: Time, id: PeerId, ip: Option<IpAddr>) -> bool {
-        self.bans.is_banned(Some(id), ip, self.unix_s(now))
-    }
-
     /// The address of a connected peer.
     #[must_use]
     pub fn connected_ip(&self, id: &PeerId) -> Option<IpAddr> {
         match self.candidates.get(id)?.state {
             State::Connected { ip, .. } => Some(ip),
             State::Idle | State::Dialling { .. } => None,
-        }
-    }
-
-    /// Unix time in seconds, if it is known.
-    #[must_use]
-    pub fn unix_s(&self, now: Time) -> Option<u64> {
-        Some(self.unix_us_at_zero?.saturating_add(now.as_micros()) / 1_000_000)
-    }
-
-    /// Numbers about the book.
-    #[must_use]
-    pub fn stats(&self) -> PeerStats {
-        let Counts { connected, outbound, dialling, feelers } = self.counts();
-        let (new, tried) = self.book.sizes();
-        let pinned = |(id, it): &(&PeerId, &Candidate)| it.standing > Standing::Heard && !self.book.contains(id);
-        let pinned = self.candidates.iter().filter(pinned).count();
-        PeerStats {
-            known: new + tried + pinned,
-            connected,
-            outbound,
-            dialling: dialling + feelers,
-            new,
-            tried,
-            anchors: self.book.anchors().len(),
-            bans: self.bans.len(),
         }
     }
 
@@ -735,44 +503,6 @@ impl PeerBook {
         assert!(dialling + feelers <= self.config.dials_max && feelers <= 1, "too many dials in flight");
     }
 
-    fn dial(&mut self, now: Time, id: PeerId, purpose: DialPurpose, act: &mut impl FnMut(PeerAction)) {
-        let known = self.book.addresses(&id).unwrap_or_default();
-        let candidate = self.candidates.entry(id).or_insert_with(|| Candidate::new(Standing::Heard, now, State::Idle));
-        candidate.state = State::Dialling { since: now, purpose, answered: false };
-        let mut addresses = candidate.addresses.clone();
-        addresses.extend(known.iter().filter(|address| !candidate.addresses.contains(address)).cloned());
-        addresses.retain(|address| !self.bans.is_banned(None, ip_of(address), None));
-        act(PeerAction::Dial { id, addresses, purpose });
-    }
-
-    fn can_be_dialled(&self, now: Time, id: &PeerId, candidate: &Candidate) -> bool {
-        candidate.state == State::Idle && candidate.retry_at <= now && self.may_be_dialled(id, candidate)
-    }
-
-    /// Whether a candidate is not banned, and somebody knows where it is. A ban that has ended holds until it is dropped from the list.
-    fn may_be_dialled(&self, id: &PeerId, candidate: &Candidate) -> bool {
-        let banned = |address: Option<&Address>| self.bans.is_banned(Some(*id), address.and_then(ip_of), None);
-        if candidate.addresses.is_empty() {
-            // Entries of the book that are banned have been forgotten.
-            return self.book.contains(id) && !banned(None);
-        }
-        candidate.addresses.iter().any(|address| !banned(Some(address)))
-    }
-
-    /// A driver that never answers must not leak a place among the dials.
-    fn expire_dials(&mut self, now: Time) {
-        let timeout = self.config.dial_timeout;
-        let late: Vec<PeerId> = self
-            .candidates
-            .iter()
-            .filter(|(_, c)| matches!(c.state, State::Dialling { since, .. } if since + timeout <= now))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in late {
-            self.fail(now, id);
-        }
-    }
-
     /// Lets go of those whose back-off has passed and whom the address book does not know any more.
     fn forget_rested(&mut self, now: Time) {
         let Self { candidates, book, .. } = self;
@@ -780,15 +510,6 @@ impl PeerBook {
             let rested = it.state == State::Idle && it.retry_at <= now;
             it.standing > Standing::Heard || it.anchor || !rested || book.contains(id)
         });
-    }
-
-    fn put_off(&mut self, now: Time, id: PeerId) {
-        let Some(candidate) = self.candidates.get_mut(&id) else { return };
-        let doublings = candidate.failures.min(DOUBLINGS_MAX);
-        candidate.failures = candidate.failures.saturating_add(1);
-        let delay = self.config.retry_first.saturating_mul(1 << doublings).min(self.config.retry_max);
-        let jitter = self.random.below(crate::time::micros(delay) / 2 + 1);
-        candidate.retry_at = now + delay + Duration::from_micros(jitter);
     }
 
     /// Keeps the number of idle candidates within its bound, by dropping those that are put off for the shortest time.
@@ -825,67 +546,4 @@ impl PeerBook {
         let scopes = self.candidates.keys().filter_map(|id| self.connected_ip(id)).filter_map(Scope::of);
         (Group::LOOKUPS, scopes.min().unwrap_or(Scope::Global))
     }
-
-    fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        for candidate in self.candidates.values() {
-            match candidate.state {
-                State::Idle => {}
-                State::Dialling { purpose: DialPurpose::Connect, .. } => counts.dialling += 1,
-                State::Dialling { purpose: DialPurpose::Feeler, .. } => counts.feelers += 1,
-                State::Connected { direction, .. } => {
-                    counts.connected += 1;
-                    counts.outbound += usize::from(direction == Direction::Outbound);
-                }
-            }
-        }
-        counts
-    }
-}
-
-#[derive(Default)]
-struct Counts {
-    connected: usize,
-    outbound: usize,
-    dialling: usize,
-    feelers: usize,
-}
-
-impl Candidate {
-    fn new(standing: Standing, retry_at: Time, state: State) -> Self {
-        Self { addresses: Vec::new(), standing, anchor: false, failures: 0, sent_away: false, retry_at, state }
-    }
-
-    /// Adds what is new; when there are more than [`ADDRESSES_MAX`], the oldest go.
-    fn add_addresses<'a>(&mut self, addresses: impl Iterator<Item = &'a Address>) {
-        for address in addresses {
-            if !self.addresses.contains(address) {
-                if self.addresses.len() == ADDRESSES_MAX {
-                    self.addresses.remove(0);
-                }
-                self.addresses.push(address.clone());
-            }
-        }
-    }
-}
-
-/// Numbers about the book.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PeerStats {
-    /// Peers remembered.
-    pub known: usize,
-    /// Connected peers.
-    pub connected: usize,
-    /// Connected peers that we dialled.
-    pub outbound: usize,
-    /// Dials in flight, feelers included.
-    pub dialling: usize,
-    /// Entries of the address book that we were told of.
-    pub new: usize,
-    /// Entries of the address book that we reached.
-    pub tried: usize,
-    /// Anchors.
-    pub anchors: usize,
-    /// Bans.
-    pub bans: usize,
 }

@@ -1,6 +1,7 @@
 //! Tests of the peer book in virtual time.
 
 use super::address::Subnet;
+use super::bans::{Ban, BanTarget};
 use super::*;
 use proptest::prelude::*;
 
