@@ -42,6 +42,7 @@ pub use values::{Effective, Layers, Origin, Problem, Values};
 use crate::keyfile::{self, KeyFileError};
 use crate::net::emulation::{LinkEmulation, LinkEmulationError};
 use crate::net::external::Nat;
+use crate::net::names::NameServer;
 use crate::rpc::RpcConfig;
 use crate::telemetry::{FileLimits, LogConfig};
 use libp2p::Multiaddr;
@@ -141,6 +142,8 @@ pub struct Settings {
     pub trusted_peers: Vec<Multiaddr>,
     /// Address translation.
     pub nat: Nat,
+    /// Whom to ask for the addresses of names; nobody means those that the host asks.
+    pub dns_servers: Vec<NameServer>,
     /// How many peers to look for.
     pub target_peers: usize,
     /// How many peers to allow.
@@ -181,10 +184,11 @@ impl Settings {
             node_key,
             account_key,
             producer_key,
-            listen: multiaddrs(values, "network.listen"),
-            bootnodes: [multiaddrs(values, "network.bootnodes"), bootnodes].concat(),
-            trusted_peers: multiaddrs(values, "network.trusted_peers"),
+            listen: checked_list(values, "network.listen"),
+            bootnodes: [checked_list(values, "network.bootnodes"), bootnodes].concat(),
+            trusted_peers: checked_list(values, "network.trusted_peers"),
             nat: values.parsed("network.nat"),
+            dns_servers: checked_list(values, "network.dns_servers"),
             target_peers: values.count("network.target_peers"),
             max_peers: values.count("network.max_peers"),
             flood_publish: values.bool("network.flood_publish"),
@@ -302,9 +306,9 @@ fn log_config(values: &Values) -> LogConfig {
     }
 }
 
-fn multiaddrs(values: &Values, key: &str) -> Vec<Multiaddr> {
+fn checked_list<T: std::str::FromStr>(values: &Values, key: &str) -> Vec<T> {
     let checked =
-        |text: &String| text.parse().unwrap_or_else(|_| panic!("the check of {key} lets a wrong value through"));
+        |text: &String| text.parse().unwrap_or_else(|_wrong| panic!("the check of {key} lets a wrong value through"));
     values.list(key).iter().map(checked).collect()
 }
 

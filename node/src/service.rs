@@ -231,6 +231,7 @@ fn network_config(settings: &Settings, genesis: &Genesis) -> NetworkConfig {
     let mut config = NetworkConfig::new(&genesis.short_id());
     config.listen.clone_from(&settings.listen);
     config.nat = settings.nat;
+    config.name_servers.clone_from(&settings.dns_servers);
     config.link_emulation.clone_from(&settings.link_emulation);
     config.response_bytes_max = Response::bytes_max(genesis);
     config.limits = ConnectionLimits::for_peers(settings.max_peers);

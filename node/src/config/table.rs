@@ -3,6 +3,7 @@
 use super::setting::{DefaultValue, Kind, Setting, Value};
 use super::values::{Problem, Values};
 use super::{BASE_PORT, INSTANCE_MAX, INSTANCE_PORTS};
+use crate::net::names::{NameServer, check_name};
 use crate::telemetry::{DEFAULT_FILTER, parse_filter};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
@@ -132,6 +133,15 @@ pub static SETTINGS: &[Setting] = &[
         default: DefaultValue::Is("any"),
         help: "Address translation between the node and its peers: `any` finds out, by what peers say and AutoNAT confirms; `none` \
                tells others where the node listens and no more; `extip:IP` tells them this address, with the ports listened on.",
+        ..Setting::BASE
+    },
+    Setting {
+        key: "network.dns_servers",
+        flag: "dns-servers",
+        value_name: "IP[:PORT]",
+        kind: Kind::List(check_name_server),
+        default: DefaultValue::Is(""),
+        help: "Name servers to look up /dnsaddr, /dns, /dns4 and /dns6 addresses at; without any, those of this host.",
         ..Setting::BASE
     },
     Setting {
@@ -440,17 +450,47 @@ fn check_nat(text: &str) -> Result<(), String> {
     text.parse::<crate::net::external::Nat>().map(drop)
 }
 
+fn check_name_server(text: &str) -> Result<(), String> {
+    text.parse::<NameServer>().map(drop)
+}
+
 /// What a bootnode or a trusted peer must look like.
 ///
 /// # Errors
 /// What is wrong with it, and what would be right.
 pub fn check_peer(text: &str) -> Result<(), String> {
-    if matches!(multiaddr(text)?.iter().last(), Some(Protocol::P2p(_))) {
+    let address = multiaddr(text)?;
+    let parts: Vec<_> = address.iter().collect();
+    let Some((Protocol::P2p(_), place)) = parts.split_last() else {
+        return Err(format!(
+            "{text:?} does not say which peer is meant; append /p2p/PEER_ID \
+             (the node prints its addresses in this form when it starts)"
+        ));
+    };
+    match place {
+        [Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name), ..] => check_name(name, false),
+        [Protocol::Dnsaddr(name), ..] => check_name(name, true),
+        _ => Ok(()),
+    }
+    .map_err(|problem| format!("{text:?}: {problem}"))?;
+    // What stands behind the name of a dnsaddr is looked for at the end of its records, whatever it is.
+    let usable = matches!(
+        place,
+        [
+            Protocol::Ip4(_) | Protocol::Ip6(_) | Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_),
+            Protocol::Tcp(1..)
+        ] | [
+            Protocol::Ip4(_) | Protocol::Ip6(_) | Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_),
+            Protocol::Udp(1..),
+            Protocol::QuicV1
+        ] | [Protocol::Dnsaddr(_), ..]
+    );
+    if usable {
         return Ok(());
     }
     Err(format!(
-        "{text:?} does not say which peer is meant; append /p2p/PEER_ID \
-         (the node prints its addresses in this form when it starts)"
+        "{text:?} cannot be dialled; peers are at /ip4/192.0.2.1/tcp/26500, /dns/HOST/udp/26500/quic-v1 or /dnsaddr/HOST, with \
+         /p2p/PEER_ID behind"
     ))
 }
 

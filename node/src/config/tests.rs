@@ -329,3 +329,30 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_peer_that_cannot_be_dialled_or_looked_up_is_refused_with_the_remedy() {
+    let (dir, _) = datadir();
+    let peer = "12D3KooWHyku2BBBqEaCYPbayhhTne15vYwV3P7YFTLrwVb2dmo4";
+    let given = |text: &str| load(dir.path(), &[("bootnodes", text)], &[]).map(|settings| settings.bootnodes);
+    for good in ["/dnsaddr/boot.example", "/dns4/boot.example/tcp/1", "/ip6/2001:db8::1/udp/1/quic-v1"] {
+        let text = format!("{good}/p2p/{peer}");
+        assert_eq!(given(&text).expect("valid")[0].to_string(), text);
+    }
+    for (wrong, part) in [
+        ("/dnsaddr/boot.example".to_owned(), "append /p2p/PEER_ID"),
+        (format!("/dnsaddr/_dnsaddr.boot.example/p2p/{peer}"), "write /dnsaddr/boot.example"),
+        (format!("/dnsaddr/boot..example/p2p/{peer}"), "no host name"),
+        (format!("/dns/boot example/tcp/1/p2p/{peer}"), "no host name"),
+        (format!("/dnsaddr/p2p/{peer}"), "no multiaddress"),
+        (format!("/dnsaddr/boot.example/p2p/{}", &peer[1..]), "no multiaddress"),
+        (format!("/dns/boot.example/p2p/{peer}"), "cannot be dialled"),
+        (format!("/ip4/192.0.2.1/tcp/1/ws/p2p/{peer}"), "cannot be dialled"),
+        (format!("/ip4/192.0.2.1/tcp/0/p2p/{peer}"), "cannot be dialled"),
+    ] {
+        let error = given(&wrong).expect_err(&wrong).to_string();
+        assert!(error.contains(part) && error.contains("--bootnodes"), "{error}");
+    }
+    let error = load(dir.path(), &[("dns-servers", "dns.example")], &[]).expect_err("a name").to_string();
+    assert!(error.contains("--dns-servers") && error.contains("as in 192.0.2.53"), "{error}");
+}

@@ -11,13 +11,13 @@ use libp2p::core::upgrade::Version as Negotiation;
 use libp2p::identity::Keypair;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::{NetworkBehaviour, Swarm};
-use libp2p::{PeerId, dns, identify, noise, ping, quic};
+use libp2p::{PeerId, identify, noise, ping, quic};
 
 use super::emulation::line::Emulation;
 use super::external::Nat;
 use super::network::{NetworkConfig, NetworkError};
 use super::transport::{SocketCounters, TcpTransport};
-use super::{blocks, discovery, external, limits, mesh, muxer};
+use super::{blocks, discovery, external, limits, mesh, muxer, names};
 
 /// How long a connection may take to be established, handshake and multiplexing included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -112,10 +112,10 @@ fn transport(
         }
         OrTransport::new(tcp, quic_transport(keypair)).map(|either, _| either.into_inner()).boxed()
     };
-    let resolving = match dns::tokio::Transport::system(addressed()) {
+    let resolving = match names::with_names(addressed(), &config.name_servers) {
         Ok(resolving) => resolving.boxed(),
         Err(error) => {
-            tracing::warn!(%error, "no resolver is configured on this host; addresses with names cannot be dialled");
+            tracing::warn!(%error, "no name server is configured on this host; to dial addresses with names, give one with --dns-servers");
             addressed()
         }
     };

@@ -86,6 +86,7 @@ fn settings(datadir: &Path, genesis: &Genesis, number: u8, bootnodes: &[Multiadd
         bootnodes: bootnodes.to_vec(),
         trusted_peers: Vec::new(),
         nat: starling_node::net::external::Nat::Any,
+        dns_servers: Vec::new(),
         target_peers: 8,
         max_peers: 32,
         flood_publish: false,

@@ -9,6 +9,8 @@ mod durability;
 mod face;
 mod lab;
 mod monitored;
+mod name_server;
+mod names;
 mod operator;
 mod peers;
 mod rpc;

@@ -8,6 +8,7 @@ use crate::net::emulation::LinkEmulation;
 use crate::net::external::Nat;
 use crate::net::limits::ConnectionLimits;
 use crate::net::mesh::MeshConfig;
+use crate::net::names::NameServer;
 
 /// Settings of the network.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub struct NetworkConfig {
     pub external: Vec<Multiaddr>,
     /// What is known of address translation.
     pub nat: Nat,
+    /// Whom to ask for the addresses of names; nobody means those that the host asks.
+    pub name_servers: Vec<NameServer>,
     /// Whether addresses of a laboratory are confirmed as well, for tests.
     pub confirm_local: bool,
     /// The gossipsub streams.
@@ -51,6 +54,7 @@ impl NetworkConfig {
             listen: vec![parse("/ip4/0.0.0.0/tcp/0"), parse("/ip4/0.0.0.0/udp/0/quic-v1")],
             external: Vec::new(),
             nat: Nat::Any,
+            name_servers: Vec::new(),
             confirm_local: false,
             mesh: MeshConfig::default(),
             limits: ConnectionLimits::default(),
