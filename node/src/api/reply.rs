@@ -1,6 +1,7 @@
 //! The answers: the JSON shapes of the RPC. Units stand last in names; digests and keys are lowercase hex.
 
 use super::schema::{Class, Hex32, Hex64};
+use crate::net::external::Reach;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use starling_crypto::{Digest, PublicKeyBytes, Signature};
@@ -284,6 +285,9 @@ pub struct NetReply {
     pub peer_id: String,
     /// Multiaddresses that the node listens on, each ending in `/p2p/<peer id>`.
     pub listen_addresses: Vec<String>,
+    /// Further addresses at which others may reach the node, behind address translation, and what is known of each.
+    #[serde(default)]
+    pub external_addresses: Vec<ExternalAddress>,
     /// Peers that dialled us.
     pub peers_inbound: u32,
     /// Peers that we dialled.
@@ -304,6 +308,37 @@ pub struct NetReply {
     pub frame_in_bytes: u64,
     /// Bytes of mesh frames sent.
     pub frame_out_bytes: u64,
+}
+
+/// An address at which others may reach a node that does not listen there itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ExternalAddress {
+    /// Multiaddress.
+    pub address: String,
+    /// What is known of it.
+    pub verdict: ReachVerdict,
+}
+
+/// Whether an address leads to the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReachVerdict {
+    /// The operator says so.
+    Given,
+    /// Another node has dialled it and met us.
+    Confirmed,
+    /// Peers see us there, and another node has dialled it in vain.
+    Failed,
+}
+
+impl From<Reach> for ReachVerdict {
+    fn from(reach: Reach) -> Self {
+        match reach {
+            Reach::Given => Self::Given,
+            Reach::Confirmed => Self::Confirmed,
+            Reach::Failed => Self::Failed,
+        }
+    }
 }
 
 /// One topic, as `net_info` and `/ready` show it.

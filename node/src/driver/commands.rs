@@ -4,10 +4,10 @@ use super::Driver;
 use super::readiness::{self, Facts};
 use super::stored::storage_trouble;
 use crate::api::{
-    AccountReply, BlockReply, BlockSelector, ClockState, Command, HeadReply, MempoolPage, MempoolReply, NetReply,
-    NodeReply, PeerDirection, PeerReply, PendingReply, ReadyReply, Refusal, RefusalReason, Reply, ScoreReply,
-    Submitted, SyncReply, TopicReply, TopicScoreReply, TransactionBody, TransactionReply, TransactionSource,
-    TransactionStatus,
+    AccountReply, BlockReply, BlockSelector, ClockState, Command, ExternalAddress, HeadReply, MempoolPage,
+    MempoolReply, NetReply, NodeReply, PeerDirection, PeerReply, PendingReply, ReadyReply, Refusal, RefusalReason,
+    Reply, ScoreReply, Submitted, SyncReply, TopicReply, TopicScoreReply, TransactionBody, TransactionReply,
+    TransactionSource, TransactionStatus,
 };
 use crate::clock;
 use crate::storage::{StorageThread, Store, StoreError};
@@ -260,6 +260,12 @@ impl Driver {
         let (sockets, frames) = (self.network.socket_counters(), self.network.mesh_counters());
         NetReply {
             listen_addresses: self.network.listening().iter().map(|address| format!("{address}/p2p/{own}")).collect(),
+            external_addresses: self
+                .network
+                .reach()
+                .into_iter()
+                .map(|(address, reach)| ExternalAddress { address: address.to_string(), verdict: reach.into() })
+                .collect(),
             peer_id: own,
             peers_inbound: count(inbound),
             peers_outbound: count(outbound),

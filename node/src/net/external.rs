@@ -55,6 +55,17 @@ pub enum Nat {
     External(IpAddr),
 }
 
+/// What is known of an address at which others may reach the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The operator says so.
+    Given,
+    /// Another node has dialled it and met us.
+    Confirmed,
+    /// Others see us there, and another node has dialled it in vain.
+    Failed,
+}
+
 impl std::str::FromStr for Nat {
     type Err = String;
 

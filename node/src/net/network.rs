@@ -39,7 +39,7 @@ use starling_protocol::peers::{Address, DialPurpose};
 use starling_protocol::rpc::Frame;
 use starling_protocol::send_queue::SendQueueStats;
 
-use super::external::{Nat, Voices, translated};
+use super::external::{Nat, Reach, Voices, translated};
 use super::limits::ip_of;
 use super::mesh::MeshCounters;
 use super::swarm::{Behaviour, BehaviourEvent, NETWORK_NAME_PREFIX, build_swarm, network_name};
@@ -83,6 +83,8 @@ pub struct Network {
     next_request: u64,
     /// What peers say of our address.
     voices: Voices,
+    /// Addresses of ours that others have tried to reach, and whether they did; no more than the client tests.
+    tested: BTreeMap<Multiaddr, bool>,
     events: VecDeque<NetEvent>,
 }
 
@@ -118,6 +120,7 @@ impl Network {
             answering: HashMap::new(),
             next_request: 0,
             voices: Voices::new(config.confirm_local),
+            tested: BTreeMap::new(),
             events: VecDeque::new(),
         };
         for address in &config.external {
@@ -381,6 +384,7 @@ impl Network {
             BehaviourEvent::Reachability(event) => {
                 let outcome = if event.result.is_ok() { "reached" } else { "not reached" };
                 tracing::info!(address = %event.tested_addr, by = %event.server, "an address of ours was {outcome}");
+                self.tested.insert(event.tested_addr, event.result.is_ok());
             }
             BehaviourEvent::ReachabilityOfOthers(event) => {
                 tracing::debug!(address = %event.tested_addr, of = %event.client, "tested another node's address");
@@ -500,6 +504,16 @@ impl Network {
     /// The addresses at which others have confirmed that they reach the node, and those that the operator gave.
     pub fn external(&self) -> impl Iterator<Item = &Multiaddr> {
         self.swarm.external_addresses()
+    }
+
+    /// The addresses at which others may reach the node without its listening there, and what is known of each.
+    pub fn reach(&self) -> Vec<(&Multiaddr, Reach)> {
+        let given = self.external().map(|address| match self.tested.get(address) {
+            Some(true) => (address, Reach::Confirmed),
+            Some(false) | None => (address, Reach::Given),
+        });
+        let failed = self.tested.iter().filter(|(_, reached)| !**reached).map(|(address, _)| (address, Reach::Failed));
+        given.chain(failed).collect()
     }
 
     /// Reports that a dial has reached its peer. True if that was all that was wanted.

@@ -1,7 +1,7 @@
 //! The running node: what it says of itself, and whether others can reach it.
 
 use super::{Finding, Patient};
-use crate::api::{NetReply, NodeReply};
+use crate::api::{ExternalAddress, NetReply, NodeReply, ReachVerdict};
 use crate::cli::status::{Severity, Status};
 use crate::cli::{Failure, NodeArgs};
 use libp2p::Multiaddr;
@@ -57,8 +57,20 @@ fn identity(status: &Status, patient: Option<&Patient>) -> Finding {
 
 /// Whether others can dial the node, as far as it shows.
 fn reach(node: &NodeReply, net: &NetReply) -> Finding {
+    let external = |verdict| net.external_addresses.iter().find(|external| external.verdict == verdict);
+    if let Some(ExternalAddress { address, .. }) = external(ReachVerdict::Confirmed) {
+        return Finding::ok("reach", format!("another node tried {address} and reached this one"));
+    }
     if net.peers_inbound > 0 {
         return Finding::ok("reach", format!("{} of the peers dialled this node", net.peers_inbound));
+    }
+    if let Some(ExternalAddress { address, .. }) = external(ReachVerdict::Failed) {
+        return Finding::warn(
+            "reach",
+            format!("peers see this node at {address}, where another node tried to reach it in vain"),
+            "let the router forward the ports for peers to this host, TCP and UDP, and the firewall pass them; give \
+             --nat extip:IP if that is another address; it works without, but helps others less",
+        );
     }
     let ips: Vec<IpAddr> = net.listen_addresses.iter().filter_map(|text| ip(text)).collect();
     if !ips.is_empty() && ips.iter().all(IpAddr::is_loopback) {
@@ -68,13 +80,17 @@ fn reach(node: &NodeReply, net: &NetReply) -> Finding {
             "listen on an address of the network with --listen, unless that is meant",
         );
     }
-    let place = if ips.iter().any(is_public) { "a public address" } else { "private addresses alone" };
+    let place = match external(ReachVerdict::Given) {
+        Some(ExternalAddress { address, .. }) => format!("tells others {address}, as --nat says"),
+        None if ips.iter().any(is_public) => "listens on a public address".to_owned(),
+        None => "listens on private addresses alone".to_owned(),
+    };
     if node.uptime_s < INBOUND_EXPECTED_S {
-        return Finding::ok("reach", format!("nobody has dialled this node yet; it listens on {place}"));
+        return Finding::ok("reach", format!("nobody has dialled this node yet; it {place}"));
     }
     Finding::warn(
         "reach",
-        format!("nobody has dialled this node; it listens on {place}"),
+        format!("nobody has dialled this node; it {place}"),
         "let firewall and router pass its ports for peers, TCP and UDP; it works without, but helps others less",
     )
 }
@@ -123,7 +139,16 @@ mod tests {
         assert_eq!(reach(&status.node, &status.net).verdict, Verdict::Ok);
         let net = NetReply { peers_inbound: 0, ..status.net.clone() };
         assert_eq!(reach(&status.node, &net).verdict, Verdict::Warn, "up for hours, and nobody came");
-        let young = NodeReply { uptime_s: 5, ..status.node };
+        let external = |verdict| {
+            let address = "/ip4/192.0.2.7/tcp/26500".into();
+            let net = NetReply { external_addresses: vec![ExternalAddress { address, verdict }], ..net.clone() };
+            reach(&status.node, &net)
+        };
+        assert_eq!(external(ReachVerdict::Confirmed).verdict, Verdict::Ok);
+        let failed = external(ReachVerdict::Failed);
+        assert!(failed.what.contains("192.0.2.7") && failed.remedy.is_some_and(|remedy| remedy.contains("router")));
+        assert!(external(ReachVerdict::Given).what.contains("as --nat says"));
+        let young = NodeReply { uptime_s: 5, ..status.node.clone() };
         assert_eq!(reach(&young, &net).verdict, Verdict::Ok);
         let local = NetReply { listen_addresses: vec!["/ip4/127.0.0.1/tcp/1".into()], ..net };
         assert!(reach(&young, &local).what.contains("loopback"));

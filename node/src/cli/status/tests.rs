@@ -42,6 +42,7 @@ pub(in crate::cli) fn healthy() -> Status {
                 "/ip4/192.0.2.7/tcp/26500/p2p/12D3KooWHyku2BBBqEaCYPbayhhTne15vYwV3P7YFTLrwVb2dmo4".into(),
                 "/ip4/192.0.2.7/udp/26500/quic-v1/p2p/12D3KooWHyku2BBBqEaCYPbayhhTne15vYwV3P7YFTLrwVb2dmo4".into(),
             ],
+            external_addresses: Vec::new(),
             peers_inbound: 10,
             peers_outbound: 14,
             peers_target: 24,

@@ -593,6 +593,25 @@ async fn an_address_that_two_peers_name_is_confirmed_before_it_is_told_to_others
     run(&mut [&mut node, &mut b, &mut c], |hosts| hosts[0].network.external().count() > 0).await;
     let confirmed = node.network.external().next().expect("one").clone();
     assert!(own.contains(&confirmed), "{confirmed} of {own:?}");
+    assert_eq!(node.network.reach(), [(&confirmed, Reach::Confirmed)]);
+}
+
+#[tokio::test]
+async fn an_address_at_which_nobody_is_reached_is_known_for_that() {
+    let mut behind = config("127.0.9.4");
+    behind.confirm_local = true;
+    let mut node = Host::start(behind).await;
+    let (mut b, mut c) = (Host::start(config("127.0.9.5")).await, Host::start(config("127.0.9.6")).await);
+    // As if the port outside were another one, that nothing forwards.
+    let closed = std::net::TcpListener::bind("127.0.9.4:0").expect("a port").local_addr().expect("bound").port();
+    let inside = Multiaddr::from(std::net::Ipv4Addr::new(10, 9, 9, 9)).with(Protocol::Tcp(closed));
+    node.network.listening = vec![inside];
+    dial(&mut node, &b);
+    dial(&mut node, &c);
+    run(&mut [&mut node, &mut b, &mut c], |hosts| !hosts[0].network.reach().is_empty()).await;
+    let reach = node.network.reach();
+    assert!(matches!(reach[..], [(_, Reach::Failed)]), "{reach:?}");
+    assert_eq!(node.network.external().count(), 0);
 }
 
 #[tokio::test]
