@@ -198,11 +198,15 @@ fn machine(
     let mut mesh = MeshConfig::with_topics(topics(genesis));
     mesh.relay.flood_publish = settings.flood_publish;
     mesh.direct_peers = known_peers.iter().filter(|p| p.standing == Standing::Trusted).map(|p| p.id).collect();
-    let blocks_max = usize::try_from(NodeParts::restore_depth(genesis)).unwrap_or(usize::MAX);
-    let stored = store.recent_canonical(0, blocks_max)?;
+    let (mut stored, mut failure) = (store.recent_canonical(NodeParts::restore_depth(genesis))?, None);
+    let blocks = std::iter::from_fn(|| stored.next()?.map_err(|error| failure = Some(error)).ok());
     // What was stored was valid; a block that does not decode ends the part of the chain that can be used.
-    let blocks = stored.into_iter().map_while(|stored| Block::decode(stored.bytes, genesis).ok());
-    let mut parts = NodeParts::new(genesis.clone(), own_id, settings.target_peers)?.with_stored_blocks(blocks)?;
+    let blocks = blocks.map_while(|stored| Block::decode(stored.bytes, genesis).ok());
+    let parts = NodeParts::new(genesis.clone(), own_id, settings.target_peers)?.with_stored_blocks(blocks);
+    if let Some(error) = failure {
+        return Err(error.into());
+    }
+    let mut parts = parts?;
     parts.mesh = mesh.validate().map_err(NodeConfigError::from)?;
     parts.config.suspect_after_slots = settings.suspect_after_slots;
     parts.account = Some(settings.account_key.clone());

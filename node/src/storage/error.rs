@@ -67,8 +67,7 @@ pub enum StoreError {
     },
     /// The content contradicts itself.
     #[error(
-        "{} is damaged: {problem}; `starling db check` says more, and if the file is moved away, the node fetches the \
-         chain again", .path.display()
+        "{} is damaged: {problem}; move it away, and the node fetches the chain again", .path.display()
     )]
     Damaged {
         /// The file.
@@ -125,7 +124,10 @@ pub(super) fn guarded<T>(path: &Path, call: impl FnOnce() -> Result<T, StoreErro
         Err(StoreError::Damaged { path: path.to_owned(), problem })
     });
     result.map_err(|error| match error {
-        StoreError::Database { source, .. } => StoreError::Database { path: path.to_owned(), source },
+        StoreError::Database { source, .. } => match *source {
+            redb::Error::Corrupted(problem) => StoreError::Damaged { path: path.to_owned(), problem },
+            other => StoreError::Database { path: path.to_owned(), source: Box::new(other) },
+        },
         other => other,
     })
 }

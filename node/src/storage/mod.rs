@@ -24,6 +24,7 @@ mod datadir;
 mod error;
 mod keeper;
 mod prune;
+mod recent;
 mod schema;
 mod thread;
 mod transfer;
@@ -47,6 +48,7 @@ use starling_protocol::block::SIGNED_HEADER_BYTES;
 use starling_protocol::id::{BlockId, NetworkId, TransactionId};
 use starling_protocol::store::{LoadRequest, StoreOp};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 /// A block with what the store knows of it.
@@ -329,26 +331,13 @@ impl Store {
         })
     }
 
-    /// The canonical blocks from `slot_min` on, lowest first: what a restarting node needs to know again. At most the
-    /// last `blocks_max`.
-    ///
-    /// # Errors
-    /// If the database fails, or a canonical block is missing from it.
-    pub fn recent_canonical(&self, slot_min: u64, blocks_max: usize) -> Result<Vec<StoredBlock>, StoreError> {
+    /// The canonical blocks of these heights, as far as there are such heights.
+    fn canonical_blocks(&self, heights: RangeInclusive<u64>) -> Result<Vec<StoredBlock>, StoreError> {
         self.read(|transaction| {
             let canonical = transaction.open_table(CANONICAL).map_err(failed)?;
             let blocks = transaction.open_table(BLOCKS).map_err(failed)?;
-            let mut found = Vec::new();
-            for row in canonical.iter().map_err(failed)?.rev().take(blocks_max) {
-                let (_, id) = row.map_err(failed)?;
-                let block = canonical_block(&blocks, block_id(id.value()))?;
-                if block.slot < slot_min {
-                    break;
-                }
-                found.push(block);
-            }
-            found.reverse();
-            Ok(found)
+            let rows = canonical.range(heights).map_err(failed)?;
+            rows.map(|row| canonical_block(&blocks, block_id(row.map_err(failed)?.1.value()))).collect()
         })
     }
 

@@ -323,11 +323,15 @@ struct Import<'s> {
 
 impl<'s> Import<'s> {
     fn begin(store: &'s Store, genesis: &Genesis, first: u64) -> Result<Self, TransferError> {
-        let depth = usize::try_from(NodeParts::restore_depth(genesis)).unwrap_or(usize::MAX);
-        let stored = store.recent_canonical(0, depth)?;
-        let blocks = stored.into_iter().filter_map(|stored| Block::decode(stored.bytes, genesis).ok());
-        let chain = Chain::restore(genesis.clone(), chain::Config::default(), blocks)
-            .map_err(|error| StoreError::Damaged { path: store.path.clone(), problem: error.to_string() })?;
+        let (mut stored, mut failure) = (store.recent_canonical(NodeParts::restore_depth(genesis))?, None);
+        let blocks = std::iter::from_fn(|| stored.next()?.map_err(|error| failure = Some(error)).ok());
+        let blocks = blocks.filter_map(|stored| Block::decode(stored.bytes, genesis).ok());
+        let chain = Chain::restore(genesis.clone(), chain::Config::default(), blocks);
+        if let Some(error) = failure {
+            return Err(error.into());
+        }
+        let chain =
+            chain.map_err(|error| StoreError::Damaged { path: store.path.clone(), problem: error.to_string() })?;
         let height = chain.head().height;
         if first > height + 1 {
             return Err(TransferError::Gap { first, height });
