@@ -224,7 +224,8 @@ impl WebSocket {
 
 #[tokio::test]
 async fn a_websocket_answers_and_is_guarded_like_http() {
-    let server = server(RpcConfig { request_bytes_max: 1_000, ..RpcConfig::default() }).await;
+    let config = RpcConfig { request_bytes_max: 1_000, batch_calls_max: 2, ..RpcConfig::default() };
+    let server = server(config).await;
     let mut socket = WebSocket::open(&server).await;
     // Length in two bytes is only for payloads of 126 bytes and more; blanks after JSON mean nothing.
     let padded = |text: &str| format!("{text:<126}").into_bytes();
@@ -232,6 +233,13 @@ async fn a_websocket_answers_and_is_guarded_like_http() {
     assert_eq!(socket.exchange(&padded("{\"jsonrpc\":")).await["error"]["code"], -32700);
     let oversized = socket.exchange(format!("{HEAD_CALL:<2000}").as_bytes()).await;
     assert_eq!(oversized["error"]["code"], -32007, "{oversized}");
+    let (open, close) = ("[".repeat(400), "]".repeat(400));
+    let deep = format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tx_get\",\"params\":{open}{close}}}");
+    let deep = socket.exchange(deep.as_bytes()).await;
+    assert!(deep["error"]["code"].is_i64(), "{deep}");
+    let batch = socket.exchange(&padded(&format!("[{HEAD_CALL},{HEAD_CALL},{HEAD_CALL}]"))).await;
+    assert_eq!(batch["error"]["code"], -32010, "{batch}");
+    assert_eq!(socket.exchange(&padded(HEAD_CALL)).await["result"]["height"], 9, "it goes on after all that");
     assert_eq!(WebSocket::open(&server).await.exchange(&padded(HEAD_CALL)).await["result"]["height"], 9);
 
     for headers in ["host: evil.example\r\n", "host: localhost\r\norigin: http://localhost\r\n"] {

@@ -223,6 +223,12 @@ mod tests {
         let first = DataDir::create(&path).expect("made");
         let error = DataDir::open(&path).expect_err("locked").to_string();
         assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        // Whoever has just begun to lock it has not written its number yet.
+        for unread in ["", "no number"] {
+            std::fs::write(path.join("LOCK"), unread).expect("written");
+            let error = DataDir::open(&path).expect_err("locked").to_string();
+            assert!(error.contains("in use by another process; stop that node first"), "{error}");
+        }
         drop(first);
         DataDir::open(&path).expect("free again");
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use starling_node::api::feed::TransactionFilter;
 use starling_node::api::{PeerEvent, TransactionChange};
 use starling_node::keyfile;
-use starling_node::rpc::client::{RpcClient, Subscription};
+use starling_node::rpc::client::{ClientError, RpcClient, Subscription};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -226,6 +226,38 @@ async fn the_operator_sets_the_log_filter_and_a_killed_nodes_socket_is_no_obstac
     let error = without.rpc().admin_bans().await.expect_err("nowhere");
     assert!(error.to_string().contains("no admin socket"), "{error}");
     without.stop();
+}
+
+/// Two thousand subscribers that only sit there: those that fit are served, the others are told so, and calls go through.
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_idle_subscribers_are_bounded_and_keep_no_caller_out() {
+    let lab = Lab::new("idlers", 0);
+    let node = lab.start_producer(&["--rpc-rate", "0"]);
+    let rpc = node.rpc();
+    let mut subscribed = Vec::new();
+    for number in 0..2_000 {
+        match rpc.net_subscribe().await {
+            Ok(subscription) => subscribed.push(subscription),
+            Err(ClientError::TurnedAway { status: 503, .. }) => {}
+            Err(error) => assert_eq!(error.reason(), Some("too_many_subscriptions"), "{error}"),
+        }
+        if number % 500 == 499 {
+            let asked = std::time::Instant::now();
+            RpcClient::new(&node.addresses().rpc.to_string())
+                .expect("an address")
+                .chain_head()
+                .await
+                .expect("an answer");
+            assert!(asked.elapsed() < Duration::from_secs(3), "after {:?}", asked.elapsed());
+        }
+    }
+    assert!((64..=128).contains(&subscribed.len()), "{} are served", subscribed.len());
+    node.admin().admin_ban("192.0.2.7", Duration::from_secs(60), "").await.expect("banned");
+    for subscription in &mut subscribed {
+        let event = next(subscription).await;
+        assert!(matches!(&event, PeerEvent::Banned { target, .. } if target == "192.0.2.7"), "{event:?}");
+    }
+    node.stop();
 }
 
 /// A local program that half-sends requests without pause does not keep the operator's tools out.
