@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A client that reads again finds it after what was queued. One that does not read for
-//! [`super::connections::STUCK_DEADLINE`] loses the connection.
+//! [`super::RpcConfig::patience`] loses the connection.
 
 use super::codes;
 use super::connections::Connection;
