@@ -219,12 +219,13 @@ fn short(id: &BlockId) -> String {
 pub(super) fn stored_chain(datadir: &Path, genesis: &Genesis) -> Result<Chain, String> {
     let path = DataDir::store_file(datadir);
     let store = Store::open(&path, genesis.network_id()).map_err(|error| error.to_string())?;
-    let blocks = store.recent_canonical(0, usize::MAX).map_err(|error| error.to_string())?;
+    let blocks = store.recent_canonical(u64::MAX).map_err(|error| error.to_string())?;
     let mut chain = Chain::default();
     let mut parent = genesis.block_id();
     for stored in blocks {
         let height = chain.height() + 1;
         let odd = |problem: String| format!("{} at height {height}: {problem}", path.display());
+        let stored = stored.map_err(|error| odd(error.to_string()))?;
         let block = Block::decode(stored.bytes, genesis).map_err(|error| odd(error.to_string()))?;
         let header = block.header();
         if block.id() != stored.id || header.height != height || header.parent != parent {
