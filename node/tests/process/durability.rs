@@ -3,6 +3,9 @@
 use crate::disk::included;
 use crate::lab::{Lab, eventually};
 use rustix::process::Signal;
+use starling_node::storage::Store;
+use starling_protocol::store::StoreOp;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Nobody else knows of what is submitted here: it is on this node's disk, or lost.
 #[tokio::test]
@@ -55,6 +58,26 @@ async fn what_others_sent_waits_here_again_after_a_clean_stop() {
     let keeper = lab.start("keeper", 2, &[]);
     waits(keeper.rpc()).await;
     keeper.stop();
+}
+
+/// The recorded slot is read at the start and kept to, and is never behind what was made.
+#[tokio::test]
+async fn a_producer_keeps_to_the_slot_that_it_has_recorded() {
+    let lab = Lab::old("signed", 5, 300);
+    let store = || Store::open(&lab.path("producer/chain.redb"), lab.genesis.network_id()).expect("a store");
+    // As if the clock had been set back while the node was down.
+    let unix_us = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_micros();
+    let now = lab.genesis.slot_at(u64::try_from(unix_us).expect("fits")).expect("it has begun");
+    let recorded = now + 12;
+    store().apply([&[StoreOp::SetSigned { slot: recorded }][..]]).expect("stored");
+    let mut node = lab.start_producer(&[]);
+    let rpc = node.rpc();
+    let head = eventually("a block", || async { rpc.chain_head().await.ok().filter(|head| head.height > 5) }).await;
+    node.signal(Signal::KILL);
+    node.wait();
+    assert!(head.slot > recorded, "it made a block for slot {}, and may have made one before", head.slot);
+    let recorded = store().signed().expect("readable").expect("a slot");
+    assert!(recorded >= head.slot, "slot {recorded} is recorded, and a block for slot {} was made", head.slot);
 }
 
 async fn rpc_status(
