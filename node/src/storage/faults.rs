@@ -9,6 +9,7 @@ use super::*;
 use proptest::prelude::*;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 #[derive(Debug)]
 struct State {
@@ -246,6 +247,33 @@ proptest! {
 fn a_flush_that_is_left_out_is_found_out() {
     let found = (0..20).filter(|seed| crash(*seed, 60 + seed * 17, true).is_err()).count();
     assert!(found > 0, "a disk that flushes nothing lost nothing");
+}
+
+/// The thread does not say that the disk works again before it does, and then goes on where it was.
+#[tokio::test]
+async fn a_disk_is_called_good_when_it_takes_writes_and_not_before() {
+    let disk = Disk::new(3);
+    let store = disk.open().expect("a new store");
+    let (mut thread, mut answers) = StorageThread::start(store, ThreadOptions::default()).expect("a thread");
+    let batches = batches();
+    disk.state().refused = 1_000;
+    assert!(thread.persist(1, batches[0].clone()), "there is room");
+    assert!(matches!(answers.recv().await, Some(Answer::Failed(_))));
+    assert_eq!(answers.recv().await, Some(Answer::Persisted { ticket: 1, durable: false }));
+    // At once, and a quarter of a second later.
+    while thread.report().attempts < 2 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(answers.try_recv().is_err(), "nothing has changed");
+    disk.state().refused = 0;
+    assert_eq!(answers.recv().await, Some(Answer::Back));
+    thread.resume();
+    while answers.recv().await != Some(Answer::Resumed) {}
+    assert_eq!(thread.report().failing, None);
+    assert!(thread.persist(2, batches[0].clone()), "there is room");
+    assert_eq!(answers.recv().await, Some(Answer::Persisted { ticket: 2, durable: true }));
+    thread.close();
+    assert_eq!(&content(&disk.after_crash().open().expect("a good disk")), expected(1));
 }
 
 /// Whatever is done to the file, opening and verifying it ends with an answer.

@@ -261,12 +261,17 @@ async fn after_a_batch_that_was_not_taken_none_is_stored_until_the_owner_is_read
         }
     }
     // There is room again, but not for a chain with a gap.
-    assert!(thread.persist(taken + 2, batch(taken + 2)));
+    while !thread.persist(taken + 2, batch(taken + 2)) {
+        tokio::task::yield_now().await;
+    }
+    // An owner that does not get to answer is asked again.
+    while !matches!(answers.recv().await, Some(Answer::Back)) {}
     thread.resume();
     assert!(thread.persist(taken + 3, batch(durable + 1)));
     loop {
         match answers.recv().await.expect("an answer") {
             Answer::Persisted { ticket, durable } => assert_eq!(durable, ticket == taken + 3, "{ticket}"),
+            Answer::Back => {}
             Answer::Resumed => break,
             other => panic!("{other:?}"),
         }
@@ -275,6 +280,7 @@ async fn after_a_batch_that_was_not_taken_none_is_stored_until_the_owner_is_read
     thread.close();
     let store = Store::open(&path, network(1)).expect("a store");
     assert_eq!(store.head().expect("read").map(|head| head.height), Some(durable + 1));
+    assert_eq!(store.canonical(durable + 2).expect("read"), None, "what was refused is not stored");
 }
 
 /// A store of the real chain.

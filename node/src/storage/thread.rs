@@ -58,7 +58,7 @@ pub enum Answer {
     },
     /// A batch could not be stored for this reason; from now on none is.
     Failed(String),
-    /// The store works again; it waits for [`StorageThread::resume`].
+    /// The store works again; it waits for [`StorageThread::resume`], and says so again until that comes.
     Back,
     /// Batches that are submitted from now on are stored.
     Resumed,
@@ -262,7 +262,8 @@ impl Work {
         let wait = match self.state {
             State::Failing { attempt_at, .. } => attempt_at.saturating_duration_since(Instant::now()),
             State::Working if self.backlog => Duration::ZERO,
-            State::Working | State::Back => return jobs.recv().map(Some).map_err(|_closed| ()),
+            State::Back => RETRY_MIN,
+            State::Working => return jobs.recv().map(Some).map_err(|_closed| ()),
         };
         match jobs.recv_timeout(wait) {
             Ok(job) => Ok(Some(job)),
@@ -347,6 +348,10 @@ impl Work {
     }
 
     fn use_idle_time(&mut self) {
+        if self.state == State::Back {
+            // A `resume` that found the queue full is lost, and is asked for again.
+            self.answer(Answer::Back);
+        }
         if self.state != State::Working || !self.backlog {
             return;
         }
