@@ -9,12 +9,20 @@ use starling_protocol::store::{LoadRequest, StoreOp};
 use starling_protocol::time::Time;
 use starling_protocol::transaction::{Transaction, TransactionBuilder};
 use std::collections::BTreeMap;
+use std::sync::{LazyLock, Mutex};
 
 pub(crate) const PRODUCERS: u8 = 3;
 pub(crate) const EXPIRY_SLOTS_MAX: u64 = 20;
 
+/// Derived once: curve arithmetic would take most of the tests' time.
+static KEYS: LazyLock<Vec<SecretKey>> =
+    LazyLock::new(|| (0..=u8::MAX).map(|number| SecretKey::from_seed(&[number; 32])).collect());
+
+static GENESIS: LazyLock<Genesis> =
+    LazyLock::new(|| genesis_with(Limits { expiry_slots_max: EXPIRY_SLOTS_MAX, ..Limits::default() }));
+
 pub(crate) fn key(number: u8) -> SecretKey {
-    SecretKey::from_seed(&[number; 32])
+    KEYS[usize::from(number)].clone()
 }
 
 pub(crate) fn account(number: u8) -> starling_crypto::PublicKeyBytes {
@@ -22,7 +30,7 @@ pub(crate) fn account(number: u8) -> starling_crypto::PublicKeyBytes {
 }
 
 pub(crate) fn genesis() -> Genesis {
-    genesis_with(Limits { expiry_slots_max: EXPIRY_SLOTS_MAX, ..Limits::default() })
+    GENESIS.clone()
 }
 
 pub(crate) fn genesis_with(limits: Limits) -> Genesis {
@@ -86,6 +94,27 @@ pub(crate) fn blocks_after(genesis: &Genesis, parent: &Position, count: u64) -> 
             next
         })
         .collect()
+}
+
+/// Blocks that many tests need, made as far as they were asked for.
+pub(crate) struct SharedChain(Mutex<Vec<Block>>);
+
+impl SharedChain {
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    /// The first blocks, one a slot; `contents` makes the transactions of a slot.
+    pub(crate) fn first(&self, count: u64, contents: impl Fn(u64) -> Vec<Transaction>) -> Vec<Block> {
+        let genesis = genesis();
+        let mut blocks = self.0.lock().expect("no test panics while it makes blocks");
+        while (blocks.len() as u64) < count {
+            let parent = blocks.last().map_or_else(|| origin(&genesis), Position::of);
+            let slot = parent.slot + 1;
+            blocks.push(block(&genesis, &parent, slot, contents(slot)));
+        }
+        blocks[..usize::try_from(count).expect("few blocks")].to_vec()
+    }
 }
 
 /// A store that asserts its own rules.

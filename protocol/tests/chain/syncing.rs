@@ -23,18 +23,14 @@ fn world_with(nodes: usize, ahead: usize, blocks: &[Block], config: &Config) -> 
 }
 
 fn chain_of(count: u64) -> Vec<Block> {
-    blocks_after(&genesis(), &origin(&genesis()), count)
+    static EMPTY: SharedChain = SharedChain::new();
+    EMPTY.first(count, |_| Vec::new())
 }
 
 /// The same with a transaction in each.
 fn full_chain_of(count: u64) -> Vec<Block> {
-    let (genesis, mut parent) = (genesis(), origin(&genesis()));
-    let next = |slot| {
-        let next = block(&genesis, &parent, slot, vec![transaction(1, slot - 1, slot + 1)]);
-        parent = Position::of(&next);
-        next
-    };
-    (1..=count).map(next).collect()
+    static FULL: SharedChain = SharedChain::new();
+    FULL.first(count, |slot| vec![transaction(1, slot - 1, slot + 1)])
 }
 
 #[test]
