@@ -1,11 +1,11 @@
 //! The window of blocks whose headers are verified: whom each is asked of, and what has come of it.
 
+use super::Sync;
 use super::io::{
     BLOCK_REQUESTS_MAX, CHUNK_BLOCKS_MAX, Checked, Effect, Local, PLACED_AT_ONCE_MAX, VERIFYING_BLOCKS_MAX,
     VERIFYING_TRANSACTIONS_MAX, WINDOW_BLOCKS_MAX, WINDOW_BYTES_MAX,
 };
 use super::requests::{Open, Purpose, Requests};
-use super::{Sync, SyncState};
 use crate::block::{BLOCK_OVERHEAD_BYTES, Block, SignedHeader, encoded_id};
 use crate::chain::{Moment, PeerFault, Position, RequestId, Verified, VerifyTicket};
 use crate::id::{BlockId, PeerHandle};
@@ -418,14 +418,6 @@ impl Sync {
             self.rest(at.now, peer, local);
         } else {
             self.requests.slow_again(request, at.now + local.config().slow_after);
-        }
-    }
-
-    pub(super) fn state(&self) -> SyncState {
-        match &self.session {
-            None => SyncState::Idle,
-            Some(session) if session.window.is_empty() && session.placing == 0 => SyncState::Headers,
-            Some(_) => SyncState::Blocks,
         }
     }
 }

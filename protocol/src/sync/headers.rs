@@ -1,8 +1,9 @@
 //! The headers of the chain that is followed: asking for them, and what is checked before one is believed.
 
+use super::Sync;
 use super::io::{Effect, HEADERS_AHEAD_MAX, HEADERS_PER_JOB, Local};
 use super::requests::{Purpose, Requests};
-use super::{Session, Sync};
+use super::session::Session;
 use crate::block::SignedHeader;
 use crate::chain::{Event, Moment, PeerFault, Position, RequestId, Verified, VerifyTicket};
 use crate::id::{BlockId, PeerHandle};

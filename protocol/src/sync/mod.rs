@@ -48,23 +48,24 @@ mod blocks;
 mod headers;
 pub mod io;
 mod peers;
+mod query;
 mod rate;
 mod requests;
+mod session;
 
-use crate::chain::{Event, Moment, PeerFault, Position, RequestFailure, RequestId};
+use crate::chain::{Moment, PeerFault, RequestFailure, RequestId};
 use crate::id::PeerHandle;
 use crate::mesh::Sink;
 use crate::request::{Answer, Request, Response, Status};
-use crate::time::{Duration, Time};
-use blocks::Window;
-use core::cmp::Reverse;
-use headers::Stage;
+use crate::time::Time;
 pub use io::{Checked, Config, Effect, Local, SyncCounters, SyncProgress, SyncState};
 use peers::Peer;
-use rate::Rate;
 use requests::{Open, Purpose, Requests, Timer};
+use session::Session;
 use std::collections::BTreeMap;
 
+#[cfg(doc)]
+use crate::chain::Event;
 #[cfg(doc)]
 use crate::request::HEADERS_MAX;
 #[cfg(doc)]
@@ -84,25 +85,6 @@ pub struct Sync {
     tickets: u64,
     /// The height of which [`Event::NobodyKeeps`] was emitted last.
     told_nobody_keeps: Option<u64>,
-}
-
-/// Following one peer's chain.
-#[derive(Clone, Debug)]
-struct Session {
-    leader: PeerHandle,
-    stage: Stage,
-    window: Window,
-    /// Height of our head when it began.
-    from: u64,
-    rate: Rate,
-    /// Nothing is handed to the workers before, because they had too much to do.
-    paused_until: Time,
-    /// Whether [`Event::SyncStarted`] was emitted.
-    started: bool,
-    /// What the peer claimed when it began.
-    claimed: u64,
-    /// Blocks that are being placed.
-    placing: u64,
 }
 
 impl Sync {
@@ -167,24 +149,6 @@ impl Sync {
         }
     }
 
-    /// Begins to follow a peer, this one if it may be asked, unless that is being done; says whether it is now.
-    pub fn start(
-        &mut self,
-        at: Moment,
-        preferred: Option<PeerHandle>,
-        local: &dyn Local,
-        out: &mut dyn Sink<Effect>,
-    ) -> bool {
-        if self.session.is_none() {
-            let askable = |peer: &PeerHandle| self.peers.get(peer).is_some_and(|peer| peer.is_rested(at.now));
-            match preferred.filter(askable).or_else(|| self.candidate(at, local)) {
-                Some(leader) => self.follow(at, leader, local, out),
-                None => self.say_if_nobody_keeps(local.head().height + 1, out),
-            }
-        }
-        self.session.is_some()
-    }
-
     /// Asks all peers how they stand: something seems to be wrong.
     pub fn ask_all(&mut self, now: Time, local: &dyn Local, out: &mut dyn Sink<Effect>) {
         let peers: Vec<PeerHandle> = self.askable().collect();
@@ -246,33 +210,6 @@ impl Sync {
         }
     }
 
-    /// When to call [`Sync::on_wake`], if ever.
-    #[must_use]
-    pub fn next_wake(&self) -> Option<Time> {
-        self.requests.next_wake()
-    }
-
-    /// Whether somebody's chain is being followed.
-    #[must_use]
-    pub fn is_running(&self) -> bool {
-        self.session.is_some()
-    }
-
-    /// Whether the peer is connected and may be asked.
-    #[must_use]
-    pub fn may_ask(&self, peer: PeerHandle) -> bool {
-        self.peers.get(&peer).is_some_and(|peer| !peer.barred)
-    }
-
-    /// The peers that may be asked, highest claims first.
-    #[must_use]
-    pub fn by_height(&self) -> Vec<PeerHandle> {
-        let mut peers: Vec<(PeerHandle, u64)> =
-            self.askable().map(|peer| (peer, self.peers.get(&peer).map_or(0, |state| state.height))).collect();
-        peers.sort_by_key(|(peer, height)| (Reverse(*height), *peer));
-        peers.into_iter().map(|(peer, _)| peer).collect()
-    }
-
     /// Reports a peer, asks it no more, and gives its work to others.
     pub fn bar(&mut self, peer: PeerHandle, fault: PeerFault, out: &mut dyn Sink<Effect>) {
         let Some(state) = self.peers.get_mut(&peer).filter(|state| !state.barred) else { return };
@@ -283,70 +220,6 @@ impl Sync {
             // What it promised may be a lie as well.
             self.end(out, false);
         }
-    }
-
-    /// Requests and verifications that are not answered.
-    #[must_use]
-    pub fn under_way(&self) -> usize {
-        self.requests.len() + self.session.as_ref().map_or(0, |session| session.verifying())
-    }
-
-    /// Counts since the start.
-    #[must_use]
-    pub fn counters(&self) -> SyncCounters {
-        self.counters
-    }
-
-    /// How far catching up has come.
-    #[must_use]
-    pub fn progress(&self, now: Time, height: u64) -> SyncProgress {
-        let claims = self.peers.values().filter(|peer| !peer.barred).map(|peer| peer.height);
-        let target = claims.max().unwrap_or(0).max(height);
-        let requests = self.requests.len();
-        let Some(session) = &self.session else {
-            return SyncProgress { from: height, height, target, requests, ..SyncProgress::default() };
-        };
-        let mut asked: Vec<PeerHandle> = self.requests.iter().map(|(_, open)| open.peer).collect();
-        asked.sort_unstable();
-        asked.dedup();
-        let blocks_per_second = session.rate.per_second(now);
-        #[expect(clippy::cast_precision_loss, reason = "heights are far below 2^52")]
-        let seconds = (target - height) as f64 / blocks_per_second;
-        // A century is as good as never, and more is no duration at all.
-        let known = blocks_per_second > 0.0 && seconds < 3e9;
-        SyncProgress {
-            state: self.state(),
-            peer: Some(session.leader),
-            from: session.from,
-            height,
-            target,
-            blocks_per_second,
-            remaining: known.then(|| Duration::from_secs_f64(seconds)),
-            peers: asked.len(),
-            requests,
-            headers_ahead: session.window.len(),
-            held_bytes: session.window.held_bytes(),
-        }
-    }
-
-    /// Asserts that the bounds hold and the parts agree.
-    ///
-    /// # Panics
-    /// If they do not.
-    pub fn check(&self, local: &dyn Local) {
-        self.requests.check();
-        for (peer, state) in &self.peers {
-            let open = self.requests.iter().filter(|(_, open)| open.peer == *peer);
-            let blocks = open.filter(|(_, open)| matches!(open.purpose, Purpose::Blocks(_))).count();
-            assert_eq!(blocks, state.in_flight, "requests under way to a peer");
-            assert!(blocks <= io::BLOCK_REQUESTS_PER_PEER_MAX, "too much asked of one peer");
-            assert!(!state.barred || blocks == 0, "a barred peer is asked");
-        }
-        assert!(self.requests.iter().all(|(_, open)| self.peers.contains_key(&open.peer)), "a request to nobody");
-        let Some(session) = &self.session else { return };
-        session.window.check(&self.requests, local);
-        assert!(session.window.len() <= io::HEADERS_AHEAD_MAX, "too many headers ahead");
-        session.check_stage(&self.requests);
     }
 
     fn askable(&self) -> impl Iterator<Item = PeerHandle> {
@@ -471,45 +344,6 @@ impl Sync {
         }
     }
 
-    /// The peer gives no more headers; what it has given is still brought to its end.
-    fn leader_is_gone(&mut self) {
-        if let Some(session) = &mut self.session
-            && !matches!(session.stage, Stage::Verifying(_))
-        {
-            session.stage = Stage::Done;
-        }
-    }
-
-    fn rest(&mut self, now: Time, peer: PeerHandle, local: &dyn Local) {
-        if let Some(state) = self.peers.get_mut(&peer) {
-            let until = state.rest(now, local.config().rest_first);
-            self.requests.arm(until, Timer::Rested);
-        }
-    }
-
-    fn pause_peer(&mut self, now: Time, peer: PeerHandle, local: &dyn Local) {
-        if let Some(state) = self.peers.get_mut(&peer) {
-            state.rests_until = state.rests_until.max(now + local.config().busy_pause);
-            self.requests.arm(state.rests_until, Timer::Rested);
-        }
-    }
-
-    fn pause_workers(&mut self, now: Time, local: &dyn Local) {
-        if let Some(session) = &mut self.session {
-            session.paused_until = now + local.config().busy_pause;
-            self.requests.arm(session.paused_until, Timer::Rested);
-        }
-    }
-
-    /// The peer did not give what it says it has.
-    fn strike(&mut self, now: Time, peer: PeerHandle, local: &dyn Local, out: &mut dyn Sink<Effect>) {
-        if self.peers.get_mut(&peer).is_some_and(Peer::strike) {
-            self.bar(peer, PeerFault::Useless, out);
-        } else {
-            self.rest(now, peer, local);
-        }
-    }
-
     fn arm_stall(&mut self, now: Time, local: &dyn Local) {
         let due = now + local.config().stall_after;
         if let Some(before) = self.stall_at.replace(due) {
@@ -530,95 +364,5 @@ impl Sync {
             self.asked_last = next;
             self.ask_status(now, peer, local, out);
         }
-    }
-
-    /// Whom to follow: of those that claim more than we have and keep what comes next, one that has not failed lately,
-    /// and of these whoever claims most.
-    fn candidate(&self, at: Moment, local: &dyn Local) -> Option<PeerHandle> {
-        let next = local.head().height + 1;
-        let fitting = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.is_rested(at.now) && peer.height >= next && peer.earliest <= next);
-        fitting.max_by_key(|(peer, state)| (Reverse(state.rests), state.height, Reverse(**peer))).map(|(peer, _)| *peer)
-    }
-
-    fn follow(&mut self, at: Moment, leader: PeerHandle, local: &dyn Local, out: &mut dyn Sink<Effect>) {
-        for peer in self.peers.values_mut() {
-            peer.lacks_from = None;
-        }
-        self.session = Some(Session {
-            leader,
-            stage: Stage::Wanted,
-            window: Window::default(),
-            from: local.head().height,
-            rate: Rate::start(at.now),
-            paused_until: Time::ZERO,
-            started: false,
-            claimed: self.peers.get(&leader).map_or(0, |leader| leader.height),
-            placing: 0,
-        });
-        self.ask_for_headers(at.now, local, out);
-    }
-
-    /// Does everything that can be done now.
-    fn go_on(&mut self, at: Moment, local: &dyn Local, out: &mut dyn Sink<Effect>) {
-        if self.session.is_none() && !self.start(at, None, local, out) {
-            return;
-        }
-        self.place_ready(at, local, out);
-        self.verify_fetched(at, out);
-        self.ask_for_headers(at.now, local, out);
-        self.ask_for_blocks(at, local, out);
-        self.end_if_done(at, local, out);
-    }
-
-    fn end_if_done(&mut self, at: Moment, local: &dyn Local, out: &mut dyn Sink<Effect>) {
-        let Some(session) = self.session.as_ref().filter(|session| session.placing == 0) else { return };
-        let leader = session.leader;
-        let height = local.head().height;
-        let complete = if let Some(missing) = session.window.first_is_missing() {
-            let hope = self.peers.values().any(|peer| peer.should_have(missing));
-            if hope || self.requests.blocks() > 0 {
-                // Somebody rests, or is asked already.
-                return;
-            }
-            self.say_if_nobody_keeps(missing, out);
-            false
-        } else if session.window.is_empty() && matches!(session.stage, Stage::Done) {
-            self.peers.get(&leader).is_some_and(|leader| leader.height <= height)
-        } else {
-            return;
-        };
-        self.end(out, complete);
-        // It would be followed again at once.
-        if !complete && self.peers.get(&leader).is_some_and(|leader| leader.is_rested(at.now)) {
-            self.rest(at.now, leader, local);
-        }
-        self.start(at, None, local, out);
-    }
-
-    /// If all that claim to have a block of this height have pruned it, says so, once for each height.
-    fn say_if_nobody_keeps(&mut self, height: u64, out: &mut dyn Sink<Effect>) {
-        let ahead = || self.peers.values().filter(|peer| !peer.barred && peer.height >= height);
-        let Some(earliest) = ahead().map(|peer| peer.earliest).min().filter(|earliest| *earliest > height) else {
-            return;
-        };
-        if self.told_nobody_keeps != Some(height) {
-            let peers = ahead().count();
-            self.told_nobody_keeps = Some(height);
-            out.emit(Effect::Event(Event::NobodyKeeps { height, earliest, peers }));
-        }
-    }
-
-    fn end(&mut self, out: &mut dyn Sink<Effect>, complete: bool) {
-        let Some(session) = self.session.take() else { return };
-        out.emit(Effect::Ended { peer: session.leader, started: session.started, complete });
-    }
-}
-
-impl Session {
-    fn last(&self, local: &dyn Local) -> Option<Position> {
-        self.window.last().or_else(|| Some(local.head()))
     }
 }

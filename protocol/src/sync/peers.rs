@@ -1,8 +1,14 @@
 //! What is known of the peers that may be asked, and what each is worth asking.
 
+use super::Sync;
 use super::io::{
-    BLOCK_REQUESTS_PER_PEER_MAX, CHUNK_BYTES_FIRST, CHUNK_BYTES_MIN, Config, REST_DOUBLINGS_MAX, STRIKES_MAX,
+    BLOCK_REQUESTS_PER_PEER_MAX, CHUNK_BYTES_FIRST, CHUNK_BYTES_MIN, Config, Effect, Local, REST_DOUBLINGS_MAX,
+    STRIKES_MAX,
 };
+use super::requests::Timer;
+use crate::chain::PeerFault;
+use crate::id::PeerHandle;
+use crate::mesh::Sink;
 use crate::request::RESPONSE_BLOCK_BYTES_MAX;
 use crate::time::{Duration, Time};
 
@@ -84,5 +90,37 @@ impl Peer {
     pub(super) fn strike(&mut self) -> bool {
         self.strikes += 1;
         self.strikes >= STRIKES_MAX
+    }
+}
+
+impl Sync {
+    pub(super) fn rest(&mut self, now: Time, peer: PeerHandle, local: &dyn Local) {
+        if let Some(state) = self.peers.get_mut(&peer) {
+            let until = state.rest(now, local.config().rest_first);
+            self.requests.arm(until, Timer::Rested);
+        }
+    }
+
+    pub(super) fn pause_peer(&mut self, now: Time, peer: PeerHandle, local: &dyn Local) {
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.rests_until = state.rests_until.max(now + local.config().busy_pause);
+            self.requests.arm(state.rests_until, Timer::Rested);
+        }
+    }
+
+    pub(super) fn pause_workers(&mut self, now: Time, local: &dyn Local) {
+        if let Some(session) = &mut self.session {
+            session.paused_until = now + local.config().busy_pause;
+            self.requests.arm(session.paused_until, Timer::Rested);
+        }
+    }
+
+    /// The peer did not give what it says it has.
+    pub(super) fn strike(&mut self, now: Time, peer: PeerHandle, local: &dyn Local, out: &mut dyn Sink<Effect>) {
+        if self.peers.get_mut(&peer).is_some_and(Peer::strike) {
+            self.bar(peer, PeerFault::Useless, out);
+        } else {
+            self.rest(now, peer, local);
+        }
     }
 }

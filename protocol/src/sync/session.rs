@@ -1,0 +1,150 @@
+//! Following one peer's chain: whom, from the first request for headers to the last block, and what then.
+
+use super::Sync;
+use super::blocks::Window;
+use super::headers::Stage;
+use super::io::{Effect, Local};
+use super::rate::Rate;
+use crate::chain::{Event, Moment, Position};
+use crate::id::PeerHandle;
+use crate::mesh::Sink;
+use crate::time::Time;
+use core::cmp::Reverse;
+
+/// Following one peer's chain.
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    pub(super) leader: PeerHandle,
+    pub(super) stage: Stage,
+    pub(super) window: Window,
+    /// Height of our head when it began.
+    pub(super) from: u64,
+    pub(super) rate: Rate,
+    /// Nothing is handed to the workers before, because they had too much to do.
+    pub(super) paused_until: Time,
+    /// Whether [`Event::SyncStarted`] was emitted.
+    pub(super) started: bool,
+    /// What the peer claimed when it began.
+    pub(super) claimed: u64,
+    /// Blocks that are being placed.
+    pub(super) placing: u64,
+}
+
+impl Sync {
+    /// Begins to follow a peer, this one if it may be asked, unless that is being done; says whether it is now.
+    pub fn start(
+        &mut self,
+        at: Moment,
+        preferred: Option<PeerHandle>,
+        local: &dyn Local,
+        out: &mut dyn Sink<Effect>,
+    ) -> bool {
+        if self.session.is_none() {
+            let askable = |peer: &PeerHandle| self.peers.get(peer).is_some_and(|peer| peer.is_rested(at.now));
+            match preferred.filter(askable).or_else(|| self.candidate(at, local)) {
+                Some(leader) => self.follow(at, leader, local, out),
+                None => self.say_if_nobody_keeps(local.head().height + 1, out),
+            }
+        }
+        self.session.is_some()
+    }
+
+    /// The peer gives no more headers; what it has given is still brought to its end.
+    pub(super) fn leader_is_gone(&mut self) {
+        if let Some(session) = &mut self.session
+            && !matches!(session.stage, Stage::Verifying(_))
+        {
+            session.stage = Stage::Done;
+        }
+    }
+
+    /// Whom to follow: of those that claim more than we have and keep what comes next, one that has not failed lately,
+    /// and of these whoever claims most.
+    pub(super) fn candidate(&self, at: Moment, local: &dyn Local) -> Option<PeerHandle> {
+        let next = local.head().height + 1;
+        let fitting = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.is_rested(at.now) && peer.height >= next && peer.earliest <= next);
+        fitting.max_by_key(|(peer, state)| (Reverse(state.rests), state.height, Reverse(**peer))).map(|(peer, _)| *peer)
+    }
+
+    pub(super) fn follow(&mut self, at: Moment, leader: PeerHandle, local: &dyn Local, out: &mut dyn Sink<Effect>) {
+        for peer in self.peers.values_mut() {
+            peer.lacks_from = None;
+        }
+        self.session = Some(Session {
+            leader,
+            stage: Stage::Wanted,
+            window: Window::default(),
+            from: local.head().height,
+            rate: Rate::start(at.now),
+            paused_until: Time::ZERO,
+            started: false,
+            claimed: self.peers.get(&leader).map_or(0, |leader| leader.height),
+            placing: 0,
+        });
+        self.ask_for_headers(at.now, local, out);
+    }
+
+    /// Does everything that can be done now.
+    pub(super) fn go_on(&mut self, at: Moment, local: &dyn Local, out: &mut dyn Sink<Effect>) {
+        if self.session.is_none() && !self.start(at, None, local, out) {
+            return;
+        }
+        self.place_ready(at, local, out);
+        self.verify_fetched(at, out);
+        self.ask_for_headers(at.now, local, out);
+        self.ask_for_blocks(at, local, out);
+        self.end_if_done(at, local, out);
+    }
+
+    pub(super) fn end_if_done(&mut self, at: Moment, local: &dyn Local, out: &mut dyn Sink<Effect>) {
+        let Some(session) = self.session.as_ref().filter(|session| session.placing == 0) else { return };
+        let leader = session.leader;
+        let height = local.head().height;
+        let complete = if let Some(missing) = session.window.first_is_missing() {
+            let hope = self.peers.values().any(|peer| peer.should_have(missing));
+            if hope || self.requests.blocks() > 0 {
+                // Somebody rests, or is asked already.
+                return;
+            }
+            self.say_if_nobody_keeps(missing, out);
+            false
+        } else if session.window.is_empty() && matches!(session.stage, Stage::Done) {
+            self.peers.get(&leader).is_some_and(|leader| leader.height <= height)
+        } else {
+            return;
+        };
+        self.end(out, complete);
+        // It would be followed again at once.
+        if !complete && self.peers.get(&leader).is_some_and(|leader| leader.is_rested(at.now)) {
+            self.rest(at.now, leader, local);
+        }
+        self.start(at, None, local, out);
+    }
+
+    /// If all that claim to have a block of this height have pruned it, says so, once for each height.
+    pub(super) fn say_if_nobody_keeps(&mut self, height: u64, out: &mut dyn Sink<Effect>) {
+        let ahead = || self.peers.values().filter(|peer| !peer.barred && peer.height >= height);
+        let Some(earliest) = ahead().map(|peer| peer.earliest).min().filter(|earliest| *earliest > height) else {
+            return;
+        };
+        if self.told_nobody_keeps != Some(height) {
+            let peers = ahead().count();
+            self.told_nobody_keeps = Some(height);
+            out.emit(Effect::Event(Event::NobodyKeeps { height, earliest, peers }));
+        }
+    }
+
+    pub(super) fn end(&mut self, out: &mut dyn Sink<Effect>, complete: bool) {
+        let Some(session) = self.session.take() else { return };
+        out.emit(Effect::Ended { peer: session.leader, started: session.started, complete });
+    }
+}
+
+impl Session {
+    pub(super) fn last(&self, local: &dyn Local) -> Option<Position> {
+        self.window.last().or_else(|| Some(local.head()))
+    }
+}
