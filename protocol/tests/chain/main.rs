@@ -3,6 +3,7 @@
 
 mod basics;
 mod chaos;
+mod lockstep;
 mod model;
 mod support;
 mod syncing;

@@ -430,7 +430,7 @@ fn spoilt(block: &Bytes, at: usize) -> Bytes {
     bytes.into()
 }
 
-fn check(encoded: &Bytes, genesis: &Genesis) -> Checked {
+pub(crate) fn check(encoded: &Bytes, genesis: &Genesis) -> Checked {
     match Block::decode(encoded.clone(), genesis) {
         Ok(block) => {
             let verified = verify_once(&block, genesis);
