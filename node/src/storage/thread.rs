@@ -13,12 +13,13 @@
 //!
 //! # Bounds
 //! The queue has room for [`QUEUE_MAX`] jobs, of which [`QUERIES_MAX`] can be questions; the machine keeps to fewer
-//! batches. A batch that finds it full all the same is treated as one that could not be stored.
+//! batches. A batch that finds it full all the same is treated as one that could not be stored. If the owner's answer to
+//! [`Answer::Back`] is lost so, or a batch after it, the owner is asked again: no batch is stored whose predecessor was lost.
 
 use super::{Pruned, Retention, Store};
 use starling_protocol::store::{Batch, batch_bytes};
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -91,9 +92,15 @@ pub struct ThreadOptions {
 type Query = Box<dyn FnOnce(&Store) + Send>;
 
 enum Job {
-    Persist { ticket: u64, batch: Batch },
+    Persist {
+        ticket: u64,
+        batch: Batch,
+    },
     Query(Query),
-    Resume,
+    /// Sent when so many jobs had been lost.
+    Resume {
+        lost: u64,
+    },
 }
 
 /// What the thread and its owner share.
@@ -102,8 +109,8 @@ struct Shared {
     report: Mutex<StorageReport>,
     /// Questions that are queued.
     queries: AtomicUsize,
-    /// Whether a batch found the queue full.
-    lost: AtomicBool,
+    /// How many batches and resumptions found the queue full.
+    lost: AtomicU64,
 }
 
 /// Owns the store. Dropping it finishes what is queued.
@@ -134,11 +141,7 @@ impl StorageThread {
     /// taken; then no answer comes, but [`Answer::Back`] will.
     #[must_use]
     pub fn persist(&self, ticket: u64, batch: Batch) -> bool {
-        let taken = self.submit(Job::Persist { ticket, batch });
-        if !taken {
-            self.shared.lost.store(true, Ordering::Release);
-        }
-        taken
+        self.submit_or_lose(Job::Persist { ticket, batch })
     }
 
     /// Has the store asked something; `query` runs on the thread, after all batches submitted before, and sends its
@@ -155,9 +158,8 @@ impl StorageThread {
 
     /// Answers [`Answer::Back`]: all batches submitted before may be refused, all after shall be stored.
     pub fn resume(&self) {
-        if !self.submit(Job::Resume) {
-            self.shared.lost.store(true, Ordering::Release);
-        }
+        // One that is lost is asked for again by another `Answer::Back`.
+        let _taken = self.submit_or_lose(Job::Resume { lost: self.shared.lost.load(Ordering::Acquire) });
     }
 
     /// How the store is.
@@ -175,6 +177,14 @@ impl StorageThread {
     /// Finishes what is queued and closes the store. Waits for the disk.
     pub fn close(&mut self) {
         self.finish();
+    }
+
+    fn submit_or_lose(&self, job: Job) -> bool {
+        let taken = self.submit(job);
+        if !taken {
+            self.shared.lost.fetch_add(1, Ordering::AcqRel);
+        }
+        taken
     }
 
     fn submit(&self, job: Job) -> bool {
@@ -220,13 +230,15 @@ struct Work {
     probe_bytes: usize,
     /// Whether there is something left to prune.
     backlog: bool,
+    /// How many jobs were lost when it was last looked.
+    lost: u64,
 }
 
 impl Work {
     fn new(store: Store, options: ThreadOptions, answers: mpsc::Sender<Answer>, shared: Arc<Shared>) -> Self {
         let backlog = options.retention.is_some();
         let probe_bytes = PROBE_BYTES_MIN;
-        let mut work = Self { store, options, answers, shared, state: State::Working, probe_bytes, backlog };
+        let mut work = Self { store, options, answers, shared, state: State::Working, probe_bytes, backlog, lost: 0 };
         work.update_report();
         work
     }
@@ -247,12 +259,10 @@ impl Work {
                     query(&self.store);
                 }
                 Some(Job::Persist { ticket, batch }) => left_over = self.persist_group((ticket, batch), jobs),
-                Some(Job::Resume) => self.resume(),
+                Some(Job::Resume { lost }) => self.resume(lost),
                 None => self.use_idle_time(),
             }
-            if self.shared.lost.swap(false, Ordering::AcqRel) && self.state == State::Working {
-                self.begin_failing("the disk does not keep up with what is to be stored".into());
-            }
+            self.notice_losses();
             self.try_again();
         }
     }
@@ -262,8 +272,7 @@ impl Work {
         let wait = match self.state {
             State::Failing { attempt_at, .. } => attempt_at.saturating_duration_since(Instant::now()),
             State::Working if self.backlog => Duration::ZERO,
-            State::Back => RETRY_MIN,
-            State::Working => return jobs.recv().map(Some).map_err(|_closed| ()),
+            State::Working | State::Back => return jobs.recv().map(Some).map_err(|_closed| ()),
         };
         match jobs.recv_timeout(wait) {
             Ok(job) => Ok(Some(job)),
@@ -305,6 +314,20 @@ impl Work {
         self.update_report();
     }
 
+    /// Does what follows from a lost job: what came after a lost batch must not be stored.
+    fn notice_losses(&mut self) {
+        let lost = self.shared.lost.load(Ordering::Acquire);
+        if lost == std::mem::replace(&mut self.lost, lost) {
+            return;
+        }
+        match self.state {
+            State::Working => self.begin_failing("the disk does not keep up with what is to be stored".into()),
+            State::Failing { .. } => {}
+            // The owner's answer was lost, or a batch after it.
+            State::Back => self.answer(Answer::Back),
+        }
+    }
+
     fn begin_failing(&mut self, cause: String) {
         self.answer(Answer::Failed(cause.clone()));
         self.state = State::Failing { attempt_at: Instant::now(), wait: RETRY_MIN };
@@ -339,8 +362,9 @@ impl Work {
         }
     }
 
-    fn resume(&mut self) {
-        if self.state == State::Back {
+    fn resume(&mut self, lost: u64) {
+        // If something was lost since, the owner is asked again.
+        if self.state == State::Back && lost == self.shared.lost.load(Ordering::Acquire) {
             self.state = State::Working;
             self.shared.report.lock().unwrap_or_else(PoisonError::into_inner).failing = None;
             self.answer(Answer::Resumed);
@@ -348,10 +372,6 @@ impl Work {
     }
 
     fn use_idle_time(&mut self) {
-        if self.state == State::Back {
-            // A `resume` that found the queue full is lost, and is asked for again.
-            self.answer(Answer::Back);
-        }
         if self.state != State::Working || !self.backlog {
             return;
         }

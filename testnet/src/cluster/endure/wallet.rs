@@ -11,7 +11,9 @@
 //!   counted as accepted in the latter case.
 //! - Transactions go through **lanes**, accounts of their own with nonces 0, 1, 2, ... A lane rests for [`LANE_REST`] after each
 //!   answer and does not wait for the block: so a node that was killed may hold a nonce that the others, which hold the
-//!   next ones, are waiting for.
+//!   next ones, are waiting for. Only after its **first** transaction a lane waits until every node that can be reached has it
+//!   in its chain. *Rationale:* the chain takes any nonce from a sender that it does not know. If a later one is included first,
+//!   because the two went to nodes that could not reach each other, the former is superseded, as by any wallet that does so.
 //! - A nonce is signed once. Nothing that was accepted can be superseded by another transaction of ours.
 //! - There are as many lanes as the rate needs, and up to [`LANES_FACTOR`] times as many while nodes are slow to answer. When all
 //!   are under way a transaction is **held back**: not submitted at all, and counted.
@@ -227,6 +229,9 @@ async fn submit(shared: Arc<Shared>, mut lane: Lane, first: usize, payload: Vec<
         match shared.attempt(node, &transaction).await {
             Attempt::Accepted => {
                 shared.acknowledge(&transaction, node);
+                if lane.nonce == 0 && !shared.included_everywhere(&transaction).await {
+                    return None;
+                }
                 break;
             }
             Attempt::Included => {
@@ -271,6 +276,25 @@ impl Shared {
             Err(ClientError::Refused { .. }) => Attempt::Again(PAUSE_BUSY),
             Err(_not_reached) => Attempt::Again(PAUSE_UNREACHABLE),
         }
+    }
+
+    /// Waits until all nodes that answer, most of all nodes, have a transaction in their chains. False if it expired before.
+    async fn included_everywhere(&self, transaction: &Transaction) -> bool {
+        while self.slot_now() <= transaction.expiry_slot() {
+            let (mut yes, mut no) = (0, 0);
+            for target in &self.targets {
+                match target.tx_get(&transaction.id()).await.map(|reply| reply.status) {
+                    Ok(TransactionStatus::Included { .. }) => yes += 1,
+                    Ok(_) | Err(ClientError::Refused { .. }) => no += 1,
+                    Err(_not_reached) => {}
+                }
+            }
+            if no == 0 && yes * 2 > self.targets.len() {
+                return true;
+            }
+            sleep(PAUSE_BUSY).await;
+        }
+        false
     }
 
     fn transaction(&self, lane: &Lane, payload: Vec<u8>) -> Transaction {
