@@ -15,7 +15,6 @@ use jsonrpsee::core::server::BatchResponseBuilder;
 use jsonrpsee::server::MethodResponse;
 use jsonrpsee::types::{ErrorObjectOwned, Request};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use tower::Layer;
 
@@ -25,8 +24,8 @@ pub(super) struct Gate {
     methods: BTreeMap<&'static str, Entry>,
     pub(super) limits: Limits,
     metrics: Metrics,
-    /// Where the admin socket is, if there is one.
-    admin_socket: Option<PathBuf>,
+    /// Whether there is an admin socket.
+    has_admin_socket: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +41,7 @@ struct Entry {
 pub(super) struct OverWebSocket;
 
 impl Gate {
-    pub(super) fn new(table: &[Method], limits: Limits, metrics: Metrics, admin_socket: Option<PathBuf>) -> Self {
+    pub(super) fn new(table: &[Method], limits: Limits, metrics: Metrics, has_admin_socket: bool) -> Self {
         let mut methods = BTreeMap::new();
         for method in table {
             let Method { name, cost, admin, .. } = *method;
@@ -52,7 +51,7 @@ impl Gate {
                 methods.insert(unsubscribe, Entry { name: unsubscribe, cost: 1, admin, subscribes: false });
             }
         }
-        Self { methods, limits, metrics, admin_socket }
+        Self { methods, limits, metrics, has_admin_socket }
     }
 
     /// Whether this call may go to its method.
@@ -66,7 +65,7 @@ impl Gate {
         };
         let admitted = self.pay(door, entry.cost).and_then(|()| {
             if entry.admin && door != Door::Admin {
-                return Err(codes::admin_only(name, self.admin_socket.as_deref()));
+                return Err(codes::admin_only(name, self.has_admin_socket));
             }
             let over_websocket = request.extensions().get::<OverWebSocket>().is_some();
             match (entry.subscribes, over_websocket, batched) {

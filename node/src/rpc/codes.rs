@@ -11,7 +11,6 @@ use jsonrpsee::types::error::{
     TOO_BIG_BATCH_RESPONSE_CODE,
 };
 use serde::{Deserialize, Serialize};
-use std::path::Path;
 use std::time::Duration;
 
 /// The node is shutting down.
@@ -146,7 +145,8 @@ pub(super) fn invalid_request(cause: impl Into<String>) -> ErrorObjectOwned {
 /// The error object for a body that is too large.
 pub(super) fn request_too_large(bytes_max: u32) -> ErrorObjectOwned {
     let cause = format!("the request's body has more than {bytes_max} bytes");
-    let remedy = "send less at once; the genesis limits a transaction's payload (`starling status` shows it)";
+    let remedy = "send less at once; the genesis limits a transaction's payload (`starling genesis check FILE` shows it, and \
+                  `payload_bytes_max` of node_info)";
     object(OVERSIZED_REQUEST_CODE, "request_too_large", cause, remedy)
 }
 
@@ -176,15 +176,14 @@ pub(super) fn rate_limited(wait: Duration) -> ErrorObjectOwned {
     ErrorObjectOwned::owned(RATE_LIMITED, message, Some(data))
 }
 
-/// The error object for an admin method that was called from elsewhere.
-pub(super) fn admin_only(method: &str, socket: Option<&Path>) -> ErrorObjectOwned {
+/// The error object for an admin method that was called from elsewhere. It does not say where the socket is: whoever reaches
+/// the RPC need not learn of the directories of the host.
+pub(super) fn admin_only(method: &str, has_socket: bool) -> ErrorObjectOwned {
     let cause = format!("{method} is served over the admin socket alone");
-    let remedy = match socket {
-        Some(path) => {
-            let path = path.display();
-            format!("call it there, as the user who runs the node: curl --unix-socket {path} http://node/ …")
-        }
-        None => "this node has no admin socket; restart it without `--admin-socket none`".to_owned(),
+    let remedy = if has_socket {
+        "run the command on the node's host with --datadir DIR instead of --rpc, as the user who runs the node"
+    } else {
+        "this node has no admin socket; restart it without `--admin-socket none`"
     };
     object(ADMIN_ONLY, "admin_only", cause, remedy)
 }

@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 use crate::rate_limited;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -151,7 +151,7 @@ impl RpcServer {
         let admin_socket = config.admin_socket.as_deref().map(AdminSocket::bind).transpose()?;
         let admin_path = admin_socket.as_ref().map(|socket| socket.path().to_owned());
         let (stop_handle, stop) = stop_channel();
-        let shared = Arc::new(Shared::new(config, Context { node, metrics }, admin_path.clone())?);
+        let shared = Arc::new(Shared::new(config, Context { node, metrics }, admin_path.is_some())?);
         let connections = Connections::new(config.connections_max);
         let tcp = accept(Listener::Tcp(listener), Arc::clone(&shared), connections, stop_handle.clone());
         let mut accepting = vec![tokio::spawn(tcp)];
@@ -199,7 +199,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(config: &RpcConfig, context: Context, admin_socket: Option<PathBuf>) -> Result<Self, RpcError> {
+    fn new(config: &RpcConfig, context: Context, has_admin_socket: bool) -> Result<Self, RpcError> {
         let limits = ServerConfig::builder()
             // Connections are counted and limited before they come this far.
             .max_connections(u32::MAX)
@@ -218,7 +218,7 @@ impl Shared {
             methods: module(&table, context.clone())?.into(),
             context,
             services: jsonrpsee::server::Server::builder().set_config(limits).to_service_builder(),
-            gate: Arc::new(Gate::new(&table, Limits::new(config.units_per_second), metrics, admin_socket)),
+            gate: Arc::new(Gate::new(&table, Limits::new(config.units_per_second), metrics, has_admin_socket)),
             guard: Guard {
                 hosts: config.allow_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
                 origins: config.allow_origins.clone(),
@@ -370,10 +370,11 @@ impl Shared {
             self.context.metrics.rpc.rate_limited.inc();
             return pages::too_many_requests(wait);
         }
+        // The server leaves the body of an answer to HEAD out, and keeps its length (RFC 9110, section 9.3.2).
         match (request.method(), request.uri().path()) {
-            (&Method::GET, "/health") => pages::health(&self.context).await,
-            (&Method::GET, "/ready") => pages::ready(&self.context).await,
-            (&Method::GET, "/metrics") => pages::metrics(&self.context),
+            (&Method::GET | &Method::HEAD, "/health") => pages::health(&self.context).await,
+            (&Method::GET | &Method::HEAD, "/ready") => pages::ready(&self.context).await,
+            (&Method::GET | &Method::HEAD, "/metrics") => pages::metrics(&self.context),
             // The guard has let only allowed origins come this far.
             (&Method::OPTIONS, _) if request.headers().contains_key(header::ORIGIN) => preflight(),
             (&Method::GET, "/") if request.headers().contains_key(header::UPGRADE) => {
@@ -432,6 +433,7 @@ impl Shared {
         }
         let answer = call(calls, Request::from_parts(parts, HttpBody::new(Full::<Bytes>::new(body))));
         match tokio::time::timeout(REQUEST_DEADLINE, answer).await {
+            Ok(answer) if is_notified(&answer) => no_content(),
             Ok(answer) => answer,
             Err(_elapsed) => pages::error_page(
                 StatusCode::GATEWAY_TIMEOUT,
@@ -473,6 +475,18 @@ async fn call(mut calls: Service, request: Request<HttpBody>) -> Response<HttpBo
     }
 }
 
+/// Whether this is what `jsonrpsee` says to notifications, which are not to be answered (JSON-RPC 2.0, section 4.1): `null`. An
+/// answer is an object or a list of them, and never that short.
+fn is_notified(answer: &Response<HttpBody>) -> bool {
+    answer.body().size_hint().exact().is_some_and(|bytes| bytes <= "null".len() as u64)
+}
+
+fn no_content() -> Response<HttpBody> {
+    let mut response = Response::new(HttpBody::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
 fn is_json(headers: &HeaderMap) -> bool {
     let Some(Ok(value)) = headers.get(CONTENT_TYPE).map(HeaderValue::to_str) else { return false };
     let essence = value.split(';').next().unwrap_or_default().trim();
@@ -486,8 +500,7 @@ fn allow_origin(headers: &mut HeaderMap, origin: HeaderValue) {
 
 /// What a browser asks before it lets an allowed page send JSON.
 fn preflight() -> Response<HttpBody> {
-    let mut response = Response::new(HttpBody::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
+    let mut response = no_content();
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("content-type"));

@@ -110,6 +110,22 @@ async fn methods_answer_by_name_and_by_position() {
 }
 
 #[tokio::test]
+async fn a_notification_is_not_answered_and_a_page_is_asked_for_by_its_head() {
+    let server = server(RpcConfig::default()).await;
+    let call = r#"{"jsonrpc":"2.0","method":"chain_head"}"#;
+    for body in [call.to_owned(), format!("[{call},{call}]")] {
+        assert_eq!(raw(&server, &post(JSON, &body)).await, (204, String::new()), "{body}");
+    }
+    let answered = raw(&server, &post(JSON, &format!("[{call},{HEAD_CALL}]"))).await;
+    assert!(answered.0 == 200 && answered.1.starts_with('['), "{answered:?}");
+    for (page, status) in [("/health", 200), ("/ready", 503), ("/metrics", 200)] {
+        let request = format!("HEAD {page} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        assert_eq!(raw(&server, &request).await, (status, String::new()), "{page}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn refusals_carry_code_cause_and_remedy() {
     let server = server(RpcConfig::default()).await;
     let client = client(&server);
