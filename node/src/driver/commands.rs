@@ -338,13 +338,17 @@ impl Driver {
     fn sync(&self) -> Option<SyncReply> {
         let progress = self.node.sync_progress(clock::now());
         let behind = progress.peer.is_some() && progress.height < progress.target;
+        // A rate of the last seconds says nothing of what comes while nothing is being fetched.
+        let fetching = progress.state != starling_protocol::sync::SyncState::Idle
+            && !self.node.storage().import_paused
+            && self.node.peer_stats().connected > 0;
         behind.then(|| SyncReply {
             state: progress.state.into(),
             from: progress.from,
             height: progress.height,
             target: progress.target,
-            blocks_per_s: Some(plain(progress.blocks_per_second)).filter(|rate| *rate > 0.0),
-            remaining_s: progress.remaining.map(|remaining| remaining.as_secs()),
+            blocks_per_s: Some(plain(progress.blocks_per_second)).filter(|rate| fetching && *rate > 0.0),
+            remaining_s: progress.remaining.filter(|_| fetching).map(|remaining| remaining.as_secs()),
             peers: count(progress.peers),
             requests: count(progress.requests),
         })

@@ -104,6 +104,7 @@ impl Driver {
     fn say_if_named(&mut self, id: starling_protocol::id::PeerId, reason: &str) {
         let Some(known) = self.known_peers.iter().find(|known| known.id == id) else { return };
         if self.unreachable.insert(id) {
+            let reason = reason.trim_end_matches('.');
             tracing::warn!(
                 "cannot reach {}: {reason}; it is tried again in the background. Check the address, and that the peer \
                  runs and belongs to the same network",

@@ -362,7 +362,7 @@ impl Driver {
         }
         if let Some(early) = reading.early {
             rate_limited!(
-                warn,
+                info,
                 "the network begins in {} by this host's clock, which is wrong if the network runs already; until then \
                  the node connects and waits",
                 wall_clock::length_in_words(early)

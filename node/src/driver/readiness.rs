@@ -42,9 +42,10 @@ pub(super) fn waiting(facts: &Facts) -> Vec<Waiting> {
         waiting.push(Waiting { reason: WaitReason::NoPeers, text: no_peers(peers) });
     } else if let Some(slots) = facts.silent_slots {
         let text = format!(
-            "news of the network: no block for {slots} slots from {} connected peers; they may be cut off together with us, \
+            "news of the network: no block for {slots} slots from {} connected peer{}; they may be cut off together with us, \
              and others are being sought",
-            peers.connected
+            peers.connected,
+            if peers.connected == 1 { "" } else { "s" }
         );
         waiting.push(Waiting { reason: WaitReason::Isolated, text });
     }

@@ -44,7 +44,10 @@ impl Driver {
         metrics.storage.failing.set(i64::from(failing));
         if !self.stopping {
             self.notifier.beat(|| match ready.waiting_for.first() {
-                None => format!("ready at height {} with {} peers", ready.height, ready.peers),
+                None => {
+                    let plural = if ready.peers == 1 { "" } else { "s" };
+                    format!("ready at height {} with {} peer{plural}", ready.height, ready.peers)
+                }
                 Some(first) => format!("waits for {first}"),
             });
         }

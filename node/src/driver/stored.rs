@@ -93,10 +93,7 @@ impl Driver {
     /// Whether what should be kept is stored, and if not, why and what to do.
     pub(super) fn storage_state(&self) -> StorageState {
         match (self.storage.report().failing, self.node.storage().failing) {
-            (Some((_, cause)), _) => {
-                let remedy = remedy(&cause);
-                StorageState::Failing { cause: format!("{cause}; {remedy}") }
-            }
+            (Some((_, cause)), _) => StorageState::Failing { cause: format!("{}; {}", bare(&cause), remedy(&cause)) },
             (None, true) => StorageState::Failing { cause: "what waited is being stored; wait a moment".into() },
             (None, false) => StorageState::Ok,
         }
@@ -161,5 +158,25 @@ impl Driver {
 pub(super) fn storage_trouble(storage: &StorageThread) -> Option<(String, &'static str)> {
     let (_, cause) = storage.report().failing?;
     let advice = remedy(&cause);
-    Some((format!("the transaction could not be stored, and was not accepted ({cause})"), advice))
+    Some((format!("the transaction could not be stored, and was not accepted ({})", bare(&cause)), advice))
+}
+
+/// The store's error without its own advice, which is for a node that starts; what stands behind it here is for one that runs.
+fn bare(cause: &str) -> &str {
+    cause.rsplit_once("; ").map_or(cause, |(cause, _advice)| cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::StoreError;
+
+    #[test]
+    fn a_failure_of_the_disk_comes_with_one_remedy() {
+        let vanished = StoreError::Vanished("/d/chain.redb".into()).to_string();
+        assert!(bare(&vanished).ends_with("its disk is gone") && remedy(&vanished).starts_with("put the file back"));
+        let damaged = StoreError::Damaged { path: "/d/chain.redb".into(), problem: "odd".into() }.to_string();
+        assert_eq!(bare(&damaged), "/d/chain.redb is damaged: odd");
+        assert_eq!(bare("no space"), "no space");
+    }
 }
