@@ -36,6 +36,17 @@ pub enum HexError {
     },
 }
 
+impl HexError {
+    /// The same mistake in something else that is written alike: an identifier that is a digest says so by its own name.
+    #[must_use]
+    pub fn about(self, what: &'static str) -> Self {
+        match self {
+            Self::Length { expected, found, .. } => Self::Length { what, expected, found },
+            Self::Character { position, character, .. } => Self::Character { what, position, character },
+        }
+    }
+}
+
 /// Reads exactly `N` bytes from hex text.
 pub(crate) fn parse_hex<const N: usize>(what: &'static str, text: &str) -> Result<[u8; N], HexError> {
     // The character comes first: "0x…" and stray spaces are likelier mistakes than a wrong length,

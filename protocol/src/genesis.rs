@@ -66,7 +66,7 @@ const START_TIME_MS_MAX: u64 = 253_402_300_799_999;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GenesisError {
     /// The text is no TOML, or a field is missing, unknown or of the wrong type.
-    #[error("the genesis file cannot be read: {0}")]
+    #[error("the genesis file cannot be read: {0}; correct it there, or get the network's file again")]
     Toml(String),
     /// A field has a value that cannot be.
     #[error("genesis field `{field}`: {problem}")]
@@ -171,7 +171,8 @@ impl Genesis {
                 "it has {found} bytes, and no genesis has more than {GENESIS_FILE_BYTES_MAX}; is it the right file?"
             )));
         }
-        let file: File = toml::from_str(text).map_err(|error| GenesisError::Toml(error.to_string()))?;
+        let file: File =
+            toml::from_str(text).map_err(|error| GenesisError::Toml(error.to_string().trim_end().to_owned()))?;
         let start_time_ms = start_time_ms(&file.start_time)?;
         let mut producers = Vec::with_capacity(file.producers.len());
         for (index, key) in file.producers.iter().enumerate() {

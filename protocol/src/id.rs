@@ -182,7 +182,7 @@ impl fmt::Display for Topic {
 
 /// Wraps a digest in a type that says what it names, with the digest's text form (64 hex digits) and binary form (32 bytes).
 macro_rules! digest_name {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
@@ -212,7 +212,7 @@ macro_rules! digest_name {
             type Err = HexError;
 
             fn from_str(text: &str) -> Result<Self, HexError> {
-                text.parse().map(Self)
+                text.parse().map(Self).map_err(|error: HexError| error.about($what))
             }
         }
     };
@@ -220,17 +220,17 @@ macro_rules! digest_name {
 
 digest_name! {
     /// Names a network: the digest of its genesis parameters (see [`crate::genesis`]).
-    NetworkId
+    NetworkId, "a network id"
 }
 
 digest_name! {
     /// Names a transaction: the digest of its body, without the signature (see [`crate::transaction`]).
-    TransactionId
+    TransactionId, "a transaction id"
 }
 
 digest_name! {
     /// Names a block: the digest of its header, without the signature (see [`crate::block`]).
-    BlockId
+    BlockId, "a block id"
 }
 
 /// Which gossipsub a peer speaks on our stream (libp2p specs, pubsub/gossipsub).
