@@ -270,9 +270,12 @@ fn a_saturated_host_is_stated_everywhere() {
     run.host.cpu_busy_fraction = 0.851;
     assert!(run.is_saturated() && terminal::figures(&run).contains("saturated: 85.1 % busy"));
     assert!(report::html::page(&run).contains("The host was saturated"));
+    assert!(!run.saturation().expect("saturated").contains("lag"), "only what is too much is named");
     run.host.cpu_busy_fraction = 0.2;
     run.nodes[5].activity.lag_p99_us = Some(5_001);
     assert!(run.is_saturated(), "one node that cannot keep up is enough");
+    let cause = run.saturation().expect("saturated");
+    assert!(cause.starts_with("The host was saturated: an event-loop lag of ") && !cause.contains("busy"), "{cause}");
     run.nodes[5].activity.lag_p99_us = Some(5_000);
     assert!(!run.is_saturated());
 }

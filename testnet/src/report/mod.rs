@@ -100,14 +100,17 @@ impl Run {
     /// What to say of the host if it was too busy.
     #[must_use]
     pub fn saturation(&self) -> Option<String> {
-        let lag = self.lag_p99_us().map_or_else(String::new, |lag_us| {
-            format!(" and an event-loop lag of {} (p99 of the worst node)", format::milliseconds(lag_us))
-        });
-        self.is_saturated().then(|| {
+        let busy = Some(self.host.cpu_busy_fraction).filter(|busy| *busy > BUSY_FRACTION_MAX);
+        let lag = self.lag_p99_us().filter(|lag_us| *lag_us > LAG_P99_US_MAX);
+        let busy = busy.map(|busy| format!("{} busy", format::load(busy)));
+        let lag =
+            lag.map(|lag_us| format!("an event-loop lag of {} (p99 of the worst node)", format::milliseconds(lag_us)));
+        let causes: Vec<String> = busy.into_iter().chain(lag).collect();
+        (!causes.is_empty()).then(|| {
             format!(
-                "The host was saturated: {} busy{lag}. The latencies include waiting for a processor and say little of the \
+                "The host was saturated: {}. The latencies include waiting for a processor and say little of the \
                  network; use fewer nodes, a lower rate or more cores.",
-                format::load(self.host.cpu_busy_fraction),
+                causes.join(" and "),
             )
         })
     }
