@@ -64,7 +64,7 @@ pub const INSTANCE_MAX: u16 = 200;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A file cannot be read.
-    #[error("cannot read {what} {}: {source}", .path.display())]
+    #[error("cannot read {what} {}: {source}; {}", .path.display(), unreadable_remedy(.source))]
     Unreadable {
         /// What it should be.
         what: &'static str,
@@ -109,6 +109,14 @@ pub enum ConfigError {
     /// The environment names no home.
     #[error("neither XDG_DATA_HOME nor HOME is set; name the data directory with --datadir DIR")]
     NoHome,
+}
+
+/// A file that is to be read and is not there was named wrongly. An error of our own is about the content.
+fn unreadable_remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::Other => "name a file that can be read",
+        _ => crate::remedy::of_io(error),
+    }
 }
 
 /// One problem stands by itself, several below each other.

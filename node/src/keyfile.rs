@@ -56,7 +56,7 @@ pub enum KeyFileError {
     #[error("{} is not a PEM file with one secret key; is it the right file?", .0.display())]
     NotText(PathBuf),
     /// The system refused.
-    #[error("cannot {doing} the key file {}: {source}", .path.display())]
+    #[error("cannot {doing} the key file {}: {source}; {}", .path.display(), crate::remedy::of_io(.source))]
     Io {
         /// What was attempted.
         doing: &'static str,

@@ -12,6 +12,7 @@ pub mod keyfile;
 pub mod metrics;
 pub mod net;
 pub mod notify;
+mod remedy;
 pub mod rpc;
 pub mod service;
 pub mod storage;

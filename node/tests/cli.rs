@@ -60,8 +60,16 @@ fn a_network_is_made_in_three_commands() {
 
     let made = json(dir, &["init", "--genesis", "genesis.toml", "--datadir", "data", "--json"]);
     assert_eq!(made["network_id"], checked["network_id"]);
-    let again = json(dir, &["init", "--genesis", "genesis.toml", "--datadir", "data", "--json"]);
+    assert_eq!((made["made"].as_array().map(Vec::len), made["kept"].as_array().map(Vec::len)), (Some(4), Some(0)));
+    let mut again = json(dir, &["init", "--genesis", "genesis.toml", "--datadir", "data", "--json"]);
+    assert_eq!((&again["made"], &again["kept"]), (&made["kept"], &made["made"]), "it says what was there");
+    for list in ["made", "kept"] {
+        again[list] = made[list].clone();
+    }
     assert_eq!(again, made, "init changes nothing that is there");
+    let text = succeed(dir, &["init", "--genesis", "genesis.toml", "--datadir", "data"]);
+    assert!(text.contains("genesis.toml, config.toml, node.pem, account.pem; nothing of it was changed"), "{text}");
+    assert!(!text.contains("made  ") && text.contains("starling run --datadir "), "{text}");
     assert_eq!(json(dir, &["key", "show", "data/node.pem", "--json"])["peer_id"], made["peer_id"]);
     for key in ["data/node.pem", "data/account.pem", "producer.pem"] {
         let mode = std::fs::metadata(dir.join(key)).expect("there").permissions().mode();
@@ -129,7 +137,14 @@ fn mistakes_are_answered_with_cause_and_remedy() {
     fail(dir, &["genesis", "new", "--name", "x", "--producer", "00ff"], 2, &["64 hex digits"]);
     fail(dir, &["genesis", "check", "nothing.toml"], 2, &["nothing.toml"]);
     std::fs::write(dir.join("broken.toml"), "name = ").expect("written");
-    fail(dir, &["genesis", "check", "broken.toml"], 2, &["broken.toml", "line 1"]);
+    fail(dir, &["genesis", "check", "broken.toml"], 2, &["broken.toml", "line 1", "; correct it there"]);
+    fail(dir, &["key", "new", "nowhere/a.pem"], 1, &["cannot create the key file", "make its directory first"]);
+    fail(dir, &new(&["x", "--out", "nowhere/g.toml"]), 1, &["cannot write nowhere/g.toml", "make its directory first"]);
+    let past = starling(dir, &new(&["x", "--start", "2020-01-01T00:00:00Z"]));
+    assert!(past.status.success() && String::from_utf8_lossy(&past.stderr).contains("--start lies in the past"));
+    fail(dir, &["tx", "get", "zz"], 2, &["a transaction id is written in hex digits"]);
+    fail(dir, &["tx", "watch"], 2, &["--sender KEY", "--all"]);
+    fail(dir, &["config", "show", "--listen", "127.0.0.1:0"], 2, &["one looks like /ip4/0.0.0.0/tcp/26500\n"]);
     let text = std::fs::read_to_string(dir.join("genesis.toml")).expect("read");
     std::fs::write(dir.join("odd.toml"), format!("color = 1\n{text}")).expect("written");
     fail(dir, &["genesis", "check", "odd.toml"], 2, &["odd.toml", "color"]);
@@ -261,9 +276,10 @@ fn completions_and_manual_pages_know_every_command_and_flag() {
     for page in ["starling", "starling-run", "starling-config-show", "starling-tx-send", "starling-completions"] {
         let text = std::fs::read_to_string(dir.join(format!("pages/man1/{page}.1"))).expect(page);
         assert!(text.contains(&format!(".TH {page} 1")), "{text}");
+        assert!(text.contains(".SH EXAMPLES\n.nf\n") && !text.contains("SH EXTRA"), "{text}");
     }
     let run = std::fs::read_to_string(dir.join("pages/man1/starling-run.1")).expect("there");
-    assert!(run.contains("target\\-peers") && run.contains("Examples"), "{run}");
+    assert!(run.contains("target\\-peers") && run.contains(".SH EXAMPLES"), "{run}");
     std::fs::write(dir.join("file"), "").expect("written");
     fail(dir, &["man", "--out", "file/x"], 1, &["cannot write the manual to file/x"]);
 }

@@ -1,4 +1,4 @@
-//! `starling peers ban`, `unban`, `list`: keeping peers out of a running node.
+//! `starling peers ban`, `unban`, `bans`: keeping peers out of a running node.
 
 use super::ask::failed;
 use super::output::{self, Column, Screen, Table, format};
@@ -23,7 +23,7 @@ Examples:
         #[arg(long = "for", value_name = "TIME", default_value = "24h", value_parser = parse_length)]
         length: Duration,
         /// Why, for whoever reads the list.
-        #[arg(long, value_name = "TEXT", default_value = "")]
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
         reason: String,
         #[command(flatten)]
         node: NodeArgs,
@@ -38,12 +38,15 @@ Examples:
         #[command(flatten)]
         node: NodeArgs,
     },
-    /// List the bans.
-    #[command(after_help = "\
+    /// List the bans (`starling peers` alone lists the connected peers).
+    #[command(
+        visible_alias = "list",
+        after_help = "\
 Examples:
-  starling peers list
-  starling peers list --json")]
-    List {
+  starling peers bans
+  starling peers bans --json"
+    )]
+    Bans {
         #[command(flatten)]
         node: NodeArgs,
     },
@@ -66,13 +69,13 @@ impl BansCommand {
                 let answer = block_on(async { client.admin_unban(&target).await.map_err(failed) })?;
                 if !answer.was_banned {
                     return Err(Failure::Runtime(format!(
-                        "{} was not banned; `starling peers list` shows the bans, which are lifted exactly as they were made",
+                        "{} was not banned; `starling peers bans` shows them, which are lifted exactly as they were made",
                         answer.target
                     )));
                 }
                 output::print_as(node.json, &answer, || format!("unbanned {}\n", answer.target))
             }
-            Self::List { node } => {
+            Self::Bans { node } => {
                 let client = node.admin_client()?;
                 let bans = block_on(async { client.admin_bans().await.map_err(failed) })?;
                 output::print_as(node.json, &bans, || list_text(&bans, &Screen::stdout()))

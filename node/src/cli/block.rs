@@ -69,7 +69,8 @@ fn parse_selector(text: &str) -> Result<BlockSelector, Failure> {
 
 fn not_found(block: &str, head: &HeadReply) -> Failure {
     let hint = match (block, head.height) {
-        ("head", _) | ("0", _) => "the chain's beginning is not a stored block; blocks start at height 1".to_owned(),
+        ("head", _) => return Failure::Runtime("the chain has no block yet; wait for the first one".to_owned()),
+        ("0", _) => "the chain's beginning is not a stored block; blocks start at height 1".to_owned(),
         (_, height) => format!("its chain ends at height {height}"),
     };
     Failure::Runtime(format!("the node has no block {block}; {hint}"))

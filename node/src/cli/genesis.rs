@@ -1,10 +1,12 @@
 //! `starling genesis`.
 
-use super::{Failure, output};
-use crate::{clock, config, keyfile};
+use super::Failure;
+use super::output::{self, format};
+use crate::{clock, config, keyfile, remedy};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use starling_crypto::{PublicKey, PublicKeyBytes};
+use starling_protocol::genesis::date::to_rfc3339;
 use starling_protocol::genesis::{Genesis, GenesisParameters, Limits, parse_start_time};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -103,6 +105,13 @@ impl NewArgs {
             "now" => unix_ms(),
             text => parse_start_time(text).map_err(|error| Failure::Usage(format!("--start: {error}")))?,
         };
+        if self.start != "now" && start_time_ms < unix_ms() {
+            output::note(&format!(
+                "note: --start lies in the past ({}): the slots until now stay empty, which does no harm; give a later time \
+                 if producers are still to be set up",
+                start_text(start_time_ms, unix_ms())
+            ));
+        }
         let genesis = Genesis::new(GenesisParameters {
             name: self.name,
             start_time_ms,
@@ -137,15 +146,27 @@ pub(super) fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
                 path.display()
             ))
         } else {
-            Failure::Runtime(format!("cannot write {}: {error}", path.display()))
+            unwritable(path, &error)
         }
     })?;
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(|error| Failure::Runtime(format!("cannot write {}: {error}", path.display())))
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| unwritable(path, &error))
 }
 
-fn unix_ms() -> u64 {
+fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::Runtime(format!("cannot write {}: {error}; {}", path.display(), remedy::of_io(error)))
+}
+
+/// The start time in UTC, and how far it is from now.
+fn start_text(start_time_ms: u64, now_ms: u64) -> String {
+    let distance = match (start_time_ms / 1_000).checked_sub(now_ms / 1_000) {
+        Some(0) => "now".to_owned(),
+        Some(seconds) => format!("in {}", format::duration(seconds)),
+        None => format!("{} ago", format::duration(now_ms.saturating_sub(start_time_ms) / 1_000)),
+    };
+    format!("{}, {distance}", to_rfc3339(start_time_ms))
+}
+
+pub(super) fn unix_ms() -> u64 {
     let monotonic_us = i64::try_from(clock::now().as_micros()).unwrap_or(i64::MAX);
     u64::try_from(monotonic_us.saturating_add(clock::wall_offset_us()) / 1_000).unwrap_or(0)
 }
@@ -188,6 +209,7 @@ impl Checked {
             ("name", self.name.clone()),
             ("network id", self.network_id.clone()),
             ("genesis block", self.genesis_block_id.clone()),
+            ("start", start_text(self.start_time_ms, unix_ms())),
             ("slot", format!("{} ms", self.slot_ms)),
             ("stamp", format!("{} bits", self.stamp_bits)),
             ("payload", format!("at most {} bytes", self.limits.payload_bytes_max)),
@@ -200,5 +222,18 @@ impl Checked {
         ];
         rows.extend(self.producers.iter().map(|producer| ("producer", producer.to_string())));
         output::fields(&rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_is_shown_with_its_distance_from_now() {
+        let start_ms = 1_801_396_800_000;
+        assert_eq!(start_text(start_ms, start_ms - 90_000), "2027-01-31T12:00:00.000Z, in 1 min 30 s");
+        assert_eq!(start_text(start_ms, start_ms + 59_000), "2027-01-31T12:00:00.000Z, 59 s ago");
+        assert_eq!(start_text(start_ms, start_ms + 10), "2027-01-31T12:00:00.000Z, now");
     }
 }

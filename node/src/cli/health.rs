@@ -30,7 +30,11 @@ impl HealthArgs {
                 return Err(Failure::Runtime(format!("the node is not ready: it waits for {waits}")));
             }
             return output::print_as(self.node.json, &ready, || {
-                format!("ready at height {} with {} peers\n", ready.height, ready.peers)
+                format!(
+                    "ready at height {} with {}\n",
+                    ready.height,
+                    output::format::counted(ready.peers as u64, "peer")
+                )
             });
         }
         let health = block_on(async { client.health().await.map_err(failed) })?;

@@ -35,6 +35,9 @@ struct Made {
     network_id: String,
     peer_id: String,
     account: String,
+    /// Files that were made; the others were there already.
+    made: Vec<PathBuf>,
+    kept: Vec<PathBuf>,
 }
 
 impl InitArgs {
@@ -46,6 +49,9 @@ impl InitArgs {
         if config.exists() {
             nothing_to_write(&values, &config)?;
         }
+        let files = [DataDir::genesis_file(&path), config.clone()].into_iter();
+        let files = files.chain(["keys.node", "keys.account"].map(|key| values.path(key).to_owned()));
+        let (kept, made): (Vec<PathBuf>, Vec<PathBuf>) = files.partition(|file| file.exists());
         let _lock = DataDir::create(&path).map_err(Failure::runtime)?;
         place_genesis(&path, &genesis)?;
         if !config.exists() {
@@ -59,15 +65,33 @@ impl InitArgs {
             network_id: genesis.network_id().to_string(),
             peer_id: keyfile::libp2p_keypair(&node).public().to_peer_id().to_base58(),
             account: account.public_key().to_string(),
+            made,
+            kept,
         };
-        output::print_as(self.json, &made, || {
-            output::fields(&[
-                ("data directory", made.datadir.display().to_string()),
-                ("network", format!("{} ({})", made.network_name, made.network_id)),
-                ("peer id", made.peer_id.clone()),
-                ("account", made.account.clone()),
-            ])
-        })
+        output::print_as(self.json, &made, || made.text())
+    }
+}
+
+impl Made {
+    fn text(&self) -> String {
+        let names = |files: &[PathBuf]| {
+            let name = |file: &PathBuf| file.strip_prefix(&self.datadir).unwrap_or(file).display().to_string();
+            files.iter().map(name).collect::<Vec<_>>().join(", ")
+        };
+        let mut rows = vec![
+            ("data directory", self.datadir.display().to_string()),
+            ("network", format!("{} ({})", self.network_name, self.network_id)),
+            ("peer id", self.peer_id.clone()),
+            ("account", self.account.clone()),
+        ];
+        if !self.made.is_empty() {
+            rows.push(("made", names(&self.made)));
+        }
+        if !self.kept.is_empty() {
+            rows.push(("was there", format!("{}; nothing of it was changed", names(&self.kept))));
+        }
+        rows.push(("next", format!("starling run --datadir {}", self.datadir.display())));
+        output::fields(&rows)
     }
 }
 

@@ -2,6 +2,7 @@
 //! differ from it.
 
 use super::{Cli, Failure, output};
+use crate::remedy;
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
 use std::path::{Path, PathBuf};
@@ -43,13 +44,17 @@ impl ManArgs {
     pub(super) fn run(&self) -> Result<ExitCode, Failure> {
         match &self.out {
             None => {
-                let mut page = Vec::new();
-                clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(Failure::runtime)?;
-                output::print(&String::from_utf8_lossy(&page))
+                let mut command = Cli::command().disable_help_subcommand(true);
+                command.build();
+                output::print(&page(clap_mangen::Man::new(command)).map_err(Failure::runtime)?.1)
             }
             Some(directory) => {
                 write_pages(directory).map_err(|error| {
-                    Failure::Runtime(format!("cannot write the manual to {}: {error}", directory.display()))
+                    Failure::Runtime(format!(
+                        "cannot write the manual to {}: {error}; {}",
+                        directory.display(),
+                        remedy::of_io(&error)
+                    ))
                 })?;
                 output::print(&format!("wrote the manual to {}", directory.display()))
             }
@@ -59,5 +64,29 @@ impl ManArgs {
 
 fn write_pages(directory: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(directory)?;
-    clap_mangen::generate_to(Cli::command(), directory)
+    let mut command = Cli::command().disable_help_subcommand(true);
+    command.build();
+    let mut left = vec![command];
+    while let Some(command) = left.pop() {
+        left.extend(command.get_subcommands().cloned());
+        let (name, text) = page(clap_mangen::Man::new(command))?;
+        std::fs::write(directory.join(name), text)?;
+    }
+    Ok(())
+}
+
+/// The file name and the text of a page. What stands below a command's help are its examples, to be shown line by line.
+fn page(man: clap_mangen::Man) -> std::io::Result<(String, String)> {
+    let mut text = Vec::new();
+    man.render(&mut text)?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let text = match text.split_once(".SH EXTRA\n") {
+        None => text,
+        Some((before, after)) => {
+            let (examples, rest) = after.find(".SH ").map_or((after, ""), |next| after.split_at(next));
+            let examples = examples.replacen("Examples:\n", "", 1);
+            format!("{before}.SH EXAMPLES\n.nf\n{examples}.fi\n{rest}")
+        }
+    };
+    Ok((man.get_filename(), text))
 }

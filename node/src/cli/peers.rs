@@ -19,7 +19,8 @@ Examples:
   starling peers
   starling peers --sort rtt
   starling peers --rpc 127.0.0.1:26501 --json    # with the scores broken down
-  starling peers show tne15YwV                   # one peer; any part of its id will do"
+  starling peers show tne15YwV                   # one peer; any part of its id will do
+  starling peers bans                            # who is kept out"
 )]
 pub(super) struct PeersArgs {
     #[command(subcommand)]
@@ -154,8 +155,10 @@ fn mesh_mark(mesh: &[MessageClass]) -> String {
     if mesh.is_empty() { "-".into() } else { mesh.iter().filter_map(mark).collect() }
 }
 
-/// `192.0.2.1:26500` for `/ip4/192.0.2.1/tcp/26500`; with `/quic` behind it over QUIC; anything else as it is.
+/// `192.0.2.1:26500` for `/ip4/192.0.2.1/tcp/26500`; with `/quic` behind it over QUIC; anything else as it is. The peer id at
+/// the end of an address that was dialled stands in the row already.
 fn short_address(multiaddr: &str) -> String {
+    let multiaddr = multiaddr.split("/p2p/").next().unwrap_or(multiaddr);
     let parts: Vec<&str> = multiaddr.split('/').collect();
     let socket = |family: &str, host: &str, port: &str| match family {
         "ip6" => format!("[{host}]:{port}"),

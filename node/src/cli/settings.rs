@@ -153,6 +153,7 @@ fn heading(setting: &Setting) -> Option<&'static str> {
         "rpc" => Some("RPC"),
         "runtime" => Some("Threads"),
         "log" => Some("Logs"),
+        "storage" => Some("Storage"),
         section => Some(section),
     }
 }

@@ -8,6 +8,7 @@ mod warnings;
 pub(super) use self::warnings::Severity;
 use self::warnings::{Warning, warnings};
 use super::ask::failed;
+use super::genesis::unix_ms;
 use super::output::{self, Audience, Screen, Style, format};
 use super::watch::{End, watch};
 use super::{Failure, NodeArgs, block_on};
@@ -17,6 +18,7 @@ use crate::api::{
 use crate::rpc::client::RpcClient;
 use clap::Args;
 use serde::Serialize;
+use starling_protocol::genesis::date::to_rfc3339;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -81,7 +83,8 @@ async fn repeat(node: &NodeArgs, interval: Duration) -> Result<End<()>, Failure>
                 screen.paint(Style::Bad, &screen.wrap(0, &format!("no answer: {}", failure.message())))
             }
             (Err(failure), _) => {
-                output::note(&format!("no answer: {}", failure.message()));
+                let time = to_rfc3339(unix_ms());
+                output::note(&format!("{time} no answer: {}", failure.message()));
                 String::new()
             }
         };

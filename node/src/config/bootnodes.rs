@@ -16,7 +16,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Multiaddr>, ConfigError> {
     let failed = |source| ConfigError::Unreadable { what: "the file with bootnodes", path: path.to_owned(), source };
     let size = std::fs::metadata(path).map_err(failed)?.len();
     if size > FILE_BYTES_MAX {
-        let text = format!("it has {size} bytes, and a list of bootnodes at most {FILE_BYTES_MAX}; name another file");
+        let text = format!("it has {size} bytes, and a list of bootnodes at most {FILE_BYTES_MAX}");
         return Err(failed(std::io::Error::other(text)));
     }
     let text = std::fs::read_to_string(path).map_err(failed)?;

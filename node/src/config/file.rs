@@ -53,11 +53,11 @@ impl FileLayer {
             let line = error.span().map_or(1, |span| line_of(text, span.start));
             layer.problem(line, None, format!("this is not TOML: {}", error.message()));
         }
-        for (key, value) in table.get_ref() {
+        for (key, value) in in_line_order(table.get_ref()) {
             let name = key.get_ref().as_ref();
             match value.get_ref() {
                 DeValue::Table(section) if is_section(name) => {
-                    for (inner, value) in section {
+                    for (inner, value) in in_line_order(section) {
                         layer.take(text, &format!("{name}.{}", inner.get_ref()), inner, value);
                     }
                 }
@@ -110,6 +110,15 @@ impl FileLayer {
         let key = key.map_or_else(String::new, |key| format!(": {key}"));
         self.problems.push(Problem { place: format!("{}:{line}{key}", self.path.display()), problem });
     }
+}
+
+/// The entries of a table as they stand in the file.
+fn in_line_order<'t, 'a>(
+    table: &'t DeTable<'a>,
+) -> Vec<(&'t Spanned<toml::de::DeString<'a>>, &'t Spanned<DeValue<'a>>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    entries
 }
 
 /// Whether settings stand in a section of this name.
@@ -200,6 +209,9 @@ mod tests {
     fn everything_wrong_is_found_at_once() {
         let problems = problems("genisis = 1\n[network]\ntarget_peers = 0\nnonsense = 2\n[log]\nformat = \"xml\"");
         assert_eq!(problems.len(), 4, "{problems:?}");
+        let unknown = FileLayer::parse(Path::new("/d/c"), "[rpc]\nzz = 1\naa = 2\n[log]\nxx = 3").problems;
+        let lines: Vec<_> = unknown.iter().map(|problem| &problem.place[..6]).collect();
+        assert_eq!(lines, ["/d/c:2", "/d/c:3", "/d/c:5"], "in the order of the file");
     }
 
     #[test]

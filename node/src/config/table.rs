@@ -44,7 +44,7 @@ pub static SETTINGS: &[Setting] = &[
             means: "$XDG_DATA_HOME/starling, with -N for instance N",
             example: "/srv/starling",
         },
-        help: "The data directory; `starling run` makes it if it does not exist.",
+        help: "The node's data directory; `starling init` makes it, and `starling run` if it does not exist.",
         in_file: false,
         ..Setting::BASE
     },
@@ -431,7 +431,7 @@ fn check_host(text: &str) -> Result<(), String> {
 }
 
 fn check_listen(text: &str) -> Result<(), String> {
-    let address = multiaddr(text)?;
+    let address = multiaddr(text, "/ip4/0.0.0.0/tcp/26500")?;
     let parts: Vec<_> = address.iter().collect();
     let usable = matches!(
         parts[..],
@@ -459,7 +459,7 @@ fn check_name_server(text: &str) -> Result<(), String> {
 /// # Errors
 /// What is wrong with it, and what would be right.
 pub fn check_peer(text: &str) -> Result<(), String> {
-    let address = multiaddr(text)?;
+    let address = multiaddr(text, "/ip4/192.0.2.1/tcp/26500/p2p/12D3KooW…")?;
     let parts: Vec<_> = address.iter().collect();
     let Some((Protocol::P2p(_), place)) = parts.split_last() else {
         return Err(format!(
@@ -494,8 +494,6 @@ pub fn check_peer(text: &str) -> Result<(), String> {
     ))
 }
 
-fn multiaddr(text: &str) -> Result<Multiaddr, String> {
-    text.parse().map_err(|error| {
-        format!("{text:?} is no multiaddress ({error}); one looks like /ip4/192.0.2.1/tcp/26500/p2p/12D3KooW…")
-    })
+fn multiaddr(text: &str, example: &str) -> Result<Multiaddr, String> {
+    text.parse().map_err(|error| format!("{text:?} is no multiaddress ({error}); one looks like {example}"))
 }

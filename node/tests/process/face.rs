@@ -142,11 +142,14 @@ fn the_exit_code_of_a_watched_transaction_tells_its_fate() {
     assert!(text(&timed_out.stdout).contains("\"unknown\""), "{}", text(&timed_out.stdout));
     assert!(text(&timed_out.stderr).contains("--timeout"), "{}", text(&timed_out.stderr));
     let mut waiting = Watching::start(&lab, &["tx", "watch", &unknown]);
-    assert_eq!(waiting.line(), "unknown to this node\n");
+    assert_eq!(waiting.line(), "unknown to this node (yet); waiting for it\n");
     waiting.signal(rustix::process::Signal::INT);
     let (code, notes) = waiting.end();
     assert_eq!(code, Some(130), "{notes}");
-    assert!(notes.contains("does not know this transaction"), "{notes}");
+    assert!(!notes.contains("transaction"), "said once: {notes}");
+    let nothing = output(&lab, &["tx", "watch"]);
+    assert_eq!(nothing.status.code(), Some(2));
+    assert!(text(&nothing.stderr).contains("--sender KEY") && text(&nothing.stderr).contains("--all"));
     node.stop();
 }
 

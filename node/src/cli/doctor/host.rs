@@ -124,8 +124,9 @@ fn limit_of(pid: u32) -> Option<u64> {
 
 pub(super) fn ports(patient: &Patient) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut check = |name: &str, setting: &str, bound: io::Result<()>| {
+    let mut check = |name: &str, setting: &str, any: bool, bound: io::Result<()>| {
         findings.push(match bound {
+            Ok(()) if any => Finding::ok("ports", format!("{name} takes any free port")),
             Ok(()) => Finding::ok("ports", format!("{name} is free")),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => Finding::fail(
                 "ports",
@@ -146,10 +147,10 @@ pub(super) fn ports(patient: &Patient) -> Vec<Finding> {
     for text in patient.values.list("network.listen") {
         let Some((address, udp)) = text.parse().ok().as_ref().and_then(socket) else { continue };
         let bound = if udp { UdpSocket::bind(address).map(drop) } else { TcpListener::bind(address).map(drop) };
-        check(text, "--listen", bound);
+        check(text, "--listen", address.port() == 0, bound);
     }
     let rpc: SocketAddr = patient.values.parsed("rpc.listen");
-    check(&format!("RPC {rpc}"), "--rpc", TcpListener::bind(rpc).map(drop));
+    check(&format!("RPC {rpc}"), "--rpc", rpc.port() == 0, TcpListener::bind(rpc).map(drop));
     findings
 }
 

@@ -33,7 +33,9 @@ fn peers() -> Vec<PeerReply> {
         mesh_failures: 0.0,
         invalid_messages: -40.0,
     }];
-    vec![peer("12D3KooWBuctCX9soToZxbRftqq44jLSaTMxGiLucAffkxNvyqUr", Some(29.13), 59, 9.816), liar]
+    let mut dialled = peer("12D3KooWBuctCX9soToZxbRftqq44jLSaTMxGiLucAffkxNvyqUr", Some(29.13), 59, 9.816);
+    dialled.address = format!("{}/p2p/{}", dialled.address, dialled.peer_id);
+    vec![dialled, liar]
 }
 
 #[test]

@@ -23,7 +23,7 @@ const TIMED_OUT: u8 = 5;
 #[derive(Debug, Args)]
 pub(in crate::cli) struct WatchArgs {
     /// The transaction id in hex.
-    #[arg(required_unless_present_any = ["sender", "all"], conflicts_with_all = ["sender", "all"])]
+    #[arg(conflicts_with_all = ["sender", "all"])]
     id: Option<TransactionId>,
     /// Tell of all transactions of the account with this public key instead, until Ctrl-C.
     #[arg(long, value_name = "KEY", conflicts_with = "all")]
@@ -41,9 +41,19 @@ pub(in crate::cli) struct WatchArgs {
 impl WatchArgs {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let json = self.node.json;
-        let Some(id) = self.id else { return self.stream() };
+        let Some(id) = self.id else {
+            if self.sender.is_none() && !self.all {
+                let usage =
+                    "nothing says what to watch; give a transaction's ID, --sender KEY for all of an account, or --all";
+                return Err(Failure::Usage(usage.into()));
+            }
+            return self.stream();
+        };
         follow(&id, self.timeout.map(Duration::from_millis), &self.node, |reply| match json {
             true => output::write(&serde_json::to_string(reply).map_err(Failure::runtime)?),
+            false if reply.status == TransactionStatus::Unknown => {
+                output::write("unknown to this node (yet); waiting for it")
+            }
             false => output::write(&status_words(&reply.status)),
         })
     }
@@ -112,6 +122,9 @@ pub(super) fn until_decided(
 ) -> Result<ExitCode, Failure> {
     follow(id, timeout, node, |reply| {
         if decision(&reply.status).is_none() {
+            if reply.status == TransactionStatus::Unknown {
+                output::note("the node does not know this transaction (yet); waiting for it");
+            }
             return Ok(Audience::There);
         }
         output::print_as(node.json, reply, || status_text(reply)).map(|_printed| Audience::There)
@@ -131,9 +144,6 @@ fn follow(
         loop {
             let reply = steady.ask(async |client| client.tx_get(id).await).await?;
             if told.as_ref() != Some(&reply.status) {
-                if reply.status == TransactionStatus::Unknown {
-                    output::note("the node does not know this transaction (yet); waiting for it");
-                }
                 if tell(&reply)? == Audience::Gone {
                     return Ok(End::Unread);
                 }
