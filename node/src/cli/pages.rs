@@ -46,7 +46,7 @@ impl ManArgs {
             None => {
                 let mut command = Cli::command().disable_help_subcommand(true);
                 command.build();
-                output::print(&page(clap_mangen::Man::new(command)).map_err(Failure::runtime)?.1)
+                output::print(&page(&clap_mangen::Man::new(command)).map_err(Failure::runtime)?.1)
             }
             Some(directory) => {
                 write_pages(directory).map_err(|error| {
@@ -69,14 +69,14 @@ fn write_pages(directory: &Path) -> std::io::Result<()> {
     let mut left = vec![command];
     while let Some(command) = left.pop() {
         left.extend(command.get_subcommands().cloned());
-        let (name, text) = page(clap_mangen::Man::new(command))?;
+        let (name, text) = page(&clap_mangen::Man::new(command))?;
         std::fs::write(directory.join(name), text)?;
     }
     Ok(())
 }
 
 /// The file name and the text of a page. What stands below a command's help are its examples, to be shown line by line.
-fn page(man: clap_mangen::Man) -> std::io::Result<(String, String)> {
+fn page(man: &clap_mangen::Man) -> std::io::Result<(String, String)> {
     let mut text = Vec::new();
     man.render(&mut text)?;
     let text = String::from_utf8_lossy(&text).into_owned();

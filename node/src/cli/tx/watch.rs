@@ -143,10 +143,8 @@ fn follow(
         let mut told = None;
         loop {
             let reply = steady.ask(async |client| client.tx_get(id).await).await?;
-            if told.as_ref() != Some(&reply.status) {
-                if tell(&reply)? == Audience::Gone {
-                    return Ok(End::Unread);
-                }
+            if told.as_ref() != Some(&reply.status) && tell(&reply)? == Audience::Gone {
+                return Ok(End::Unread);
             }
             if let Some(code) = decision(&reply.status) {
                 return Ok(End::Done(code));
