@@ -1,7 +1,7 @@
 //! Everything that touches the network.
 //!
 //! [`network::Network`] is what the driver uses; the rest is behind it: `swarm` puts together the transports
-//! ([`transport`], [`names`], [`emulation`], [`muxer`]) and the behaviours ([`limits`], [`mesh`], [`discovery`], [`blocks`]).
+//! ([`transport`], [`names`], [`emulation`], [`muxer`], [`paced`]) and the behaviours ([`limits`], [`mesh`], [`discovery`], [`blocks`]).
 
 pub mod blocks;
 pub mod discovery;
@@ -12,6 +12,7 @@ pub mod mesh;
 pub mod muxer;
 pub mod names;
 pub mod network;
+pub mod paced;
 pub mod peer_record;
 pub(crate) mod swarm;
 mod telemetry;

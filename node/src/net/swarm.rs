@@ -16,6 +16,7 @@ use libp2p::{PeerId, identify, noise, ping, quic};
 use super::emulation::line::Emulation;
 use super::external::Nat;
 use super::network::{NetworkConfig, NetworkError};
+use super::paced::Paced;
 use super::transport::{SocketCounters, TcpTransport};
 use super::{blocks, discovery, external, limits, mesh, muxer, names};
 
@@ -105,7 +106,7 @@ fn transport(
             .upgrade(Negotiation::V1Lazy)
             .authenticate(noise.clone())
             .multiplex(muxer::Config)
-            .map(|(id, muxer), _| (id, StreamMuxerBox::new(muxer)))
+            .map(|(id, muxer), _| (id, StreamMuxerBox::new(Paced::new(muxer))))
             .boxed();
         if emulation.is_some() {
             return tcp;
@@ -127,5 +128,5 @@ fn quic_transport(keypair: &Keypair) -> Authenticated {
     config.max_stream_data = QUIC_STREAM_WINDOW_BYTES;
     config.max_connection_data = QUIC_CONNECTION_WINDOW_BYTES;
     config.max_concurrent_stream_limit = u32::try_from(muxer::STREAMS_MAX).unwrap_or(u32::MAX);
-    quic::tokio::Transport::new(config).map(|(id, muxer), _| (id, StreamMuxerBox::new(muxer))).boxed()
+    quic::tokio::Transport::new(config).map(|(id, muxer), _| (id, StreamMuxerBox::new(Paced::new(muxer)))).boxed()
 }
