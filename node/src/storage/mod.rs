@@ -560,4 +560,6 @@ fn canonical_block(
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
