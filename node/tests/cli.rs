@@ -290,7 +290,10 @@ fn commands_that_ask_a_node_say_when_there_is_none() {
     let dir = dir.path();
     fail(dir, &["status"], 2, &["no node is running", "--rpc"]);
     fail(dir, &["status", "--instance", "2"], 2, &["no node is running", "starling-2"]);
-    fail(dir, &["status", "--instance", "2", "--datadir", "x"], 2, &["both say which node is meant"]);
+    std::fs::create_dir(dir.join("x")).expect("made");
+    let beside = ["no node is running on the data directory", "/x;"];
+    fail(dir, &["status", "--instance", "2", "--datadir", "x"], 2, &beside);
+    fail(dir, &["status", "--datadir", "y"], 2, &["/y: there is no such data directory"]);
     fail(dir, &["status", "--instance", "2", "--rpc", "127.0.0.1:1"], 2, &["cannot be used with"]);
     fail(dir, &["status", "--rpc", "here"], 2, &["HOST:PORT"]);
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").to_string();
@@ -378,6 +381,33 @@ fn what_answers_but_is_no_node_is_told_apart() {
     let doctor = starling(dir, &["doctor", "--rpc", &page]);
     assert_eq!(doctor.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&doctor.stdout).contains("does not speak starling's RPC"));
+}
+
+#[test]
+fn another_node_at_the_address_of_a_killed_one_is_not_taken_for_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    let rpc = answers("200 OK", r#"{"jsonrpc":"2.0","id":0,"result":{"peer_id":"12D3KooWOther"}}"#.into());
+    std::fs::create_dir(dir.join("sa")).expect("made");
+    let stale = format!(r#"{{"peer_id":"12D3KooWKilled","listen":[],"rpc":"{rpc}","pid":1}}"#);
+    std::fs::write(dir.join("sa/addresses.json"), stale).expect("written");
+    let id = "00".repeat(32);
+    let parts = [&rpc, "is not that of the data directory", "/sa but 12D3KooWOther", "--datadir DIR"];
+    for command in [
+        &["status"][..],
+        &["health"],
+        &["health", "--ready"],
+        &["peers"],
+        &["mempool", "list"],
+        &["block", "get", "1"],
+        &["block", "watch"],
+        &["tx", "send", "hello"],
+        &["tx", "get", &id],
+        &["tx", "watch", &id],
+        &["tx", "watch", "--all"],
+    ] {
+        fail(dir, &[command, &["--datadir", "sa"]].concat(), 2, &parts);
+    }
 }
 
 #[test]

@@ -78,13 +78,8 @@ impl<S: Selection> Flags<S> {
 }
 
 impl PlaceFlags {
-    /// The data directory of the one node that is meant. No file is read, so that it can be asked for before there is one.
+    /// The data directory of the one node that is meant: the one that is named, whatever the instance. No file is read, so that it can be asked for before there is one.
     pub(super) fn datadir(&self) -> Result<PathBuf, Failure> {
-        if self.given.len() == 2 {
-            return Err(Failure::Usage(
-                "--datadir and --instance both say which node is meant; give one of them".into(),
-            ));
-        }
         let layers = self.layers();
         let keys: Vec<&str> = Self::settings().map(|setting| setting.key).collect();
         let problems = layers.check(&keys);

@@ -82,7 +82,7 @@ impl<'a> Steady<'a> {
                     (self.reached, self.lost) = (true, false);
                     return Ok(answer);
                 }
-                Err(error @ (ClientError::Unreachable { .. } | ClientError::Timeout(_))) if self.reached => {
+                Err(error) if self.reached && is_gone(&error) => {
                     if !self.lost {
                         output::note(&format!("the node is gone; waiting for it to come back ({error})"));
                     }
@@ -97,4 +97,9 @@ impl<'a> Steady<'a> {
             }
         }
     }
+}
+
+/// Whether the node that was asked is not there: it cannot be reached, or another one has its address.
+fn is_gone(error: &ClientError) -> bool {
+    matches!(error, ClientError::Unreachable { .. } | ClientError::Timeout(_) | ClientError::OtherNode { .. })
 }

@@ -44,7 +44,7 @@ use starling_crypto::PublicKeyBytes;
 use starling_protocol::id::TransactionId;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use transport::{Connector, Endpoint};
 
@@ -67,6 +67,19 @@ pub enum ClientError {
         address: String,
         /// What the system says.
         cause: String,
+    },
+    /// Another node than the one that is meant answers.
+    #[error(
+        "the node that answers at {address} is not that of {owner} but {found}; start the node of {owner}, \
+         or name the one that is meant with --rpc HOST:PORT or --datadir DIR"
+    )]
+    OtherNode {
+        /// Where.
+        address: String,
+        /// Whose address this was.
+        owner: String,
+        /// Peer id of the node that answers.
+        found: String,
     },
     /// The node took too long.
     #[error("the node at {0} did not answer within {s} s; it is overloaded or stuck", s = CALL_DEADLINE.as_secs())]
@@ -126,6 +139,17 @@ pub struct RpcClient {
     client: Client<Connector, Full<Bytes>>,
     endpoint: Endpoint,
     next_id: Arc<AtomicU64>,
+    expected: Option<Arc<Expected>>,
+}
+
+/// The node that is meant.
+#[derive(Debug)]
+struct Expected {
+    peer_id: String,
+    /// Whose node it is, for messages.
+    owner: String,
+    /// Whether it has answered since it last could not be reached: only a node that ends lets another one have its address.
+    recognised: AtomicBool,
 }
 
 impl RpcClient {
@@ -150,7 +174,18 @@ impl RpcClient {
             // Shorter than the server's patience, so a kept connection is never closed under a request.
             .pool_idle_timeout(Duration::from_secs(10))
             .build(Connector(endpoint.clone()));
-        Self { client, endpoint, next_id: Arc::default() }
+        Self { client, endpoint, next_id: Arc::default(), expected: None }
+    }
+
+    /// Has the client ask who answers before it asks for anything else, at first and whenever the node could not be
+    /// reached, and give [`ClientError::OtherNode`] unless it is the node with this peer id. `owner` says whose it is.
+    /// *Rationale:* an address that was written down outlives the node that had it, and the next node that has it must not
+    /// sign what was meant for the former.
+    #[must_use]
+    pub fn expecting(mut self, peer_id: &str, owner: &str) -> Self {
+        let (peer_id, owner) = (peer_id.to_owned(), owner.to_owned());
+        self.expected = Some(Arc::new(Expected { peer_id, owner, recognised: AtomicBool::new(false) }));
+        self
     }
 
     /// Where the node is, for messages.
@@ -236,6 +271,7 @@ impl RpcClient {
 
     /// `GET /health`: what the node says of itself while its event loop answers.
     pub async fn health(&self) -> Result<Value, ClientError> {
+        self.recognise().await?;
         let (status, body) = self.request(Method::GET, "/health", Bytes::new()).await?;
         let health: Value = serde_json::from_slice(&body).map_err(|error| self.not_a_node(error.to_string()))?;
         if status == StatusCode::OK {
@@ -276,6 +312,7 @@ impl RpcClient {
         method: &'static str,
         params: Value,
     ) -> Result<Subscription<T>, ClientError> {
+        self.recognise().await?;
         Subscription::begin(self.endpoint.clone(), method, params).await
     }
 
@@ -296,6 +333,7 @@ impl RpcClient {
 
     /// `GET /ready`: what the node says, ready or not.
     pub async fn ready(&self) -> Result<ReadyReply, ClientError> {
+        self.recognise().await?;
         let (_, body) = self.request(Method::GET, "/ready", Bytes::new()).await?;
         serde_json::from_slice(&body).map_err(|error| self.not_a_node(error.to_string()))
     }
@@ -305,6 +343,26 @@ impl RpcClient {
     /// # Errors
     /// See [`ClientError`].
     pub async fn call<T: DeserializeOwned>(&self, method: &str, params: Value) -> Result<T, ClientError> {
+        self.recognise().await?;
+        self.call_anyone(method, params).await
+    }
+
+    /// Makes sure that the node is the one that is meant.
+    async fn recognise(&self) -> Result<(), ClientError> {
+        let Some(expected) = self.expected.as_ref().filter(|expected| !expected.recognised.load(Ordering::Relaxed))
+        else {
+            return Ok(());
+        };
+        let node: WhoAnswers = self.call_anyone("node_info", json!([])).await?;
+        if node.peer_id != expected.peer_id {
+            let (address, owner) = (self.endpoint.to_string(), expected.owner.clone());
+            return Err(ClientError::OtherNode { address, owner, found: node.peer_id });
+        }
+        expected.recognised.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn call_anyone<T: DeserializeOwned>(&self, method: &str, params: Value) -> Result<T, ClientError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let body = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }).to_string();
         let (status, body) = self.request(Method::POST, "/", Bytes::from(body)).await?;
@@ -352,15 +410,25 @@ impl RpcClient {
                 .map_err(|error| self.not_a_node(error.to_string()))?;
             Ok((status, body.to_bytes()))
         };
-        match tokio::time::timeout(CALL_DEADLINE, exchange).await {
+        let result = match tokio::time::timeout(CALL_DEADLINE, exchange).await {
             Ok(result) => result,
             Err(_elapsed) => Err(ClientError::Timeout(self.endpoint.to_string())),
+        };
+        if let (Err(_), Some(expected)) = (&result, &self.expected) {
+            expected.recognised.store(false, Ordering::Relaxed);
         }
+        result
     }
 
     fn not_a_node(&self, problem: String) -> ClientError {
         ClientError::NotANode { address: self.endpoint.to_string(), problem }
     }
+}
+
+/// What of `node_info` tells who answers. The rest may differ in another version.
+#[derive(Deserialize)]
+struct WhoAnswers {
+    peer_id: String,
 }
 
 /// The answer to a call.
