@@ -327,6 +327,7 @@ impl Driver {
                 dialling: stats.dialling,
                 known: stats.known,
                 unreachable: self.unreachable.len(),
+                itself: self.named_itself,
             },
             topics: self.topics(),
             sync: self.sync(),

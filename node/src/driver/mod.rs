@@ -118,6 +118,8 @@ pub struct Driver {
     known_peers: Vec<KnownPeer>,
     /// Named peers whose failure was reported and who have not been reached since.
     unreachable: BTreeSet<PeerId>,
+    /// Whether the operator named this node as a peer of its own.
+    named_itself: bool,
     peers_target: usize,
     peers_max: usize,
     keep_blocks: u64,
@@ -174,6 +176,7 @@ impl Driver {
             keeping: parts.keeping,
             known_peers: parts.known_peers,
             unreachable: BTreeSet::new(),
+            named_itself: false,
             peers_target: parts.peers_target,
             peers_max: parts.peers_max,
             keep_blocks: parts.keep_blocks,
@@ -212,7 +215,15 @@ impl Driver {
         self.tell_earliest();
         self.feed(Input::Restore { pending, pool });
         for known in self.known_peers.clone() {
-            let KnownPeer { id, address, standing, .. } = known;
+            let KnownPeer { id, address, standing, text } = known;
+            if id == self.network.own_id() {
+                self.named_itself = true;
+                tracing::warn!(
+                    "{text} is this node itself, and is left out; name another peer, and if another runs there, it has a \
+                     copy of this node's key: give it one of its own"
+                );
+                continue;
+            }
             self.feed(Input::Discovered { id, addresses: &[address], standing, source: Source::Operator });
         }
         self.notifier.ready();

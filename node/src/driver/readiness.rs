@@ -32,6 +32,8 @@ pub(super) struct Peers {
     pub(super) known: usize,
     /// Of those that the operator named, how many could not be reached when they were tried last.
     pub(super) unreachable: usize,
+    /// Whether the operator named this node itself.
+    pub(super) itself: bool,
 }
 
 /// What the node waits for, what is to be mended first in front; nothing when it is ready.
@@ -74,8 +76,13 @@ fn clock(state: &ClockState) -> Option<Waiting> {
     Some(Waiting { reason: WaitReason::Clock, text })
 }
 
-fn no_peers(Peers { dialling, known, unreachable, .. }: Peers) -> String {
+fn no_peers(Peers { dialling, known, unreachable, itself, .. }: Peers) -> String {
     match (known, dialling, unreachable) {
+        (0, 0, 0) if itself => {
+            "the first peer: the one that was named is this node itself; name another with --bootnodes, \
+             or, if another node has a copy of this one's key, give it one of its own"
+                .to_owned()
+        }
         (0, 0, 0) => "the first peer: none is known; name one with --bootnodes, or wait until somebody dials this node"
             .to_owned(),
         (_, _, 0) => format!("the first peer: none of {known} known ones is connected, {dialling} are being dialled"),
@@ -136,7 +143,7 @@ mod tests {
         Facts {
             storage: StorageState::Ok,
             clock: ClockState::Ok,
-            peers: Peers { connected: 8, dialling: 0, known: 20, unreachable: 0 },
+            peers: Peers { connected: 8, dialling: 0, known: 20, unreachable: 0, itself: false },
             topics: vec![topic(MessageClass::Transaction, 6, 8), topic(MessageClass::Block, 5, 8)],
             sync: None,
             silent_slots: None,
@@ -159,8 +166,8 @@ mod tests {
 
     #[test]
     fn no_peers() {
-        let none = |dialling, known, unreachable| {
-            let peers = Peers { connected: 0, dialling, known, unreachable };
+        let none_of = |dialling, known, unreachable, itself| {
+            let peers = Peers { connected: 0, dialling, known, unreachable, itself };
             let topics = vec![topic(MessageClass::Transaction, 0, 0)];
             let waiting = waiting(&Facts { peers, topics, ..well() });
             assert_eq!(waiting[0].reason, WaitReason::NoPeers);
@@ -168,6 +175,9 @@ mod tests {
             assert_eq!(waiting.len(), 1, "{waiting:?}");
             waiting[0].text.clone()
         };
+        let none = |dialling, known, unreachable| none_of(dialling, known, unreachable, false);
+        assert!(none_of(0, 0, 0, true).contains("is this node itself; name another with --bootnodes"));
+        assert_eq!(none_of(2, 7, 0, true), none(2, 7, 0), "the others count");
         assert_eq!(
             none(0, 0, 0),
             "the first peer: none is known; name one with --bootnodes, or wait until somebody dials this node"
