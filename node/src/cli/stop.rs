@@ -1,8 +1,9 @@
 //! What asks a running node to stop, and what happens when it does not.
 //!
-//! SIGINT, SIGTERM, the end of standard input (with `--exit-on-stdin-close`) and `admin_shutdown` are requests to stop
-//! cleanly. A signal after the first request ends the process at once with code 130, and so does the clock
-//! [`STOP_DEADLINE`] after it with code 1: whoever asked is waiting.
+//! SIGINT, SIGTERM, SIGHUP (the terminal was closed), the end of standard input (with `--exit-on-stdin-close`) and
+//! `admin_shutdown` are requests to stop cleanly. A signal after the first request ends the process at once with 128 and its
+//! number as code, as shells give it (SIGINT 130, SIGTERM 143), and so does the clock [`STOP_DEADLINE`] after it with code 1:
+//! whoever asked is waiting. A SIGHUP that is ignored when the process begins, as under nohup(1), stays so.
 //!
 //! All this happens in a thread with a runtime of its own. *Rationale:* the end of a node waits for the disk, on the
 //! thread on which its runtime runs; a disk that hangs would hold up the second signal, too.
@@ -45,9 +46,9 @@ async fn end(mut requests: StopRequests, stop: oneshot::Sender<()>) {
     tracing::info!(reason, "stopping");
     let _ended_already = stop.send(());
     let code = match tokio::time::timeout(STOP_DEADLINE, requests.next_signal()).await {
-        Ok(reason) => {
+        Ok((reason, number)) => {
             tracing::warn!(reason, "stopping at once");
-            130
+            128 + number
         }
         Err(_elapsed) => {
             output::error("the node did not stop in time; what it was doing is lost, what it had acknowledged is not");
@@ -62,6 +63,8 @@ async fn end(mut requests: StopRequests, stop: oneshot::Sender<()>) {
 struct StopRequests {
     interrupt: Signal,
     terminate: Signal,
+    /// None when it is ignored.
+    hang_up: Option<Signal>,
     stdin_closed: Option<oneshot::Receiver<()>>,
     by_rpc: oneshot::Receiver<()>,
 }
@@ -71,13 +74,14 @@ impl StopRequests {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt()).map_err(Failure::runtime)?,
             terminate: signal(SignalKind::terminate()).map_err(Failure::runtime)?,
+            hang_up: hang_up().map_err(Failure::runtime)?,
             stdin_closed: exit_on_stdin_close.then(watch_stdin).transpose()?,
             by_rpc,
         })
     }
 
     async fn next(&mut self) -> &'static str {
-        let Self { interrupt, terminate, stdin_closed, by_rpc } = self;
+        let Self { interrupt, terminate, hang_up, stdin_closed, by_rpc } = self;
         let closed = async {
             match stdin_closed {
                 Some(closed) => drop(closed.await),
@@ -91,19 +95,47 @@ impl StopRequests {
             }
         };
         tokio::select! {
-            _ = interrupt.recv() => "SIGINT",
-            _ = terminate.recv() => "SIGTERM",
+            (name, _) = signalled(interrupt, terminate, hang_up.as_mut()) => name,
             () = closed => "standard input was closed",
             () = asked => "admin_shutdown",
         }
     }
 
-    async fn next_signal(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
-        }
+    async fn next_signal(&mut self) -> (&'static str, i32) {
+        signalled(&mut self.interrupt, &mut self.terminate, self.hang_up.as_mut()).await
     }
+}
+
+/// The next signal's name and number.
+async fn signalled(
+    interrupt: &mut Signal,
+    terminate: &mut Signal,
+    hang_up: Option<&mut Signal>,
+) -> (&'static str, i32) {
+    let hung_up = async {
+        match hang_up {
+            Some(signal) => drop(signal.recv().await),
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = interrupt.recv() => ("SIGINT", SignalKind::interrupt().as_raw_value()),
+        _ = terminate.recv() => ("SIGTERM", SignalKind::terminate().as_raw_value()),
+        () = hung_up => ("SIGHUP", SignalKind::hangup().as_raw_value()),
+    }
+}
+
+/// SIGHUP, unless whoever started the process has it ignored: catching it would undo that.
+fn hang_up() -> std::io::Result<Option<Signal>> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    if ignores(&status, SignalKind::hangup()) { Ok(None) } else { signal(SignalKind::hangup()).map(Some) }
+}
+
+/// Whether a process ignores a signal, from what Linux shows of its status: `proc_pid_status(5)`.
+fn ignores(status: &str, kind: SignalKind) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or(0);
+    mask >> (kind.as_raw_value() - 1) & 1 == 1
 }
 
 /// Reads standard input until it ends. A thread, because such a read cannot be cancelled, and the end of the process
@@ -118,4 +150,17 @@ fn watch_stdin() -> Result<oneshot::Receiver<()>, Failure> {
     };
     std::thread::Builder::new().name("stdin".into()).spawn(watch).map_err(Failure::runtime)?;
     Ok(receiver)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ignored_signal_is_told_from_the_status_of_the_process() {
+        // SIGHUP (1) and SIGPIPE (13), as under nohup.
+        let status = "SigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000000002\n";
+        assert!(ignores(status, SignalKind::hangup()) && ignores(status, SignalKind::pipe()));
+        assert!(!ignores(status, SignalKind::interrupt()) && !ignores("", SignalKind::hangup()));
+    }
 }
