@@ -131,8 +131,10 @@ fn the_exit_code_of_a_watched_transaction_tells_its_fate() {
     let node = lab.start_producer(&[]);
     let sent = output(&lab, &["tx", "send", "hello", "--wait", "--json"]);
     assert_eq!(sent.status.code(), Some(0), "{}", text(&sent.stderr));
+    let notes = text(&sent.stderr);
     let sent: Value = serde_json::from_slice(&sent.stdout).expect("JSON");
     let id = sent["id"].as_str().expect("an id");
+    assert!(notes.contains(&format!("sent transaction {id}; waiting")), "the id is told before its fate: {notes}");
     let watched = output(&lab, &["tx", "watch", id]);
     assert_eq!(watched.status.code(), Some(0));
     assert!(text(&watched.stdout).starts_with("included at height "), "{}", text(&watched.stdout));

@@ -40,8 +40,11 @@ pub(in crate::cli) struct SendArgs {
     #[arg(long, requires = "key")]
     nonce: Option<u64>,
     /// After how many slots the transaction expires, for --key. Default: as many as the network allows, 64 at most.
-    #[arg(long, value_name = "SLOTS", requires = "key")]
+    #[arg(long, value_name = "SLOTS", requires = "key", value_parser = clap::value_parser!(u64).range(1..))]
     expires_in: Option<u64>,
+    /// Send it even if the payload is empty.
+    #[arg(long)]
+    allow_empty: bool,
     /// Follow the transaction until a block has it; the exit codes are those of `starling tx watch`.
     #[arg(long)]
     wait: bool,
@@ -52,6 +55,12 @@ pub(in crate::cli) struct SendArgs {
 impl SendArgs {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let payload = self.payload()?;
+        if payload.is_empty() && !self.allow_empty {
+            return Err(Failure::Usage(
+                "the payload is empty (is a variable of the shell unset?); give one, or --allow-empty to send none"
+                    .into(),
+            ));
+        }
         let key = self.key.as_deref().map(keyfile::read).transpose().map_err(Failure::usage)?;
         let client = self.node.client()?;
         let json = self.node.json;
@@ -67,6 +76,8 @@ impl SendArgs {
         if !self.wait {
             return output::print_as(json, &submitted, || submitted_text(&submitted));
         }
+        // Whoever interrupts the waiting can look the transaction up.
+        output::note(&format!("sent transaction {}; waiting for a block that has it", submitted.id));
         watch::until_decided(&submitted.id, None, &self.node)
     }
 
