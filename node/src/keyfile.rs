@@ -107,15 +107,14 @@ pub fn read(path: &Path) -> Result<SecretKey, KeyFileError> {
     let nonblock = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
     let file = match OpenOptions::new().read(true).custom_flags(nonblock).open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(KeyFileError::Missing(path.to_owned())),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Err(KeyFileError::Missing(path.to_owned()));
+        }
         Err(error) => return Err(failed(error)),
     };
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(KeyFileError::NotAFile(path.to_owned()));
-    }
-    if metadata.mode() & 0o077 != 0 {
-        return Err(KeyFileError::Permissions { path: path.to_owned(), mode: metadata.mode() & 0o7777 });
     }
     if metadata.len() > FILE_BYTES_MAX {
         return Err(KeyFileError::NotText(path.to_owned()));
@@ -123,7 +122,12 @@ pub fn read(path: &Path) -> Result<SecretKey, KeyFileError> {
     let mut bytes = zeroize::Zeroizing::new(Vec::new());
     file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(failed)?;
     let text = std::str::from_utf8(&bytes).map_err(|_not_text| KeyFileError::NotText(path.to_owned()))?;
-    SecretKey::from_pem(text).map_err(|source| KeyFileError::Key { path: path.to_owned(), source })
+    let key = SecretKey::from_pem(text).map_err(|source| KeyFileError::Key { path: path.to_owned(), source })?;
+    // Last, so that nobody is told to change the mode of a file that is no key.
+    if metadata.mode() & 0o077 != 0 {
+        return Err(KeyFileError::Permissions { path: path.to_owned(), mode: metadata.mode() & 0o7777 });
+    }
+    Ok(key)
 }
 
 /// Reads a key, making one first if there is none. Tells whether it was made.
@@ -211,7 +215,8 @@ mod tests {
         assert!(matches!(read(dir.path()), Err(KeyFileError::NotAFile(_) | KeyFileError::Permissions { .. })));
         let write = |content: &[u8]| {
             std::fs::write(&path, content).expect("written");
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("set");
+            // Open to all, as most files are: what it holds is what is wrong with it.
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("set");
             read(&path).expect_err("no key")
         };
         assert!(matches!(write(b"hello"), KeyFileError::Key { source: KeyError::NotPem, .. }));
