@@ -324,14 +324,16 @@ impl Layers {
             .filter(|name| !known.iter().any(|known| known == name))
             .collect();
         unknown.sort_unstable();
-        let problem = |name: &str| Problem {
+        let problem = |name: &str| {
+            Problem {
             place: name.to_owned(),
             problem: match nearest(name, known.iter().map(String::as_str)) {
                 Some(near) => format!("there is no such environment variable; did you mean {near}? Else unset it"),
-                None => "there is no such environment variable; unset it (`starling config show --origin` lists those \
-                         that there are)"
+                None => "there is no such environment variable; unset it (each flag that `starling run --help` lists has one, \
+                         as STARLING_TARGET_PEERS for --target-peers)"
                     .into(),
             },
+        }
         };
         unknown.into_iter().map(problem).collect()
     }
