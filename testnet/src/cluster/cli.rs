@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use starling_protocol::genesis::SLOT_MS_RANGE;
 
 use super::endure;
 use super::endure::cli::{CRASH_EXAMPLES, Crash, SOAK_EXAMPLES, Soak};
@@ -106,7 +107,7 @@ struct Network {
     #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=4_000_000))]
     tx_bytes: u32,
     /// Length of a slot; there is at most one block in each
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = slot)]
     slot: Duration,
     /// The network to imitate: wan, loopback, or the path of a profile
     #[arg(long, value_name = "PROFILE", default_value = "wan")]
@@ -289,6 +290,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The length of a slot, within what a genesis takes.
+fn slot(text: &str) -> Result<Duration, String> {
+    let length = duration(text)?;
+    let range = SLOT_MS_RANGE;
+    let fits = u64::try_from(length.as_millis()).is_ok_and(|length_ms| range.contains(&length_ms));
+    fits.then_some(length).ok_or_else(|| format!("a slot must last from {}ms to {}ms", range.start(), range.end()))
+}
+
 /// A rate from 0 to 100 000.
 pub(super) fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse::<f64>().ok().filter(|rate| (0.0..=100_000.0).contains(rate));
@@ -319,6 +328,15 @@ mod tests {
         assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
         for wrong in ["20", "", "s", "20 s", "20x", "-1s", "0s", "25h", "1.2.3s", "1e3s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn slots_are_as_long_as_a_genesis_takes() {
+        assert_eq!(slot("100ms"), Ok(Duration::from_millis(100)));
+        assert_eq!(slot("1h"), Ok(Duration::from_secs(3_600)));
+        for wrong in ["99ms", "61m"] {
+            assert!(slot(wrong).is_err_and(|error| error.contains("from 100ms to 3600000ms")), "{wrong}");
         }
     }
 
