@@ -25,6 +25,7 @@
 
 mod bootnodes;
 mod file;
+mod preflight;
 mod render;
 mod setting;
 mod suggest;
@@ -33,6 +34,7 @@ mod units;
 mod values;
 
 pub use file::FileLayer;
+pub use preflight::{preflight, socket};
 pub use render::{differs, help, markdown, show, template};
 pub use setting::{Check, DefaultValue, Kind, Setting, VARIABLE_PREFIX, Value};
 pub use suggest::nearest;
@@ -227,18 +229,40 @@ impl Files {
     /// Reads them, and checks them against each other. Changes nothing.
     ///
     /// # Errors
-    /// If one is missing, unreadable, or does not fit with the others.
+    /// The first thing that [`Files::read_all`] finds.
     pub fn read(values: &Values) -> Result<Self, ConfigError> {
-        let genesis = read_genesis(values.path("genesis"))?;
-        let producer_key = match values.optional_path("keys.producer") {
-            Some(path) => Some(read_producer(path, values, &genesis)?),
-            None => None,
-        };
-        let link_emulation = values.optional_path("link_emulation").map(LinkEmulation::load).transpose()?;
-        let bootnodes =
-            values.optional_path("network.bootnodes_file").map(bootnodes::read).transpose()?.unwrap_or_default();
-        Ok(Self { genesis, producer_key, link_emulation, bootnodes })
+        Self::read_all(values).map_err(|mut wrong| wrong.swap_remove(0))
     }
+
+    /// Reads them, and checks them against each other. Changes nothing.
+    ///
+    /// # Errors
+    /// Every one that is missing, unreadable, or does not fit with the others; at least one.
+    pub fn read_all(values: &Values) -> Result<Self, Vec<ConfigError>> {
+        let mut wrong = Vec::new();
+        let genesis = good(read_genesis(values.path("genesis")), &mut wrong);
+        // Whether the genesis names the producer can be told only when there is one.
+        let producer_key = match (values.optional_path("keys.producer"), &genesis) {
+            (Some(path), Some(genesis)) => good(read_producer(path, values, genesis), &mut wrong),
+            (Some(path), None) => good(keyfile::read(path), &mut wrong),
+            (None, _) => None,
+        };
+        let link_emulation =
+            values.optional_path("link_emulation").and_then(|path| good(LinkEmulation::load(path), &mut wrong));
+        let bootnodes =
+            values.optional_path("network.bootnodes_file").and_then(|path| good(bootnodes::read(path), &mut wrong));
+        match genesis {
+            Some(genesis) if wrong.is_empty() => {
+                Ok(Self { genesis, producer_key, link_emulation, bootnodes: bootnodes.unwrap_or_default() })
+            }
+            _ => Err(wrong),
+        }
+    }
+}
+
+/// What was read; what was not is put to the rest of what is wrong.
+fn good<T, E: Into<ConfigError>>(read: Result<T, E>, wrong: &mut Vec<ConfigError>) -> Option<T> {
+    read.map_err(|error| wrong.push(error.into())).ok()
 }
 
 /// The data directory of an instance, from that of instance 0: `starling`, `starling-1`, and so on.
@@ -294,11 +318,14 @@ fn rpc_config(values: &Values, genesis: &Genesis) -> RpcConfig {
         request_bytes_max: default.request_bytes_max.max(transaction_hex),
         connections_max: u32::try_from(values.count("rpc.connections_max")).unwrap_or(u32::MAX),
         units_per_second: u32::try_from(values.count("rpc.units_per_second")).unwrap_or(u32::MAX),
-        admin_socket: Some(values.path("rpc.admin_socket"))
-            .filter(|path| path.file_name().is_none_or(|name| name != "none"))
-            .map(Path::to_owned),
+        admin_socket: admin_socket(values).map(Path::to_owned),
         ..default
     }
+}
+
+/// The admin socket's file; `none` stands for no socket.
+fn admin_socket(values: &Values) -> Option<&Path> {
+    Some(values.path("rpc.admin_socket")).filter(|path| path.file_name().is_none_or(|name| name != "none"))
 }
 
 fn log_config(values: &Values) -> LogConfig {

@@ -122,6 +122,9 @@ fn mistakes_are_answered_with_cause_and_remedy() {
     fail(dir, &["key", "new", "producer.pem"], 2, &["exists already"]);
     fail(dir, &["key", "show", "nothing.pem"], 2, &["starling key new nothing.pem"]);
     fail(dir, &["key", "show", "genesis.toml"], 2, &["genesis.toml"]);
+    std::fs::set_permissions(dir.join("genesis.toml"), std::fs::Permissions::from_mode(0o644)).expect("set");
+    let shown = starling(dir, &["key", "show", "genesis.toml"]);
+    assert!(!String::from_utf8_lossy(&shown.stderr).contains("chmod"), "it is no key");
     std::fs::set_permissions(dir.join("producer.pem"), std::fs::Permissions::from_mode(0o644)).expect("set");
     fail(dir, &["key", "show", "producer.pem"], 2, &["0644", "chmod 600 producer.pem"]);
     std::fs::set_permissions(dir.join("producer.pem"), std::fs::Permissions::from_mode(0o600)).expect("set");
@@ -226,6 +229,56 @@ fn every_mistake_in_the_configuration_is_found_at_once() {
     fail(dir, &["config", "check", "data/config.toml", "--datadir", "data"], 2, &["cannot be used with"]);
 }
 
+/// What `run` refuses for what settings refer to, `config check` finds, in the same words and with the same code.
+#[test]
+fn the_check_finds_what_a_run_refuses() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    network(dir);
+    succeed(dir, &["init", "--genesis", "genesis.toml", "--datadir", "data"]);
+    let text = "[storage]\nkeep_blocks = 5\n[keys]\naccount = \"/nodir/a.pem\"\n[log]\nfile = \"/nodir/log\"\n\
+                [rpc]\nadmin_socket = \"/nodir/admin\"\nlisten = \"192.0.2.1:26501\"\n\
+                [network]\nlisten = [\"/ip4/192.0.2.1/tcp/26500\", \"/ip4/192.0.2.1/udp/26500/quic-v1\"]";
+    std::fs::write(dir.join("data/config.toml"), text).expect("written");
+    std::fs::set_permissions(dir.join("data/node.pem"), std::fs::Permissions::from_mode(0o644)).expect("set");
+    let parts = [
+        "8 problems",
+        "keep_blocks = 5: keeping 5 blocks is not enough",
+        "/nodir/a.pem\": there is no directory /nodir",
+        "/nodir/log\": there is no directory /nodir",
+        "/nodir/admin\": there is no directory /nodir",
+        "192.0.2.1:26501\": cannot listen there",
+        "/ip4/192.0.2.1/tcp/26500: cannot listen there",
+        "/ip4/192.0.2.1/udp/26500/quic-v1: cannot listen there",
+        "chmod 600",
+    ];
+    fail(dir, &["config", "check", "--datadir", "data"], 2, &parts);
+    fail(dir, &["config", "check", "data/config.toml"], 2, &parts);
+    fail(dir, &["run", "--datadir", "data"], 2, &parts);
+
+    // Each alone, as a flag.
+    let genesis = ["run", "--genesis", "genesis.toml", "--datadir", "other"];
+    for wrong in [
+        ["--keep-blocks", "3"],
+        ["--admin-socket", "/nodir/a.sock"],
+        ["--trace", "/nodir/t"],
+        ["--trace", "data"],
+        ["--rpc", "192.0.2.1:0"],
+        ["--listen", "/ip4/192.0.2.1/tcp/0"],
+        ["--account-key", "/nodir/a.pem"],
+    ] {
+        fail(dir, &[&genesis[..], &wrong].concat(), 2, &[wrong[0]]);
+    }
+    assert!(!dir.join("other").exists(), "nothing was made");
+
+    // A port that somebody has at present is no mistake of the configuration.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let text = format!("[rpc]\nlisten = \"{}\"\n", taken.local_addr().expect("bound"));
+    std::fs::write(dir.join("data/config.toml"), text).expect("written");
+    std::fs::set_permissions(dir.join("data/node.pem"), std::fs::Permissions::from_mode(0o600)).expect("set");
+    assert!(succeed(dir, &["config", "check", "--datadir", "data"]).contains("nothing is wrong"));
+}
+
 #[test]
 fn a_misspelt_variable_is_refused_by_every_command_that_reads_one() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -305,6 +358,12 @@ fn commands_that_ask_a_node_say_when_there_is_none() {
     fail(dir, &["tx", "send", "--hex", "0x00", "--rpc", &free], 2, &["--hex", "without a prefix"]);
     fail(dir, &["tx", "send", "--file", "nothing", "--rpc", &free], 2, &["nothing"]);
     fail(dir, &["tx", "send"], 2, &["TEXT", "--hex", "--file", "standard input"]);
+    let empty = ["the payload is empty", "--allow-empty"];
+    fail(dir, &["tx", "send", "", "--rpc", &free], 2, &empty);
+    fail(dir, &["tx", "send", "--hex", "", "--rpc", &free], 2, &empty);
+    fail(dir, &["tx", "send", "-", "--rpc", &free], 2, &empty);
+    fail(dir, &["tx", "send", "", "--allow-empty", "--rpc", &free], 1, &["cannot reach"]);
+    fail(dir, &["tx", "send", "x", "--key", "a.pem", "--expires-in", "0", "--rpc", &free], 2, &["--expires-in"]);
     fail(dir, &["tx", "send", "--file", "/dev/zero", "--rpc", &free], 2, &["/dev/zero", "more than 16 MiB"]);
 }
 

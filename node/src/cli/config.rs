@@ -2,7 +2,7 @@
 
 use super::settings::{PlaceFlags, SettingFlags};
 use super::{Failure, output};
-use crate::config::{ConfigError, Effective, FileLayer, Files, Layers, Values, differs, show};
+use crate::config::{ConfigError, Effective, FileLayer, Layers, Values, differs, preflight, show};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -88,15 +88,13 @@ impl CheckArgs {
         };
         let mut messages: Vec<String> = problems.iter().map(ToString::to_string).collect();
         // A genesis that is only the default may come later, with `starling init`.
-        if let Err(error) = Files::read(&values)
-            && (self.file.is_none() || !matches!(error, ConfigError::NoGenesis(_)) || values.is_given("genesis"))
-        {
-            messages.push(error.to_string());
-        }
-        match &messages[..] {
-            [] => output::print("nothing is wrong with the configuration"),
-            [one] => Err(Failure::Usage(one.clone())),
-            several => Err(Failure::Usage(format!("{} problems:\n  {}", several.len(), several.join("\n  ")))),
+        let may_come = self.file.is_some() && !values.is_given("genesis");
+        let found = preflight(&values);
+        let wrong = found.iter().filter(|error| !(may_come && matches!(error, ConfigError::NoGenesis(_))));
+        messages.extend(wrong.map(ToString::to_string));
+        match messages.is_empty() {
+            true => output::print("nothing is wrong with the configuration"),
+            false => Err(Failure::configuration(&messages)),
         }
     }
 }

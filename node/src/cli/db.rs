@@ -121,7 +121,7 @@ impl Place {
     fn open(&self, make: bool) -> Result<Opened, Failure> {
         let path = self.place.datadir()?;
         let datadir = DataDir::open(&path).map_err(|error| match error {
-            DataDirError::Missing(_) | DataDirError::InUse { .. } => Failure::usage(error),
+            DataDirError::Missing(_) => Failure::usage(error),
             other => Failure::runtime(other),
         })?;
         let genesis = self.genesis.clone().unwrap_or_else(|| DataDir::genesis_file(&path));

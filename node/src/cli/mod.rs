@@ -169,6 +169,14 @@ impl Failure {
         Self::Usage(error.to_string())
     }
 
+    /// Everything that is wrong with a configuration, at least one thing.
+    fn configuration(problems: &[String]) -> Self {
+        Self::Usage(match problems {
+            [one] => one.clone(),
+            several => format!("{} problems:\n  {}", several.len(), several.join("\n  ")),
+        })
+    }
+
     fn runtime(error: impl std::fmt::Display) -> Self {
         Self::Runtime(error.to_string())
     }

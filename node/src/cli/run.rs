@@ -1,12 +1,14 @@
 //! `starling run`: a node in the foreground, until something asks it to stop.
 //!
-//! SIGINT, SIGTERM, the end of standard input (with `--exit-on-stdin-close`) and the node itself can end it, cleanly and with
+//! SIGINT, SIGTERM, SIGHUP, the end of standard input (with `--exit-on-stdin-close`) and the node itself can end it, cleanly and with
 //! exit code 0; see [`super::stop`].
 
 use super::settings::SettingFlags;
 use super::{Failure, output, stop};
-use crate::config::{Files, Settings};
+use crate::config::{Origin, Settings, Values, preflight};
+use crate::net::network::NetworkError;
 use crate::notify::{Notifier, WATCHDOG_MIN};
+use crate::rpc::RpcError;
 use crate::service::{Service, StartError};
 use crate::storage::{Addresses, DataDir, StoreError};
 use crate::telemetry;
@@ -26,7 +28,8 @@ Examples:
       a second node on this host, with ports and a data directory of its own
 
 The addresses that were bound are printed, and written to DATADIR/addresses.json.
-Ctrl-C stops the node cleanly; a second one at once. Flags go before environment variables, those before
+Ctrl-C, SIGTERM or SIGHUP stops the node cleanly; a second one at once. Exit codes: 0 stopped cleanly, 1 it failed or what
+it needs is in use, 2 a setting is wrong, 130 or 143 stopped at once. Flags go before environment variables, those before
 DATADIR/config.toml. Every flag has a variable: STARLING_TARGET_PEERS for --target-peers.
 `starling config show --origin` says what holds and why.")]
 pub(super) struct RunArgs {
@@ -37,13 +40,26 @@ pub(super) struct RunArgs {
 impl RunArgs {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let values = self.settings.resolve()?;
-        // What is wrong with files is said before anything is made; `from_values` makes keys.
-        Files::read(&values).map_err(Failure::usage)?;
+        // What is wrong is said before anything is made; `from_values` makes keys.
+        let wrong: Vec<String> = preflight(&values).iter().map(ToString::to_string).collect();
+        if !wrong.is_empty() {
+            return Err(Failure::configuration(&wrong));
+        }
         let datadir = values.path("datadir").to_owned();
         // Made here so that keys have a place; the service locks it again, for as long as the node runs.
-        drop(DataDir::create(&datadir).map_err(Failure::runtime)?);
+        let lock = DataDir::create(&datadir).map_err(Failure::runtime)?;
+        let kept = keep_genesis(&values, &datadir);
+        drop(lock);
         let settings = Settings::from_values(&values).map_err(Failure::usage)?;
         telemetry::init(&settings.log).map_err(Failure::usage)?;
+        let path = DataDir::genesis_file(&datadir);
+        match kept {
+            Ok(true) => tracing::info!(path = %path.display(), "copied the genesis; later runs need no --genesis"),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(
+                path = %path.display(), %error, "cannot copy the genesis; later runs need --genesis again"
+            ),
+        }
 
         let watched = stop::watch(values.bool("exit_on_stdin_close"))?;
         let runtime = runtime(settings.runtime_threads).map_err(Failure::runtime)?;
@@ -53,6 +69,20 @@ impl RunArgs {
         telemetry::flush(stop::FLUSH_DEADLINE);
         outcome
     }
+}
+
+/// Copies a genesis that a flag or a variable names into a data directory that has none, as `starling init` does, so that
+/// the node runs and is examined without the flag later. Tells whether it did.
+fn keep_genesis(values: &Values, datadir: &Path) -> std::io::Result<bool> {
+    let (from, own) = (values.path("genesis"), DataDir::genesis_file(datadir));
+    if !matches!(values.get("genesis").origin, Origin::Flag | Origin::Variable) || own.exists() {
+        return Ok(false);
+    }
+    // Under its name it is whole.
+    let unfinished = own.with_extension("toml.new");
+    std::fs::copy(from, &unfinished)?;
+    std::fs::rename(&unfinished, &own)?;
+    Ok(true)
 }
 
 /// With one thread everything runs on the caller's, without any worker.
@@ -127,12 +157,43 @@ fn announce(network: &str, addresses: &Addresses) -> Result<(), Failure> {
     output::print(&output::fields(&rows)).map(|_printed| ())
 }
 
-/// A wrong setting has code 2, trouble with the machine code 1.
+/// A wrong setting has code 2. What another process has at present, and trouble with the machine, has code 1: it may clear
+/// by itself. [`preflight`] finds most of what is wrong before; this is what can be wrong by then.
 fn start_failure(error: StartError) -> Failure {
-    match error {
-        StartError::Node(_) | StartError::Store(StoreError::OtherNetwork { .. } | StoreError::OtherSchema { .. }) => {
-            Failure::usage(error)
+    use std::io::ErrorKind::{AddrNotAvailable, IsADirectory, NotADirectory, NotFound, PermissionDenied};
+    let is_wrong = match &error {
+        StartError::Node(_) | StartError::Retention(_) => true,
+        StartError::Store(error) => {
+            matches!(error, StoreError::OtherNetwork { .. } | StoreError::OtherSchema { .. })
         }
-        other => Failure::runtime(other),
+        StartError::Network(error) => matches!(error, NetworkError::EmulatedQuic { .. } | NetworkError::Identity(_)),
+        StartError::Trace { source, .. } | StartError::Rpc(RpcError::Listen { source, .. }) => {
+            matches!(source.kind(), AddrNotAvailable | IsADirectory | NotADirectory | NotFound | PermissionDenied)
+        }
+        _ => false,
+    };
+    if is_wrong { Failure::usage(error) } else { Failure::runtime(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{FileLayer, Layers, table};
+
+    #[test]
+    fn a_genesis_that_a_flag_names_is_kept_where_there_is_none() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (given, own) = (dir.path().join("given.toml"), dir.path().join("genesis.toml"));
+        std::fs::write(&given, "first").expect("written");
+        let flag = (table::setting("genesis"), given.display().to_string());
+        let named = Layers { flags: vec![flag], variables: Vec::new() };
+        let (named, _) = named.resolve_over(&FileLayer::default(), dir.path());
+        let (unnamed, _) = Layers::default().resolve_over(&FileLayer::default(), dir.path());
+        assert!(!keep_genesis(&unnamed, dir.path()).expect("nothing to do"));
+        assert!(keep_genesis(&named, dir.path()).expect("copied"));
+        std::fs::write(&given, "second").expect("written");
+        assert!(!keep_genesis(&named, dir.path()).expect("nothing to do"));
+        assert_eq!(std::fs::read_to_string(&own).expect("there"), "first", "what is there is not replaced");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 2, "nothing unfinished is left");
     }
 }

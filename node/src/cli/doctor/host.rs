@@ -4,12 +4,10 @@ use super::{Finding, Patient};
 use crate::cli::output::format;
 use crate::cli::status::{FREE_BYTES_LITTLE, FREE_BYTES_MIN};
 use crate::storage::DataDir;
-use libp2p::Multiaddr;
-use libp2p::multiaddr::Protocol;
 use rustix::process::{Resource, getrlimit};
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -145,28 +143,13 @@ pub(super) fn ports(patient: &Patient) -> Vec<Finding> {
         return vec![Finding::ok("ports", format!("the running node has its {count} addresses"))];
     }
     for text in patient.values.list("network.listen") {
-        let Some((address, udp)) = text.parse().ok().as_ref().and_then(socket) else { continue };
+        let Some((address, udp)) = text.parse().ok().as_ref().and_then(crate::config::socket) else { continue };
         let bound = if udp { UdpSocket::bind(address).map(drop) } else { TcpListener::bind(address).map(drop) };
         check(text, "--listen", address.port() == 0, bound);
     }
     let rpc: SocketAddr = patient.values.parsed("rpc.listen");
     check(&format!("RPC {rpc}"), "--rpc", rpc.port() == 0, TcpListener::bind(rpc).map(drop));
     findings
-}
-
-/// The socket address of a multiaddress, and whether it is one of UDP.
-fn socket(address: &Multiaddr) -> Option<(SocketAddr, bool)> {
-    let mut parts = address.iter();
-    let ip = match parts.next()? {
-        Protocol::Ip4(ip) => IpAddr::V4(ip),
-        Protocol::Ip6(ip) => IpAddr::V6(ip),
-        _ => return None,
-    };
-    match parts.next()? {
-        Protocol::Tcp(port) => Some((SocketAddr::new(ip, port), false)),
-        Protocol::Udp(port) => Some((SocketAddr::new(ip, port), true)),
-        _ => None,
-    }
 }
 
 /// Whether the clock can be right. Without asking a server this is what can be known: it was set at all, nothing on the disk is
