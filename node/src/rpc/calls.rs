@@ -3,10 +3,10 @@
 //!
 //! The same for HTTP and WebSocket, single calls and those in a batch. `jsonrpsee` answers on a WebSocket by itself what
 //! never becomes a call: text that is no JSON (-32700), a message or a batch that is too large (-32007, -32010); these
-//! have a code and a message but no `data`.
+//! have a code and a message but no `data`. They are counted and paid for like all messages ([`super::connections`]).
 
 use super::codes;
-use super::connections::{Call, Connection, Door};
+use super::connections::{Connection, Door};
 use super::limits::Limits;
 use super::methods::{Method, MethodKind, count};
 use crate::metrics::Metrics;
@@ -22,7 +22,7 @@ use tower::Layer;
 #[derive(Debug)]
 pub(super) struct Gate {
     methods: BTreeMap<&'static str, Entry>,
-    pub(super) limits: Limits,
+    pub(super) limits: Arc<Limits>,
     metrics: Metrics,
     /// Whether there is an admin socket.
     has_admin_socket: bool,
@@ -41,7 +41,7 @@ struct Entry {
 pub(super) struct OverWebSocket;
 
 impl Gate {
-    pub(super) fn new(table: &[Method], limits: Limits, metrics: Metrics, has_admin_socket: bool) -> Self {
+    pub(super) fn new(table: &[Method], limits: Arc<Limits>, metrics: Metrics, has_admin_socket: bool) -> Self {
         let mut methods = BTreeMap::new();
         for method in table {
             let Method { name, cost, admin, .. } = *method;
@@ -57,17 +57,19 @@ impl Gate {
     /// Whether this call may go to its method.
     fn admit(&self, request: &Request<'_>, door: Door, batched: bool) -> Result<(), ErrorObjectOwned> {
         let name = request.method_name();
+        let over_websocket = request.extensions().get::<OverWebSocket>().is_some();
+        // The message itself has been paid for when it was read; a batch has cost that beyond its calls.
+        let paid = u32::from(over_websocket && !batched);
         let Some(entry) = self.methods.get(name).copied() else {
             let error =
-                self.pay(door, 1).err().unwrap_or_else(|| codes::unknown_method(name, self.nearest(name, door)));
+                self.pay(door, 1 - paid).err().unwrap_or_else(|| codes::unknown_method(name, self.nearest(name, door)));
             count(&self.metrics, "other", Some(&error));
             return Err(error);
         };
-        let admitted = self.pay(door, entry.cost).and_then(|()| {
+        let admitted = self.pay(door, entry.cost.saturating_sub(paid)).and_then(|()| {
             if entry.admin && door != Door::Admin {
                 return Err(codes::admin_only(name, self.has_admin_socket));
             }
-            let over_websocket = request.extensions().get::<OverWebSocket>().is_some();
             match (entry.subscribes, over_websocket, batched) {
                 (true, false, _) => Err(codes::websocket_needed()),
                 (true, true, true) => Err(codes::invalid_request("a batch cannot hold subscriptions")),
@@ -121,8 +123,8 @@ impl<S> GatedService<S> {
         self.gated.gate.admit(request, self.gated.connection.door(), batched)
     }
 
-    fn begin(&self) -> Call {
-        self.gated.connection.begin_call()
+    fn connection(&self) -> &Connection {
+        &self.gated.connection
     }
 }
 
@@ -142,19 +144,19 @@ where
     type BatchResponse = MethodResponse;
 
     fn call<'a>(&self, request: Request<'a>) -> impl Future<Output = Self::MethodResponse> + Send + 'a {
-        let (call, service, admitted) = (self.begin(), self.service.clone(), self.admit(&request, false));
+        self.connection().message_called();
+        let (service, admitted) = (self.service.clone(), self.admit(&request, false));
         async move {
-            let answer = match admitted {
+            match admitted {
                 Ok(()) => service.call(request).await,
                 Err(error) => MethodResponse::error(request.id, error),
-            };
-            drop(call);
-            answer
+            }
         }
     }
 
     fn batch<'a>(&self, requests: Batch<'a>) -> impl Future<Output = Self::BatchResponse> + Send + 'a {
-        let (call, this) = (self.begin(), self.clone());
+        self.connection().message_called();
+        let this = self.clone();
         async move {
             let mut answers = BatchResponseBuilder::new_with_limit(super::server::RESPONSE_BYTES_MAX as usize);
             let mut notified = false;
@@ -178,9 +180,11 @@ where
                     return too_large;
                 }
             }
-            drop(call);
             match answers.is_empty() && notified {
-                true => MethodResponse::notification(),
+                true => {
+                    this.connection().message_silent();
+                    MethodResponse::notification()
+                }
                 false => MethodResponse::from_batch(answers.finish()),
             }
         }
@@ -188,6 +192,8 @@ where
 
     /// A call without an id: nobody waits for an answer, and no method here has anything else to give.
     fn notification<'a>(&self, n: Notification<'a>) -> impl Future<Output = Self::NotificationResponse> + Send + 'a {
+        self.connection().message_called();
+        self.connection().message_silent();
         self.service.notification(n)
     }
 }

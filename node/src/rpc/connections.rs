@@ -9,29 +9,34 @@
 //!    opens connections and dawdles closes its own ones, so it keeps no others out, not even those that share its address.
 //! 2. **WebSockets take half of the places at most**, so that plain calls always find one. When these are taken, one
 //!    without subscriptions and calls makes room, the oldest first; else the upgrade is refused.
-//! 3. **Nobody asks faster than it is answered.** `jsonrpsee` spawns a task for every message of a WebSocket, whose answer
-//!    waits in that task when the other end does not read. So a connection is not read while [`CALLS_MAX`] of its calls
-//!    are under way, or while it does not take what is written to it. The client's bytes then wait in its own socket,
-//!    which is what TCP's window is for. After each read the reader gives way once, so that the tasks of what it read
-//!    begin, and are counted, before it reads on. What one read brings may therefore exceed [`CALLS_MAX`]; nothing more.
-//! 4. **Who takes nothing goes.** A connection that has taken no byte of what waits for it for
+//! 3. **Nobody asks faster than it is answered.** `jsonrpsee` spawns a task for every message of a WebSocket, a call or not,
+//!    whose answer waits in that task when the other end does not read. So no further message of a connection is read while
+//!    [`MESSAGES_MAX`] of it are unanswered, and nothing at all while it does not take what is written to it. A message is
+//!    answered when the system has taken the last byte of its answer, or when it turns out to be a notification, which has
+//!    none. The client's bytes then wait in its own socket, which is what TCP's window is for ([`super::paced`]).
+//! 4. **Every message is paid for**, one unit and one more for each [`super::paced::BYTES_PER_UNIT`], whatever is in it; so is
+//!    every frame that is not a message, such as a ping. Who has no units left is not read until it has.
+//! 5. **Who sends rubbish goes.** After [`MALFORMED_MAX`] messages that were no calls, one more closes the connection. No
+//!    library sends any; a person who tries things out does not get that far.
+//! 6. **Who takes nothing goes.** A connection that has taken no byte of what waits for it for
 //!    [`super::RpcConfig::patience`] is closed.
 
+use super::limits::Limits;
 use futures::task::AtomicWaker;
 use std::collections::BTreeMap;
-use std::io;
 use std::net::{IpAddr, Ipv6Addr};
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// Calls of one connection that may be under way before it is read on; a batch counts as one. A guess: enough to keep the
-/// node busy from one connection.
-pub(super) const CALLS_MAX: usize = 16;
+/// Messages of one WebSocket that may be unanswered before it is read on; a batch counts as one. A guess: enough to keep
+/// the node busy from one connection.
+pub(super) const MESSAGES_MAX: u64 = 16;
+
+/// Messages of one WebSocket that may be no calls. A guess.
+pub(super) const MALFORMED_MAX: u64 = 16;
 
 /// Where a client came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +68,8 @@ impl Door {
 #[derive(Debug)]
 pub(super) struct Connections {
     max: usize,
+    message_bytes_max: u32,
+    limits: Arc<Limits>,
     open: Mutex<Open>,
 }
 
@@ -78,7 +85,10 @@ pub(super) struct Connection {
     number: u64,
     door: Door,
     stage: Mutex<Stage>,
-    calls: AtomicUsize,
+    websocket: AtomicBool,
+    /// More has come than the head of a first request.
+    spoke_early: AtomicBool,
+    messages: Mutex<Messages>,
     subscriptions: AtomicU32,
     /// Since when the other end takes no more bytes.
     refuses: Mutex<Option<Instant>>,
@@ -98,14 +108,45 @@ enum Stage {
     WebSocket { since: Instant },
 }
 
+/// How many messages of a WebSocket there were: complete ones, and of these
+#[derive(Clone, Copy, Debug, Default)]
+struct Messages {
+    taken: u64,
+    /// those that turned out to be calls, batches or notifications,
+    called: u64,
+    /// those to which there is no answer,
+    silent: u64,
+    /// those whose answer is written.
+    answered: u64,
+}
+
+impl Messages {
+    fn unanswered(self) -> u64 {
+        self.taken.saturating_sub(self.silent + self.answered)
+    }
+
+    /// As many as are known: an answer that nobody gave who was called is to what was no call.
+    fn malformed(self) -> u64 {
+        (self.silent + self.answered).saturating_sub(self.called)
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Connections {
-    /// For at most so many at a time.
-    pub(super) fn new(max: u32) -> Arc<Self> {
-        Arc::new(Self { max: max.max(1) as usize, open: Mutex::default() })
+    /// For at most so many at a time, whose messages have at most so many bytes, and who share these limits.
+    pub(super) fn new(max: u32, message_bytes_max: u32, limits: Arc<Limits>) -> Arc<Self> {
+        Arc::new(Self { max: max.max(1) as usize, message_bytes_max, limits, open: Mutex::default() })
+    }
+
+    pub(super) fn message_bytes_max(&self) -> u64 {
+        self.message_bytes_max.into()
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Admits a connection, if need be in the place of one that waits; none when all places are busy.
@@ -120,7 +161,9 @@ impl Connections {
             number: open.numbers,
             door,
             stage: Mutex::new(Stage::Waiting { since: Instant::now() }),
-            calls: AtomicUsize::new(0),
+            websocket: AtomicBool::new(false),
+            spoke_early: AtomicBool::new(false),
+            messages: Mutex::default(),
             subscriptions: AtomicU32::new(0),
             refuses: Mutex::new(None),
             refusing: AtomicBool::new(false),
@@ -150,6 +193,7 @@ impl Connections {
             open.close(number);
         }
         *lock(&connection.stage) = Stage::WebSocket { since: Instant::now() };
+        connection.websocket.store(true, Ordering::Release);
         true
     }
 
@@ -163,8 +207,8 @@ impl Connections {
         }
     }
 
-    fn forget(&self, number: u64) {
-        lock(&self.open).by_number.remove(&number);
+    pub(super) fn forget(&self, connection: &Connection) {
+        lock(&self.open).by_number.remove(&connection.number);
     }
 }
 
@@ -188,9 +232,7 @@ impl Open {
     /// Its place is free at once; its task notices when it next runs.
     fn close(&mut self, number: u64) {
         if let Some(connection) = self.by_number.remove(&number) {
-            connection.closed.store(true, Ordering::Release);
-            connection.reader.wake();
-            connection.writer.wake();
+            connection.close();
         }
     }
 }
@@ -206,10 +248,61 @@ impl Connection {
         Answering(Arc::clone(self))
     }
 
-    /// A call begins, until what is returned goes.
-    pub(super) fn begin_call(self: &Arc<Self>) -> Call {
-        self.calls.fetch_add(1, Ordering::AcqRel);
-        Call(Arc::clone(self))
+    /// The handshake failed, and HTTP goes on.
+    pub(super) fn is_no_websocket(&self) {
+        self.websocket.store(false, Ordering::Release);
+        *lock(&self.stage) = Stage::Waiting { since: Instant::now() };
+    }
+
+    /// More has come than the head of a first request.
+    pub(super) fn set_spoke_early(&self) {
+        self.spoke_early.store(true, Ordering::Release);
+    }
+
+    /// Whether nothing has come but the head of a first request, so that all frames will be seen.
+    pub(super) fn may_upgrade(&self) -> bool {
+        !self.spoke_early.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_websocket(&self) -> bool {
+        self.websocket.load(Ordering::Acquire)
+    }
+
+    /// A message is complete.
+    pub(super) fn message_taken(&self) {
+        lock(&self.messages).taken += 1;
+    }
+
+    /// A message is a call or a batch.
+    pub(super) fn message_called(&self) {
+        lock(&self.messages).called += 1;
+    }
+
+    /// A message that was [called](Self::message_called) is not to be answered.
+    pub(super) fn message_silent(&self) {
+        lock(&self.messages).silent += 1;
+        self.reader.wake();
+    }
+
+    /// So many answers are written.
+    pub(super) fn messages_answered(&self, answers: u64) {
+        let messages = {
+            let mut messages = lock(&self.messages);
+            messages.answered += answers;
+            *messages
+        };
+        if messages.malformed() > MALFORMED_MAX {
+            self.close();
+        }
+        self.reader.wake();
+    }
+
+    pub(super) fn register_reader(&self, context: &Context<'_>) {
+        self.reader.register(context.waker());
+    }
+
+    pub(super) fn register_writer(&self, context: &Context<'_>) {
+        self.writer.register(context.waker());
     }
 
     /// Takes one of so many subscriptions, until what is returned goes; none when they are all taken.
@@ -220,18 +313,29 @@ impl Connection {
     }
 
     fn is_idle(&self) -> bool {
-        self.calls.load(Ordering::Acquire) == 0 && self.subscriptions.load(Ordering::Acquire) == 0
+        lock(&self.messages).unanswered() == 0 && self.subscriptions.load(Ordering::Acquire) == 0
     }
 
-    fn has_too_much(&self) -> bool {
-        self.calls.load(Ordering::Acquire) >= CALLS_MAX || self.refusing.load(Ordering::Acquire)
+    pub(super) fn has_too_much(&self) -> bool {
+        lock(&self.messages).unanswered() >= MESSAGES_MAX
     }
 
-    fn is_closed(&self) -> bool {
+    pub(super) fn is_refusing(&self) -> bool {
+        self.refusing.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 
-    fn set_refuses(&self, refuses: bool) {
+    /// Its task notices when it next runs.
+    fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.reader.wake();
+        self.writer.wake();
+    }
+
+    pub(super) fn set_refuses(&self, refuses: bool) {
         if self.refusing.swap(refuses, Ordering::AcqRel) == refuses {
             return;
         }
@@ -255,17 +359,6 @@ impl Drop for Answering {
     }
 }
 
-/// A call that is under way.
-#[derive(Debug)]
-pub(super) struct Call(Arc<Connection>);
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        self.0.calls.fetch_sub(1, Ordering::AcqRel);
-        self.0.reader.wake();
-    }
-}
-
 /// A subscription that is counted.
 #[derive(Debug)]
 pub(super) struct Held(Arc<Connection>);
@@ -276,101 +369,13 @@ impl Drop for Held {
     }
 }
 
-/// The stream of a connection, which has its place until the stream goes.
-#[derive(Debug)]
-pub(super) struct Paced<S> {
-    stream: S,
-    connection: Arc<Connection>,
-    all: Arc<Connections>,
-    gives_way: bool,
-}
-
-impl<S> Paced<S> {
-    pub(super) fn new(stream: S, connection: Arc<Connection>, all: Arc<Connections>) -> Self {
-        Self { stream, connection, all, gives_way: false }
-    }
-}
-
-impl<S> Drop for Paced<S> {
-    fn drop(&mut self) {
-        self.all.forget(self.connection.number);
-    }
-}
-
-fn made_room() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionAborted, "closed to make room, or because nothing was read")
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if std::mem::take(&mut self.gives_way) {
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        // Before anything is looked at, so that whatever changes it from now on is noticed.
-        self.connection.reader.register(context.waker());
-        if self.connection.is_closed() {
-            return Poll::Ready(Err(made_room()));
-        }
-        if self.connection.has_too_much() {
-            return Poll::Pending;
-        }
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.gives_way = read.is_ready();
-        read
-    }
-}
-
-impl<S: AsyncWrite + Unpin> Paced<S> {
-    fn write(
-        &mut self,
-        context: &mut Context<'_>,
-        write: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
-        self.connection.writer.register(context.waker());
-        if self.connection.is_closed() {
-            return Poll::Ready(Err(made_room()));
-        }
-        let written = write(Pin::new(&mut self.stream), context);
-        self.connection.set_refuses(written.is_pending());
-        written
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.write(context, |stream, context| stream.poll_write(context, bytes))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.write(context, |stream, context| stream.poll_write_vectored(context, slices))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    fn connections(max: u32) -> Arc<Connections> {
+        Connections::new(max, 1_000, Arc::new(Limits::new(0)))
+    }
 
     fn from(host: u8) -> Door {
         Door::Tcp { local: IpAddr::from([127, 0, 0, 1]), remote: IpAddr::from([192, 0, 2, host]) }
@@ -378,7 +383,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_longest_waiting_of_the_largest_crowd_makes_room_and_nobody_who_is_answered() {
-        let all = Connections::new(4);
+        let all = connections(4);
         let lone = all.admit(from(1)).expect("room");
         let mut crowd = Vec::new();
         for _ in 0..3 {
@@ -401,7 +406,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_dawdler_closes_its_own_and_never_a_client_that_asks_at_once() {
-        let all = Connections::new(8);
+        let all = connections(8);
         let mut dawdlers: Vec<_> = (0..8).filter_map(|_| all.admit(from(2))).collect();
         for _ in 0..100 {
             let client = all.admit(from(2)).expect("room, although the address is the same");
@@ -411,82 +416,25 @@ mod tests {
             dawdlers.extend((0..20).filter_map(|_| all.admit(from(2))));
             assert!(!client.is_closed(), "it is being answered");
             drop(answered);
-            all.forget(client.number);
+            all.forget(&client);
         }
         assert!(lock(&all.open).by_number.len() <= 8);
     }
 
     #[tokio::test(start_paused = true)]
     async fn websockets_take_half_of_the_places_and_idle_ones_make_room() {
-        let all = Connections::new(4);
+        let all = connections(4);
         let sockets: Vec<_> = (0..4).map(|_| all.admit(from(1)).expect("room")).collect();
         assert!(all.upgrade(&sockets[0]) && all.upgrade(&sockets[1]));
         let held = sockets[0].hold_subscription(1).expect("the first");
         assert!(sockets[0].hold_subscription(1).is_none(), "one is the most");
         assert!(all.upgrade(&sockets[2]), "an idle one makes room");
         assert!(sockets[1].is_closed() && !sockets[0].is_closed());
-        let _call = sockets[2].begin_call();
+        sockets[2].message_taken();
         assert!(!all.upgrade(&sockets[3]), "none is idle");
         drop(held);
         assert!(all.upgrade(&sockets[3]));
         assert!(sockets[0].is_closed());
-    }
-
-    #[tokio::test]
-    async fn nothing_is_read_while_too_much_is_under_way() {
-        let all = Connections::new(4);
-        let connection = all.admit(from(1)).expect("room");
-        let (mut client, server) = tokio::io::duplex(1_000);
-        let mut server = Paced::new(server, Arc::clone(&connection), Arc::clone(&all));
-        client.write_all(b"ab").await.expect("room");
-        assert_eq!(server.read_u8().await.expect("a byte"), b'a');
-        let mut calls: Vec<Call> = (0..CALLS_MAX).map(|_| connection.begin_call()).collect();
-        let reading = tokio::spawn(async move {
-            let byte = server.read_u8().await.expect("a byte");
-            (server, byte)
-        });
-        tokio::task::yield_now().await;
-        assert!(!reading.is_finished(), "it waits for a call to end");
-        calls.pop();
-        let (mut server, byte) = reading.await.expect("no panic");
-        assert_eq!(byte, b'b');
-        drop(calls);
-
-        // The client reads nothing: once its buffer is full, it is not read either, until it takes something.
-        client.write_all(b"c").await.expect("room");
-        let mut writing = Box::pin(server.write_all(&[7; 2_000]));
-        assert!(futures::poll!(writing.as_mut()).is_pending());
-        drop(writing);
-        let reading = tokio::spawn(async move {
-            let mut answer = [0; 1_000];
-            client.read_exact(&mut answer).await.expect("an answer");
-            client
-        });
-        let _client = reading.await.expect("no panic");
-        let (mut read, mut write) = tokio::io::split(server);
-        assert!(connection.has_too_much());
-        write.write_all(b"more").await.expect("room again");
-        assert_eq!(read.read_u8().await.expect("a byte"), b'c');
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_takes_nothing_is_closed_and_gives_its_place_back() {
-        let all = Connections::new(1);
-        let connection = all.admit(from(1)).expect("room");
-        let answered = connection.answering();
-        let (client, server) = tokio::io::duplex(10);
-        let mut server = Paced::new(server, Arc::clone(&connection), Arc::clone(&all));
-        let writing = tokio::spawn(async move { server.write_all(&[7; 20]).await.map_err(|error| error.kind()) });
-        tokio::task::yield_now().await;
-        let patience = Duration::from_secs(10);
-        tokio::time::advance(patience).await;
-        all.close_stuck(patience);
-        assert!(!connection.is_closed());
-        tokio::time::advance(Duration::from_millis(1)).await;
-        all.close_stuck(patience);
-        assert_eq!(writing.await.expect("no panic"), Err(io::ErrorKind::ConnectionAborted));
-        all.admit(from(1)).expect("its place is free");
-        drop((client, answered));
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use super::admin::AdminSocket;
 use super::calls::{Gate, Gated, OverWebSocket};
-use super::connections::{Connection, Connections, Door, Paced};
+use super::connections::{Connection, Connections, Door};
 use super::guard::{Denied, Guard};
 use super::limits::Limits;
 use super::methods::{Context, module, table};
+use super::paced::{BYTES_PER_UNIT, Paced};
 use super::{codes, pages, shape};
 use crate::api::NodeHandle;
 use crate::metrics::Metrics;
@@ -45,8 +46,6 @@ pub(super) const RESPONSE_BYTES_MAX: u32 = 16 << 20;
 const ANSWERS_WAITING_MAX: u32 = 16;
 /// Connections over the admin socket, which only the node's own user can open.
 const ADMIN_CONNECTIONS_MAX: u32 = 32;
-/// So many bytes of a request's body cost as much as the cheapest call.
-const BYTES_PER_UNIT: usize = 16 << 10;
 /// What a page costs of a client's allowance.
 const PAGE_UNITS: u32 = 5;
 
@@ -152,14 +151,14 @@ impl RpcServer {
         let admin_path = admin_socket.as_ref().map(|socket| socket.path().to_owned());
         let (stop_handle, stop) = stop_channel();
         let shared = Arc::new(Shared::new(config, Context { node, metrics }, admin_path.is_some())?);
-        let connections = Connections::new(config.connections_max);
-        let tcp = accept(Listener::Tcp(listener), Arc::clone(&shared), connections, stop_handle.clone());
+        let connections = |max| Connections::new(max, config.request_bytes_max, Arc::clone(&shared.gate.limits));
+        let (of_tcp, of_admin) = (connections(config.connections_max), connections(ADMIN_CONNECTIONS_MAX));
+        let tcp = accept(Listener::Tcp(listener), Arc::clone(&shared), of_tcp, stop_handle.clone());
         let mut accepting = vec![tokio::spawn(tcp)];
         if let Some(socket) = admin_socket {
-            let connections = Connections::new(ADMIN_CONNECTIONS_MAX);
             accepting.push(tokio::spawn(async move {
                 let (listener, file) = socket.into_parts();
-                accept(Listener::Admin(listener), shared, connections, stop_handle).await;
+                accept(Listener::Admin(listener), shared, of_admin, stop_handle).await;
                 drop(file);
             }));
         }
@@ -218,7 +217,12 @@ impl Shared {
             methods: module(&table, context.clone())?.into(),
             context,
             services: jsonrpsee::server::Server::builder().set_config(limits).to_service_builder(),
-            gate: Arc::new(Gate::new(&table, Limits::new(config.units_per_second), metrics, has_admin_socket)),
+            gate: Arc::new(Gate::new(
+                &table,
+                Arc::new(Limits::new(config.units_per_second)),
+                metrics,
+                has_admin_socket,
+            )),
             guard: Guard {
                 hosts: config.allow_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
                 origins: config.allow_origins.clone(),
@@ -394,6 +398,13 @@ impl Shared {
     }
 
     async fn upgrade(&self, request: Request<Incoming>, asked: &Asked, calls: Service) -> Response<HttpBody> {
+        if !asked.connection.may_upgrade() {
+            return pages::error_page(
+                StatusCode::BAD_REQUEST,
+                "a WebSocket begins with the first request of a connection, and nothing may be sent before its answer",
+                "open a connection for it, and wait for the handshake's answer",
+            );
+        }
         if !asked.connections.upgrade(&asked.connection) {
             return pages::error_page(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -404,7 +415,13 @@ impl Shared {
         let mut request = request.map(HttpBody::new);
         request.extensions_mut().insert(OverWebSocket);
         request.extensions_mut().insert(Arc::clone(&asked.connection));
-        call(calls, request).await
+        let mut response = call(calls, request).await;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            asked.connection.is_no_websocket();
+            // What has come meanwhile was read as frames.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 
     /// A JSON-RPC request over HTTP. What can be no call is answered here, because `jsonrpsee` does not say what is wrong

@@ -85,6 +85,61 @@ async fn half_sent_requests_are_given_up_in_time() {
     server.stop().await;
 }
 
+/// Messages that never become calls, from clients that read nothing, are counted all the same.
+#[tokio::test]
+async fn rubbish_over_a_websocket_closes_it_and_keeps_nobody_waiting() {
+    let server = server(RpcConfig { connections_max: 64, units_per_second: 0, ..RpcConfig::default() }).await;
+    let mut floods = tokio::task::JoinSet::new();
+    for rubbish in ["x", "", "{", "[", "{}", "[]", "{\"id\":7}", "\"\"", "x"] {
+        let mut socket = super::WebSocket::open(&server).await;
+        let length = 0x80 | u8::try_from(rubbish.len()).expect("short");
+        let frames = [&[0x81, length, 0, 0, 0, 0], rubbish.as_bytes()].concat().repeat(4_000);
+        floods.spawn(async move {
+            let mut sent = 0_usize;
+            // Far more than the buffers of both sockets hold.
+            while sent < 64 << 20 && socket.0.write_all(&frames).await.is_ok() {
+                sent += frames.len();
+            }
+            (rubbish, sent)
+        });
+    }
+    for _ in 0..20 {
+        let asked = Instant::now();
+        client(&server).chain_head().await.expect("an answer");
+        assert!(asked.elapsed() < Duration::from_secs(3), "after {:?}", asked.elapsed());
+    }
+    while let Some(ended) = tokio::time::timeout(DEADLINE, floods.join_next()).await.expect("closed in time") {
+        let (rubbish, sent) = ended.expect("no panic");
+        assert!(sent < 64 << 20, "{rubbish:?} was never refused");
+    }
+    server.stop().await;
+}
+
+/// What HTTP's reader takes along with the head would escape the counting of messages.
+#[tokio::test]
+async fn a_websocket_begins_a_connection_and_waits_for_the_handshake() {
+    let server = server(RpcConfig::default()).await;
+    let close = |request: &str| request.replace("connection: upgrade", "connection: upgrade, close");
+    let upgrade = super::upgrade("host: localhost\r\n");
+    let early = [upgrade.as_bytes(), &[0x81, 0x81, 0, 0, 0, 0, b'x'].repeat(10)].concat();
+    let early = close(std::str::from_utf8(&early.iter().map(|byte| byte & 0x7f).collect::<Vec<_>>()).expect("text"));
+    let lenient = close(&upgrade).replace("\r\n\r\n", "\n\nrubbish\r\n\r\n");
+    let second = format!("GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n{}", close(&upgrade));
+    for request in [early, lenient, second] {
+        let mut stream = TcpStream::connect(server.local_address()).await.expect("connected");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = Vec::new();
+        let _reset = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await.expect("it ends");
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(!answer.contains(" 101 ") && answer.contains("begins with the first request"), "{request:?}: {answer}");
+    }
+    // A handshake that fails ends the connection.
+    let failed = super::upgrade("host: localhost\r\n").replace("version: 13", "version: 7");
+    let (status, _) = super::raw(&server, &failed).await;
+    assert_ne!(status, 101);
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn admin_methods_are_for_the_admin_socket() {
     let dir = tempfile::tempdir().expect("a directory");
