@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 use jsonrpsee::core::middleware::{Batch, BatchEntry, Notification, RpcServiceT};
 use jsonrpsee::core::server::BatchResponseBuilder;
 use jsonrpsee::server::MethodResponse;
-use jsonrpsee::types::{ErrorObjectOwned, Request};
+use jsonrpsee::types::{ErrorObjectOwned, Id, Request};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tower::Layer;
@@ -118,9 +118,18 @@ pub(super) struct GatedService<S> {
     gated: Gated,
 }
 
+fn is_too_long(id: &Id<'_>) -> bool {
+    matches!(id, Id::Str(id) if id.len() > codes::ID_BYTES_MAX)
+}
+
 impl<S> GatedService<S> {
-    fn admit(&self, request: &Request<'_>, batched: bool) -> Result<(), ErrorObjectOwned> {
-        self.gated.gate.admit(request, self.gated.connection.door(), batched)
+    /// Whether this call may go to its method, or else its answer.
+    fn admit(&self, request: &Request<'_>, batched: bool) -> Result<(), MethodResponse> {
+        if is_too_long(&request.id) {
+            return Err(MethodResponse::error(Id::Null, codes::id_too_long()));
+        }
+        let admitted = self.gated.gate.admit(request, self.gated.connection.door(), batched);
+        admitted.map_err(|error| MethodResponse::error(request.id.clone(), error))
     }
 
     fn connection(&self) -> &Connection {
@@ -149,7 +158,7 @@ where
         async move {
             match admitted {
                 Ok(()) => service.call(request).await,
-                Err(error) => MethodResponse::error(request.id, error),
+                Err(refused) => refused,
             }
         }
     }
@@ -164,7 +173,7 @@ where
                 let answer = match entry {
                     Ok(BatchEntry::Call(request)) => match this.admit(&request, true) {
                         Ok(()) => this.service.call(request).await,
-                        Err(error) => MethodResponse::error(request.id, error),
+                        Err(refused) => refused,
                     },
                     Ok(BatchEntry::Notification(_)) => {
                         notified = true;
@@ -172,6 +181,7 @@ where
                     }
                     Err(error) => {
                         let (error, id) = error.into_parts();
+                        let id = if is_too_long(&id) { Id::Null } else { id };
                         let cause = format!("a call of the batch is no JSON-RPC call: {}", error.message());
                         MethodResponse::error(id, codes::invalid_request(cause))
                     }

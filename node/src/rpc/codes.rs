@@ -24,6 +24,15 @@ pub const WEBSOCKET_NEEDED: i32 = -32033;
 /// The subscriber did not keep up, and its subscription is over.
 pub const TOO_SLOW: i32 = -32034;
 
+/// Characters that are shown of anything that a client sent: enough of every right value, and to find a wrong one.
+const SHOWN_CHARS_MAX: usize = 64;
+
+/// Most characters of a cause, and of a remedy.
+const TEXT_CHARS_MAX: usize = 600;
+
+/// Longest id of a call, which its answer repeats. Those in use count or are UUIDs.
+pub(super) const ID_BYTES_MAX: usize = 256;
+
 /// What every error carries in `data`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorData {
@@ -142,6 +151,12 @@ pub(super) fn invalid_request(cause: impl Into<String>) -> ErrorObjectOwned {
     object(INVALID_REQUEST_CODE, "invalid_request", cause, EXAMPLE)
 }
 
+/// The error object for a call whose id is too long to be repeated.
+pub(super) fn id_too_long() -> ErrorObjectOwned {
+    let cause = format!("the call's id has more than {ID_BYTES_MAX} bytes");
+    object(INVALID_REQUEST_CODE, "invalid_request", cause, "use a shorter one, such as a number")
+}
+
 /// The error object for a body that is too large.
 pub(super) fn request_too_large(bytes_max: u32) -> ErrorObjectOwned {
     let cause = format!("the request's body has more than {bytes_max} bytes");
@@ -158,7 +173,7 @@ pub(super) fn batch_too_large(calls: usize, calls_max: u32) -> ErrorObjectOwned 
 
 /// The error object for a method that there is not.
 pub(super) fn unknown_method(name: &str, nearest: Option<&str>) -> ErrorObjectOwned {
-    let shown: String = name.chars().take(64).collect();
+    let shown = clip(name);
     let remedy = match nearest {
         Some(nearest) => format!("did you mean {nearest}? rpc.discover lists all methods"),
         None => "rpc.discover lists all methods".to_owned(),
@@ -205,8 +220,20 @@ pub(super) fn internal(cause: impl Into<String>) -> ErrorObjectOwned {
     object(INTERNAL_ERROR_CODE, "internal", cause, "this is a fault of starling: please report it")
 }
 
+/// As much of a client's text as is shown to it again. Everything that is shown passes here before it is written out,
+/// because escapes make it up to 14 times as long, in the message and once more in the data.
+pub(super) fn clip(text: &str) -> &str {
+    start(text, SHOWN_CHARS_MAX)
+}
+
+fn start(text: &str, chars: usize) -> &str {
+    text.char_indices().nth(chars).map_or(text, |(end, _)| &text[..end])
+}
+
 pub(super) fn object(code: i32, reason: &str, cause: impl Into<String>, remedy: impl Into<String>) -> ErrorObjectOwned {
     let (cause, remedy) = (cause.into(), remedy.into());
+    // Nothing of ours is as long; what others write about a request may be.
+    let [cause, remedy] = [cause, remedy].map(|text| start(&text, TEXT_CHARS_MAX).to_owned());
     let message = format!("{cause}; {remedy}");
     ErrorObjectOwned::owned(
         code,

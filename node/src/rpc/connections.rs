@@ -329,7 +329,7 @@ impl Connection {
     }
 
     /// Its task notices when it next runs.
-    fn close(&self) {
+    pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.reader.wake();
         self.writer.wake();

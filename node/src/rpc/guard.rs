@@ -9,6 +9,7 @@
 //! # Origin
 //! None, or a configured one, compared as a string. `null`, which sandboxed pages and files send, is never allowed.
 
+use super::codes::clip;
 use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
 use hyper::{StatusCode, Uri};
 use std::net::IpAddr;
@@ -51,7 +52,11 @@ impl Guard {
 
     fn check_host(&self, host: &str, local: IpAddr) -> Result<(), Denied> {
         let name = without_port(host).to_ascii_lowercase();
-        let by_address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        // An address stands in brackets if it is of version 6, and only then (RFC 3986, section 3.2.2).
+        let by_address = match name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
+            Some(address) => address.parse().map(IpAddr::V6),
+            None => name.parse().map(IpAddr::V4),
+        };
         let allowed = match by_address {
             Ok(address) => address.to_canonical().is_loopback() || address.to_canonical() == local.to_canonical(),
             Err(_a_name) => name == "localhost" || self.hosts.contains(&name),
@@ -61,10 +66,10 @@ impl Guard {
         }
         Err(Denied {
             status: StatusCode::FORBIDDEN,
-            cause: format!("the host {host:?} is not allowed, to protect against DNS rebinding"),
+            cause: format!("the host {:?} is not allowed, to protect against DNS rebinding", clip(host)),
             remedy: format!(
                 "use the address, as in http://{local}, or start the node with --rpc-allow-host {}",
-                if name.is_empty() { "NAME" } else { &name }
+                if name.is_empty() { "NAME" } else { clip(&name) }
             ),
         })
     }
@@ -75,7 +80,7 @@ impl Guard {
             if text == "null" || !self.origins.iter().any(|allowed| allowed == text) {
                 return Err(Denied {
                     status: StatusCode::FORBIDDEN,
-                    cause: format!("requests from the web page {text:?} are not allowed"),
+                    cause: format!("requests from the web page {:?} are not allowed", clip(text)),
                     remedy: "call from a program, or start the node with --rpc-allow-origin for pages that you trust"
                         .into(),
                 });
@@ -127,6 +132,10 @@ mod tests {
             "[::2]",
             "127.0.0.1@evil.example",
             "localhost:80:80",
+            "[[127.0.0.1]]:80",
+            "[127.0.0.1]",
+            "[::1",
+            "::1",
         ] {
             let denied = check(&guard, host, None).expect_err(host);
             assert_eq!(denied.status, StatusCode::FORBIDDEN, "{host}");

@@ -12,7 +12,7 @@
 //!   second, subscriptions and what waits for them: each has a limit ([`RpcConfig`], `connections`, `limits`,
 //!   [`crate::api::feed`]). Whoever dawdles makes room for others. What waits for the driver is bounded by [`crate::api`].
 //! - **Errors say what to do.** Every error carries a code, a message with the cause, and `data` with `reason`, `cause` and
-//!   `remedy` ([`codes`]).
+//!   `remedy` ([`codes`]), and little of what was sent.
 //! - **What is documented is what is served.** Methods stand in one table, from which they are registered, and the document of
 //!   `rpc.discover` is made (`openrpc`).
 //!

@@ -142,6 +142,7 @@ impl<S: AsyncRead + Unpin> Paced<S> {
             // A frame that is too large by itself is answered. Of a message that is so in parts, more is skipped than
             // belongs to it, so what follows would not be what it seems here.
             if self.message_bytes > self.all.message_bytes_max() {
+                self.connection.close();
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "a message is too large in its parts"));
             }
         }
@@ -299,7 +300,7 @@ mod tests {
     async fn pieces(server: &mut Paced<DuplexStream>) -> Vec<Vec<u8>> {
         let mut pieces = Vec::new();
         let mut buffer = [0; 8_192];
-        while let Poll::Ready(read) = futures::poll!(Box::pin(server.read(&mut buffer))) {
+        while let Poll::Ready(read) = futures::poll!(Box::pin(tokio::task::unconstrained(server.read(&mut buffer)))) {
             match read {
                 Ok(0) | Err(_) => break,
                 Ok(bytes) => pieces.push(buffer[..bytes].to_vec()),

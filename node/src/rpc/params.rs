@@ -89,7 +89,10 @@ impl Args {
                         if described.is_empty() {
                             return too_many(described, values.len());
                         }
-                        codes::invalid_params(format!("there is no parameter {name:?}"), remedy(described))
+                        codes::invalid_params(
+                            format!("there is no parameter {:?}", codes::clip(name)),
+                            remedy(described),
+                        )
                     })
                 };
                 values.iter().map(|(name, value)| Ok((find(name)?, value))).collect::<Answer<_>>()?
@@ -159,7 +162,8 @@ impl Param {
         let wrong = |cause: String| codes::invalid_params(cause, format!("give {}", self.what));
         let text = || value.as_str().ok_or_else(|| wrong(format!("the parameter {name:?} is not a string")));
         let number = || {
-            let no_height = || wrong(format!("the parameter {name:?} is {value}, which is no {}", self.kind.noun()));
+            let no_height =
+                || wrong(format!("the parameter {name:?} is {}, which is no {}", shown(value), self.kind.noun()));
             value.as_u64().filter(|number| *number <= 1 << 53).ok_or_else(no_height)
         };
         let digest = |text: &str| {
@@ -182,7 +186,9 @@ impl Param {
                 }
                 let entry = |entry: &Value| match entry.as_str() {
                     Some(text) => digest(text),
-                    None => Err(wrong(format!("the parameter {name:?} has {entry} in it, which is not a string"))),
+                    None => {
+                        Err(wrong(format!("the parameter {name:?} has {} in it, which is not a string", shown(entry))))
+                    }
                 };
                 Arg::Digests(list.iter().map(entry).collect::<Answer<_>>()?)
             }
@@ -215,6 +221,16 @@ impl Kind {
             Self::Block => json!({ "oneOf": [{ "type": "integer", "minimum": 0 }, digest()] }),
             Self::Text => json!({ "type": "string" }),
         }
+    }
+}
+
+/// A value, as far as it is shown to who sent it.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+        Value::String(text) => format!("{:?}", codes::clip(text)),
+        other => codes::clip(&other.to_string()).to_owned(),
     }
 }
 

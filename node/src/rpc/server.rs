@@ -391,7 +391,7 @@ impl Shared {
             ),
             (_, path) => pages::error_page(
                 StatusCode::NOT_FOUND,
-                &format!("there is no page {path:?}"),
+                &format!("there is no page {:?}", codes::clip(path)),
                 "POST JSON-RPC to /, or GET /health, /ready or /metrics",
             ),
         }

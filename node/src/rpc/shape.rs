@@ -51,9 +51,10 @@ pub(super) fn check(body: &[u8], batch_calls_max: u32) -> Result<(), ErrorObject
                 .map_err(|error| codes::invalid_request(format!("the request is not a JSON-RPC call: {error}")))?;
             match call.version.as_str() {
                 "2.0" => Ok(()),
-                other => {
-                    Err(codes::invalid_request(format!("the request is of version {other:?} of JSON-RPC, not 2.0")))
-                }
+                other => Err(codes::invalid_request(format!(
+                    "the request is of version {:?} of JSON-RPC, not 2.0",
+                    codes::clip(other)
+                ))),
             }
         }
         _ => {

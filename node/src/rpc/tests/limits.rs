@@ -140,6 +140,51 @@ async fn a_websocket_begins_a_connection_and_waits_for_the_handshake() {
     server.stop().await;
 }
 
+/// Escapes make a text longer, and an error says it twice, so whoever may have its own text back gets more than it sent.
+#[tokio::test]
+async fn an_error_repeats_little_of_what_is_wrong() {
+    const BYTES: usize = 1 << 20;
+    let server = server(RpcConfig { request_bytes_max: 2 << 20, units_per_second: 0, ..RpcConfig::default() }).await;
+    let call = |method: &str, params: &str| {
+        format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"{method}\",\"params\":{params}}}")
+    };
+    for text in ["\u{7f}", "\\u0000", "\\\"", "\u{10ffff}", "9", "1,"] {
+        let long = text.repeat(BYTES / text.len());
+        let (list, short) = (long.trim_end_matches(','), text.repeat(BYTES / 100));
+        let is_number = text == "9" || text == "1,";
+        let long = if is_number { "a" } else { &long };
+        let short = if is_number { "a" } else { &short };
+        let number = if is_number { list } else { "\"a\"" };
+        for request in [
+            call("tx_get", &format!("{{\"{long}\":1}}")),
+            call("tx_get", &format!("[\"{long}\"]")),
+            call("tx_submit", &format!("[\"{long}\"]")),
+            call("mempool_list", &format!("[\"{long}\"]")),
+            call("mempool_list", &format!("[{number}]")),
+            call("chain_block", &format!("[[{number}]]")),
+            call("tx_subscribe", &format!("{{\"ids\":[[{number}]]}}")),
+            call(long, "[]"),
+            format!("{{\"jsonrpc\":\"{long}\",\"id\":1,\"method\":\"chain_head\"}}"),
+            format!("{{\"jsonrpc\":\"2.0\",\"id\":\"{long}{}\",\"method\":\"chain_head\"}}", "a".repeat(300)),
+            format!("{{\"jsonrpc\":\"2.0\",\"id\":[{number}],\"method\":\"chain_head\"}}"),
+            format!("{{\"jsonrpc\":{number}"),
+            format!("\"{long}\""),
+            long.to_owned(),
+            format!("[{{\"id\":\"{short}{}\"}}]", "a".repeat(300)),
+        ] {
+            let (_, answer) = raw(&server, &super::post(JSON, &request)).await;
+            let start: String = request.chars().take(80).collect();
+            assert!(answer.len() < 2_048, "{start:?}: {} bytes for {}", answer.len(), request.len());
+            assert!(answer.contains("error"), "{start:?}: {answer}");
+        }
+    }
+    let path = format!("GET /{} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n", "a".repeat(10_000));
+    assert!(raw(&server, &path).await.1.len() < 2_048);
+    let host = format!("GET / HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", "a".repeat(10_000));
+    assert!(raw(&server, &host).await.1.len() < 2_048);
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn admin_methods_are_for_the_admin_socket() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -136,8 +136,8 @@ async fn a_subscriber_that_never_reads_loses_its_connection() {
     socket.exchange(format!("{call:<126}").as_bytes()).await;
     let mut height = 0;
     until("the subscriber to be dropped", || {
-        // More than the sockets' buffers take, in portions that a reader would have kept up with.
-        for _ in 0..QUEUE_EVENTS_MAX / 4 {
+        // More than the sockets' buffers take, in portions that a reader would have kept up with, and a busy host has.
+        for _ in 0..QUEUE_EVENTS_MAX / 16 {
             source.tell_head(height);
             height += 1;
         }
