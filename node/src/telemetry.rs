@@ -28,9 +28,12 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
-/// The filter when none is given. `jsonrpsee` tells at `info` what only its developers need. `libp2p` and yamux warn of
-/// what any peer can do as often as it likes (streams beyond a limit, connections that break), which must not fill a disk.
-pub const DEFAULT_FILTER: &str = "info,libp2p=error,yamux=error,jsonrpsee=warn";
+/// The filter when none is given. `jsonrpsee` tells at `info` what only its developers need. `libp2p` warns of
+/// what any peer can do as often as it likes (connections that break), which must not fill a disk.
+pub const DEFAULT_FILTER: &str = "info,libp2p=error,jsonrpsee=warn";
+
+/// Holds unless a filter names the same target: yamux tells as an error of each stream that a peer opens beyond the limit.
+const SILENCED: &str = "yamux=off";
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,12 +68,18 @@ pub struct FilterError {
     problem: String,
 }
 
-/// Checks a filter expression.
+/// Checks a filter expression, and adds what is silent unless it is named.
 ///
 /// # Errors
 /// If it cannot be parsed.
 pub fn parse_filter(filter: &str) -> Result<EnvFilter, FilterError> {
-    EnvFilter::from_str(filter).map_err(|error| FilterError { filter: filter.to_owned(), problem: error.to_string() })
+    let wrong = |error: tracing_subscriber::filter::ParseError| FilterError {
+        filter: filter.to_owned(),
+        problem: error.to_string(),
+    };
+    // By itself first: an empty expression is valid, and a wrong one is to be quoted as it was given.
+    EnvFilter::from_str(filter).map_err(wrong)?;
+    EnvFilter::from_str(&format!("{SILENCED},{filter}")).map_err(wrong)
 }
 
 /// Where lines go, and which.
@@ -201,6 +210,14 @@ mod tests {
         parse_filter(DEFAULT_FILTER).expect("valid");
         let error = parse_filter("starling=loud").expect_err("no such level").to_string();
         assert!(error.contains("\"starling=loud\"") && error.contains("such as"), "{error}");
+    }
+
+    #[test]
+    fn what_a_peer_can_repeat_for_ever_is_silent_unless_it_is_named() {
+        for (filter, silent) in [(DEFAULT_FILTER, true), ("debug", true), ("", true), ("info,yamux=debug", false)] {
+            let parsed = parse_filter(filter).expect("valid").to_string();
+            assert_eq!(parsed.contains("yamux=off"), silent, "{filter}: {parsed}");
+        }
     }
 
     #[test]
