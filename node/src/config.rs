@@ -281,7 +281,7 @@ pub fn instance_datadir(first: PathBuf, instance: u16) -> PathBuf {
 /// # Errors
 /// If it is missing, unreadable or not acceptable.
 pub fn read_genesis(path: &Path) -> Result<Genesis, ConfigError> {
-    let text = match std::fs::read_to_string(path) {
+    let text = match crate::bounded::read_text(path, crate::bounded::TEXT_BYTES_MAX) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(ConfigError::NoGenesis(path.to_owned()));

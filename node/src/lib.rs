@@ -4,6 +4,7 @@
 //! RPC requests and disk results become inputs of the protocol's machine, its outputs become IO.
 
 pub mod api;
+mod bounded;
 pub mod cli;
 pub mod clock;
 pub mod config;

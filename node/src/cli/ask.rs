@@ -53,7 +53,8 @@ fn of_datadir(client: RpcClient, addresses: &Addresses, datadir: &Path) -> RpcCl
 /// Where the node of a data directory says that it can be reached.
 fn addresses(datadir: &Path) -> Result<Addresses, Failure> {
     let path = DataDir::addresses_file(datadir);
-    let text = std::fs::read_to_string(&path).map_err(|error| unknown_address(datadir, &path, &error))?;
+    let text = crate::bounded::read_text(&path, crate::bounded::TEXT_BYTES_MAX)
+        .map_err(|error| unknown_address(datadir, &path, &error))?;
     serde_json::from_str(&text).map_err(|error| {
         Failure::Usage(format!("{} is damaged ({error}); name the node with --rpc HOST:PORT", path.display()))
     })

@@ -1,7 +1,7 @@
 //! `starling db`: a stopped node's database.
 
 use super::{Failure, output, settings};
-use crate::config::ConfigError;
+use crate::config;
 use crate::storage::{DataDir, DataDirError, Retention, Store, StoreError, TransferError, Transferred};
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -142,13 +142,7 @@ impl Place {
 }
 
 fn read_genesis(path: &Path) -> Result<Genesis, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|source| {
-        Failure::usage(match source.kind() {
-            std::io::ErrorKind::NotFound => ConfigError::NoGenesis(path.to_owned()),
-            _ => ConfigError::Unreadable { what: "genesis", path: path.to_owned(), source },
-        })
-    })?;
-    Genesis::from_toml(&text).map_err(|source| Failure::usage(ConfigError::Genesis { path: path.to_owned(), source }))
+    config::read_genesis(path).map_err(Failure::usage)
 }
 
 fn check(place: &Place, full: bool, json: bool) -> Result<ExitCode, Failure> {
@@ -257,7 +251,7 @@ fn import(place: &Place, file: &Path, json: bool) -> Result<ExitCode, Failure> {
         imported.map_err(|error| about("standard input", &error))
     } else {
         let unreadable = |error| Failure::Usage(format!("cannot read {}: {error}; name an export", file.display()));
-        let reader = BufReader::with_capacity(1 << 20, File::open(file).map_err(unreadable)?);
+        let reader = BufReader::with_capacity(1 << 20, crate::bounded::open(file).map_err(unreadable)?);
         store.import(&genesis, reader).map_err(|error| about(file.display(), &error))
     };
     let Transferred { blocks, new, first, last } = imported?;

@@ -6,7 +6,7 @@ use libp2p::Multiaddr;
 use std::path::Path;
 
 /// Largest file that is read, in bytes. A guess: thousands of bootnodes.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+const FILE_BYTES_MAX: usize = 1 << 20;
 
 /// Reads the file.
 ///
@@ -14,12 +14,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// If it cannot be read, or a line is no bootnode: then the line is named.
 pub(super) fn read(path: &Path) -> Result<Vec<Multiaddr>, ConfigError> {
     let failed = |source| ConfigError::Unreadable { what: "the file with bootnodes", path: path.to_owned(), source };
-    let size = std::fs::metadata(path).map_err(failed)?.len();
-    if size > FILE_BYTES_MAX {
-        let text = format!("it has {size} bytes, and a list of bootnodes at most {FILE_BYTES_MAX}");
-        return Err(failed(std::io::Error::other(text)));
-    }
-    let text = std::fs::read_to_string(path).map_err(failed)?;
+    let text = crate::bounded::read_text(path, FILE_BYTES_MAX).map_err(failed)?;
     let mut addresses: Vec<Multiaddr> = Vec::new();
     for (line, content) in (1..).zip(text.lines()) {
         let content = content.split('#').next().unwrap_or_default().trim();

@@ -34,7 +34,7 @@ impl FileLayer {
     /// # Errors
     /// If it is there and cannot be read.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        match std::fs::read_to_string(path) {
+        match crate::bounded::read_text(path, crate::bounded::TEXT_BYTES_MAX) {
             Ok(text) => Ok(Self::parse(path, &text)),
             // That the directory is none is said by whoever needs one.
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(Self::default()),

@@ -8,7 +8,7 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -89,7 +89,7 @@ pub fn load_or_set_aside<T, E: std::fmt::Display>(
     lost: &str,
     parse: impl FnOnce(&[u8]) -> Result<T, E>,
 ) -> Option<T> {
-    let problem = match read(path, bytes_max) {
+    let problem = match crate::bounded::read(path, bytes_max) {
         Ok(bytes) => match parse(&bytes) {
             Ok(value) => return Some(value),
             Err(error) => error.to_string(),
@@ -104,15 +104,6 @@ pub fn load_or_set_aside<T, E: std::fmt::Display>(
         Err(error) => tracing::warn!("{path} cannot be used: {problem}. It could not be renamed ({error}); {lost}"),
     }
     None
-}
-
-fn read(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > bytes_max {
-        return Err(io::Error::other(format!("it has more than {bytes_max} bytes")));
-    }
-    Ok(bytes)
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -139,7 +139,7 @@ impl LinkEmulation {
     /// # Errors
     /// When the file cannot be read, is not the expected TOML, or fails [`LinkEmulation::validate`].
     pub fn load(path: &Path) -> Result<Self, LinkEmulationError> {
-        let text = std::fs::read_to_string(path)
+        let text = crate::bounded::read_text(path, crate::bounded::TEXT_BYTES_MAX)
             .map_err(|source| LinkEmulationError::Read { path: path.to_owned(), source })?;
         let parsed: Self = toml::from_str(&text)
             .map_err(|source| LinkEmulationError::Parse { path: path.to_owned(), source: Box::new(source) })?;
