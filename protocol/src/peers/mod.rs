@@ -543,7 +543,8 @@ impl PeerBook {
         {
             return (group, scope);
         }
+        // Any connected peer may have said it, and the farthest can be believed the least.
         let scopes = self.candidates.keys().filter_map(|id| self.connected_ip(id)).filter_map(Scope::of);
-        (Group::LOOKUPS, scopes.min().unwrap_or(Scope::Global))
+        (Group::LOOKUPS, scopes.max().unwrap_or(Scope::Global))
     }
 }

@@ -5,6 +5,8 @@ use super::bans::{Ban, BanTarget};
 use super::*;
 use proptest::prelude::*;
 
+mod defences;
+
 fn book(target: usize) -> PeerBook {
     let config = PeerConfig { candidates_max: 32, ..PeerConfig::for_target(target) };
     PeerBook::new(config.into(), PeerId::from_number(0), Stream::from_seed([7; 32]), Time::ZERO)

@@ -188,12 +188,15 @@ fn gossip_does_not_push_out_where_a_peer_was_reached() {
 
 #[test]
 fn the_keys_decide_where_an_entry_goes() {
-    let place = |key| {
+    let places = |key| {
         let book = AddressBook::new(BookConfig::default(), key, Stream::from_seed([0; 32]));
-        book.new_place(peer(1), group([20, 1, 1, 1]), Group::LOOKUPS)
+        let group = group([20, 1, 1, 1]);
+        [book.new_place(peer(1), group, Group::LOOKUPS), book.tried_place_in(peer(1), group)]
     };
-    assert_eq!(place([1; 16]), place([1; 16]));
-    assert_ne!(place([1; 16]), place([2; 16]));
+    assert_eq!(places([1; 16]), places([1; 16]));
+    for (one, other) in places([1; 16]).into_iter().zip(places([2; 16])) {
+        assert!(one.bucket != other.bucket && one.slot != other.slot, "an attacker can compute {one:?} and {other:?}");
+    }
 }
 
 #[test]
