@@ -80,21 +80,34 @@ pub fn generate() -> io::Result<SecretKey> {
     Ok(SecretKey::from_seed(&seed))
 }
 
-/// Writes a key to a new file.
+/// Writes a key to a new file. It gets its name when it is complete, so that a process that is killed meanwhile leaves
+/// no file that could not be read.
 ///
 /// # Errors
 /// If the file exists or cannot be written.
 pub fn create(path: &Path, key: &SecretKey) -> Result<(), KeyFileError> {
     let failed = |doing| move |source| KeyFileError::Io { doing, path: path.to_owned(), source };
-    let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            return Err(KeyFileError::Exists(path.to_owned()));
-        }
-        Err(error) => return Err(failed("create")(error)),
-    };
-    file.write_all(key.to_pem().as_bytes()).and_then(|()| file.sync_all()).map_err(failed("write"))?;
-    sync_parent(path).map_err(failed("write"))
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(format!(".new-{}", std::process::id()));
+    let unfinished = PathBuf::from(unfinished);
+    // What a killed process with this number left is not finished by anybody.
+    match std::fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("create")(error)),
+        _ => {}
+    }
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished).map_err(failed("create"))?;
+    let named = file
+        .write_all(key.to_pem().as_bytes())
+        .and_then(|()| file.sync_all())
+        // Unlike a renaming, a link never replaces a file.
+        .and_then(|()| std::fs::hard_link(&unfinished, path));
+    let removed = std::fs::remove_file(&unfinished);
+    match named.and(removed) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(KeyFileError::Exists(path.to_owned())),
+        Err(error) => Err(failed("write")(error)),
+        Ok(()) => sync_parent(path).map_err(failed("write")),
+    }
 }
 
 /// Reads a key.

@@ -210,7 +210,7 @@ async fn the_operator_sets_the_log_filter_and_a_killed_nodes_socket_is_no_obstac
     admin.admin_log_filter(Some("info,starling_node=debug")).await.expect("set");
     wait_for("a line at debug", || log().contains("new head").then_some(()));
     let error = node.rpc().admin_shutdown().await.expect_err("over HTTP");
-    assert!(error.to_string().contains(&socket.display().to_string()), "{error}");
+    assert!(error.to_string().contains("--datadir DIR"), "{error}");
 
     node.signal(rustix::process::Signal::KILL);
     node.wait();

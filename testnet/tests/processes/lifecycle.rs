@@ -154,7 +154,7 @@ fn what_cannot_be_asked_for_ends_with_code_2_and_leaves_no_folder() {
         (&["run", "--profile", "moon", "--node-bin", node], "wan and loopback"),
         (&["run", "--profile", bad_profile, "--node-bin", node], "missing field"),
         (&["run", "--node-bin", missing], "is no file"),
-        (&["run", "--slot", "1ms", "--node-bin", node], "slot_ms"),
+        (&["run", "--slot", "1ms", "--node-bin", node], "from 100ms"),
         (&["run", "--frobnicate"], "unexpected argument"),
         (&["crash", "--rounds", "0"], "1..=100000"),
         (&["crash", "--nodes", "2"], "3..=100"),
