@@ -9,7 +9,8 @@
 //! # Rules
 //! 1. A trusted peer is dialled whenever it is not connected and its back-off has passed, beyond every target. So are the anchors after
 //!    a start, until they have been connected or have failed [`ANCHOR_FAILURES_MAX`] times. *Rationale:* where attackers take every other
-//!    place, an anchor that has no room at the first try is the way out.
+//!    place, an anchor that has no room at the first try is the way out. A node that has no anchors takes its bootnodes for them: at a
+//!    first start, strangers that connect before anybody else can name thousands of their own, and would be dialled in their stead.
 //! 2. Otherwise nobody is dialled while connected peers plus dials in flight reach `target_peers`, with one exception:
 //!    dialling goes on while fewer than `outbound_min` links, or fewer than three in ten of all, are outbound.
 //!    *Rationale:* an attacker can fill every inbound slot; only links that we chose ourselves are hard to win
@@ -247,6 +248,8 @@ impl PeerBook {
         let fitting = addresses.iter().filter(|a| !a.is_empty() && a.len() <= ADDRESS_BYTES_MAX).take(ADDRESSES_MAX);
         if standing > Standing::Heard {
             let candidate = self.candidates.entry(id).or_insert_with(|| Candidate::new(standing, now, State::Idle));
+            let untried = candidate.state == State::Idle && candidate.failures == 0;
+            candidate.anchor |= untried && self.book.anchors().is_empty();
             candidate.standing = candidate.standing.max(standing);
             candidate.add_addresses(fitting);
             if candidate.addresses.is_empty() && candidate.state == State::Idle {

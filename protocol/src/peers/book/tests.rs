@@ -188,14 +188,23 @@ fn gossip_does_not_push_out_where_a_peer_was_reached() {
 
 #[test]
 fn the_keys_decide_where_an_entry_goes() {
-    let places = |key| {
+    // Which buckets one network reaches in tried and one source in new, and which slots.
+    let reached = |key| {
         let book = AddressBook::new(BookConfig::default(), key, Stream::from_seed([0; 32]));
-        let group = group([20, 1, 1, 1]);
-        [book.new_place(peer(1), group, Group::LOOKUPS), book.tried_place_in(peer(1), group)]
+        // So many that every bucket in reach is reached.
+        let places = 0..=255u8;
+        let tried = places.clone().map(|n| book.tried_place_in(peer(n.into()), group([20, 1, 1, 1]))).collect();
+        let networks = places.flat_map(|n| (20..24).map(move |first| (n, [first, n, 1, 1])));
+        let new = networks.map(|(n, ip)| book.new_place(peer(n.into()), group(ip), Group::LOOKUPS)).collect();
+        [tried, new].map(|places: Vec<Place>| {
+            let slots: Vec<u16> = places.iter().map(|place| place.slot).collect();
+            (places.into_iter().map(|place| place.bucket).collect::<BTreeSet<u16>>(), slots)
+        })
     };
-    assert_eq!(places([1; 16]), places([1; 16]));
-    for (one, other) in places([1; 16]).into_iter().zip(places([2; 16])) {
-        assert!(one.bucket != other.bucket && one.slot != other.slot, "an attacker can compute {one:?} and {other:?}");
+    assert_eq!(reached([1; 16]), reached([1; 16]));
+    for (one, other) in reached([1; 16]).into_iter().zip(reached([2; 16])) {
+        assert!(one.0 != other.0, "an attacker can compute the buckets: {one:?}");
+        assert!(one.1 != other.1, "an attacker can compute the slots: {one:?}");
     }
 }
 

@@ -78,8 +78,8 @@ fn the_anchors_are_dialled_beyond_the_target_until_they_have_failed_often_enough
     }
     let mut now = Time::ZERO;
     let mut tries = 0;
-    let end = Time::ZERO + book.config.retry_max * 4;
-    while now < end {
+    // A dozen steps would do.
+    for _ in 0..200 {
         for (id, purpose) in dials(&mut book, now) {
             tries += usize::from(purpose == DialPurpose::Connect);
             book.dial_failed(now, id);
@@ -102,7 +102,10 @@ fn a_feeler_goes_out_now_and_then_and_proves_what_was_only_heard_of() {
     }
     let (new, tried) = (book.stats().new, book.stats().tried);
     let mut sent = Vec::new();
-    while sent.len() < 10 {
+    for _ in 0..1_000 {
+        if sent.len() == 10 {
+            break;
+        }
         now = book.next_wake();
         for (id, purpose) in dials(&mut book, now) {
             assert_eq!(purpose, DialPurpose::Feeler, "the target is reached");
@@ -110,6 +113,7 @@ fn a_feeler_goes_out_now_and_then_and_proves_what_was_only_heard_of() {
             book.reached(now, id, &address(u64::from_be_bytes(*id.as_bytes().first_chunk().expect("a number")))[0]);
         }
     }
+    assert_eq!(sent.len(), 10, "{sent:?}");
     let interval = book.config.feeler_interval;
     let waits = sent.windows(2).map(|pair| pair[1].since(pair[0]));
     assert!(waits.clone().all(|wait| wait >= interval / 2 && wait <= interval * 3 / 2), "{sent:?}");
@@ -137,8 +141,8 @@ fn three_in_ten_links_are_sought_outbound_however_many_come_in() {
         }
         let stats = book.stats();
         assert!(stats.outbound * 10 >= stats.connected * 3, "{stats:?}");
-        let inbound = usize::try_from(inbound).expect("few");
-        assert!(stats.connected <= 4.max(inbound * 10 / 7 + 1).max(inbound + 4), "{stats:?}");
+        let needed = (stats.connected - stats.outbound) * 3;
+        assert!(stats.outbound <= 4.max(needed.div_ceil(7)), "no more than that: {stats:?}");
     }
 }
 
