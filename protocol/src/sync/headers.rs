@@ -2,7 +2,7 @@
 
 use super::Sync;
 use super::io::{Effect, HEADERS_AHEAD_MAX, HEADERS_PER_JOB, Local};
-use super::requests::{Purpose, Requests};
+use super::requests::{Purpose, Requests, Timer};
 use super::session::Session;
 use crate::block::SignedHeader;
 use crate::chain::{Event, Moment, PeerFault, Position, RequestId, Verified, VerifyTicket};
@@ -10,7 +10,7 @@ use crate::id::{BlockId, PeerHandle};
 use crate::mesh::Sink;
 use crate::request::{HEADERS_MAX, LOCATOR_IDS_MAX, Request, Status};
 use crate::time::Time;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How far the headers have come.
 #[derive(Clone, Debug)]
@@ -19,18 +19,38 @@ pub(super) enum Stage {
     Wanted,
     /// They are asked for.
     Requested { request: RequestId, locator: Vec<BlockId> },
-    /// Their signatures are being verified.
+    /// They have come, and their signatures are being verified.
     Verifying(Batch),
     /// There are no more, or the peer gives no more.
     Done,
 }
 
+/// The headers of one answer. They are verified in parts of [`HEADERS_PER_JOB`], each of which is a job of its own: when
+/// the workers refuse one, only this one is offered again.
 #[derive(Clone, Debug)]
 pub(super) struct Batch {
     headers: Vec<SignedHeader>,
-    tickets: BTreeSet<VerifyTicket>,
+    /// The jobs that the workers have, with the part that each is for.
+    jobs: BTreeMap<VerifyTicket, usize>,
+    /// Parts that are to be offered to the workers.
+    waiting: BTreeSet<usize>,
     /// Whether the peer has more.
     more: bool,
+}
+
+impl Batch {
+    fn new(headers: Vec<SignedHeader>, more: bool) -> Self {
+        let parts = headers.len().div_ceil(HEADERS_PER_JOB);
+        Self { headers, jobs: BTreeMap::new(), waiting: (0..parts).collect(), more }
+    }
+
+    fn part(&self, number: usize) -> Vec<SignedHeader> {
+        self.headers.chunks(HEADERS_PER_JOB).nth(number).unwrap_or_default().to_vec()
+    }
+
+    fn is_verified(&self) -> bool {
+        self.jobs.is_empty() && self.waiting.is_empty()
+    }
 }
 
 /// What an answer means.
@@ -52,7 +72,7 @@ impl Session {
     }
 
     pub(super) fn verifying(&self) -> usize {
-        let headers = if let Stage::Verifying(batch) = &self.stage { batch.tickets.len() } else { 0 };
+        let headers = if let Stage::Verifying(batch) = &self.stage { batch.jobs.len() } else { 0 };
         headers + self.window.verifying()
     }
 
@@ -60,7 +80,12 @@ impl Session {
         match &self.stage {
             Stage::Requested { request, .. } => assert!(requests.get(*request).is_some(), "headers that nobody sends"),
             Stage::Verifying(batch) => {
-                assert!(!batch.tickets.is_empty(), "a batch that waits for nothing");
+                assert!(!batch.is_verified(), "a batch that waits for nothing");
+                let parts: BTreeSet<usize> = batch.jobs.values().chain(&batch.waiting).copied().collect();
+                assert_eq!(parts.len(), batch.jobs.len() + batch.waiting.len(), "a part is verified twice");
+                assert!(parts.iter().all(|part| part * HEADERS_PER_JOB < batch.headers.len()), "a part of nothing");
+                let woken = batch.waiting.is_empty() || requests.is_armed(self.paused_until, Timer::Rested);
+                assert!(woken, "headers that nobody offers to the workers again");
                 assert!(self.window.len() + batch.headers.len() <= HEADERS_AHEAD_MAX, "too many headers ahead");
             }
             Stage::Wanted | Stage::Done => {}
@@ -151,33 +176,30 @@ impl Sync {
                     // An honest peer stops only where its chain ends.
                     self.strike(at.now, peer, local, out);
                 }
-                self.verify_headers(headers, more && !few, local, out);
+                self.take_headers(headers, more && !few, local, out);
             }
         }
     }
 
-    fn verify_headers(
-        &mut self,
-        headers: Vec<SignedHeader>,
-        more: bool,
-        local: &dyn Local,
-        out: &mut dyn Sink<Effect>,
-    ) {
-        if self.session.is_none() {
-            return;
-        }
-        let mut tickets = BTreeSet::new();
-        for headers in headers.chunks(HEADERS_PER_JOB) {
-            let ticket = VerifyTicket(self.ticket());
-            tickets.insert(ticket);
-            out.emit(Effect::VerifyHeaders { ticket, headers: headers.to_vec() });
-        }
+    fn take_headers(&mut self, headers: Vec<SignedHeader>, more: bool, local: &dyn Local, out: &mut dyn Sink<Effect>) {
         let Some(session) = &mut self.session else { return };
         if !core::mem::replace(&mut session.started, true) {
             let height = local.head().height;
             out.emit(Effect::Event(Event::SyncStarted { peer: session.leader, height }));
         }
-        session.stage = Stage::Verifying(Batch { headers, tickets, more });
+        session.stage = Stage::Verifying(Batch::new(headers, more));
+    }
+
+    /// Hands headers that have come to the workers, unless these had too much to do lately.
+    pub(super) fn verify_headers(&mut self, at: Moment, out: &mut dyn Sink<Effect>) {
+        let Some(session) = self.session.as_mut().filter(|session| session.paused_until <= at.now) else { return };
+        let Stage::Verifying(batch) = &mut session.stage else { return };
+        for part in core::mem::take(&mut batch.waiting) {
+            self.tickets += 1;
+            let ticket = VerifyTicket(self.tickets);
+            batch.jobs.insert(ticket, part);
+            out.emit(Effect::VerifyHeaders { ticket, headers: batch.part(part) });
+        }
     }
 
     /// The answer to [`Effect::VerifyHeaders`].
@@ -192,18 +214,16 @@ impl Sync {
         let Some(session) = &mut self.session else { return };
         let leader = session.leader;
         let Stage::Verifying(batch) = &mut session.stage else { return };
-        if !batch.tickets.remove(&ticket) {
-            return;
-        }
+        let Some(part) = batch.jobs.remove(&ticket) else { return };
         match verified {
-            Verified::Valid if batch.tickets.is_empty() => {
+            Verified::Valid if batch.is_verified() => {
                 session.window.extend(&batch.headers);
                 session.stage = if batch.more { Stage::Wanted } else { Stage::Done };
             }
             Verified::Valid => return,
             Verified::HeaderInvalid => self.bar(leader, PeerFault::BadSignature, out),
             Verified::Shed | Verified::BodyInvalid(_) => {
-                session.stage = Stage::Wanted;
+                batch.waiting.insert(part);
                 self.pause_workers(at.now, local);
             }
         }

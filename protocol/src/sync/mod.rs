@@ -32,7 +32,9 @@
 //! 7. *Pruned peers.* No peer is asked for blocks below its earliest height. If all that claim more than we have lack the
 //!    next block, that is said ([`Event::NobodyKeeps`]).
 //! 8. *Excess.* A peer that is busy says so and is asked again after [`Config::busy_pause`]. The same goes for our own
-//!    workers.
+//!    workers: a job that they refuse is offered again after that pause, and nothing else is done again. *Rationale:* an
+//!    answer of headers is many jobs. If it had to be verified without any refusal, workers that refuse one job in four
+//!    would never let a node catch up.
 //!
 //! # When a peer that is followed fails
 //! What its headers promised is dropped and begun anew with the next peer. Blocks that have been placed stay, so this

@@ -107,6 +107,10 @@ impl Requests {
         self.timers.remove(&(at, timer));
     }
 
+    pub(super) fn is_armed(&self, at: Time, timer: Timer) -> bool {
+        self.timers.contains(&(at, timer))
+    }
+
     pub(super) fn next_wake(&self) -> Option<Time> {
         self.timers.first().map(|(at, _)| *at)
     }

@@ -93,6 +93,7 @@ impl Sync {
             return;
         }
         self.place_ready(at, local, out);
+        self.verify_headers(at, out);
         self.verify_fetched(at, out);
         self.ask_for_headers(at.now, local, out);
         self.ask_for_blocks(at, local, out);

@@ -20,6 +20,8 @@ const LATE: usize = 5;
 struct Scenario {
     seed: u64,
     lost_percent: u64,
+    /// How many of a hundred jobs the workers refuse, to the end.
+    shed_percent: u64,
     jitter_ms: u64,
     /// Where the network is cut in two, from which slot on and for how many slots.
     cut: Option<(usize, u64, u64)>,
@@ -57,11 +59,19 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         Just(Manner::Slow),
     ];
     let cut = prop::option::of((1..NODES, 1..20_u64, 1..20_u64));
-    let faults = (0..50_u64, 0..40_u64, 0..30_u64);
+    let faults = (0..50_u64, 0..40_u64, 0..30_u64, prop_oneof![Just(0), 0..50_u64]);
     (any::<u64>(), prop_oneof![Just(0), Just(300), Just(1_500)], cut, manner, 1..TROUBLE_SLOTS, faults).prop_map(
-        |(seed, jitter_ms, cut, liar, joins_at, (lost_percent, equivocating_percent, invalid_percent))| Scenario {
+        |(
+            seed,
+            jitter_ms,
+            cut,
+            liar,
+            joins_at,
+            (lost_percent, equivocating_percent, invalid_percent, shed_percent),
+        )| Scenario {
             seed,
             lost_percent,
+            shed_percent,
             jitter_ms,
             cut,
             liar,
@@ -75,6 +85,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
 fn run(scenario: &Scenario) -> World {
     let mut world = World::new(NODES, &Config::default());
     world.seed(scenario.seed);
+    world.shed_percent = scenario.shed_percent;
     world.nodes[LIAR].manner = scenario.liar;
     for one in 0..LATE {
         for other in 0..one {
@@ -196,6 +207,7 @@ fn the_same_seed_gives_the_same_trace() {
     let scenario = Scenario {
         seed: 7,
         lost_percent: 20,
+        shed_percent: 10,
         jitter_ms: 300,
         cut: Some((2, 5, 10)),
         liar: Manner::Spoils,

@@ -14,7 +14,8 @@ use starling_protocol::genesis::{Genesis, Limits};
 use starling_protocol::id::{BlockId, NetworkId, PeerHandle};
 use starling_protocol::request::{Answer, HEADERS_MAX, LOCATOR_IDS_MAX, Request, Response, Status};
 use starling_protocol::sync::io::{
-    BLOCK_REQUESTS_MAX, BLOCK_REQUESTS_PER_PEER_MAX, CHUNK_BLOCKS_MAX, HEADERS_AHEAD_MAX, WINDOW_BYTES_MAX,
+    BLOCK_REQUESTS_MAX, BLOCK_REQUESTS_PER_PEER_MAX, CHUNK_BLOCKS_MAX, HEADERS_AHEAD_MAX, HEADERS_PER_JOB,
+    WINDOW_BYTES_MAX,
 };
 use starling_protocol::sync::{Checked, Config, Effect, Local, Sync};
 use starling_protocol::time::{Duration, Time};
@@ -163,7 +164,7 @@ struct Scenario {
     honest_at_ms: u64,
     /// How many of a hundred of its answers are lost.
     lost_percent: u64,
-    /// How many of a hundred jobs the workers refuse at first.
+    /// How many of a hundred jobs the workers refuse, all the time.
     shed_percent: u64,
     /// How many of a hundred placings the disk needs a pause after.
     lag_percent: u64,
@@ -171,7 +172,7 @@ struct Scenario {
 
 fn scenario() -> impl Strategy<Value = Scenario> {
     let ways = prop::collection::vec(prop::sample::select(&WAYS[..]), 1..4);
-    let percents = (0..40_u64, prop_oneof![Just(0), 0..30_u64], prop_oneof![Just(0), 0..50_u64]);
+    let percents = (0..40_u64, prop_oneof![Just(0), 0..60_u64], prop_oneof![Just(0), 0..50_u64]);
     (any::<u64>(), prop::bool::weighted(0.2), prop::collection::vec(ways, 0..6), 0..8_000_u64, percents).prop_map(
         |(seed, large, others, honest_at_ms, (lost_percent, shed_percent, lag_percent))| Scenario {
             seed,
@@ -216,14 +217,13 @@ struct Play<'a> {
     /// Headers whose signatures were found to be right.
     known: BTreeSet<BlockId>,
     batches: BTreeMap<VerifyTicket, Vec<BlockId>>,
+    /// Headers that came and that the workers refused.
+    refused: BTreeSet<Vec<BlockId>>,
     connected: BTreeSet<PeerHandle>,
     barred: BTreeSet<PeerHandle>,
     /// Who sent bytes that are a lie, by where they are.
     spoilt: BTreeMap<usize, (PeerHandle, Bytes)>,
 }
-
-/// When the workers have done what they had to do besides.
-const OVERLOADED_UNTIL: Time = Time::from_secs(20);
 
 /// The honest one.
 const HONEST: PeerHandle = PeerHandle { slot: 3, generation: 0 };
@@ -245,6 +245,7 @@ impl<'a> Play<'a> {
             block_tickets: BTreeSet::new(),
             known: BTreeSet::new(),
             batches: BTreeMap::new(),
+            refused: BTreeSet::new(),
             connected: BTreeSet::new(),
             barred: BTreeSet::new(),
             spoilt: BTreeMap::new(),
@@ -266,9 +267,9 @@ impl<'a> Play<'a> {
         (self.random >> 33) % bound
     }
 
-    /// Whether the workers, which have too much to do at first, refuse a job.
+    /// Whether the workers refuse a job.
     fn sheds(&mut self) -> bool {
-        self.now < OVERLOADED_UNTIL && self.random(100) < self.scenario.shed_percent
+        self.random(100) < self.scenario.shed_percent
     }
 
     fn post(&mut self, delay: Duration, happening: Happening) {
@@ -330,7 +331,10 @@ impl<'a> Play<'a> {
                 let ids = self.batches.remove(&ticket).expect("a batch");
                 match verified {
                     Verified::Valid => self.known.extend(ids),
-                    // The whole answer is asked for again, or nobody is followed any more.
+                    Verified::Shed if awaited => {
+                        self.refused.insert(ids);
+                    }
+                    // Nobody is followed any more.
                     _ if awaited => self.header_tickets.clear(),
                     _ => {}
                 }
@@ -391,7 +395,10 @@ impl<'a> Play<'a> {
             }
             Effect::VerifyHeaders { ticket, headers } => {
                 self.header_tickets.insert(ticket);
-                self.batches.insert(ticket, headers.iter().map(|header| header.header.id()).collect());
+                let ids: Vec<BlockId> = headers.iter().map(|header| header.header.id()).collect();
+                assert!(headers.len() <= HEADERS_PER_JOB);
+                self.refused.remove(&ids);
+                self.batches.insert(ticket, ids);
                 let true_ones = &self.local.network.blocks;
                 let place = |height: u64| usize::try_from(height - 1).expect("small");
                 let valid =
@@ -432,6 +439,7 @@ impl<'a> Play<'a> {
                 self.open.retain(|_, open| open.peer != peer);
             }
             Effect::Ended { .. } => {
+                self.refused.clear();
                 self.header_tickets.clear();
                 self.block_tickets.clear();
             }
@@ -447,6 +455,8 @@ impl<'a> Play<'a> {
             Request::Status(_) => {}
             Request::Headers { locator, headers_max } => {
                 assert!(locator.len() <= LOCATOR_IDS_MAX && *headers_max <= HEADERS_MAX);
+                let unverified = self.refused.len() + self.header_tickets.len();
+                assert_eq!(unverified, 0, "headers are asked for while others wait for the workers");
             }
             Request::Blocks(ids) => {
                 assert!((1..=CHUNK_BLOCKS_MAX).contains(&ids.len()), "{} blocks", ids.len());

@@ -401,6 +401,38 @@ fn slow_peers_do_not_hold_up_a_fast_one() {
 }
 
 #[test]
+fn workers_that_go_on_refusing_delay_and_have_nothing_fetched_twice() {
+    let blocks = chain_of(1_200);
+    for shed_percent in [0, 27, 50, 90] {
+        let mut world = world_with(3, 2, &blocks, &Config::default());
+        world.shed_percent = shed_percent;
+        world.connect(0, 2);
+        world.connect(1, 2);
+        world.run_for(Duration::from_secs(120));
+        assert_eq!(world.head(2), Position::of(&blocks[1_199]), "{shed_percent} % refused");
+        // 512, 512 and 176 headers.
+        assert_eq!(world.nodes[2].asked, (3, 1_200), "{shed_percent} % refused");
+        assert_eq!(world.nodes[2].faults, [], "that is nobody's fault");
+    }
+}
+
+#[test]
+fn what_a_peer_that_left_has_sent_is_verified_although_the_workers_refused_it_first() {
+    let blocks = chain_of(300);
+    let mut world = world_with(3, 2, &blocks, &Config::default());
+    world.connect(0, 2);
+    world.shed_percent = 100;
+    world.run_for(Duration::from_secs(1));
+    assert_eq!((world.head(2).height, world.nodes[2].asked), (0, (1, 0)));
+    world.disconnect(0, 2);
+    world.connect(1, 2);
+    world.shed_percent = 0;
+    world.run_for(Duration::from_secs(3));
+    assert_eq!(world.head(2), Position::of(&blocks[299]));
+    assert_eq!(world.nodes[2].asked, (1, 300), "the second was asked for the blocks only");
+}
+
+#[test]
 fn a_peer_that_gives_headers_but_never_blocks_is_found_out() {
     let blocks = chain_of(50);
     let world = join(&blocks, &[Manner::Withholds], Duration::from_secs(60));

@@ -74,6 +74,8 @@ pub(crate) struct Node {
     pub(crate) faults: Vec<(PeerHandle, PeerFault)>,
     /// Requests for headers and blocks.
     pub(crate) requests_sent: usize,
+    /// Of those, requests for headers, and the blocks that the others asked for.
+    pub(crate) asked: (usize, usize),
     /// Batches that the disk has not written, and the most that there were.
     unwritten: usize,
     pub(crate) unwritten_max: usize,
@@ -98,6 +100,8 @@ pub(crate) struct World {
     sequence: u64,
     /// Requests that peers wait to have answered: who asks, with which id.
     awaiting: BTreeMap<ResponseTicket, (usize, RequestId)>,
+    /// How many of a hundred jobs are refused by the workers, because they have too much to do.
+    pub(crate) shed_percent: u64,
     /// How many of a hundred messages are lost.
     pub(crate) lost_percent: u64,
     /// The most milliseconds that a message takes longer than another, so that messages overtake each other.
@@ -124,6 +128,7 @@ impl World {
             events: Vec::new(),
             faults: Vec::new(),
             requests_sent: 0,
+            asked: (0, 0),
             unwritten: 0,
             unwritten_max: 0,
         };
@@ -134,6 +139,7 @@ impl World {
             queue: BTreeMap::new(),
             sequence: 0,
             awaiting: BTreeMap::new(),
+            shed_percent: 0,
             lost_percent: 0,
             jitter_ms: 0,
             cut: None,
@@ -255,6 +261,10 @@ impl World {
         self.queue.insert((self.now + delay, self.sequence), happening);
     }
 
+    fn sheds(&mut self) -> bool {
+        self.random(100) < self.shed_percent
+    }
+
     fn reaches(&self, one: usize, other: usize) -> bool {
         self.cut.is_none_or(|cut| (one < cut) == (other < cut))
     }
@@ -267,16 +277,20 @@ impl World {
         }
         match effect {
             Effect::Verify { ticket, encoded, .. } => {
-                let checked = check(&encoded, &self.genesis);
+                let checked = if self.sheds() { Checked::Shed } else { check(&encoded, &self.genesis) };
                 self.post(VERIFYING, false, Happening::Verified { node, ticket, checked });
             }
             Effect::VerifyHeaders { ticket, headers } => {
                 let valid = headers.iter().all(|header| is_signed(header, &self.genesis));
                 let verified = if valid { Verified::Valid } else { Verified::HeaderInvalid };
+                let verified = if self.sheds() { Verified::Shed } else { verified };
                 self.post(VERIFYING, false, Happening::HeadersVerified { node, ticket, verified });
             }
             Effect::Request { request, peer, body } => {
-                self.nodes[node].requests_sent += usize::from(!matches!(body, Request::Status(_)));
+                let state = &mut self.nodes[node];
+                state.requests_sent += usize::from(!matches!(body, Request::Status(_)));
+                state.asked.0 += usize::from(matches!(body, Request::Headers { .. }));
+                state.asked.1 += if let Request::Blocks(ids) = &body { ids.len() } else { 0 };
                 // As the wire would have it.
                 let body = Request::decode(&body.encode()).expect("a request of ours decodes");
                 self.post(LATENCY, true, Happening::Request { to: peer.index(), from: node, request, body });
