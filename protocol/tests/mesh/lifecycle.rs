@@ -264,99 +264,123 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Drives one engine through the steps, checking every invariant, and returns all that it put out.
 fn drive(steps: &[Step]) -> Vec<String> {
-    let mut config = config();
-    config.degree.target = 3;
-    config.degree.low = 2;
-    config.degree.high = 4;
-    config.degree.score = 1;
-    config.degree.outbound = 1;
-    config.degree.near = 1;
-    config.relay.pending_max = 6;
-    config.relay.pending_per_peer_max = 3;
-    config.heartbeat.nearer_ticks = 2;
-    config.heartbeat.opportunistic_ticks = 3;
-    config.direct_peers.insert(PeerId::from_number(7));
-    let mut mesh = Mesh::new(config.validate().expect("valid"), [3; 32], Time::ZERO);
-    let mut now = Time::ZERO;
-    let mut generations = [0_u32; 8];
-    let mut connected = [false; 8];
-    let mut log = Vec::new();
+    let mut driven = Driven::new();
     for step in steps {
+        driven.step(step);
+    }
+    driven.log
+}
+
+/// An engine, and what its driver knows of the peers.
+struct Driven {
+    mesh: Mesh,
+    now: Time,
+    generations: [u32; 8],
+    connected: [bool; 8],
+    log: Vec<String>,
+}
+
+impl Driven {
+    fn new() -> Self {
+        let mut config = config();
+        config.degree.target = 3;
+        config.degree.low = 2;
+        config.degree.high = 4;
+        config.degree.score = 1;
+        config.degree.outbound = 1;
+        config.degree.near = 1;
+        config.relay.pending_max = 6;
+        config.relay.pending_per_peer_max = 3;
+        config.heartbeat.nearer_ticks = 2;
+        config.heartbeat.opportunistic_ticks = 3;
+        config.direct_peers.insert(PeerId::from_number(7));
+        let mesh = Mesh::new(config.validate().expect("valid"), [3; 32], Time::ZERO);
+        Self { mesh, now: Time::ZERO, generations: [0; 8], connected: [false; 8], log: Vec::new() }
+    }
+
+    fn handle(&self, slot: u32) -> PeerHandle {
+        PeerHandle { slot, generation: self.generations[slot as usize] }
+    }
+
+    fn step(&mut self, step: &Step) {
         let mut out: Vec<Output> = Vec::new();
-        let handle = |slot: u32| PeerHandle { slot, generation: generations[slot as usize] };
         match step {
-            Step::Connect { slot, version, outbound } => {
-                if connected[*slot as usize] {
-                    continue;
-                }
-                connected[*slot as usize] = true;
-                let version = [Version::V1_0, Version::V1_1, Version::V1_2][usize::from(*version)];
-                let direction = if *outbound { Direction::Outbound } else { Direction::Inbound };
-                let id = PeerId::from_number(u64::from(*slot));
-                let ip = IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + slot / 4));
-                mesh.handle(now, Input::Connected { peer: handle(*slot), id, ip, direction, version }, &mut out);
-            }
-            Step::Disconnect { slot } => {
-                mesh.handle(now, Input::Disconnected { peer: handle(*slot) }, &mut out);
-                assert!(!mesh.knows(handle(*slot)));
-                connected[*slot as usize] = false;
-                generations[*slot as usize] += 1;
-            }
+            Step::Connect { slot, version, outbound } => self.connect(*slot, *version, *outbound, &mut out),
+            Step::Disconnect { slot } => self.disconnect(*slot, &mut out),
+            Step::Pass { millis } => self.pass(*millis, &mut out),
             Step::Rpc { slot, rpc } => {
-                let rpc = rpc.build();
-                mesh.handle(now, Input::Rpc { peer: handle(*slot), rpc: &rpc, received: now }, &mut out);
+                let (rpc, peer) = (rpc.build(), self.handle(*slot));
+                self.mesh.handle(self.now, Input::Rpc { peer, rpc: &rpc, received: self.now }, &mut out);
             }
-            Step::Verdict { ticket, verdict } => {
-                let verdicts = [Verdict::Ignore, Verdict::Reject, Verdict::Shed];
-                let verdict = verdicts.get(usize::from(*verdict)).copied().unwrap_or(Verdict::Accept);
-                mesh.handle(now, Input::Verdict { ticket: ValidationTicket(*ticket), verdict }, &mut out);
-            }
-            Step::Publish { message, other } => {
-                let payload = if *other {
-                    starling_protocol::message::Payload::new(&other_topic(), &[*message])
-                } else {
-                    payload_of(*message)
-                };
-                mesh.handle(now, Input::Publish { payload }, &mut out);
-            }
-            Step::Membership { other, join } => {
-                let topic = if *other { other_topic() } else { topic() };
-                let input = if *join { Input::Subscribe { topic } } else { Input::Unsubscribe { topic } };
-                mesh.handle(now, input, &mut out);
-            }
-            Step::Rtt { slot, millis } => {
-                mesh.handle(now, Input::Rtt { peer: handle(*slot), rtt: Duration::from_millis(*millis) }, &mut out);
-            }
-            Step::Misbehaved { slot, penalties } => {
-                mesh.handle(now, Input::Misbehaved { peer: handle(*slot), penalties: *penalties }, &mut out);
-            }
-            Step::Overflow { slot } => {
-                mesh.handle(now, Input::SendQueueFull { peer: handle(*slot), dropped: 1 }, &mut out);
-            }
-            Step::Pass { millis } => {
-                // Sometimes in many steps, sometimes in one late one.
-                let end = now + Duration::from_millis(*millis);
-                while let Some((due, _)) = mesh.next_wake().filter(|(due, _)| *due <= end && millis % 2 == 0) {
-                    now = now.max(due);
-                    mesh.on_wake(now, &mut out);
-                    mesh.check();
-                }
-                now = end;
-                mesh.on_wake(now, &mut out);
-            }
+            other => self.mesh.handle(self.now, self.input(other), &mut out),
         }
-        mesh.check();
-        let due = mesh.next_wake().expect("there is always a heartbeat").0;
+        self.mesh.check();
+        let (due, now) = (self.mesh.next_wake().expect("there is always a heartbeat").0, self.now);
         assert!(due > now || !matches!(step, Step::Pass { .. }), "what was due at {due} is not done at {now}");
         for output in &out {
             if let Output::Send { peer, .. } | Output::Cancel { peer, .. } = output {
-                let live = connected[peer.slot as usize] && generations[peer.slot as usize] == peer.generation;
+                let live = self.connected[peer.slot as usize] && self.handle(peer.slot) == *peer;
                 assert!(live, "a frame for a peer that is not connected");
             }
         }
-        log.extend(out.iter().map(|output| format!("{now} {output:?}")));
+        self.log.extend(out.iter().map(|output| format!("{now} {output:?}")));
     }
-    log
+
+    /// The input that a step is, if it is nothing else.
+    fn input(&self, step: &Step) -> Input<'static> {
+        match *step {
+            Step::Verdict { ticket, verdict } => {
+                let verdicts = [Verdict::Ignore, Verdict::Reject, Verdict::Shed];
+                let verdict = verdicts.get(usize::from(verdict)).copied().unwrap_or(Verdict::Accept);
+                Input::Verdict { ticket: ValidationTicket(ticket), verdict }
+            }
+            Step::Publish { message, other: true } => {
+                Input::Publish { payload: starling_protocol::message::Payload::new(&other_topic(), &[message]) }
+            }
+            Step::Publish { message, other: false } => Input::Publish { payload: payload_of(message) },
+            Step::Membership { other, join } => {
+                let topic = if other { other_topic() } else { topic() };
+                if join { Input::Subscribe { topic } } else { Input::Unsubscribe { topic } }
+            }
+            Step::Rtt { slot, millis } => Input::Rtt { peer: self.handle(slot), rtt: Duration::from_millis(millis) },
+            Step::Misbehaved { slot, penalties } => Input::Misbehaved { peer: self.handle(slot), penalties },
+            Step::Overflow { slot } => Input::SendQueueFull { peer: self.handle(slot), dropped: 1 },
+            Step::Connect { .. } | Step::Disconnect { .. } | Step::Rpc { .. } | Step::Pass { .. } => {
+                unreachable!("{step:?} is more than an input")
+            }
+        }
+    }
+
+    fn connect(&mut self, slot: u32, version: u8, outbound: bool, out: &mut Vec<Output>) {
+        if std::mem::replace(&mut self.connected[slot as usize], true) {
+            return;
+        }
+        let version = [Version::V1_0, Version::V1_1, Version::V1_2][usize::from(version)];
+        let direction = if outbound { Direction::Outbound } else { Direction::Inbound };
+        let (peer, id) = (self.handle(slot), PeerId::from_number(u64::from(slot)));
+        let ip = IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + slot / 4));
+        self.mesh.handle(self.now, Input::Connected { peer, id, ip, direction, version }, out);
+    }
+
+    fn disconnect(&mut self, slot: u32, out: &mut Vec<Output>) {
+        let peer = self.handle(slot);
+        self.mesh.handle(self.now, Input::Disconnected { peer }, out);
+        assert!(!self.mesh.knows(peer));
+        self.connected[slot as usize] = false;
+        self.generations[slot as usize] += 1;
+    }
+
+    /// Lets time pass, sometimes in many steps, sometimes in one late one.
+    fn pass(&mut self, millis: u64, out: &mut Vec<Output>) {
+        let end = self.now + Duration::from_millis(millis);
+        while let Some((due, _)) = self.mesh.next_wake().filter(|(due, _)| *due <= end && millis.is_multiple_of(2)) {
+            self.now = self.now.max(due);
+            self.mesh.on_wake(self.now, out);
+            self.mesh.check();
+        }
+        self.now = end;
+        self.mesh.on_wake(self.now, out);
+    }
 }
 
 proptest! {
