@@ -59,7 +59,7 @@ use crate::time::{Duration, Time};
 use crate::wire::limits::{
     CONTROL_BYTES_PER_RPC_MAX, FRAME_BYTES_MAX, FRAME_HEADROOM_BYTES, IDONTWANT_IDS_PER_RPC_MAX, PUBLISH_PER_RPC_MAX,
 };
-use crate::wire::{EncodedRpc, RpcBuilder};
+use crate::wire::{EncodedRpc, RpcAssembly, RpcBuilder, SharedRpc};
 use control::ControlQueue;
 use core::ops::{AddAssign, Index, IndexMut};
 use gossip::GossipQueue;
@@ -301,16 +301,25 @@ impl SendQueue {
     ///
     /// The less is asked for at a time, the later it is decided what goes first, and the more an IDONTWANT can still cancel.
     pub fn pop(&mut self, now: Time, max_bytes: usize) -> Option<EncodedRpc> {
+        self.take(now, max_bytes).map(RpcBuilder::finish)
+    }
+
+    /// As [`Self::pop`], but as what the receiver decodes rather than as bytes, for receivers in the same process.
+    pub fn pop_shared(&mut self, now: Time, max_bytes: usize) -> Option<SharedRpc> {
+        self.take(now, max_bytes)
+    }
+
+    fn take<R: RpcAssembly>(&mut self, now: Time, max_bytes: usize) -> Option<R> {
         self.expire(now);
         let max_bytes = max_bytes.min(self.config.rpc_bytes_max);
-        let mut rpc = RpcBuilder::default();
+        let mut rpc = R::default();
         let control_max = self.config.rpc_control_bytes_max.min(max_bytes);
         self.control.fill(&mut rpc, control_max, self.config.rpc_idontwant_ids_max);
         self.announce_lapsed(now, rpc.is_empty());
         let messages_max = max_bytes - self.gossip.bytes().min(max_bytes / 8);
         self.messages.fill(&mut rpc, messages_max, self.config.rpc_publish_max);
         self.gossip.fill(&mut rpc, max_bytes, self.config.rpc_control_bytes_max);
-        (!rpc.is_empty()).then(|| rpc.finish())
+        (!rpc.is_empty()).then_some(rpc)
     }
 
     /// Bytes that wait, including what they cost to keep.

@@ -12,4 +12,5 @@
 pub mod cluster;
 pub mod measure;
 pub mod report;
+pub mod sim;
 pub mod wan;

@@ -7,7 +7,7 @@ use super::PIECE_OVERHEAD_BYTES;
 use crate::id::{MessageId, Topic};
 use crate::rpc::{Frame, Prune, Subscription};
 use crate::time::Time;
-use crate::wire::{CONTROL_ID_BYTES, RpcBuilder, graft_len, idontwant_len, prune_len, subscription_len};
+use crate::wire::{CONTROL_ID_BYTES, RpcAssembly, graft_len, idontwant_len, prune_len, subscription_len};
 use std::collections::{BTreeMap, VecDeque};
 
 #[derive(Debug, Default)]
@@ -147,7 +147,7 @@ impl ControlQueue {
 
     /// Moves control into the RPC while its control stays within `max_bytes`, and something in any case when the RPC is
     /// empty.
-    pub(super) fn fill(&mut self, rpc: &mut RpcBuilder, max_bytes: usize, max_idontwant_ids: usize) {
+    pub(super) fn fill(&mut self, rpc: &mut impl RpcAssembly, max_bytes: usize, max_idontwant_ids: usize) {
         while let Some(first) = self.topics.first_entry() {
             let (topic, waiting) = (first.key(), first.get());
             let subscription = waiting.subscribe.map_or(0, |_subscribe| subscription_len(topic));
@@ -162,9 +162,9 @@ impl ControlQueue {
         self.fill_idontwant(rpc, max_bytes, max_idontwant_ids);
     }
 
-    fn fill_idontwant(&mut self, rpc: &mut RpcBuilder, max_bytes: usize, max_ids: usize) {
+    fn fill_idontwant<R: RpcAssembly>(&mut self, rpc: &mut R, max_bytes: usize, max_ids: usize) {
         let mut ids: Vec<MessageId> = Vec::new();
-        let fits = |rpc: &RpcBuilder, count| rpc.control_bytes_with(0, idontwant_len(count)) <= max_bytes;
+        let fits = |rpc: &R, count| rpc.control_bytes_with(0, idontwant_len(count)) <= max_bytes;
         while let Some(first) = self.idontwant.front_mut() {
             let enough = ids.len() >= max_ids || !fits(rpc, ids.len() + 1);
             if enough && !(rpc.is_empty() && ids.is_empty()) {
@@ -177,7 +177,7 @@ impl ControlQueue {
             }
         }
         if !ids.is_empty() {
-            rpc.idontwant(ids.iter());
+            rpc.idontwant(&ids);
         }
     }
 
@@ -201,7 +201,7 @@ impl TopicControl {
             + self.mesh.as_ref().map_or(0, |mesh| mesh.cost(topic))
     }
 
-    fn add_to(self, rpc: &mut RpcBuilder, topic: Topic) {
+    fn add_to(self, rpc: &mut impl RpcAssembly, topic: Topic) {
         match self.mesh {
             Some(MeshChange::Graft) => rpc.graft(&topic),
             Some(MeshChange::Prune(prune)) => rpc.prune(&prune),

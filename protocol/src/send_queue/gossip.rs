@@ -4,7 +4,7 @@ use super::PIECE_OVERHEAD_BYTES;
 use crate::id::{MessageId, Topic};
 use crate::rpc::Frame;
 use crate::time::Time;
-use crate::wire::{CONTROL_ID_BYTES, RpcBuilder, ihave_len, iwant_len};
+use crate::wire::{CONTROL_ID_BYTES, RpcAssembly, ihave_len, iwant_len};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -76,7 +76,7 @@ impl GossipQueue {
 
     /// Moves gossip into the RPC while it stays within `max_bytes` in all and `max_control_bytes` of control, and one id
     /// in any case when the RPC is empty.
-    pub(super) fn fill(&mut self, rpc: &mut RpcBuilder, max_bytes: usize, max_control_bytes: usize) {
+    pub(super) fn fill(&mut self, rpc: &mut impl RpcAssembly, max_bytes: usize, max_control_bytes: usize) {
         while let Some(first) = self.waiting.front_mut() {
             let room = max_control_bytes.min(max_bytes.saturating_sub(rpc.publish_bytes()));
             let rest = &first.ids.all()[first.sent..];
@@ -89,7 +89,7 @@ impl GossipQueue {
             }
             match &first.ids {
                 Ids::IHave(topic, _) => rpc.ihave(topic, &rest[..count]),
-                Ids::IWant(_) => rpc.iwant(rest[..count].iter()),
+                Ids::IWant(_) => rpc.iwant(&rest[..count]),
             }
             first.sent += count;
             if first.sent < first.ids.all().len() {

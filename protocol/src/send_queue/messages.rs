@@ -8,7 +8,7 @@ use crate::id::MessageId;
 use crate::message::Payload;
 use crate::rpc::Class;
 use crate::time::Time;
-use crate::wire::RpcBuilder;
+use crate::wire::RpcAssembly;
 use core::hash::BuildHasher;
 use siphasher::sip::SipHasher13;
 use std::collections::HashMap;
@@ -188,7 +188,7 @@ impl MessageQueue {
 
     /// Moves messages into the RPC while it stays within `max_bytes` and `max_messages`, and one in any case when the RPC
     /// is empty.
-    pub(super) fn fill(&mut self, rpc: &mut RpcBuilder, max_bytes: usize, max_messages: usize) {
+    pub(super) fn fill(&mut self, rpc: &mut impl RpcAssembly, max_bytes: usize, max_messages: usize) {
         for class in MessageClass::ALL {
             loop {
                 let first = self.lists[class as usize].first;

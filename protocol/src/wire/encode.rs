@@ -4,6 +4,7 @@
 //! entries in the order given, then the messages in the order given. Receivers handle subscriptions before control and
 //! control needs no message, so nothing depends on an order between the three.
 
+use super::shared::RpcAssembly;
 use crate::id::{MESSAGE_ID_BYTES, MessageId, Topic};
 use crate::message::{Payload, put_varint, varint_len};
 use crate::rpc::{Frame, Prune, Subscription};
@@ -61,21 +62,11 @@ impl EncodedRpc {
 #[must_use]
 pub fn encode<'a>(frames: impl IntoIterator<Item = &'a Frame>) -> EncodedRpc {
     let mut rpc = RpcBuilder::default();
-    for frame in frames {
-        match frame {
-            Frame::Publish { payload, .. } => rpc.publish(Arc::clone(payload)),
-            Frame::Subscription(subscription) => rpc.subscription(subscription),
-            Frame::Graft(topic) => rpc.graft(topic),
-            Frame::Prune(prune) => rpc.prune(prune),
-            Frame::IHave { topic, ids } => rpc.ihave(topic, ids),
-            Frame::IWant(ids) => rpc.iwant(ids.iter()),
-            Frame::IDontWant(ids) => rpc.idontwant(ids.iter()),
-        }
-    }
+    frames.into_iter().for_each(|frame| rpc.frame(frame));
     rpc.finish()
 }
 
-/// An RPC being put together.
+/// An RPC being put together as bytes.
 #[derive(Debug, Default)]
 pub struct RpcBuilder {
     subscriptions: Vec<u8>,
@@ -86,114 +77,6 @@ pub struct RpcBuilder {
 }
 
 impl RpcBuilder {
-    /// Whether nothing was added.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.subscriptions.is_empty() && self.control.is_empty() && self.publish.is_empty()
-    }
-
-    /// Messages added.
-    #[must_use]
-    pub fn publish_count(&self) -> usize {
-        self.publish.len()
-    }
-
-    /// Bytes of the `subscriptions` and `control` fields: what rust-libp2p holds against
-    /// [`super::limits::CONTROL_BYTES_PER_RPC_MAX`].
-    #[must_use]
-    pub fn control_bytes(&self) -> usize {
-        self.control_bytes_with(0, 0)
-    }
-
-    /// What [`Self::control_bytes`] would be with so many more bytes of subscriptions and of entries of `control`.
-    #[must_use]
-    pub fn control_bytes_with(&self, subscriptions: usize, control: usize) -> usize {
-        let control = self.control.len() + control;
-        self.subscriptions.len() + subscriptions + if control == 0 { 0 } else { field_len(control) }
-    }
-
-    /// Bytes of the messages.
-    #[must_use]
-    pub fn publish_bytes(&self) -> usize {
-        self.publish_bytes
-    }
-
-    /// Bytes of the frame so far, without its length prefix.
-    #[must_use]
-    pub fn frame_bytes(&self) -> usize {
-        self.control_bytes() + self.publish_bytes
-    }
-
-    /// Adds a change of subscription.
-    pub fn subscription(&mut self, subscription: &Subscription) {
-        let topic = subscription.topic.as_str().as_bytes();
-        self.subscriptions.put_u8(KEY_RPC_SUBSCRIPTIONS);
-        put_varint(&mut self.subscriptions, 2 + field_len(topic.len()));
-        self.subscriptions.put_slice(&[KEY_SUBOPTS_SUBSCRIBE, u8::from(subscription.subscribe)]);
-        put_field(&mut self.subscriptions, KEY_SUBOPTS_TOPIC, topic);
-    }
-
-    /// Adds a GRAFT.
-    pub fn graft(&mut self, topic: &Topic) {
-        self.control.put_u8(KEY_CONTROL_GRAFT);
-        put_varint(&mut self.control, topic_len(topic));
-        put_field(&mut self.control, KEY_TOPIC, topic.as_str().as_bytes());
-    }
-
-    /// Adds a PRUNE.
-    pub fn prune(&mut self, prune: &Prune) {
-        let out = &mut self.control;
-        out.put_u8(KEY_CONTROL_PRUNE);
-        put_varint(out, prune_body_len(prune));
-        put_field(out, KEY_TOPIC, prune.topic.as_str().as_bytes());
-        for peer in &prune.peers {
-            out.put_u8(KEY_PRUNE_PEERS);
-            put_varint(out, peer_body_len(peer));
-            put_field(out, KEY_PEER_ID, peer.id.as_bytes());
-            if let Some(record) = &peer.signed_record {
-                put_field(out, KEY_PEER_RECORD, record);
-            }
-        }
-        if let Some(seconds) = prune.backoff_seconds {
-            out.put_u8(KEY_PRUNE_BACKOFF);
-            put_varint_u64(out, seconds);
-        }
-    }
-
-    /// Adds an IHAVE entry.
-    pub fn ihave(&mut self, topic: &Topic, ids: &[MessageId]) {
-        self.control.put_u8(KEY_CONTROL_IHAVE);
-        put_varint(&mut self.control, topic_len(topic) + ids.len() * CONTROL_ID_BYTES);
-        put_field(&mut self.control, KEY_TOPIC, topic.as_str().as_bytes());
-        for id in ids {
-            put_field(&mut self.control, KEY_IHAVE_IDS, id.as_bytes());
-        }
-    }
-
-    /// Adds an IWANT.
-    pub fn iwant<'a>(&mut self, ids: impl ExactSizeIterator<Item = &'a MessageId>) {
-        self.ids(KEY_CONTROL_IWANT, ids);
-    }
-
-    /// Adds an IDONTWANT.
-    pub fn idontwant<'a>(&mut self, ids: impl ExactSizeIterator<Item = &'a MessageId>) {
-        self.ids(KEY_CONTROL_IDONTWANT, ids);
-    }
-
-    fn ids<'a>(&mut self, key: u8, ids: impl ExactSizeIterator<Item = &'a MessageId>) {
-        self.control.put_u8(key);
-        put_varint(&mut self.control, ids.len() * CONTROL_ID_BYTES);
-        for id in ids {
-            put_field(&mut self.control, KEY_IDS, id.as_bytes());
-        }
-    }
-
-    /// Adds a message.
-    pub fn publish(&mut self, payload: Arc<Payload>) {
-        self.publish_bytes += payload.encoded().len();
-        self.publish.push(payload);
-    }
-
     /// The RPC, with its length prefix.
     #[must_use]
     pub fn finish(self) -> EncodedRpc {
@@ -222,6 +105,87 @@ impl RpcBuilder {
             chunks.push(chunk.freeze());
         }
         EncodedRpc { chunks, len: varint_len(frame_bytes) + frame_bytes }
+    }
+
+    fn ids(&mut self, key: u8, ids: &[MessageId]) {
+        self.control.put_u8(key);
+        put_varint(&mut self.control, ids.len() * CONTROL_ID_BYTES);
+        for id in ids {
+            put_field(&mut self.control, KEY_IDS, id.as_bytes());
+        }
+    }
+}
+
+impl RpcAssembly for RpcBuilder {
+    fn subscription_bytes(&self) -> usize {
+        self.subscriptions.len()
+    }
+
+    fn entry_bytes(&self) -> usize {
+        self.control.len()
+    }
+
+    fn publish_bytes(&self) -> usize {
+        self.publish_bytes
+    }
+
+    fn publish_count(&self) -> usize {
+        self.publish.len()
+    }
+
+    fn subscription(&mut self, subscription: &Subscription) {
+        let topic = subscription.topic.as_str().as_bytes();
+        self.subscriptions.put_u8(KEY_RPC_SUBSCRIPTIONS);
+        put_varint(&mut self.subscriptions, 2 + field_len(topic.len()));
+        self.subscriptions.put_slice(&[KEY_SUBOPTS_SUBSCRIBE, u8::from(subscription.subscribe)]);
+        put_field(&mut self.subscriptions, KEY_SUBOPTS_TOPIC, topic);
+    }
+
+    fn graft(&mut self, topic: &Topic) {
+        self.control.put_u8(KEY_CONTROL_GRAFT);
+        put_varint(&mut self.control, topic_len(topic));
+        put_field(&mut self.control, KEY_TOPIC, topic.as_str().as_bytes());
+    }
+
+    fn prune(&mut self, prune: &Prune) {
+        let out = &mut self.control;
+        out.put_u8(KEY_CONTROL_PRUNE);
+        put_varint(out, prune_body_len(prune));
+        put_field(out, KEY_TOPIC, prune.topic.as_str().as_bytes());
+        for peer in &prune.peers {
+            out.put_u8(KEY_PRUNE_PEERS);
+            put_varint(out, peer_body_len(peer));
+            put_field(out, KEY_PEER_ID, peer.id.as_bytes());
+            if let Some(record) = &peer.signed_record {
+                put_field(out, KEY_PEER_RECORD, record);
+            }
+        }
+        if let Some(seconds) = prune.backoff_seconds {
+            out.put_u8(KEY_PRUNE_BACKOFF);
+            put_varint_u64(out, seconds);
+        }
+    }
+
+    fn ihave(&mut self, topic: &Topic, ids: &[MessageId]) {
+        self.control.put_u8(KEY_CONTROL_IHAVE);
+        put_varint(&mut self.control, topic_len(topic) + ids.len() * CONTROL_ID_BYTES);
+        put_field(&mut self.control, KEY_TOPIC, topic.as_str().as_bytes());
+        for id in ids {
+            put_field(&mut self.control, KEY_IHAVE_IDS, id.as_bytes());
+        }
+    }
+
+    fn iwant(&mut self, ids: &[MessageId]) {
+        self.ids(KEY_CONTROL_IWANT, ids);
+    }
+
+    fn idontwant(&mut self, ids: &[MessageId]) {
+        self.ids(KEY_CONTROL_IDONTWANT, ids);
+    }
+
+    fn publish(&mut self, payload: Arc<Payload>) {
+        self.publish_bytes += payload.encoded().len();
+        self.publish.push(payload);
     }
 }
 
@@ -276,7 +240,7 @@ fn peer_body_len(peer: &crate::rpc::ExchangedPeer) -> usize {
 }
 
 /// Bytes of a length-delimited field with a one-byte key and a value of `len` bytes.
-const fn field_len(len: usize) -> usize {
+pub(super) const fn field_len(len: usize) -> usize {
     1 + varint_len(len) + len
 }
 

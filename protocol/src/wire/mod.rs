@@ -50,6 +50,7 @@ mod intern;
 pub mod limits;
 mod reader;
 mod scan;
+mod shared;
 
 pub use decode::decode;
 pub use encode::{
@@ -61,3 +62,4 @@ pub use intern::TopicInterner;
 pub use limits::WireLimits;
 pub use reader::{FramePrefix, read_prefix};
 pub use scan::{ScanStats, scan};
+pub use shared::{RpcAssembly, SharedRpc};
