@@ -1,17 +1,19 @@
 //! A message of the mesh: its bytes are allocated once, hashed once and encoded once.
 //!
 //! A [`Payload`] is shared (`Arc`) by the message cache and by every send queue it waits in, so forwarding to twelve peers
-//! copies nothing. It holds what the message *is*, never what this node thinks of it (verified or not).
+//! copies nothing. It holds what the message *is*, never what this node thinks of it (verified or not): its bytes, its id, and, once
+//! somebody has asked, the transaction that these bytes are the encoding of.
 //!
 //! The message id is content-addressed, without author or sequence number (gossipsub's StrictNoSign policy):
 //! the first 20 bytes of the digest, in the domain [`Domain::MessageId`], of `u32le(topic length) || topic || data`. The
 //! topic's length keeps the encoding injective; the domain keeps ids apart from every other hash in the system.
 
 use crate::id::{MESSAGE_ID_BYTES, MessageId, Topic};
+use crate::transaction::Transaction;
 use bytes::{BufMut, Bytes, BytesMut};
 use core::ops::Range;
 use starling_crypto::Domain;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Protobuf key of `RPC.publish` (field 2, length-delimited).
 const KEY_RPC_PUBLISH: u8 = 0x12;
@@ -31,14 +33,24 @@ pub fn message_id(topic: &str, data: &[u8]) -> MessageId {
 }
 
 /// One message, immutable, with its encoding.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Payload {
     id: MessageId,
     topic: Topic,
     /// The whole `publish` field of an RPC: key, length and the protobuf `Message`.
     encoded: Bytes,
     data: Range<usize>,
+    /// What [`Payload::transaction`] has found; it follows from the bytes, so whoever asks first asks for all.
+    transaction: OnceLock<Option<Transaction>>,
 }
+
+impl PartialEq for Payload {
+    fn eq(&self, other: &Self) -> bool {
+        self.topic == other.topic && self.encoded == other.encoded
+    }
+}
+
+impl Eq for Payload {}
 
 impl Payload {
     /// Makes a message: allocates once, encodes and hashes.
@@ -61,7 +73,16 @@ impl Payload {
             topic: topic.clone(),
             encoded: encoded.freeze(),
             data: start..start + data.len(),
+            transaction: OnceLock::new(),
         })
+    }
+
+    /// The transaction that the application's bytes are the canonical encoding of, if they are one. It is decoded and hashed
+    /// once, however many share the message, and shares the message's bytes. Whether it suits a network is not asked here
+    /// (see [`Transaction::in_message`]).
+    #[must_use]
+    pub fn transaction(&self) -> Option<&Transaction> {
+        self.transaction.get_or_init(|| Transaction::decode_form(&self.data_bytes(), self.data.len()).ok()).as_ref()
     }
 
     /// The content address.

@@ -31,6 +31,7 @@
 
 use crate::codec::{self, CodecError};
 use crate::genesis::Genesis;
+use crate::message::Payload;
 use crate::id::{NetworkId, TransactionId};
 use bytes::Bytes;
 use core::fmt;
@@ -230,6 +231,17 @@ impl Transaction {
         Ok(transaction)
     }
 
+    /// The transaction in a message, with the checks of [`Transaction::decode`]; none if one of them fails. What does not depend on
+    /// the genesis is done once for each message.
+    #[must_use]
+    pub fn in_message(payload: &Payload, genesis: &Genesis) -> Option<Self> {
+        let bytes_max = TRANSACTION_OVERHEAD_BYTES.saturating_add(genesis.limits().payload_bytes_max as usize);
+        if payload.data().len() > bytes_max {
+            return None;
+        }
+        payload.transaction().filter(|transaction| transaction.check(genesis).is_ok()).cloned()
+    }
+
     /// Decodes a transaction of at most `bytes_max` bytes, without asking whether it suits any network.
     ///
     /// # Errors
@@ -289,9 +301,9 @@ impl Transaction {
         if found > max {
             return Err(TransactionError::PayloadTooLong { found, max });
         }
-        let (found, needed) = (self.stamp_bits(), genesis.stamp_bits());
-        if found < needed {
-            return Err(TransactionError::Stamp { found, needed });
+        let needed = genesis.stamp_bits();
+        if needed > 0 && self.stamp_bits() < needed {
+            return Err(TransactionError::Stamp { found: self.stamp_bits(), needed });
         }
         Ok(())
     }

@@ -105,7 +105,7 @@ impl Node {
         out: &mut impl Sink<Output>,
     ) -> Option<Verdict> {
         let Validation { ticket, payload, peer } = validation;
-        let Ok(transaction) = Transaction::decode(payload.data_bytes(), &self.genesis) else {
+        let Some(transaction) = Transaction::in_message(&payload, &self.genesis) else {
             return Some(Verdict::Reject);
         };
         if self.chain.includes(self.moment(now), &transaction) {

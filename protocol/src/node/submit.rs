@@ -16,7 +16,8 @@ impl Node {
         self.mempool.precheck(transaction, self.next_nonce(&transaction.sender(), slot), slot)
     }
 
-    /// Takes a verified transaction into the mempool.
+    /// Takes a verified transaction into the mempool. Its bytes must be its own or a message's: in a larger allocation, they would
+    /// keep that alive.
     pub(super) fn insert(
         &mut self,
         now: Time,
@@ -25,8 +26,7 @@ impl Node {
     ) -> Result<Inserted, MempoolError> {
         let slot = self.slot_or_zero(now);
         let next_nonce = self.next_nonce(&transaction.sender(), slot);
-        // A transaction that came inside a large buffer must not keep that buffer alive.
-        self.mempool.insert(transaction.detached(), source, next_nonce, slot)
+        self.mempool.insert(transaction.clone(), source, next_nonce, slot)
     }
 
     pub(super) fn submit(&mut self, now: Time, ticket: Ticket, bytes: &[u8], out: &mut impl Sink<Output>) {
