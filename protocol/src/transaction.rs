@@ -31,8 +31,8 @@
 
 use crate::codec::{self, CodecError};
 use crate::genesis::Genesis;
-use crate::message::Payload;
 use crate::id::{NetworkId, TransactionId};
+use crate::message::Payload;
 use bytes::Bytes;
 use core::fmt;
 use core::ops::Range;

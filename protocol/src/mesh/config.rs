@@ -15,6 +15,7 @@ use super::topic::TOPICS_MAX;
 use crate::id::{PeerId, Topic};
 use crate::time::Duration;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Everything that can be configured about the mesh.
 #[derive(Clone, Debug)]
@@ -302,10 +303,10 @@ pub enum MeshConfigError {
     Cache(#[from] CacheConfigError),
 }
 
-/// A configuration whose relations hold.
+/// A configuration whose relations hold. Cloning copies pointers.
 #[derive(Clone, Debug)]
 pub struct ValidMeshConfig {
-    config: MeshConfig,
+    config: Arc<MeshConfig>,
     score: ValidScoreConfig,
 }
 
@@ -346,7 +347,7 @@ impl MeshConfig {
         self.promise.validate()?;
         self.gater.validate()?;
         let score = self.score.clone().validate()?;
-        Ok(ValidMeshConfig { config: self, score })
+        Ok(ValidMeshConfig { config: Arc::new(self), score })
     }
 
     fn check_topics(&self) -> Result<(), MeshConfigError> {

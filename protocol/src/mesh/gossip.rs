@@ -54,7 +54,7 @@ impl Mesh {
                     self.counters.ihave_excess += 1;
                     break;
                 }
-                if self.seen.peek(id).is_none() && self.promises.announced(now, *id, peer) {
+                if self.seen.peek(self.seen.fingerprint(id)).is_none() && self.promises.announced(now, *id, peer) {
                     budget.asked_ids += 1;
                 }
             }
@@ -98,7 +98,7 @@ impl Mesh {
         let mut repeated = BTreeSet::new();
         for id in &ids[..taken] {
             let Some(slot) = self.peers.get_mut(peer) else { return };
-            if slot.refuses(id) || !repeated.insert(*id) {
+            if slot.refuses(self.seen.fingerprint(id)) || !repeated.insert(*id) {
                 continue;
             }
             if slot.budget.served_bytes >= limits.iwant_bytes_max {

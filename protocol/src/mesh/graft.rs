@@ -34,7 +34,7 @@ impl Mesh {
 
     /// Whether the peer's score is not negative, neither in all nor on the topic.
     pub(super) fn has_merit(&self, topic: TopicIndex, peer: PeerHandle) -> bool {
-        self.scores.score(peer) >= 0.0 && self.scores.topic_score(peer, topic) >= 0.0
+        self.scores.has_merit(peer, topic)
     }
 
     /// Whether we may add the peer to our mesh of the topic now.
@@ -231,8 +231,8 @@ impl Mesh {
             if self.remove_from_mesh(now, index, peer, PruneReason::ByPeer, out) && !refused {
                 self.refill_mesh(now, index, out);
             }
-            let believed = self.scores.score(peer) >= self.scores.thresholds().accept_peer_exchange;
-            if !prune.peers.is_empty() && believed {
+            let believed = || !self.scores.is_below(peer, self.scores.thresholds().accept_peer_exchange);
+            if !prune.peers.is_empty() && believed() {
                 let candidates = prune.peers.iter().take(self.config.exchange.peers_max).cloned().collect();
                 out.emit(Output::PeerExchangeCandidates { peer, candidates });
             }

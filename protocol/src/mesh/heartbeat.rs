@@ -77,7 +77,7 @@ impl Mesh {
                 slow.extend(slot.mesh.iter().map(|topic| (topic, slot.handle)));
             }
             slot.budget = Budget::default();
-            slot.unwanted.retain(|_, until| *until > ticks);
+            slot.unwanted.forget(ticks);
         }
         for (topic, peer) in slow {
             self.prune(now, topic, peer, PruneReason::Slow, out);

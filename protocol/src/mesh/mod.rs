@@ -159,7 +159,7 @@ impl Mesh {
             peers: PeerTable::default(),
             scores,
             gater: Gater::new(config.gater),
-            seen: SeenCache::new(config.seen, streams.hash_key("mesh/seen")),
+            seen: SeenCache::new(config.seen, streams.stream("mesh/seen")),
             cache: MessageCache::new(config.cache),
             pending: Pending::default(),
             deliveries: Deliveries::new(window),
@@ -236,10 +236,18 @@ impl Mesh {
     /// When [`Mesh::on_wake`] has something to do, and what. Any call of `handle` or `on_wake` may change the answer.
     #[must_use]
     pub fn next_wake(&self) -> Option<(Time, WakeReason)> {
-        let heartbeat = Some((self.beat.next, WakeReason::Heartbeat));
-        let validation = self.pending.oldest().map(|(_, deadline)| (deadline, WakeReason::ValidationDeadline));
-        let pull = self.promises.next_due().map(|due| (due, WakeReason::Pull));
-        [heartbeat, validation, pull].into_iter().flatten().min_by_key(|(due, _)| *due)
+        let mut next = (self.beat.next, WakeReason::Heartbeat);
+        if let Some((_, deadline)) = self.pending.oldest()
+            && deadline < next.0
+        {
+            next = (deadline, WakeReason::ValidationDeadline);
+        }
+        if let Some(due) = self.promises.next_due()
+            && due < next.0
+        {
+            next = (due, WakeReason::Pull);
+        }
+        Some(next)
     }
 
     /// An RPC: subscriptions, then messages, then control, as go-libp2p-pubsub does it.
@@ -286,12 +294,12 @@ impl Mesh {
     }
 
     fn is_graylisted(&self, slot: &PeerSlot) -> bool {
-        !slot.direct && self.scores.score(slot.handle) < self.scores.thresholds().graylist
+        !slot.direct && self.scores.is_below(slot.handle, self.scores.thresholds().graylist)
     }
 
     /// Whether gossip with the peer is above the threshold.
     fn gossips(&self, slot: &PeerSlot) -> bool {
-        slot.direct || self.scores.score(slot.handle) >= self.scores.thresholds().gossip
+        slot.direct || !self.scores.is_below(slot.handle, self.scores.thresholds().gossip)
     }
 
     /// Removes a graylisted peer from every mesh and asks the driver to disconnect it.

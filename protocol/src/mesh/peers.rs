@@ -4,11 +4,12 @@
 //! Every field that a remote can grow says its bound. Access is by [`PeerHandle`]; a handle of a former occupant of the
 //! slot finds nothing. Iteration is in the order of slots, which the driver's inputs determine.
 
+use super::seen::Fingerprint;
 use super::topic::TopicSet;
-use crate::id::{Direction, MessageId, PeerHandle, PeerId, Version};
+use crate::id::{Direction, PeerHandle, PeerId, Version};
 use crate::time::{Duration, Time};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
 /// What the engine knows of a connected peer.
@@ -31,9 +32,8 @@ pub(super) struct PeerSlot {
     pub(super) rtt: Option<Duration>,
     /// Its own signed peer record; at most `ExchangeConfig::record_bytes_max` bytes.
     pub(super) record: Option<Bytes>,
-    /// Messages that it does not want, with the heartbeat at which that is forgotten; at most `idontwant_ids_max` for
-    /// each of `idontwant_ticks` heartbeats.
-    pub(super) unwanted: BTreeMap<MessageId, u64>,
+    /// Messages that it does not want; at most `idontwant_ids_max` for each of `idontwant_ticks` heartbeats.
+    pub(super) unwanted: Unwanted,
     /// Validations under way of messages it sent first; at most `pending_per_peer_max`.
     pub(super) pending: u32,
     /// Heartbeats in a row in which its send queue overflowed.
@@ -72,8 +72,8 @@ pub(super) struct Budget {
 
 impl PeerSlot {
     /// Whether a message of this id should not be sent to it.
-    pub(super) fn refuses(&self, id: &MessageId) -> bool {
-        self.unwanted.contains_key(id)
+    pub(super) fn refuses(&self, key: Fingerprint) -> bool {
+        self.unwanted.contains(key)
     }
 
     /// Whether it understands IDONTWANT.
@@ -81,6 +81,53 @@ impl PeerSlot {
         self.version >= Version::V1_2
     }
 }
+
+/// The messages that a peer said it does not want, by the heartbeat at which that is forgotten.
+///
+/// Looking through all of them is linear, and cheaper than any index for the dozens that an honest peer says; for the most that a peer
+/// may say it is a microsecond.
+#[derive(Debug, Default)]
+pub(super) struct Unwanted {
+    /// Ascending heartbeats.
+    groups: VecDeque<(u64, Vec<Fingerprint>)>,
+    /// The allocation of a group that was forgotten.
+    spare: Vec<Fingerprint>,
+}
+
+impl Unwanted {
+    /// Adds a message, to be forgotten at the heartbeat `until`, which never falls from call to call.
+    pub(super) fn insert(&mut self, key: Fingerprint, until: u64) {
+        match self.groups.back_mut() {
+            Some((tick, keys)) if *tick == until => keys.push(key),
+            _ => {
+                let mut keys = core::mem::take(&mut self.spare);
+                keys.push(key);
+                self.groups.push_back((until, keys));
+            }
+        }
+    }
+
+    fn contains(&self, key: Fingerprint) -> bool {
+        self.groups.iter().any(|(_, keys)| keys.contains(&key))
+    }
+
+    /// Forgets what is due at the heartbeat `tick`.
+    pub(super) fn forget(&mut self, tick: u64) {
+        while let Some((_, mut keys)) = self.groups.pop_front_if(|(until, _)| *until <= tick) {
+            keys.clear();
+            // What a flood has left behind is given back.
+            self.spare = if keys.capacity() <= UNWANTED_KEPT { keys } else { Vec::new() };
+        }
+    }
+
+    /// How many there are, repetitions included.
+    pub(super) fn len(&self) -> usize {
+        self.groups.iter().map(|(_, keys)| keys.len()).sum()
+    }
+}
+
+/// An allocation for at most so many messages is kept for the next heartbeat.
+const UNWANTED_KEPT: usize = 64;
 
 /// All connected peers.
 #[derive(Debug, Default)]

@@ -163,7 +163,7 @@ impl Mesh {
     /// Whether the message is known, whatever became of it.
     #[must_use]
     pub fn has_seen(&self, id: &MessageId) -> bool {
-        self.seen.peek(id).is_some()
+        self.seen.peek(self.seen.fingerprint(id)).is_some()
     }
 
     /// How many peers are connected.

@@ -49,11 +49,12 @@ impl Mesh {
             self.counters.messages_unwanted += 1;
             return;
         };
-        match self.seen.peek(&payload.id()) {
+        let key = self.seen.fingerprint(&payload.id());
+        match self.seen.peek(key) {
             None => self.receive_first(now, peer, payload, topic, received, out),
             Some(state) => {
                 self.counters.messages_duplicate += 1;
-                self.seen.touch(now, &payload.id());
+                self.seen.touch(now, key);
                 let frame_bytes = u32::try_from(payload.encoded().len()).unwrap_or(u32::MAX);
                 let (id, topic_name) = (payload.id(), payload.topic().clone());
                 out.emit(Output::Event(Event::Duplicate { id, topic: topic_name, peer, received, frame_bytes }));
@@ -86,7 +87,7 @@ impl Mesh {
             out.emit(Output::Event(Event::Validated { payload: payload.clone(), peer, verdict: Verdict::Shed }));
             return;
         }
-        if !self.seen.insert_pending(now, &id) {
+        if !self.seen.insert_pending(now, self.seen.fingerprint(&id)) {
             return;
         }
         slot.pending += 1;
@@ -157,11 +158,12 @@ impl Mesh {
         let Some(validation) = self.end_validation(ticket) else { return };
         let Validation { payload, topic, from, copies, .. } = validation;
         let id = payload.id();
+        let key = self.seen.fingerprint(&id);
         out.emit(Output::Event(Event::Validated { payload: payload.clone(), peer: from, verdict }));
         match verdict {
             Verdict::Accept => {
                 self.counters.messages_accepted += 1;
-                self.seen.accept(now, &id);
+                self.seen.accept(now, key);
                 self.scores.first_delivery(now, from, topic);
                 self.gater.outcome(from, Outcome::Accepted);
                 for peer in &copies {
@@ -176,12 +178,12 @@ impl Mesh {
             }
             Verdict::Ignore => {
                 self.counters.messages_ignored += 1;
-                self.seen.ignore(now, &id);
+                self.seen.ignore(now, key);
                 self.gater.outcome(from, Outcome::Ignored);
             }
             Verdict::Reject => {
                 self.counters.messages_rejected += 1;
-                self.seen.reject(now, &id);
+                self.seen.reject(now, key);
                 self.gater.outcome(from, Outcome::Rejected);
                 for peer in copies.into_iter().chain([from]) {
                     self.scores.invalid_message(peer, topic);
@@ -191,7 +193,7 @@ impl Mesh {
             Verdict::Shed => {
                 self.counters.messages_shed += 1;
                 self.gater.shed(now);
-                self.seen.forget(&id);
+                self.seen.forget(key);
             }
         }
     }
@@ -240,8 +242,9 @@ impl Mesh {
         out: &mut impl Sink<Output>,
     ) {
         let id = payload.id();
+        let key = self.seen.fingerprint(&id);
         for peer in recipients {
-            if self.peers.get(*peer).is_none_or(|slot| slot.refuses(&id)) {
+            if self.peers.get(*peer).is_none_or(|slot| slot.refuses(key)) {
                 self.counters.sends_refused += 1;
                 continue;
             }
@@ -261,7 +264,8 @@ impl Mesh {
             return;
         };
         let id = payload.id();
-        if self.seen.peek(&id) == Some(SeenState::Accepted) {
+        let key = self.seen.fingerprint(&id);
+        if self.seen.peek(key) == Some(SeenState::Accepted) {
             return;
         }
         let mut holders = Vec::new();
@@ -273,7 +277,7 @@ impl Mesh {
         self.counters.messages_published += 1;
         let asked = self.promises.asked(&id);
         self.promises.forget(&id);
-        self.seen.accept(now, &id);
+        self.seen.accept(now, key);
         self.deliveries.accepted(now, id, holders);
         self.cache.put(payload.clone());
         out.emit(Output::Event(Event::Published { payload: payload.clone() }));
@@ -287,12 +291,12 @@ impl Mesh {
     /// Sends and announces a message again that we vouch for. One that is being validated came from a peer this moment and is
     /// spreading.
     pub(super) fn repeat(&mut self, now: Time, payload: &Arc<Payload>, out: &mut impl Sink<Output>) {
-        let (id, topic) = (payload.id(), self.topics.find(payload.topic()));
-        let Some(topic) = topic.filter(|_| self.seen.peek(&id) != Some(SeenState::Pending)) else { return };
-        self.seen.accept(now, &id);
+        let (key, topic) = (self.seen.fingerprint(&payload.id()), self.topics.find(payload.topic()));
+        let Some(topic) = topic.filter(|_| self.seen.peek(key) != Some(SeenState::Pending)) else { return };
+        self.seen.accept(now, key);
         self.cache.put(payload.clone());
         for peer in self.publish_recipients(now, topic, payload.data().len()) {
-            if self.peers.get(peer).is_some_and(|slot| !slot.refuses(&id)) {
+            if self.peers.get(peer).is_some_and(|slot| !slot.refuses(key)) {
                 self.counters.messages_sent += 1;
                 send(out, peer, Frame::Publish { payload: payload.clone(), class: Class::Forward });
             }
@@ -325,7 +329,7 @@ impl Mesh {
         self.peers
             .iter()
             .filter(|slot| slot.subscribed.contains(topic) && !slot.closing)
-            .filter(|slot| slot.direct || self.scores.score(slot.handle) >= threshold)
+            .filter(|slot| slot.direct || !self.scores.is_below(slot.handle, threshold))
             .map(|slot| slot.handle)
             .collect()
     }
@@ -361,9 +365,10 @@ impl Mesh {
         let until = self.beat.ticks + relay.idontwant_ticks;
         let mut queued = Vec::new();
         for id in &ids[..taken] {
-            slot.unwanted.insert(*id, until);
+            let key = self.seen.fingerprint(id);
+            slot.unwanted.insert(key, until);
             // Only what we accepted can stand in the peer's queue.
-            if self.seen.peek(id) == Some(SeenState::Accepted) {
+            if self.seen.peek(key) == Some(SeenState::Accepted) {
                 queued.push(*id);
             }
         }

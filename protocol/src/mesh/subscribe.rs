@@ -7,13 +7,12 @@
 //! younger than our leaving. Leaving sends PRUNE with the unsubscribe backoff to the mesh.
 
 use super::io::{Event, Output, PruneReason, Sink};
-use super::peers::{Budget, PeerSlot, TopicLink};
+use super::peers::{Budget, PeerSlot, TopicLink, Unwanted};
 use super::topic::{TopicIndex, TopicSet};
 use super::{Mesh, send};
 use crate::id::{Direction, PeerHandle, PeerId, Topic, Version};
 use crate::rpc::{Frame, Subscription};
 use crate::time::Time;
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// What is said of a peer when it connects.
@@ -46,7 +45,7 @@ impl Mesh {
             mesh: TopicSet::default(),
             rtt: None,
             record: None,
-            unwanted: BTreeMap::new(),
+            unwanted: Unwanted::default(),
             pending: 0,
             slow_ticks: 0,
             links: vec![TopicLink { announced_at: self.beat.ticks, grafted_at: Time::ZERO }; self.topics.len()],

@@ -87,6 +87,9 @@ pub struct Node {
     turns: turns::Turns,
 }
 
+/// Heartbeats between two looks at who should be an anchor. A guess: they are worth keeping for being old.
+const ANCHORS_TICKS: u64 = 8;
+
 /// What a verification is for.
 #[derive(Debug)]
 enum Verification {
@@ -223,16 +226,21 @@ impl Node {
     /// Does what is due. A call when nothing is due does nothing.
     pub fn on_wake(&mut self, now: Time, out: &mut impl Sink<Output>) {
         let mut sink = relay::MeshSink::new(out);
+        let heartbeats = self.mesh.counters().heartbeats;
         self.mesh.on_wake(now, &mut sink);
         let relay::MeshSink { validations, sent_away, .. } = sink;
         self.follow_up(now, validations, &sent_away, out);
         let mut effects = Vec::new();
         self.chain.on_wake(self.moment(now), &mut effects);
         self.chain_effects(now, effects, out);
-        let low = self.mesh.degree_low();
-        let short = self.mesh.topics().any(|(topic, _)| self.mesh.mesh_degree(topic) < low);
-        self.peers.mesh_is_short(now, short);
-        self.name_anchors(now);
+        if self.mesh.counters().heartbeats > heartbeats {
+            let low = self.mesh.degree_low();
+            let short = self.mesh.topics().any(|(topic, _)| self.mesh.mesh_degree(topic) < low);
+            self.peers.mesh_is_short(now, short);
+            if (heartbeats + 1).is_multiple_of(ANCHORS_TICKS) {
+                self.name_anchors(now);
+            }
+        }
         self.act_on_slot(now, out);
         self.act_on_silence(now, out);
         self.act_on_peers(now, out);
@@ -241,12 +249,20 @@ impl Node {
     /// When [`Node::on_wake`] has something to do, and what.
     #[must_use]
     pub fn next_wake(&self) -> Option<(Time, WakeReason)> {
-        let mesh = self.mesh.next_wake().map(|(at, reason)| (at, WakeReason::Mesh(reason)));
-        let peers = Some((self.peers.next_wake(), WakeReason::Peers));
-        let chain = self.chain.next_wake().map(|at| (at, WakeReason::Chain));
-        let slot = self.clock.next_slot(&self.genesis).map(|at| (at, WakeReason::Slot));
-        let silence = Some((self.silence.next_wake(), WakeReason::Silence));
-        [mesh, chain, peers, slot, silence].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let (at, reason) = self.mesh.next_wake()?;
+        let mut next = (at, WakeReason::Mesh(reason));
+        let mut sooner = |at: Option<Time>, reason| {
+            if let Some(at) = at
+                && at < next.0
+            {
+                next = (at, reason);
+            }
+        };
+        sooner(self.chain.next_wake(), WakeReason::Chain);
+        sooner(Some(self.peers.next_wake()), WakeReason::Peers);
+        sooner(self.clock.next_slot(&self.genesis), WakeReason::Slot);
+        sooner(Some(self.silence.next_wake()), WakeReason::Silence);
+        Some(next)
     }
 
     /// Asserts every invariant of every machine inside.

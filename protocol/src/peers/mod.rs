@@ -291,7 +291,7 @@ impl PeerBook {
 
     /// A connection with the peer is up, whoever dialled.
     pub fn connected(&mut self, now: Time, id: PeerId, ip: IpAddr, direction: Direction) {
-        if self.stats().connected == 0 {
+        if self.counts().connected == 0 {
             self.discover_soon(now);
         }
         let state = State::Connected { since: now, direction, ip };
@@ -344,7 +344,7 @@ impl PeerBook {
     }
 
     fn fail(&mut self, now: Time, id: PeerId) {
-        let network_works = self.stats().connected > 0;
+        let network_works = self.counts().connected > 0;
         let Some(candidate) = self.candidates.get_mut(&id) else { return };
         let answered = match candidate.state {
             State::Connected { .. } => return,

@@ -7,8 +7,8 @@
 //! [`RpcAssembly`] is what [`RpcBuilder`] and [`SharedRpc`] have in common, so that a send queue fills either by the same rules.
 //!
 //! # Promise
-//! For whatever frames are added, `SharedRpc::wire_len` is the length of what [`RpcBuilder::finish`] makes of the same frames, and
-//! `SharedRpc::rpc` is what [`super::decode`] makes of its bytes, within what [`super::limits`] admit: PRUNE back-offs are
+//! For whatever frames are added, [`SharedRpc::wire_len`] is the length of what [`RpcBuilder::finish`] makes of the same frames, and
+//! [`SharedRpc::into_rpc`] is what [`super::decode`] makes of its bytes, within what [`super::limits`] admit: PRUNE back-offs are
 //! clamped, and peers and records in excess are left out, as the reader does it.
 
 use super::encode::{field_len, graft_len, idontwant_len, ihave_len, iwant_len, prune_len, subscription_len};
@@ -93,17 +93,17 @@ pub struct SharedRpc {
 }
 
 impl SharedRpc {
-    /// What the receiver decodes.
-    #[must_use]
-    pub fn rpc(&self) -> &Rpc {
-        &self.rpc
-    }
-
     /// Bytes on the wire, length prefix included.
     #[must_use]
     pub fn wire_len(&self) -> usize {
         let frame_bytes = self.frame_bytes();
         varint_len(frame_bytes) + frame_bytes
+    }
+
+    /// What the receiver decodes.
+    #[must_use]
+    pub fn into_rpc(self) -> Rpc {
+        self.rpc
     }
 }
 

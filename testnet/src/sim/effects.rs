@@ -1,24 +1,25 @@
 //! Carrying out what a machine wants.
 
-use super::link::Line;
+use super::link::{Busy, Line, SEGMENT_BYTES, Uplink, Window, retransmission_us};
 use super::observe::Observer;
+use super::parcel::{Carrier, Parcel, same};
 use super::queue::EventQueue;
 use super::scenario::Scenario;
 use super::trace::TraceHash;
 use super::verify::{Verifier, signatures};
-use super::world::{Event, Rare};
+use super::world::{Event, Rare, WireCounts};
 use crate::wan::{Stream, Topology};
 use starling_protocol::genesis::Genesis;
 use starling_protocol::id::PeerHandle;
 use starling_protocol::mesh::Sink;
 use starling_protocol::node::{Output, Ticket};
 use starling_protocol::rpc::Frame;
-use starling_protocol::time::Time;
+use starling_protocol::send_queue::{PushResult, SendQueue, SendQueueConfig};
+use starling_protocol::time::{Duration, Time};
 use starling_protocol::verify::{Job, Outcome};
-use starling_protocol::wire::{RpcAssembly, SharedRpc};
+use starling_protocol::wire::{TopicInterner, WireLimits};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
 
 /// What all nodes share: the world outside of the machines.
 #[derive(Debug)]
@@ -29,36 +30,46 @@ pub(super) struct Shared {
     pub(super) queue: EventQueue<Event>,
     pub(super) observer: Observer,
     pub(super) trace: TraceHash,
+    pub(super) wire: WireCounts,
+    carrier: Carrier,
     verifier: Verifier,
     jitter: Stream,
     jitter_us_max: u64,
+    loss: Stream,
     tickets: u64,
-    /// Who waits for the response to a request that a machine was handed.
+    /// Who waits for the answer to a request that a machine was handed: node, its ticket, latency.
     askers: BTreeMap<Ticket, (u32, Ticket, u32)>,
-    /// Lines to which the present input made the machine say something.
+    /// Slots of the lines on which the machine says something in the present input.
     touched: Vec<u32>,
     /// The last frame that was made into an RPC: the next one is often the same, for somebody else.
-    last: Option<(Frame, Rc<SharedRpc>)>,
-    pub(super) wire_bytes: u64,
+    last: Option<(Frame, Rc<Parcel>)>,
 }
 
 impl Shared {
     pub(super) fn new(scenario: Scenario, genesis: Genesis, network: Topology) -> Self {
+        let topics = [genesis.transaction_topic().clone(), genesis.block_topic().clone()];
+        let carrier = if scenario.encode {
+            Carrier::Encoded { limits: WireLimits::default(), topics: TopicInterner::new(topics) }
+        } else {
+            Carrier::Shared
+        };
         Self {
             jitter: Stream::new(scenario.seed, "jitter"),
             jitter_us_max: scenario.profile.jitter_us_max(),
+            loss: Stream::new(scenario.seed, "loss"),
             scenario,
             genesis,
             network,
+            carrier,
             queue: EventQueue::default(),
             observer: Observer::default(),
             trace: TraceHash::default(),
+            wire: WireCounts::default(),
             verifier: Verifier::default(),
             tickets: 0,
             askers: BTreeMap::new(),
             touched: Vec::new(),
             last: None,
-            wire_bytes: 0,
         }
     }
 
@@ -71,8 +82,20 @@ impl Shared {
         Ticket(self.tickets)
     }
 
-    pub(super) fn now(&self) -> Time {
-        self.queue.now()
+    /// When the last bit of a chunk that leaves at `departure_ns` arrives, on a path of this latency.
+    fn arrival_us(&mut self, departure_ns: u64, latency_us: u64, bytes: u64) -> u64 {
+        let jitter_us = match self.jitter_us_max {
+            0 => 0,
+            most => self.jitter.below(most + 1),
+        };
+        let segments = bytes.div_ceil(SEGMENT_BYTES);
+        let lost = match self.scenario.loss_ppm {
+            0 => false,
+            loss_ppm => self.loss.below(1_000_000) < segments.saturating_mul(u64::from(loss_ppm)),
+        };
+        let again_us = if lost { retransmission_us(latency_us, segments) } else { 0 };
+        self.wire.chunks_lost += u64::from(lost);
+        departure_ns.div_ceil(1_000) + latency_us + jitter_us + again_us
     }
 }
 
@@ -81,69 +104,210 @@ pub(super) struct Effects<'a> {
     pub(super) now: Time,
     pub(super) index: u32,
     pub(super) lines: &'a mut Vec<Line>,
+    pub(super) uplink: &'a mut Uplink,
     pub(super) verifier_free_ns: &'a mut u64,
-    pub(super) uplink_free_ns: &'a mut u64,
-    pub(super) uplink_byte_ps: u64,
     pub(super) shared: &'a mut Shared,
 }
 
 impl Sink<Output> for Effects<'_> {
     fn emit(&mut self, output: Output) {
         match output {
-            Output::Send { peer, frame } => self.send(peer, frame),
+            Output::Send { peer, frame } => self.say(peer, frame),
             Output::Event(event) => self.shared.observer.event(self.now, self.index, &event),
             Output::Verify { ticket, job } => self.verify(ticket, &job),
-            other => self.rare(other),
+            Output::Cancel { peer, ids } => {
+                let line = self.lines.get_mut(peer.index()).filter(|line| line.generation == peer.generation);
+                if let Some(busy) = line.and_then(|line| line.busy.as_mut()) {
+                    self.shared.wire.cancelled += u64::from(busy.queue.cancel(&ids));
+                }
+            }
+            other => self.others(other),
         }
     }
 }
 
 impl Effects<'_> {
-    fn send(&mut self, peer: PeerHandle, frame: Frame) {
+    /// Takes in a frame for a peer. It leaves with [`Self::flush`].
+    fn say(&mut self, peer: PeerHandle, frame: Frame) {
         let Some(line) = self.lines.get_mut(peer.index()).filter(|line| line.generation == peer.generation) else {
             return;
         };
-        match &mut line.open {
-            Some(open) => Rc::make_mut(open).frame(&frame),
-            None => {
-                line.open = Some(match &self.shared.last {
-                    Some((last, rpc)) if same(last, &frame) => Rc::clone(rpc),
-                    _ => {
-                        let mut rpc = SharedRpc::default();
-                        rpc.frame(&frame);
-                        let rpc = Rc::new(rpc);
-                        self.shared.last = Some((frame, Rc::clone(&rpc)));
-                        rpc
-                    }
-                });
-                self.shared.touched.push(peer.slot);
+        if line.busy.is_none() && line.open.is_none() {
+            let parcel = match &self.shared.last {
+                Some((last, parcel)) if same(last, &frame) => Rc::clone(parcel),
+                _ => {
+                    let parcel = Rc::new(self.shared.carrier.single(&frame));
+                    self.shared.last = Some((frame.clone(), Rc::clone(&parcel)));
+                    parcel
+                }
+            };
+            line.open = Some((frame, parcel));
+            self.shared.touched.push(peer.slot);
+            return;
+        }
+        let busy = line.busy.get_or_insert_with(|| Box::new(Busy::default()));
+        let frames = line.open.take().map(|(first, _)| first).into_iter().chain([frame]);
+        let mut dropped = 0;
+        for frame in frames {
+            if let PushResult::Dropped { frames } = busy.queue.push(self.now, frame) {
+                dropped += frames.total();
             }
+        }
+        if dropped > 0 {
+            let dropped = u32::try_from(dropped).unwrap_or(u32::MAX);
+            self.shared.wire.dropped += u64::from(dropped);
+            self.shared.rare(self.now, self.index, Rare::QueueFull { peer, dropped });
         }
     }
 
     /// Puts what was said onto the lines.
     pub(super) fn flush(&mut self) {
         self.shared.last = None;
-        let touched = core::mem::take(&mut self.shared.touched);
-        for slot in &touched {
-            let line = &mut self.lines[*slot as usize];
-            let Some(rpc) = line.open.take() else { continue };
-            let bytes = rpc.wire_len() as u64;
-            self.shared.wire_bytes += bytes;
-            let start_ns = (*self.uplink_free_ns).max(self.now.as_micros() * 1_000);
-            let end_ns = start_ns + bytes * self.uplink_byte_ps / 1_000;
-            *self.uplink_free_ns = end_ns;
-            let jitter_us = match self.shared.jitter_us_max {
-                0 => 0,
-                most => self.shared.jitter.below(most + 1),
-            };
-            let arrival_us = end_ns.div_ceil(1_000) + u64::from(line.latency_us) + jitter_us;
-            line.arrival_us = line.arrival_us.max(arrival_us);
-            let deliver = Event::Deliver { node: line.far, peer: line.far_handle, rpc };
-            self.shared.queue.push(Time::from_micros(line.arrival_us), deliver);
+        let mut touched = core::mem::take(&mut self.shared.touched);
+        for slot in touched.drain(..) {
+            let line = &mut self.lines[slot as usize];
+            if let Some((_, parcel)) = line.open.take() {
+                self.write(slot, parcel);
+            } else {
+                self.write_on(slot);
+            }
         }
         self.shared.touched = touched;
-        self.shared.touched.clear();
+    }
+
+    /// Writes an RPC to a line on which nothing waits. The usual case: all of it goes at once.
+    fn write(&mut self, slot: u32, parcel: Rc<Parcel>) {
+        let bytes = u64::from(parcel.wire_bytes);
+        let now_ns = self.now.as_micros() * 1_000;
+        let direct = self.shared.scenario.window.is_none()
+            && self.uplink.waiting.is_empty()
+            && self.uplink.admits(now_ns)
+            && bytes <= self.uplink.chunk_bytes();
+        if direct {
+            self.send_chunk(slot, bytes);
+            return self.deliver(slot, parcel);
+        }
+        let busy = Busy { writing: Some((parcel, bytes)), ..Busy::default() };
+        self.lines[slot as usize].busy = Some(Box::new(busy));
+        self.write_on(slot);
+    }
+
+    /// Writes what waits at a line until nothing waits or it has to wait for the uplink or the window.
+    fn write_on(&mut self, slot: u32) {
+        while self.lines[slot as usize].busy.as_ref().is_some_and(|busy| !busy.waits) {
+            if !self.uplink.waiting.is_empty() || !self.uplink.admits(self.now.as_micros() * 1_000) {
+                return self.await_uplink(slot);
+            }
+            self.write_chunk(slot);
+        }
+    }
+
+    /// Writes one chunk of what waits at a line, if the window admits it; the uplink does.
+    fn write_chunk(&mut self, slot: u32) {
+        let Self { lines, shared, .. } = self;
+        let line = &mut lines[slot as usize];
+        let Some(busy) = &mut line.busy else { return };
+        if busy.writing.is_none() {
+            busy.writing = shared.carrier.pop(&mut busy.queue, self.now).map(|parcel| {
+                let bytes = u64::from(parcel.wire_bytes);
+                (Rc::new(parcel), bytes)
+            });
+        }
+        let Some((_, left)) = &mut busy.writing else {
+            line.busy = None;
+            return;
+        };
+        let mut room = u64::MAX;
+        if let Some(model) = &shared.scenario.window {
+            let window = line.window.get_or_insert_with(|| Box::new(Window::new(model)));
+            room = window.room(self.now.as_micros(), model);
+            // Less than a segment is not sent for its own sake.
+            if room < SEGMENT_BYTES.min(*left)
+                && let Some(at_us) = window.next_us()
+            {
+                busy.waits = true;
+                let (node, generation) = (self.index, line.generation);
+                return shared.queue.push(Time::from_micros(at_us), Event::Line { node, slot, generation });
+            }
+        }
+        let bytes = self.uplink.chunk_bytes().min(room).min(*left);
+        *left -= bytes;
+        let done = *left == 0;
+        self.send_chunk(slot, bytes);
+        if done && let Some((parcel, _)) = self.lines[slot as usize].busy.as_mut().and_then(|busy| busy.writing.take())
+        {
+            self.deliver(slot, parcel);
+        }
+    }
+
+    fn send_chunk(&mut self, slot: u32, bytes: u64) {
+        let line = &mut self.lines[slot as usize];
+        let latency_us = u64::from(line.latency_us);
+        let departure_ns = self.uplink.send(self.now.as_micros() * 1_000, bytes);
+        let arrival_us = self.shared.arrival_us(departure_ns, latency_us, bytes);
+        line.arrival_us = line.arrival_us.max(arrival_us);
+        if let Some(window) = &mut line.window {
+            window.sent(self.now.as_micros(), bytes, line.arrival_us + latency_us);
+        }
+        self.shared.wire.bytes += bytes;
+    }
+
+    /// Has an RPC arrive together with its last chunk, which was just sent.
+    fn deliver(&mut self, slot: u32, parcel: Rc<Parcel>) {
+        let line = &self.lines[slot as usize];
+        self.shared.wire.rpcs += 1;
+        self.shared.wire.messages += parcel.rpc.publish.len() as u64;
+        let (node, peer) = (line.far, line.far_handle);
+        let at = Time::from_micros(line.arrival_us);
+        let event = match self.shared.scenario.downlink_bits_per_s {
+            None => Event::Deliver { node, peer, parcel },
+            Some(_) => Event::Arrive { node, peer, parcel },
+        };
+        self.shared.queue.push(at, event);
+    }
+
+    fn await_uplink(&mut self, slot: u32) {
+        if let Some(busy) = &mut self.lines[slot as usize].busy {
+            busy.waits = true;
+        }
+        self.uplink.waiting.push_back(slot);
+        self.arm_uplink();
+    }
+
+    /// The uplink serves those that wait, one chunk each.
+    pub(super) fn serve_uplink(&mut self) {
+        self.uplink.armed = false;
+        while self.uplink.admits(self.now.as_micros() * 1_000)
+            && let Some(slot) = self.uplink.waiting.pop_front()
+        {
+            let Some(busy) = &mut self.lines[slot as usize].busy else { continue };
+            busy.waits = false;
+            self.write_chunk(slot);
+            if let Some(busy) = &mut self.lines[slot as usize].busy
+                && !busy.waits
+            {
+                busy.waits = true;
+                self.uplink.waiting.push_back(slot);
+            }
+        }
+        self.arm_uplink();
+    }
+
+    fn arm_uplink(&mut self) {
+        if !self.uplink.armed && !self.uplink.waiting.is_empty() {
+            self.uplink.armed = true;
+            let at = Time::from_micros(self.uplink.admits_at_ns().div_ceil(1_000)).max(self.now);
+            self.shared.queue.push(at, Event::Uplink { node: self.index });
+        }
+    }
+
+    /// A line that waited for its window goes on.
+    pub(super) fn line_goes_on(&mut self, slot: u32, generation: u32) {
+        let line = self.lines.get_mut(slot as usize).filter(|line| line.generation == generation);
+        if let Some(busy) = line.and_then(|line| line.busy.as_mut()) {
+            busy.waits = false;
+            self.write_on(slot);
+        }
     }
 
     fn verify(&mut self, ticket: Ticket, job: &Job) {
@@ -160,7 +324,7 @@ impl Effects<'_> {
         }
     }
 
-    fn rare(&mut self, output: Output) {
+    fn others(&mut self, output: Output) {
         let (now, index) = (self.now, self.index);
         match output {
             Output::Persist { ticket, batch: _ } => {
@@ -168,32 +332,37 @@ impl Effects<'_> {
                 self.shared.rare(at, index, Rare::Persisted { ticket });
             }
             Output::Request { ticket, peer, body } => {
-                let Some(line) = self.lines.get(peer.index()) else { return };
+                let Some(line) = self.lines.get(peer.index()).filter(|line| line.generation == peer.generation) else {
+                    return self.shared.rare(now, index, Rare::Response { ticket, body: None });
+                };
                 let theirs = self.shared.ticket();
                 self.shared.askers.insert(theirs, (index, ticket, line.latency_us));
-                let at = now + core::time::Duration::from_micros(u64::from(line.latency_us));
+                let at = now + Duration::from_micros(u64::from(line.latency_us));
                 self.shared.rare(at, line.far, Rare::Request { ticket: theirs, peer: line.far_handle, body });
             }
             Output::Respond { ticket, body } => {
                 let Some((asker, theirs, latency_us)) = self.shared.askers.remove(&ticket) else { return };
-                let at = now + core::time::Duration::from_micros(u64::from(latency_us));
+                let at = now + Duration::from_micros(u64::from(latency_us));
                 self.shared.rare(at, asker, Rare::Response { ticket: theirs, body });
-                self.shared.rare(at, index, Rare::Responded { ticket });
+                self.shared.rare(now, index, Rare::Responded { ticket });
             }
             Output::Load { ticket, what: _ } => {
                 self.shared.rare(now, index, Rare::Loaded { ticket, blocks: Vec::new() });
             }
-            _ => {}
+            Output::Dial { id, .. } => self.shared.rare(now, index, Rare::DialFailed { id }),
+            // Links are given, nothing is kept for a next life, and records of peers are not made.
+            Output::Discover
+            | Output::SavePeers
+            | Output::PeerExchangeCandidates { .. }
+            | Output::Disconnect { .. }
+            | Output::SubmitResult { .. } => {}
+            Output::Send { .. } | Output::Cancel { .. } | Output::Verify { .. } | Output::Event(_) => {}
         }
     }
 }
 
-/// Whether two frames make the same RPC, as far as that is cheap to say.
-fn same(a: &Frame, b: &Frame) -> bool {
-    match (a, b) {
-        (Frame::Publish { payload: a, .. }, Frame::Publish { payload: b, .. }) => Arc::ptr_eq(a, b),
-        (Frame::IDontWant(a), Frame::IDontWant(b)) => a == b,
-        (Frame::IHave { topic: a, ids: b }, Frame::IHave { topic: c, ids: d }) => a == c && Arc::ptr_eq(b, d),
-        _ => false,
+impl Default for Busy {
+    fn default() -> Self {
+        Self { queue: SendQueue::new(SendQueueConfig::default()), writing: None, waits: false }
     }
 }

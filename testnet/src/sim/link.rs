@@ -1,20 +1,242 @@
-//! Connections.
+//! Connections: what a node's machine says to a peer, on its way.
+//!
+//! # The way of an RPC
+//! 1. **Queue.** A frame goes into the peer's send queue, which is the real one ([`SendQueue`]), and is taken out as soon as the
+//!    connection can write. While nothing waits and a machine says no more than one frame to a peer at a time, there is
+//!    no queue at all: what an empty queue gives back for one frame is that frame, so it goes straight to the line (a test
+//!    holds the two ways against each other).
+//! 2. **Window** ([`Window`], optional). What is on its way and not acknowledged is at most the congestion window.
+//! 3. **Uplink** ([`Uplink`]). All connections of a node share one rate. It is committed at most [`BACKLOG_NS`] ahead; connections that
+//!    wait are served one chunk each, in the order in which they began to wait. This is what the link emulation of real
+//!    nodes does.
+//! 4. **Path.** The last bit takes the latency of the pair of nodes and a jitter; a chunk of which a segment is lost takes a
+//!    retransmission longer. Connections keep their order: nothing arrives before what was sent before it.
+//! 5. **Downlink** (optional). All connections of the receiver share one rate; who comes first is served first.
 
+use super::parcel::Parcel;
 use starling_protocol::id::PeerHandle;
-use starling_protocol::wire::SharedRpc;
+use starling_protocol::rpc::Frame;
+use starling_protocol::send_queue::SendQueue;
+use std::collections::VecDeque;
 use std::rc::Rc;
+
+/// How far ahead of the present an uplink may be committed.
+pub(super) const BACKLOG_NS: u64 = 2_000_000;
+/// The most bytes that a connection writes before another one has its turn.
+const CHUNK_BYTES_MAX: u64 = 16 << 10;
+/// The least, at low rates: a segment.
+const CHUNK_BYTES_MIN: u64 = SEGMENT_BYTES;
+/// What one segment of TCP carries.
+pub(super) const SEGMENT_BYTES: u64 = 1_460;
 
 /// One direction of a connection, at its sender.
 #[derive(Debug)]
 pub(super) struct Line {
+    /// Of our handle of the peer; the slot is where the line stands.
     pub(super) generation: u32,
     /// The node at the other end.
     pub(super) far: u32,
     /// What the other end calls us.
     pub(super) far_handle: PeerHandle,
     pub(super) latency_us: u32,
-    /// When the last RPC arrives: those of one connection keep their order.
+    /// When the last bytes that were sent arrive.
     pub(super) arrival_us: u64,
-    /// What the machine has said while it handles the present input.
-    pub(super) open: Option<Rc<SharedRpc>>,
+    /// The one frame that the machine has said since it began to handle the present input.
+    pub(super) open: Option<(Frame, Rc<Parcel>)>,
+    /// Present while something waits.
+    pub(super) busy: Option<Box<Busy>>,
+    /// Present once something was sent, where windows are modelled.
+    pub(super) window: Option<Box<Window>>,
+}
+
+/// What waits at a connection.
+#[derive(Debug)]
+pub(super) struct Busy {
+    pub(super) queue: SendQueue,
+    /// The RPC that is being written, and how many of its bytes are left.
+    pub(super) writing: Option<(Rc<Parcel>, u64)>,
+    /// Whether it waits for the uplink or for the window.
+    pub(super) waits: bool,
+}
+
+/// The sending side of a node.
+#[derive(Debug)]
+pub(super) struct Uplink {
+    /// What a byte takes, in picoseconds; zero when sending is not limited.
+    byte_ps: u64,
+    chunk_bytes: u64,
+    /// Until when it is committed.
+    pub(super) free_ns: u64,
+    /// Slots of the lines that wait, in the order of their coming.
+    pub(super) waiting: VecDeque<u32>,
+    /// Whether the event is in the queue with which it goes on.
+    pub(super) armed: bool,
+}
+
+impl Uplink {
+    pub(super) fn new(bits_per_s: Option<u64>) -> Self {
+        let in_backlog = bits_per_s.map_or(u64::MAX, |rate| {
+            u64::try_from(u128::from(rate) * u128::from(BACKLOG_NS) / 8_000_000_000).unwrap_or(u64::MAX)
+        });
+        Self {
+            byte_ps: byte_ps(bits_per_s),
+            chunk_bytes: in_backlog.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX),
+            free_ns: 0,
+            waiting: VecDeque::new(),
+            armed: false,
+        }
+    }
+
+    /// Whether a chunk may be written now.
+    pub(super) fn admits(&self, now_ns: u64) -> bool {
+        self.byte_ps == 0 || self.free_ns < now_ns + BACKLOG_NS
+    }
+
+    /// The most bytes of a chunk.
+    pub(super) fn chunk_bytes(&self) -> u64 {
+        if self.byte_ps == 0 { u64::MAX } else { self.chunk_bytes }
+    }
+
+    /// When a chunk may be written again.
+    pub(super) fn admits_at_ns(&self) -> u64 {
+        (self.free_ns + 1).saturating_sub(BACKLOG_NS)
+    }
+
+    /// Commits itself for a chunk; says when the last bit leaves.
+    pub(super) fn send(&mut self, now_ns: u64, bytes: u64) -> u64 {
+        self.free_ns = self.free_ns.max(now_ns) + bytes * self.byte_ps / 1_000;
+        self.free_ns
+    }
+}
+
+/// What a byte takes at this rate, in picoseconds; zero when there is no limit.
+pub(super) fn byte_ps(bits_per_s: Option<u64>) -> u64 {
+    bits_per_s.map_or(0, |rate| 8_000_000_000_000 / rate.max(1))
+}
+
+/// How a congestion window behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowModel {
+    /// Bytes on their way at first, and again after a pause. Ten segments (RFC 6928).
+    pub initial_bytes: u64,
+    /// Bytes on their way at most: what the receiver's buffer admits.
+    pub bytes_max: u64,
+    /// A connection that has sent nothing for so long begins anew (RFC 5681, section 4.1; Linux does it after a retransmission
+    /// timeout).
+    pub idle_us: u64,
+}
+
+impl Default for WindowModel {
+    fn default() -> Self {
+        Self { initial_bytes: 10 * SEGMENT_BYTES, bytes_max: 4 << 20, idle_us: 300_000 }
+    }
+}
+
+/// The congestion window of one direction of a connection: it begins with ten segments, grows by what is acknowledged (which doubles it
+/// each round trip) while it is what limits the sender, and begins anew after a pause. A loss costs time but does not shrink it.
+#[derive(Debug)]
+pub(super) struct Window {
+    bytes: u64,
+    /// When each chunk is acknowledged, and its bytes; ascending.
+    on_the_way: VecDeque<(u64, u64)>,
+    on_the_way_bytes: u64,
+    sent_us: u64,
+}
+
+impl Window {
+    pub(super) fn new(model: &WindowModel) -> Self {
+        Self { bytes: model.initial_bytes, on_the_way: VecDeque::new(), on_the_way_bytes: 0, sent_us: 0 }
+    }
+
+    /// How many bytes may be sent now.
+    pub(super) fn room(&mut self, now_us: u64, model: &WindowModel) -> u64 {
+        while let Some((_, bytes)) = self.on_the_way.pop_front_if(|(at_us, _)| *at_us <= now_us) {
+            if self.on_the_way_bytes * 2 >= self.bytes {
+                self.bytes = (self.bytes + bytes).min(model.bytes_max);
+            }
+            self.on_the_way_bytes -= bytes;
+        }
+        if self.on_the_way.is_empty() && now_us.saturating_sub(self.sent_us) > model.idle_us {
+            self.bytes = self.bytes.min(model.initial_bytes);
+        }
+        self.bytes.saturating_sub(self.on_the_way_bytes)
+    }
+
+    /// A chunk was sent that is acknowledged at that time.
+    pub(super) fn sent(&mut self, now_us: u64, bytes: u64, acknowledged_us: u64) {
+        self.sent_us = now_us;
+        self.on_the_way_bytes += bytes;
+        let at_us = self.on_the_way.back().map_or(acknowledged_us, |(last_us, _)| acknowledged_us.max(*last_us));
+        self.on_the_way.push_back((at_us, bytes));
+    }
+
+    /// When the next acknowledgement comes.
+    pub(super) fn next_us(&self) -> Option<u64> {
+        self.on_the_way.front().map(|(at_us, _)| *at_us)
+    }
+}
+
+/// How much longer a chunk takes of which a segment was lost, in microseconds: one round trip when enough segments follow it to show
+/// the gap (fast retransmit, RFC 5681), otherwise a retransmission timeout.
+pub(super) fn retransmission_us(latency_us: u64, segments: u64) -> u64 {
+    /// The least retransmission timeout of Linux; RFC 6298 wants a second.
+    const TIMEOUT_MIN_US: u64 = 200_000;
+    let round_trip_us = 2 * latency_us;
+    if segments > 3 { round_trip_us } else { round_trip_us + TIMEOUT_MIN_US }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_uplink_sends_at_its_rate_and_is_committed_little_ahead() {
+        // 8 Mbit/s: a byte a microsecond.
+        let mut uplink = Uplink::new(Some(8_000_000));
+        assert_eq!(uplink.chunk_bytes(), 2_000, "what the backlog holds");
+        assert_eq!(uplink.send(5_000_000, 1_500), 6_500_000);
+        assert!(uplink.admits(5_000_000));
+        assert_eq!(uplink.send(5_000_000, 1_500), 8_000_000);
+        assert!(!uplink.admits(5_000_000) && !uplink.admits(6_000_000));
+        assert!(uplink.admits(uplink.admits_at_ns()));
+        assert_eq!(uplink.send(20_000_000, 1), 20_001_000, "idle time is not saved up");
+        let mut free = Uplink::new(None);
+        assert_eq!((free.send(7, 1 << 30), free.admits(7), free.chunk_bytes()), (7, true, u64::MAX));
+    }
+
+    /// 100 KiB over a round trip of 100 ms: 14,600 bytes in the first, 29,200 in the second, 58,400 in the third round.
+    #[test]
+    fn a_window_doubles_each_round_trip_and_begins_anew_after_a_pause() {
+        let model = WindowModel::default();
+        let mut window = Window::new(&model);
+        let (mut now_us, mut left, mut rounds) = (0, 100 << 10, Vec::new());
+        while left > 0 {
+            let bytes = window.room(now_us, &model).min(left);
+            rounds.push(bytes);
+            // In segments, as they are acknowledged.
+            (0..bytes).step_by(1_460).for_each(|first| window.sent(now_us, 1_460.min(bytes - first), now_us + 100_000));
+            left -= bytes;
+            now_us += 100_000;
+        }
+        assert_eq!(rounds, [14_600, 29_200, 58_400, 200]);
+        assert!(window.room(now_us, &model) > 100_000, "what has grown stays while there is traffic");
+        assert_eq!(window.room(now_us + 400_000, &model), 14_600);
+        assert_eq!(window.next_us(), None);
+    }
+
+    #[test]
+    fn a_window_that_is_not_used_does_not_grow() {
+        let model = WindowModel::default();
+        let mut window = Window::new(&model);
+        for round in 0..100 {
+            window.sent(round * 100_000, 1_000, round * 100_000 + 50_000);
+            assert_eq!(window.room(round * 100_000 + 60_000, &model), 14_600);
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_message_waits_for_a_timeout_when_it_is_lost() {
+        assert_eq!(retransmission_us(50_000, 12), 100_000);
+        assert_eq!(retransmission_us(50_000, 2), 300_000);
+    }
 }

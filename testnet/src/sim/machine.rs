@@ -1,7 +1,7 @@
 //! One node: its machine and what surrounds it.
 
-use super::link::Line;
-use starling_protocol::id::{PeerHandle, PeerId};
+use super::link::{Line, Uplink};
+use starling_protocol::id::PeerId;
 use starling_protocol::node::Node;
 use starling_protocol::time::Time;
 use std::net::{IpAddr, Ipv4Addr};
@@ -16,10 +16,9 @@ pub(super) struct Machine {
     pub(super) loop_free_ns: u64,
     /// Until when the verifier is busy, in nanoseconds.
     pub(super) verifier_free_ns: u64,
-    /// Until when the uplink is committed, in nanoseconds.
-    pub(super) uplink_free_ns: u64,
-    /// What a byte takes on the uplink, in picoseconds; zero when sending is not limited.
-    pub(super) uplink_byte_ps: u64,
+    pub(super) uplink: Uplink,
+    /// Until when the downlink is busy, in nanoseconds.
+    pub(super) downlink_free_ns: u64,
     /// The earliest wake in the queue; [`Time::MAX`] when there is none.
     pub(super) wake_at: Time,
 }
@@ -30,10 +29,6 @@ impl Machine {
         let at_ns = at.as_micros().saturating_mul(1_000);
         self.loop_free_ns = self.loop_free_ns.max(at_ns).saturating_add(cost_ns);
         Time::from_micros(self.loop_free_ns.div_ceil(1_000))
-    }
-
-    pub(super) fn line(&self, peer: PeerHandle) -> Option<&Line> {
-        self.lines.get(peer.index()).filter(|line| line.generation == peer.generation)
     }
 }
 

@@ -3,16 +3,16 @@
 //! t0 is when the origin's machine publishes the message, *arrival* when a node takes in the first copy. Times are exact, because
 //! there is one clock. Distributions are kept raw.
 
+use super::ids::DigestMap;
 use starling_protocol::id::MessageId;
 use starling_protocol::mesh;
 use starling_protocol::node::Event;
 use starling_protocol::time::{Time, micros};
-use std::collections::BTreeMap;
 
 /// Deliveries of all messages.
 #[derive(Debug, Default)]
 pub struct Observer {
-    index: BTreeMap<MessageId, u32>,
+    index: DigestMap<u32>,
     messages: Vec<Message>,
     /// Copies of messages that came after the first one.
     pub duplicates: u64,
@@ -42,7 +42,7 @@ impl Observer {
         match event {
             mesh::Event::Published { payload } => {
                 let index = u32::try_from(self.messages.len()).expect("fewer than 2^32 messages");
-                self.index.insert(payload.id(), index);
+                self.index.insert(payload.id().as_bytes(), index);
                 self.messages.push(Message {
                     id: payload.id(),
                     origin: node,
@@ -76,6 +76,7 @@ impl Observer {
     }
 
     fn message(&mut self, id: &MessageId) -> Option<&mut Message> {
-        self.messages.get_mut(*self.index.get(id)? as usize)
+        let index = *self.index.get(id.as_bytes())?;
+        self.messages.get_mut(index as usize)
     }
 }

@@ -1,5 +1,6 @@
 //! What is to be simulated.
 
+use super::link::WindowModel;
 use crate::wan::Profile;
 use starling_protocol::time::Duration;
 
@@ -16,6 +17,10 @@ pub struct Scenario {
     pub profile: Profile,
     /// What a node receives in all, in bits a second; none when receiving is not limited.
     pub downlink_bits_per_s: Option<u64>,
+    /// Of a million segments, how many are lost and sent again.
+    pub loss_ppm: u32,
+    /// How the congestion window of a connection behaves; none when it is no limit.
+    pub window: Option<WindowModel>,
     /// How long computations take.
     pub cpu: CpuModel,
     /// Messages.
@@ -78,6 +83,8 @@ impl Scenario {
             links: 40,
             profile: Profile::wan(),
             downlink_bits_per_s: None,
+            loss_ppm: 0,
+            window: None,
             cpu: CpuModel::default(),
             load: Load { messages_per_s: 10, payload_bytes: 2 << 10, publishers: 64 },
             warm_up: Duration::from_secs(15),

@@ -1,26 +1,23 @@
 //! Signatures, each verified once however many nodes verify it.
 
+use super::ids::DigestMap;
 use starling_protocol::genesis::Genesis;
 use starling_protocol::transaction::Transaction;
 use starling_protocol::verify::{Job, Outcome};
-use starling_crypto::Digest;
-use std::collections::BTreeMap;
 
 /// Outcomes of verifications.
 #[derive(Debug, Default)]
 pub(super) struct Verifier {
     /// By what the transaction's id and signature hash to.
-    transactions: BTreeMap<[u8; 32], bool>,
+    transactions: DigestMap<bool>,
 }
 
 impl Verifier {
     /// What comes of a job.
     pub(super) fn run(&mut self, job: &Job, genesis: &Genesis) -> Outcome {
         match job {
-            Job::Transaction(transaction) => match self.is_valid(transaction) {
-                true => Outcome::Valid,
-                false => Outcome::Invalid { index: 0 },
-            },
+            Job::Transaction(transaction) if self.is_valid(transaction) => Outcome::Valid,
+            Job::Transaction(_) => Outcome::Invalid { index: 0 },
             Job::Body(transactions) => {
                 let invalid = transactions.iter().find(|(_, transaction)| !self.is_valid(transaction));
                 invalid.map_or(Outcome::Valid, |(index, _)| Outcome::Invalid { index: *index })
@@ -30,8 +27,13 @@ impl Verifier {
     }
 
     fn is_valid(&mut self, transaction: &Transaction) -> bool {
-        let leaf: Digest = transaction.leaf();
-        *self.transactions.entry(*leaf.as_bytes()).or_insert_with(|| transaction.verify_signature().is_ok())
+        let leaf = transaction.leaf();
+        if let Some(valid) = self.transactions.get(leaf.as_bytes()) {
+            return *valid;
+        }
+        let valid = transaction.verify_signature().is_ok();
+        self.transactions.insert(leaf.as_bytes(), valid);
+        valid
     }
 }
 

@@ -61,34 +61,56 @@ impl AddressGroup {
     }
 }
 
-/// Connected peers by address.
+/// Connected peers by address. Each address that has any is a number below the number of connected peers, so that counting a peer's
+/// neighbours takes one step.
 #[derive(Debug, Default)]
 pub(super) struct Colocation {
-    counts: BTreeMap<AddressGroup, u32>,
+    numbers: BTreeMap<AddressGroup, u32>,
+    /// Peers by the number of their address; zero where the number is free.
+    counts: Vec<u32>,
+    free: Vec<u32>,
 }
 
 impl Colocation {
-    pub(super) fn insert(&mut self, group: AddressGroup) {
-        *self.counts.entry(group).or_insert(0) += 1;
+    /// One more peer at this address; returns its number.
+    pub(super) fn insert(&mut self, group: AddressGroup) -> u32 {
+        let Self { numbers, counts, free } = self;
+        let number = *numbers.entry(group).or_insert_with(|| {
+            free.pop().unwrap_or_else(|| {
+                counts.push(0);
+                u32::try_from(counts.len() - 1).expect("fewer than 2^32 connected peers")
+            })
+        });
+        counts[number as usize] += 1;
+        number
     }
 
+    /// One peer less at this address.
     pub(super) fn remove(&mut self, group: AddressGroup) {
-        if let Some(count) = self.counts.get_mut(&group) {
-            *count -= 1;
-            if *count == 0 {
-                self.counts.remove(&group);
-            }
+        let Some(number) = self.numbers.get(&group).copied() else { return };
+        let count = &mut self.counts[number as usize];
+        *count -= 1;
+        if *count == 0 {
+            self.numbers.remove(&group);
+            self.free.push(number);
         }
     }
 
-    pub(super) fn count(&self, group: AddressGroup) -> u32 {
-        self.counts.get(&group).copied().unwrap_or(0)
+    /// Peers at the address of this number.
+    pub(super) fn count(&self, number: u32) -> u32 {
+        self.counts[number as usize]
     }
 
     /// Asserts that the counts are exactly those of the given peers.
-    pub(super) fn check(&self, peers: impl Iterator<Item = AddressGroup>) {
+    pub(super) fn check(&self, peers: impl Iterator<Item = (AddressGroup, u32)>) {
         let mut counts = BTreeMap::new();
-        peers.for_each(|group| *counts.entry(group).or_insert(0) += 1);
-        assert_eq!(self.counts, counts, "address counts must equal a recount of the connected peers");
+        for (group, number) in peers {
+            assert_eq!(self.numbers.get(&group), Some(&number), "a peer knows the number of its address");
+            *counts.entry(group).or_insert(0) += 1;
+        }
+        let counted: BTreeMap<AddressGroup, u32> =
+            self.numbers.iter().map(|(group, number)| (*group, self.count(*number))).collect();
+        assert_eq!(counted, counts, "address counts must equal a recount of the connected peers");
+        assert_eq!(self.numbers.len() + self.free.len(), self.counts.len(), "every number is in use or free");
     }
 }

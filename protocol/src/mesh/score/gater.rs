@@ -16,8 +16,8 @@
 //! # Limits and cost
 //!
 //! One entry for each connected peer and each of their addresses, and at most `sources_max` addresses in all; beyond, the
-//! abandoned address that expires first is forgotten. Every operation is logarithmic, except [`Gater::decay`], which is
-//! linear in the addresses.
+//! abandoned address that expires first is forgotten. Counting takes constant time, coming and going is logarithmic, and
+//! [`Gater::decay`] is linear in the addresses.
 
 use super::colocation::AddressGroup;
 use super::numeric::{decay_factor, power};
@@ -152,16 +152,22 @@ pub struct Gater {
     /// Messages that we shed, decayed.
     shed: f64,
     shed_at: Option<Time>,
-    sources: BTreeMap<AddressGroup, Source>,
-    peers: BTreeMap<PeerHandle, AddressGroup>,
+    /// Where each address stands in `sources`.
+    index: BTreeMap<AddressGroup, usize>,
+    /// None where the place is free.
+    sources: Vec<Option<Source>>,
+    free: Vec<usize>,
+    /// Who sits in each slot, and the place of their address.
+    peers: Vec<Option<(u32, usize)>>,
     /// Addresses without peers, by the time at which they are forgotten.
     abandoned: BTreeSet<(Time, AddressGroup)>,
     decayed_until: Time,
 }
 
 /// What is known of an address.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Source {
+    address: AddressGroup,
     connected: u32,
     /// When it is forgotten, once its last peer has gone.
     expires: Option<Time>,
@@ -180,8 +186,10 @@ impl Gater {
             validated: 0.0,
             shed: 0.0,
             shed_at: None,
-            sources: BTreeMap::new(),
-            peers: BTreeMap::new(),
+            index: BTreeMap::new(),
+            sources: Vec::new(),
+            free: Vec::new(),
+            peers: Vec::new(),
             abandoned: BTreeSet::new(),
             decayed_until: Time::ZERO,
         }
@@ -192,7 +200,7 @@ impl Gater {
         if !self.is_closed(now) {
             return true;
         }
-        let Some(source) = self.peers.get(&peer).and_then(|address| self.sources.get(address)) else { return true };
+        let Some(source) = self.place_of(peer).and_then(|place| self.sources[place].as_ref()) else { return true };
         let config = &self.config;
         let total = source.accepted
             + config.duplicate_weight * source.duplicate
@@ -212,27 +220,34 @@ impl Gater {
 
     /// A peer connected from this address.
     pub fn connected(&mut self, peer: PeerHandle, ip: IpAddr) {
-        let address = AddressGroup::of(ip);
-        if self.peers.insert(peer, address).is_some() {
+        if self.place_of(peer).is_some() {
             return;
         }
-        let source = self.sources.entry(address).or_default();
-        source.connected += 1;
-        if let Some(expires) = source.expires.take() {
-            self.abandoned.remove(&(expires, address));
+        let address = AddressGroup::of(ip);
+        let place = self.place_for(address);
+        if self.peers.len() <= peer.index() {
+            self.peers.resize(peer.index() + 1, None);
+        }
+        self.peers[peer.index()] = Some((peer.generation, place));
+        if let Some(source) = &mut self.sources[place] {
+            source.connected += 1;
+            if let Some(expires) = source.expires.take() {
+                self.abandoned.remove(&(expires, address));
+            }
         }
         self.enforce_bound();
     }
 
     /// A peer is gone.
     pub fn disconnected(&mut self, now: Time, peer: PeerHandle) {
-        let Some(address) = self.peers.remove(&peer) else { return };
-        let Some(source) = self.sources.get_mut(&address) else { return };
+        let Some(place) = self.place_of(peer) else { return };
+        self.peers[peer.index()] = None;
+        let Some(source) = &mut self.sources[place] else { return };
         source.connected -= 1;
         if source.connected == 0 {
             let expires = now + self.config.retention;
             source.expires = Some(expires);
-            self.abandoned.insert((expires, address));
+            self.abandoned.insert((expires, source.address));
             self.enforce_bound();
         }
     }
@@ -250,7 +265,7 @@ impl Gater {
 
     /// What became of a message that the peer brought.
     pub fn outcome(&mut self, peer: PeerHandle, outcome: Outcome) {
-        let Some(source) = self.peers.get(&peer).and_then(|address| self.sources.get_mut(address)) else { return };
+        let Some(source) = self.place_of(peer).and_then(|place| self.sources[place].as_mut()) else { return };
         let count = match outcome {
             Outcome::Accepted => &mut source.accepted,
             Outcome::Duplicate => &mut source.duplicate,
@@ -281,7 +296,7 @@ impl Gater {
         shrink(&mut self.validated, own);
         shrink(&mut self.shed, own);
         let factor = power(self.config.source_decay, steps);
-        for source in self.sources.values_mut() {
+        for source in self.sources.iter_mut().flatten() {
             let Source { accepted, duplicate, ignored, rejected, .. } = source;
             [accepted, duplicate, ignored, rejected].into_iter().for_each(|count| shrink(count, factor));
         }
@@ -290,7 +305,7 @@ impl Gater {
     /// How many addresses are remembered.
     #[must_use]
     pub fn sources_len(&self) -> usize {
-        self.sources.len()
+        self.index.len()
     }
 
     /// Recomputes and asserts every invariant.
@@ -298,37 +313,62 @@ impl Gater {
     /// # Panics
     /// When one does not hold.
     pub fn check(&self) {
-        let mut connected: BTreeMap<AddressGroup, u32> = BTreeMap::new();
-        self.peers.values().for_each(|address| *connected.entry(*address).or_default() += 1);
-        for (address, source) in &self.sources {
-            assert_eq!(source.connected, connected.remove(address).unwrap_or(0), "peers by address equal a recount");
+        let mut connected = vec![0; self.sources.len()];
+        self.peers.iter().flatten().for_each(|(_, place)| connected[*place] += 1);
+        assert_eq!(self.index.len() + self.free.len(), self.sources.len(), "every place is in use or free");
+        for (address, place) in &self.index {
+            let source = self.sources[*place].as_ref().expect("a place in use holds an address");
+            assert_eq!(source.address, *address, "an address is in its place");
+            assert_eq!(source.connected, connected[*place], "peers by address equal a recount");
             assert_eq!(source.expires.is_some(), source.connected == 0, "abandoned addresses, and no others, expire");
             let listed = source.expires.is_none_or(|expires| self.abandoned.contains(&(expires, *address)));
             assert!(listed, "every abandoned address is listed");
             let counts = [source.accepted, source.duplicate, source.ignored, source.rejected];
             assert!(counts.iter().all(|count| count.is_finite() && *count >= 0.0), "counts are counts");
         }
-        assert!(connected.is_empty(), "every connected peer's address is known");
-        let expiring = self.sources.values().filter(|source| source.expires.is_some()).count();
+        let in_use = |(place, count): (usize, &u32)| *count == 0 || self.sources[place].is_some();
+        assert!(connected.iter().enumerate().all(in_use), "every connected peer's address is known");
+        let expiring = self.sources.iter().flatten().filter(|source| source.expires.is_some()).count();
         assert_eq!(expiring, self.abandoned.len(), "one listing for each abandoned address");
-        let bound = self.config.sources_max.max(self.peers.len());
-        assert!(self.sources.len() <= bound, "addresses stay bounded");
+        let bound = self.config.sources_max.max(self.peers.iter().flatten().count());
+        assert!(self.index.len() <= bound, "addresses stay bounded");
     }
 
     /// Forgets abandoned addresses until the bound holds. Those of connected peers stay: connections are bounded elsewhere.
     fn enforce_bound(&mut self) {
-        while self.sources.len() > self.config.sources_max {
+        while self.index.len() > self.config.sources_max {
             let Some((_, address)) = self.abandoned.first().copied() else { return };
             self.forget(address);
         }
     }
 
     fn forget(&mut self, address: AddressGroup) {
-        if let Some(source) = self.sources.remove(&address)
-            && let Some(expires) = source.expires
-        {
+        let Some(place) = self.index.remove(&address) else { return };
+        self.free.push(place);
+        if let Some(expires) = self.sources[place].take().and_then(|source| source.expires) {
             self.abandoned.remove(&(expires, address));
         }
+    }
+
+    fn place_of(&self, peer: PeerHandle) -> Option<usize> {
+        let (generation, place) = (*self.peers.get(peer.index())?)?;
+        (generation == peer.generation).then_some(place)
+    }
+
+    /// The place of an address, which is made if it has none.
+    fn place_for(&mut self, address: AddressGroup) -> usize {
+        if let Some(place) = self.index.get(&address) {
+            return *place;
+        }
+        let source =
+            Source { address, connected: 0, expires: None, accepted: 0.0, duplicate: 0.0, ignored: 0.0, rejected: 0.0 };
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.sources.push(None);
+            self.sources.len() - 1
+        });
+        self.sources[place] = Some(source);
+        self.index.insert(address, place);
+        place
     }
 }
 

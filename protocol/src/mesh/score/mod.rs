@@ -61,17 +61,17 @@ use colocation::{AddressGroup, Colocation};
 use numeric::{micros_f64, power};
 use retained::{Record, Retained, TopicPenalties};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Scores of all connected peers, and what is retained of others.
 #[derive(Debug)]
 pub struct Scores {
-    config: ScoreConfig,
-    /// Parameters by topic, one for every topic there is.
-    topics: Vec<TopicScoreConfig>,
-    /// Messages that each topic carried, decayed like the mesh deliveries they are compared with.
+    /// Shared with whoever else has the same parameters.
+    config: Arc<ScoreConfig>,
+    /// Messages that each topic carried, one count for every topic there is, decayed like the mesh deliveries they are compared with.
     traffic: Vec<f64>,
     slots: Vec<Option<Peer>>,
-    /// Counters, `topics.len()` for each slot.
+    /// Counters, one for every topic of each slot.
     stats: Vec<TopicStats>,
     colocation: Colocation,
     retained: Retained,
@@ -86,10 +86,12 @@ pub struct Scores {
 struct Peer {
     generation: u32,
     id: PeerId,
-    /// None when the address is exempt from P6.
-    address: Option<AddressGroup>,
+    /// The address and its number; none when it is exempt from P6.
+    address: Option<(AddressGroup, u32)>,
     application: f64,
     behaviour: f64,
+    /// Whether every part of its score but P6 is known not to be negative. False says nothing.
+    spotless: bool,
 }
 
 /// Counters of one peer on one topic. All are finite and not negative.
@@ -136,7 +138,6 @@ impl Scores {
     pub fn new(config: ValidScoreConfig, topics: usize) -> Self {
         let ValidScoreConfig(config) = config;
         Self {
-            topics: (0..topics).map(|index| config.topic(index).clone()).collect(),
             traffic: vec![0.0; topics],
             slots: Vec::new(),
             stats: Vec::new(),
@@ -161,6 +162,27 @@ impl Scores {
         self.live(peer).map_or(0.0, |known| self.total(peer.index(), known))
     }
 
+    /// Whether the score is below the limit. For a limit that is not positive and a peer without penalties, which nearly all are, this
+    /// takes a few steps, whatever the number of topics.
+    #[must_use]
+    pub fn is_below(&self, peer: PeerHandle, limit: f64) -> bool {
+        match self.live(peer) {
+            Some(known) if limit <= 0.0 && self.has_no_penalty(known) => false,
+            Some(known) => self.total(peer.index(), known) < limit,
+            None => limit > 0.0,
+        }
+    }
+
+    /// Whether neither the score nor that on the topic alone is negative; true for a handle that is not in force.
+    #[must_use]
+    pub fn has_merit(&self, peer: PeerHandle, topic: TopicIndex) -> bool {
+        match self.live(peer) {
+            Some(known) if self.has_no_penalty(known) => true,
+            Some(known) => self.total(peer.index(), known) >= 0.0 && self.topic_score(peer, topic) >= 0.0,
+            None => true,
+        }
+    }
+
     /// The score on one topic alone: its capped positive part and its penalties. Mesh membership demands that it is not
     /// negative; zero for a handle that is not in force.
     #[must_use]
@@ -179,7 +201,7 @@ impl Scores {
         let Some(known) = self.live(peer) else { return 0.0 };
         let slot = peer.index();
         let here = self.parts(slot, topic.index());
-        let penalties: f64 = (0..self.topics.len()).map(|index| self.parts(slot, index).negative()).sum();
+        let penalties: f64 = (0..self.traffic.len()).map(|index| self.parts(slot, index).negative()).sum();
         here.first_deliveries.min(here.positive_max)
             + penalties
             + self.application_part(known)
@@ -192,7 +214,7 @@ impl Scores {
     pub fn breakdown(&self, peer: PeerHandle) -> Option<ScoreBreakdown> {
         let known = self.live(peer)?;
         let slot = peer.index();
-        let topics = (0..self.topics.len())
+        let topics = (0..self.traffic.len())
             .map(|index| TopicBreakdown::new(index, &self.parts(slot, index), self.stats(slot, index)))
             .collect();
         Some(ScoreBreakdown {
@@ -210,15 +232,15 @@ impl Scores {
         self.vacate(peer.index());
         if self.slots.len() <= peer.index() {
             self.slots.resize(peer.index() + 1, None);
-            self.stats.resize(self.slots.len() * self.topics.len(), TopicStats::default());
+            self.stats.resize(self.slots.len() * self.traffic.len(), TopicStats::default());
         }
         let exempt = self.config.colocation.allowed.iter().any(|network| network.contains(ip));
-        let address = (!exempt).then(|| AddressGroup::of(ip));
-        if let Some(address) = address {
-            self.colocation.insert(address);
-        }
-        let mut known = Peer { generation: peer.generation, id, address, application: 0.0, behaviour: 0.0 };
+        let group = (!exempt).then(|| AddressGroup::of(ip));
+        let address = group.map(|group| (group, self.colocation.insert(group)));
+        let mut known =
+            Peer { generation: peer.generation, id, address, application: 0.0, behaviour: 0.0, spotless: true };
         if let Some(record) = self.retained.take(now, &id) {
+            known.spotless = false;
             known.application = record.application;
             known.behaviour = record.behaviour;
             for (index, penalties) in record.topics.iter().enumerate() {
@@ -237,12 +259,12 @@ impl Scores {
         let Some(known) = self.live(peer).cloned() else { return };
         let slot = peer.index();
         if self.total(slot, &known) <= 0.0 {
-            for index in 0..self.topics.len() {
+            for index in 0..self.traffic.len() {
                 self.leave_mesh(slot, index);
                 self.stats_mut(slot, index).first_deliveries = 0.0;
             }
             let record = Record {
-                topics: (0..self.topics.len())
+                topics: (0..self.traffic.len())
                     .map(|index| self.stats(slot, index))
                     .map(|stats| TopicPenalties { mesh_failure: stats.mesh_failure, invalid: stats.invalid })
                     .collect(),
@@ -267,6 +289,9 @@ impl Scores {
             stats.deficit_active = false;
             stats.traffic_at_graft = traffic;
         }
+        if self.config.topic(topic.index()).mesh_deliveries.weight < 0.0 {
+            self.spot(peer);
+        }
     }
 
     /// The peer left our mesh of the topic; a deficit at that moment sticks (P3b).
@@ -274,6 +299,7 @@ impl Scores {
         self.advance(now);
         if self.live(peer).is_some() {
             self.leave_mesh(peer.index(), topic.index());
+            self.spot(peer);
         }
     }
 
@@ -283,7 +309,7 @@ impl Scores {
         if !self.deficits_suspended(now) {
             self.traffic[topic.index()] += 1.0;
         }
-        let config = &self.topics[topic.index()];
+        let config = self.config.topic(topic.index());
         let most = config.first_deliveries.deliveries_max;
         if let Some(stats) = self.live_stats(peer, topic) {
             stats.first_deliveries = (stats.first_deliveries + 1.0).min(most);
@@ -295,7 +321,7 @@ impl Scores {
     /// copy arrived before that. A copy within the window counts as a mesh delivery.
     pub fn duplicate_delivery(&mut self, now: Time, peer: PeerHandle, topic: TopicIndex, validated_at: Option<Time>) {
         self.advance(now);
-        let window = self.topics[topic.index()].mesh_deliveries.window;
+        let window = self.config.topic(topic.index()).mesh_deliveries.window;
         if validated_at.is_none_or(|validated_at| now.since(validated_at) <= window) {
             self.count_mesh_delivery(peer, topic);
         }
@@ -306,12 +332,14 @@ impl Scores {
         if let Some(stats) = self.live_stats(peer, topic) {
             stats.invalid = (stats.invalid + 1.0).min(COUNTER_MAX);
         }
+        self.spot(peer);
     }
 
     /// The peer breached the protocol `count` times.
     pub fn penalize(&mut self, peer: PeerHandle, count: u32) {
         if let Some(known) = self.live_mut(peer) {
             known.behaviour = (known.behaviour + f64::from(count)).min(COUNTER_MAX);
+            known.spotless = false;
         }
     }
 
@@ -328,6 +356,7 @@ impl Scores {
         let most = self.config.application.magnitude_max;
         if let Some(known) = self.live_mut(peer) {
             known.application = if value.is_nan() { 0.0 } else { value.clamp(-most, most) };
+            known.spotless = false;
         }
     }
 
@@ -355,9 +384,10 @@ impl Scores {
         }
         self.decayed_until = self.decayed_until + Duration::from_micros(steps.saturating_mul(interval_us));
         let suspended = self.deficits_suspended(now);
-        let topics = self.topics.len();
+        let topics = self.traffic.len();
         let floor = self.config.decay_to_zero;
-        for (index, config) in self.topics.iter().enumerate() {
+        for index in 0..self.traffic.len() {
+            let config = self.config.topic(index);
             let factors = Factors::of(config, steps, suspended);
             self.traffic[index] *= factors.mesh_deliveries;
             for stats in self.stats.iter_mut().skip(index).step_by(topics) {
@@ -368,6 +398,7 @@ impl Scores {
         for known in self.slots.iter_mut().flatten() {
             known.behaviour = decayed(known.behaviour, factor, floor);
         }
+        self.find_spotless();
     }
 
     /// Changes the parameters of a topic; counters above a lower maximum come down to it.
@@ -378,16 +409,18 @@ impl Scores {
     /// # Panics
     /// When there is no such topic.
     pub fn set_topic_config(&mut self, topic: TopicIndex, config: TopicScoreConfig) -> Result<(), ScoreConfigError> {
-        let mut topics = self.topics.clone();
+        assert!(topic.index() < self.traffic.len(), "there is no {topic:?}");
+        let configured = self.traffic.len().max(self.config.topics.len());
+        let mut topics: Vec<TopicScoreConfig> = (0..configured).map(|index| self.config.topic(index).clone()).collect();
         topics[topic.index()] = config.clone();
-        let ValidScoreConfig(valid) = ScoreConfig { topics, ..self.config.clone() }.validate()?;
+        let ValidScoreConfig(valid) = ScoreConfig { topics, ..ScoreConfig::clone(&self.config) }.validate()?;
         self.config = valid;
-        let count = self.topics.len();
+        let count = self.traffic.len();
         for stats in self.stats.iter_mut().skip(topic.index()).step_by(count) {
             stats.first_deliveries = stats.first_deliveries.min(config.first_deliveries.deliveries_max);
             stats.mesh_deliveries = stats.mesh_deliveries.min(config.mesh_deliveries.deliveries_max);
         }
-        self.topics[topic.index()] = config;
+        self.find_spotless();
         Ok(())
     }
 
@@ -402,8 +435,12 @@ impl Scores {
     /// # Panics
     /// When one does not hold.
     pub fn check(&self) {
-        assert_eq!(self.stats.len(), self.slots.len() * self.topics.len(), "one block of counters per slot");
+        assert_eq!(self.stats.len(), self.slots.len() * self.traffic.len(), "one block of counters per slot");
         self.colocation.check(self.slots.iter().flatten().filter_map(|known| known.address));
+        for (slot, known) in self.slots.iter().enumerate() {
+            let spotless = known.as_ref().is_none_or(|known| !known.spotless || self.is_spotless(slot, known));
+            assert!(spotless, "a peer with a penalty passes for one without");
+        }
         self.retained.check();
         assert!(self.decayed_until <= self.now, "decay does not run ahead of time");
         assert!(self.traffic.iter().all(|count| count.is_finite() && *count >= 0.0), "traffic is a count");
@@ -413,7 +450,8 @@ impl Scores {
                 assert!(known.application.abs() <= self.config.application.magnitude_max, "P5 is clamped");
                 assert!(self.total(slot, known).is_finite(), "a score is a number");
             }
-            for (index, config) in self.topics.iter().enumerate() {
+            for index in 0..self.traffic.len() {
+                let config = self.config.topic(index);
                 let stats = self.stats(slot, index);
                 stats.check(config);
                 assert!(known.is_some() || *stats == TopicStats::default(), "nothing is left behind in a free slot");
@@ -423,7 +461,7 @@ impl Scores {
 
     fn total(&self, slot: usize, known: &Peer) -> f64 {
         let (mut positive, mut negative) = (0.0, 0.0);
-        for index in 0..self.topics.len() {
+        for index in 0..self.traffic.len() {
             let parts = self.parts(slot, index);
             positive += parts.positive();
             negative += parts.negative();
@@ -436,7 +474,7 @@ impl Scores {
     }
 
     fn parts(&self, slot: usize, topic: usize) -> TopicParts {
-        let config = &self.topics[topic];
+        let config = self.config.topic(topic);
         let stats = self.stats(slot, topic);
         let weight = config.weight;
         let time = &config.time_in_mesh;
@@ -458,10 +496,44 @@ impl Scores {
         if !stats.deficit_active || self.deficits_suspended(self.now) {
             return 0.0;
         }
-        let config = &self.topics[topic].mesh_deliveries;
+        let config = &self.config.topic(topic).mesh_deliveries;
         let carried = self.traffic[topic] - stats.traffic_at_graft;
         let enough = config.traffic_fraction.is_none_or(|fraction| fraction * carried >= config.threshold);
         if enough { (config.threshold - stats.mesh_deliveries).max(0.0) } else { 0.0 }
+    }
+
+    /// Whether no part of the peer's score is negative, as far as that is known.
+    fn has_no_penalty(&self, known: &Peer) -> bool {
+        let colocated = known.address.map_or(0, |(_, number)| self.colocation.count(number));
+        known.spotless && colocated <= self.config.colocation.threshold
+    }
+
+    /// Whether every part of the peer's score but P6 is not negative, and cannot become so unless [`Self::spot`] is called.
+    fn is_spotless(&self, slot: usize, known: &Peer) -> bool {
+        let mut clean = (0..self.traffic.len()).map(|index| {
+            let config = self.config.topic(index);
+            let stats = self.stats(slot, index);
+            // A deficit depends on the traffic, so it can come at any time once it may.
+            let owes = config.mesh_deliveries.weight < 0.0 && (stats.deficit_active || stats.grafted_at.is_some());
+            stats.mesh_failure <= 0.0 && stats.invalid <= 0.0 && !owes
+        });
+        known.application >= 0.0 && known.behaviour <= self.config.behaviour.threshold && clean.all(|clean| clean)
+    }
+
+    fn find_spotless(&mut self) {
+        for slot in 0..self.slots.len() {
+            let Some(spotless) = self.slots[slot].as_ref().map(|known| self.is_spotless(slot, known)) else { continue };
+            if let Some(known) = &mut self.slots[slot] {
+                known.spotless = spotless;
+            }
+        }
+    }
+
+    /// Something of the peer may have become negative.
+    fn spot(&mut self, peer: PeerHandle) {
+        if let Some(known) = self.live_mut(peer) {
+            known.spotless = false;
+        }
     }
 
     fn application_part(&self, known: &Peer) -> f64 {
@@ -470,7 +542,7 @@ impl Scores {
 
     fn colocation_part(&self, known: &Peer) -> f64 {
         let config = &self.config.colocation;
-        let count = known.address.map_or(0, |address| self.colocation.count(address));
+        let count = known.address.map_or(0, |(_, number)| self.colocation.count(number));
         let surplus = f64::from(count.saturating_sub(config.threshold));
         config.weight * surplus * surplus
     }
@@ -482,7 +554,7 @@ impl Scores {
     }
 
     fn count_mesh_delivery(&mut self, peer: PeerHandle, topic: TopicIndex) {
-        let most = self.topics[topic.index()].mesh_deliveries.deliveries_max;
+        let most = self.config.topic(topic.index()).mesh_deliveries.deliveries_max;
         if let Some(stats) = self.live_stats(peer, topic)
             && stats.grafted_at.is_some()
         {
@@ -506,10 +578,10 @@ impl Scores {
 
     fn vacate(&mut self, slot: usize) {
         let Some(known) = self.slots.get_mut(slot).and_then(Option::take) else { return };
-        if let Some(address) = known.address {
-            self.colocation.remove(address);
+        if let Some((group, _)) = known.address {
+            self.colocation.remove(group);
         }
-        let topics = self.topics.len();
+        let topics = self.traffic.len();
         self.stats[slot * topics..(slot + 1) * topics].fill(TopicStats::default());
     }
 
@@ -527,11 +599,11 @@ impl Scores {
     }
 
     fn stats(&self, slot: usize, topic: usize) -> &TopicStats {
-        &self.stats[slot * self.topics.len() + topic]
+        &self.stats[slot * self.traffic.len() + topic]
     }
 
     fn stats_mut(&mut self, slot: usize, topic: usize) -> &mut TopicStats {
-        let index = slot * self.topics.len() + topic;
+        let index = slot * self.traffic.len() + topic;
         &mut self.stats[index]
     }
 }

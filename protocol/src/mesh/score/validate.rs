@@ -18,6 +18,7 @@ use super::config::{
     FirstDeliveriesConfig, MeshDeliveriesConfig, ScoreConfig, Thresholds, TimeInMeshConfig, TopicScoreConfig,
 };
 use crate::time::Duration;
+use std::sync::Arc;
 use thiserror::Error;
 
 /// Why a [`ScoreConfig`] is refused.
@@ -108,7 +109,7 @@ pub const DECAY_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// A [`ScoreConfig`] that obeys every rule of this module.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ValidScoreConfig(pub(super) ScoreConfig);
+pub struct ValidScoreConfig(pub(super) Arc<ScoreConfig>);
 
 impl ValidScoreConfig {
     /// The parameters.
@@ -121,7 +122,7 @@ impl ValidScoreConfig {
 impl Default for ValidScoreConfig {
     /// The default parameters, which obey the rules (a test says so).
     fn default() -> Self {
-        Self(ScoreConfig::default())
+        Self(Arc::new(ScoreConfig::default()))
     }
 }
 
@@ -156,7 +157,7 @@ impl ScoreConfig {
         }
         self.other_topics.validate("other_topics")?;
         self.validate_relations()?;
-        Ok(ValidScoreConfig(self))
+        Ok(ValidScoreConfig(Arc::new(self)))
     }
 
     /// Points lost by `count` fresh rejections, spread over topics in the way that costs the sender least.

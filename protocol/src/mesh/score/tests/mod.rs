@@ -45,7 +45,7 @@ fn only_topic(topic: TopicScoreConfig) -> ScoreConfig {
 /// Scores with parameters that need not obey the rules, so that one parameter can be tested alone.
 fn scores(config: ScoreConfig) -> Scores {
     let topics = config.topics.len();
-    Scores::new(ValidScoreConfig(config), topics)
+    Scores::new(ValidScoreConfig(std::sync::Arc::new(config)), topics)
 }
 
 fn handle(slot: u32) -> PeerHandle {

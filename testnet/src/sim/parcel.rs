@@ -1,0 +1,80 @@
+//! RPCs on their way.
+
+use starling_protocol::rpc::{Frame, Rpc};
+use starling_protocol::send_queue::SendQueue;
+use starling_protocol::time::Time;
+use starling_protocol::wire::{self, EncodedRpc, RpcAssembly, SharedRpc, TopicInterner, WireLimits};
+use std::sync::Arc;
+
+/// An RPC as its receiver decodes it, charged at its length on the wire. Shared by all who are sent the same.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    pub(super) rpc: Rpc,
+    /// Length prefix included.
+    pub(super) wire_bytes: u32,
+}
+
+/// How RPCs are made: shared, or encoded and decoded.
+#[derive(Debug)]
+pub(super) enum Carrier {
+    /// What was said is handed over as it is.
+    Shared,
+    /// What was said is encoded and decoded. Slow, and the same.
+    Encoded {
+        /// What the receiver accepts.
+        limits: WireLimits,
+        /// Topics known to everybody.
+        topics: TopicInterner,
+    },
+}
+
+impl Carrier {
+    /// The RPC that an empty send queue gives for this one frame.
+    pub(super) fn single(&self, frame: &Frame) -> Parcel {
+        match self {
+            Self::Shared => {
+                let mut rpc = SharedRpc::default();
+                rpc.frame(frame);
+                Parcel::shared(rpc)
+            }
+            Self::Encoded { limits, topics } => Parcel::decoded(&wire::encode([frame]), limits, topics),
+        }
+    }
+
+    /// The next RPC of a queue.
+    pub(super) fn pop(&self, queue: &mut SendQueue, now: Time) -> Option<Parcel> {
+        /// As real nodes ask for.
+        const RPC_BYTES_WANTED: usize = 32 << 10;
+        match self {
+            Self::Shared => queue.pop_shared(now, RPC_BYTES_WANTED).map(Parcel::shared),
+            Self::Encoded { limits, topics } => {
+                queue.pop(now, RPC_BYTES_WANTED).map(|encoded| Parcel::decoded(&encoded, limits, topics))
+            }
+        }
+    }
+}
+
+impl Parcel {
+    fn shared(rpc: SharedRpc) -> Self {
+        let wire_bytes = u32::try_from(rpc.wire_len()).unwrap_or(u32::MAX);
+        Self { rpc: rpc.into_rpc(), wire_bytes }
+    }
+
+    fn decoded(encoded: &EncodedRpc, limits: &WireLimits, topics: &TopicInterner) -> Self {
+        let bytes = encoded.to_vec();
+        let prefix = bytes.iter().take_while(|byte| **byte >= 0x80).count() + 1;
+        let rpc =
+            wire::decode(&bytes[prefix..], limits, topics).expect("what a machine says is within everybody's limits");
+        Self { rpc, wire_bytes: u32::try_from(encoded.len).unwrap_or(u32::MAX) }
+    }
+}
+
+/// Whether two frames make the same RPC, as far as that is cheap to say.
+pub(super) fn same(a: &Frame, b: &Frame) -> bool {
+    match (a, b) {
+        (Frame::Publish { payload: a, .. }, Frame::Publish { payload: b, .. }) => Arc::ptr_eq(a, b),
+        (Frame::IDontWant(a), Frame::IDontWant(b)) => a == b,
+        (Frame::IHave { topic: a, ids: b }, Frame::IHave { topic: c, ids: d }) => a == c && Arc::ptr_eq(b, d),
+        _ => false,
+    }
+}

@@ -1,0 +1,103 @@
+//! The simulator, seen from outside: the same run twice, sharing against encoding, and what its options do.
+
+use starling_protocol::time::{Duration, Time};
+use starling_testnet::sim::{Scenario, WindowModel, World};
+
+/// A network that is simulated in a fraction of a second, in debug builds too.
+fn small(seed: u64) -> Scenario {
+    let mut scenario = Scenario::scale(24, seed);
+    scenario.links = 10;
+    scenario.warm_up = Duration::from_secs(4);
+    scenario.duration = Duration::from_secs(3);
+    scenario.drain = Duration::from_secs(3);
+    scenario
+}
+
+fn run(scenario: Scenario) -> World {
+    let mut world = World::new(scenario);
+    world.run();
+    world.check();
+    world
+}
+
+/// Latencies of all deliveries in microseconds, ascending.
+fn latencies_us(world: &World) -> Vec<u32> {
+    let mut all: Vec<u32> =
+        world.observer().messages().iter().flat_map(|message| message.arrivals_us.clone()).collect();
+    all.sort_unstable();
+    all
+}
+
+#[test]
+fn every_message_reaches_every_node_once() {
+    let world = run(small(1));
+    let messages = world.observer().messages();
+    assert_eq!(messages.len(), 30);
+    for message in messages {
+        assert_eq!((message.arrivals_us.len(), message.accepted), (23, 23), "message {:?}", message.id);
+    }
+    assert_eq!(world.observer().refused, 0);
+    let copies = world.observer().duplicates + 30 * 23;
+    assert_eq!(world.wire().messages, copies, "what was sent has arrived");
+}
+
+#[test]
+fn the_same_scenario_gives_the_same_trace() {
+    let (first, again, other) = (run(small(1)), run(small(1)), run(small(2)));
+    assert_eq!((first.trace(), first.counts()), (again.trace(), again.counts()));
+    assert_ne!(first.trace(), other.trace());
+    // In pieces as in one go.
+    let mut pieces = World::new(small(1));
+    (1..=10).for_each(|second| pieces.run_until(Time::from_secs(second)));
+    assert_eq!(pieces.trace(), first.trace());
+}
+
+#[test]
+fn encoding_everything_changes_nothing() {
+    // Slow uplinks, so that the queues come into it.
+    let slow = |encode| {
+        let mut scenario = small(3);
+        scenario.encode = encode;
+        scenario.load.payload_bytes = 20_000;
+        scenario.window = Some(WindowModel::default());
+        run(scenario)
+    };
+    let (shared, encoded) = (slow(false), slow(true));
+    assert_eq!((shared.trace(), shared.wire()), (encoded.trace(), encoded.wire()));
+    assert!(shared.wire().cancelled > 0, "nothing was ever taken out of a queue: {:?}", shared.wire());
+}
+
+#[test]
+fn losses_windows_and_downlinks_cost_time_and_no_messages() {
+    let plain = run(small(4));
+    let with = |change: fn(&mut Scenario)| {
+        let mut scenario = small(4);
+        scenario.load.payload_bytes = 60_000;
+        let mut changed = scenario.clone();
+        change(&mut changed);
+        let (base, changed) = (run(scenario), run(changed));
+        for world in [&base, &changed] {
+            assert_eq!(latencies_us(world).len(), latencies_us(&plain).len(), "every message reaches every node");
+        }
+        let median = |world: &World| latencies_us(world)[latencies_us(world).len() / 2];
+        (median(&base), median(&changed), changed.wire())
+    };
+    let (base, lossy, wire) = with(|scenario| scenario.loss_ppm = 20_000);
+    assert!(lossy > base + 10_000 && wire.chunks_lost > 100, "{base} us, {lossy} us with losses, {wire:?}");
+    let (base, windowed, _) = with(|scenario| scenario.window = Some(WindowModel::default()));
+    assert!(windowed > base + 30_000, "60 kB take two more round trips: {base} us, {windowed} us");
+    let (base, narrow, _) = with(|scenario| scenario.downlink_bits_per_s = Some(8_000_000));
+    assert!(narrow > base + 50_000, "60 kB take 60 ms: {base} us, {narrow} us");
+}
+
+#[test]
+fn a_slow_processor_delays_everybody_behind_it() {
+    let median = |cost_ns| {
+        let mut scenario = small(5);
+        scenario.cpu.signature_ns = cost_ns;
+        let world = run(scenario);
+        latencies_us(&world)[latencies_us(&world).len() / 2]
+    };
+    let (fast, slow) = (median(0), median(20_000_000));
+    assert!(slow > fast + 20_000, "a hop or two more: {fast} us and {slow} us");
+}
