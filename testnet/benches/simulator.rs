@@ -50,13 +50,13 @@ fn measure(scenario: Scenario) {
     let messages = world.observer().messages();
     let mut arrivals_us: Vec<u32> = messages.iter().flat_map(|message| message.arrivals_us.iter().copied()).collect();
     arrivals_us.sort_unstable();
-    let quantile = |share: f64| arrivals_us.get((arrivals_us.len() as f64 * share) as usize).copied().unwrap_or(0);
+    let quantile = |percent: usize| arrivals_us.get(arrivals_us.len() * percent / 100).copied().unwrap_or(0);
     println!(
         "  {} of {} deliveries, p50 {} us, p99 {} us, max {} us, {:.2} copies each",
         arrivals_us.len(),
         messages.len() * (nodes - 1),
-        quantile(0.5),
-        quantile(0.99),
+        quantile(50),
+        quantile(99),
         arrivals_us.last().copied().unwrap_or(0),
         (arrivals_us.len() as f64 + world.observer().duplicates as f64) / arrivals_us.len().max(1) as f64
     );

@@ -69,25 +69,26 @@ fn encoding_everything_changes_nothing() {
 
 #[test]
 fn losses_windows_and_downlinks_cost_time_and_no_messages() {
-    let plain = run(small(4));
     let with = |change: fn(&mut Scenario)| {
         let mut scenario = small(4);
         scenario.load.payload_bytes = 60_000;
+        // Seldom enough that a window begins anew.
+        scenario.load.messages_per_s = 2;
         let mut changed = scenario.clone();
         change(&mut changed);
         let (base, changed) = (run(scenario), run(changed));
         for world in [&base, &changed] {
-            assert_eq!(latencies_us(world).len(), latencies_us(&plain).len(), "every message reaches every node");
+            assert_eq!(latencies_us(world).len(), 6 * 23, "every message reaches every node");
         }
         let median = |world: &World| latencies_us(world)[latencies_us(world).len() / 2];
         (median(&base), median(&changed), changed.wire())
     };
     let (base, lossy, wire) = with(|scenario| scenario.loss_ppm = 20_000);
-    assert!(lossy > base + 10_000 && wire.chunks_lost > 100, "{base} us, {lossy} us with losses, {wire:?}");
+    assert!(lossy > base + 10_000 && wire.chunks_lost > 20, "{base} us, {lossy} us with losses, {wire:?}");
     let (base, windowed, _) = with(|scenario| scenario.window = Some(WindowModel::default()));
     assert!(windowed > base + 30_000, "60 kB take two more round trips: {base} us, {windowed} us");
     let (base, narrow, _) = with(|scenario| scenario.downlink_bits_per_s = Some(8_000_000));
-    assert!(narrow > base + 50_000, "60 kB take 60 ms: {base} us, {narrow} us");
+    assert!(narrow > base + 25_000, "60 kB take 60 ms: {base} us, {narrow} us");
 }
 
 #[test]

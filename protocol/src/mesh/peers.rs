@@ -113,7 +113,9 @@ impl Unwanted {
 
     /// Forgets what is due at the heartbeat `tick`.
     pub(super) fn forget(&mut self, tick: u64) {
-        while let Some((_, mut keys)) = self.groups.pop_front_if(|(until, _)| *until <= tick) {
+        while self.groups.front().is_some_and(|(until, _)| *until <= tick)
+            && let Some((_, mut keys)) = self.groups.pop_front()
+        {
             keys.clear();
             // What a flood has left behind is given back.
             self.spare = if keys.capacity() <= UNWANTED_KEPT { keys } else { Vec::new() };

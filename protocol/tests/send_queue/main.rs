@@ -137,23 +137,31 @@ proptest! {
     #[test]
     fn the_queue_does_what_the_naive_model_does(config in small(), operations in prop::collection::vec(operation(), 1..120)) {
         let mut queue = SendQueue::new(config.clone());
+        // Is asked for what the receiver decodes rather than for bytes.
+        let mut sharing = SendQueue::new(config.clone());
         let mut model = Model::new(config);
         let mut now = Time::ZERO;
         for operation in operations {
             match operation {
                 Operation::Push(frame) => {
                     let dropped = model.push(now, frame.clone());
+                    let _the_same = sharing.push(now, frame.clone());
                     let counted = match queue.push(now, frame) {
                         PushResult::Ok => [0; 5],
                         PushResult::Dropped { frames } => CLASSES.map(|class| frames[class]),
                     };
                     prop_assert_eq!(counted, dropped);
                 }
-                Operation::Cancel(ids) => prop_assert_eq!(queue.cancel(&ids), model.cancel(&ids)),
+                Operation::Cancel(ids) => {
+                    prop_assert_eq!(queue.cancel(&ids), model.cancel(&ids));
+                    sharing.cancel(&ids);
+                }
                 Operation::Pop(max_bytes) => {
                     let frames = model.pop(now, max_bytes);
                     let popped = queue.pop(now, max_bytes);
                     prop_assert_eq!(popped.is_some(), !frames.is_empty());
+                    let shared = sharing.pop_shared(now, max_bytes).map(|rpc| (rpc.wire_len(), rpc.into_rpc()));
+                    prop_assert_eq!(shared, popped.as_ref().map(|encoded| (encoded.len, received(encoded))));
                     if let Some(popped) = popped {
                         prop_assert_eq!(received(&popped), expected(&frames));
                         prop_assert_eq!(frame_bytes(&popped), frame_len(&frames));
@@ -163,6 +171,7 @@ proptest! {
             }
             queue.check();
             prop_assert_eq!((queue.len(), queue.bytes()), (model.len(), model.bytes()));
+            prop_assert_eq!((sharing.len(), sharing.bytes()), (model.len(), model.bytes()));
         }
         // Whatever the limits, the queue empties: every pop makes progress.
         for _ in 0..10_000 {
@@ -172,6 +181,19 @@ proptest! {
         }
         prop_assert!(queue.is_empty());
         prop_assert_eq!(queue.bytes(), 0);
+    }
+
+    /// What a simulator relies on where nothing waits.
+    #[test]
+    fn an_empty_queue_gives_back_a_single_frame_as_it_is(operation in operation()) {
+        if let Operation::Push(frame) = operation {
+            let mut queue = SendQueue::new(SendQueueConfig::default());
+            prop_assert_eq!(queue.push(Time::ZERO, frame.clone()), PushResult::Ok);
+            if let Some(rpc) = queue.pop(Time::ZERO, 32 << 10) {
+                prop_assert_eq!(rpc, wire::encode([&frame]));
+            }
+            prop_assert!(queue.is_empty());
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use prost::Message as _;
 use starling_protocol::id::{MessageId, PeerId, Topic};
 use starling_protocol::message::Payload;
 use starling_protocol::rpc::{Class, ExchangedPeer, Frame, IHave, Prune, Rpc, Subscription};
-use starling_protocol::wire::{self, TopicInterner, WireLimits};
+use starling_protocol::wire::{self, RpcAssembly as _, SharedRpc, TopicInterner, WireLimits};
 use std::sync::Arc;
 
 fn interner() -> TopicInterner {
@@ -101,6 +101,16 @@ proptest! {
     }
 
     #[test]
+    fn what_is_shared_is_as_long_and_says_the_same_as_what_is_encoded(frames in prop::collection::vec(frame(), 0..12)) {
+        let mut shared = SharedRpc::default();
+        frames.iter().for_each(|frame| shared.frame(frame));
+        let encoded = wire::encode(&frames);
+        prop_assert_eq!(shared.is_empty(), frames.is_empty());
+        prop_assert_eq!(shared.wire_len(), encoded.len);
+        prop_assert_eq!(Ok(shared.into_rpc()), decode(&frame_of(&encoded)));
+    }
+
+    #[test]
     fn what_prost_encodes_is_decoded_the_same(rpc in arbitrary_rpc()) {
         let bytes = rpc.encode_to_vec();
         prop_assert_eq!(decode(&bytes), rpc.understood());
@@ -160,6 +170,24 @@ fn agree(bytes: &[u8]) -> Result<(), TestCaseError> {
         }
     }
     Ok(())
+}
+
+/// What the reader leaves out or clamps, the sharer does too.
+#[test]
+fn a_shared_prune_is_within_the_readers_limits() {
+    let peer = |number, record_bytes| ExchangedPeer {
+        id: PeerId::from_number(number),
+        signed_record: Some(vec![1; record_bytes].into()),
+    };
+    let peers = (0..20).map(|number| peer(number, if number == 3 { 5_000 } else { 10 })).collect();
+    let frame = Frame::Prune(Prune { topic: Topic::new("tx"), backoff_seconds: Some(u64::MAX), peers });
+    let mut shared = SharedRpc::default();
+    shared.frame(&frame);
+    let encoded = wire::encode([&frame]);
+    assert_eq!(shared.wire_len(), encoded.len);
+    let rpc = shared.into_rpc();
+    assert_eq!((rpc.prune[0].backoff_seconds, rpc.prune[0].peers.len()), (Some(3_600), 16));
+    assert_eq!(Ok(rpc), decode(&frame_of(&encoded)));
 }
 
 #[test]

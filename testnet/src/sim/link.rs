@@ -140,21 +140,28 @@ pub(super) struct Window {
     /// When each chunk is acknowledged, and its bytes; ascending.
     on_the_way: VecDeque<(u64, u64)>,
     on_the_way_bytes: u64,
+    /// The most that was on the way since the last acknowledgement.
+    peak_bytes: u64,
     sent_us: u64,
 }
 
 impl Window {
     pub(super) fn new(model: &WindowModel) -> Self {
-        Self { bytes: model.initial_bytes, on_the_way: VecDeque::new(), on_the_way_bytes: 0, sent_us: 0 }
+        Self { bytes: model.initial_bytes, on_the_way: VecDeque::new(), on_the_way_bytes: 0, peak_bytes: 0, sent_us: 0 }
     }
 
     /// How many bytes may be sent now.
     pub(super) fn room(&mut self, now_us: u64, model: &WindowModel) -> u64 {
-        while let Some((_, bytes)) = self.on_the_way.pop_front_if(|(at_us, _)| *at_us <= now_us) {
-            if self.on_the_way_bytes * 2 >= self.bytes {
+        let peak_bytes = self.peak_bytes;
+        while self.next_us().is_some_and(|at_us| at_us <= now_us)
+            && let Some((_, bytes)) = self.on_the_way.pop_front()
+        {
+            // As Linux does: a window of which not even half was in use was no limit.
+            if peak_bytes * 2 > self.bytes {
                 self.bytes = (self.bytes + bytes).min(model.bytes_max);
             }
             self.on_the_way_bytes -= bytes;
+            self.peak_bytes = self.on_the_way_bytes;
         }
         if self.on_the_way.is_empty() && now_us.saturating_sub(self.sent_us) > model.idle_us {
             self.bytes = self.bytes.min(model.initial_bytes);
@@ -166,6 +173,7 @@ impl Window {
     pub(super) fn sent(&mut self, now_us: u64, bytes: u64, acknowledged_us: u64) {
         self.sent_us = now_us;
         self.on_the_way_bytes += bytes;
+        self.peak_bytes = self.peak_bytes.max(self.on_the_way_bytes);
         let at_us = self.on_the_way.back().map_or(acknowledged_us, |(last_us, _)| acknowledged_us.max(*last_us));
         self.on_the_way.push_back((at_us, bytes));
     }

@@ -412,13 +412,15 @@ impl Scores {
         assert!(topic.index() < self.traffic.len(), "there is no {topic:?}");
         let configured = self.traffic.len().max(self.config.topics.len());
         let mut topics: Vec<TopicScoreConfig> = (0..configured).map(|index| self.config.topic(index).clone()).collect();
-        topics[topic.index()] = config.clone();
+        let first_max = config.first_deliveries.deliveries_max;
+        let mesh_max = config.mesh_deliveries.deliveries_max;
+        topics[topic.index()] = config;
         let ValidScoreConfig(valid) = ScoreConfig { topics, ..ScoreConfig::clone(&self.config) }.validate()?;
         self.config = valid;
         let count = self.traffic.len();
         for stats in self.stats.iter_mut().skip(topic.index()).step_by(count) {
-            stats.first_deliveries = stats.first_deliveries.min(config.first_deliveries.deliveries_max);
-            stats.mesh_deliveries = stats.mesh_deliveries.min(config.mesh_deliveries.deliveries_max);
+            stats.first_deliveries = stats.first_deliveries.min(first_max);
+            stats.mesh_deliveries = stats.mesh_deliveries.min(mesh_max);
         }
         self.find_spotless();
         Ok(())
