@@ -3,10 +3,11 @@
 //! - [`wan`] describes the network to imitate: regions, delays, uplinks, and the least delay that is possible.
 //! - [`measure`] turns what nodes wrote down into deliveries and exact statistics.
 //! - [`report`] tells people and programs.
+//! - [`sim`] runs networks of thousands of nodes in virtual time.
 //! - [`cluster`] runs real node processes (feature `cluster`, on by default).
 //!
-//! The first three need neither libp2p nor an async runtime: a simulator can use them with `default-features = false`, and its
-//! figures are then computed and shown by the same code as those of real processes.
+//! All but the last need neither libp2p nor an async runtime (`default-features = false`), and the simulator's figures can be computed
+//! and shown by the same code as those of real processes.
 
 #[cfg(feature = "cluster")]
 pub mod cluster;
