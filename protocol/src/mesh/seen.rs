@@ -17,11 +17,14 @@
 //! - Age counts from the last [`SeenCache::touch`], so that a message which is still going round stays known (the "last
 //!   seen" strategy of go-libp2p-pubsub's time cache); every touch also makes the id the most recent one.
 //!   *Rationale:* recency order and age order are then the same, so expiry looks only at the oldest end.
-//! - Keys are 61-bit fingerprints: an inner product of the id's five words with five secret numbers of this node, modulo the prime
-//!   2^61 - 1 (Carter and Wegman, "Universal classes of hash functions", 1979). *Rationale:* entries are small, and whoever does
-//!   not know the numbers makes two ids collide with probability 2^-61, whatever they are; with 2^18 entries, a new message is
-//!   mistaken for a seen one with probability 2^-43. Fingerprints are computed for every id of every announcement, a
-//!   hundred for each message that is new; this takes a fifth of SipHash's time. A fingerprint never leaves the node.
+//! - Keys are 61-bit fingerprints: a secret number of this node plus the inner product of the id's five words with five more, modulo
+//!   the prime 2^61 - 1. This hash is strongly universal (Carter and Wegman, "Universal classes of hash functions", 1979; Lemire and
+//!   Kaser, "Strongly universal string hashing is fast", 2014): for whoever does not know the numbers, the fingerprints of two
+//!   different ids, however chosen, are independent and uniform, so that two ids collide with probability 2^-61, and share a place in a
+//!   table no more often than random ones do. With 2^18 entries, a new message is mistaken for a seen one with probability 2^-43.
+//!   *Rationale:* entries are small, and fingerprints are computed for every id of every announcement, a hundred for each message that is
+//!   new; this takes a fifth of SipHash's time. *Limit:* a universal hash protects only as long as nobody sees its values. They stay in
+//!   tables of this node that are looked up and never iterated for a decision; what is sent depends on them only by two being equal.
 //!
 //! # Limits and cost
 //!
@@ -116,8 +119,8 @@ pub enum SeenState {
 #[derive(Debug)]
 pub struct SeenCache {
     config: SeenConfig,
-    /// The secret numbers, below [`PRIME`].
-    secret: [u64; WORDS],
+    /// The secret numbers, below [`PRIME`]: one for each word, and the one that is added.
+    secret: [u64; WORDS + 1],
     /// Value: when the entry is too old.
     accepted: LruCache<Fingerprint, Time, FingerprintHash>,
     /// Value: whether it was rejected (rather than ignored), and when the entry is too old.
@@ -171,14 +174,13 @@ impl SeenCache {
     /// What the message is called in all calls about it. Computing it costs more than most of these calls.
     #[must_use]
     pub fn fingerprint(&self, id: &MessageId) -> Fingerprint {
-        let words = id.as_bytes().chunks_exact(WORD_BYTES).zip(&self.secret);
-        // Below 5 * 2^32 * 2^61.
-        let sum: u128 = words
-            .map(|(bytes, secret)| {
-                let word = bytes.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
-                u128::from(word) * u128::from(*secret)
-            })
-            .sum();
+        let [factors @ .., sum] = &self.secret;
+        // Below 2^61 + 5 * 2^32 * 2^61.
+        let mut sum = u128::from(*sum);
+        for (bytes, factor) in id.as_bytes().chunks_exact(WORD_BYTES).zip(factors) {
+            let word = bytes.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
+            sum += u128::from(word) * u128::from(*factor);
+        }
         Fingerprint(modulo_prime(sum))
     }
 
@@ -386,11 +388,24 @@ mod tests {
 
     #[test]
     fn remainders_are_those_of_division() {
-        let largest = 5 * u128::from(u32::MAX) * u128::from(PRIME - 1);
+        let largest = (1 + 5 * u128::from(u32::MAX)) * u128::from(PRIME - 1);
         let prime = u128::from(PRIME);
         for value in [0, 1, prime - 1, prime, prime + 1, 2 * prime - 1, 2 * prime, 1 << 61, 1 << 92, largest] {
             assert_eq!(u128::from(modulo_prime(value)), value % prime, "{value}");
         }
+    }
+
+    /// Ids that are multiples of one another are what a remote would choose against a hash without the added number: theirs would be
+    /// multiples too.
+    #[test]
+    fn fingerprints_of_multiples_are_no_multiples() {
+        let of = |factor: u8| {
+            let mut bytes = [0; MESSAGE_ID_BYTES];
+            bytes[0] = factor;
+            cache().fingerprint(&MessageId(bytes)).0
+        };
+        assert_ne!(of(0), 0);
+        assert_ne!(u128::from(of(2)), u128::from(of(1)) * 2 % u128::from(PRIME));
     }
 
     #[test]
