@@ -4,7 +4,7 @@
 //! - [`measure`] turns what nodes wrote down into deliveries and exact statistics.
 //! - [`report`] tells people and programs.
 //! - [`sim`] runs networks of thousands of nodes in virtual time.
-//! - [`cluster`] runs real node processes (feature `cluster`, on by default).
+//! - `cluster` runs real node processes (feature `cluster`, on by default).
 //!
 //! All but the last need neither libp2p nor an async runtime (`default-features = false`), and the simulator's figures can be computed
 //! and shown by the same code as those of real processes.
