@@ -20,6 +20,7 @@
 //!
 //! Peers and connections are bounded by [`super::limits`]; per peer there are two small vectors and the queue.
 
+mod event;
 mod handler;
 mod outbox;
 mod protocol;
@@ -44,12 +45,12 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 use starling_protocol::id::{Direction, HandleAllocator, MessageId, PeerHandle, Version};
-use starling_protocol::rpc::{Frame, Rpc};
+use starling_protocol::rpc::Frame;
 use starling_protocol::send_queue::{SendQueueConfig, SendQueueStats};
-use starling_protocol::time::Time;
-use starling_protocol::wire::{TopicInterner, WireError, WireLimits};
+use starling_protocol::wire::{TopicInterner, WireLimits};
 use tokio::time::{Instant, Sleep};
 
+pub use event::Event;
 pub use handler::{BAD_FRAMES_MAX, Handler, STREAM_ATTEMPTS_MAX};
 use handler::{FromHandler, ToHandler};
 use outbox::Outbox;
@@ -99,68 +100,6 @@ pub struct QueueTotals {
     pub largest_bytes: usize,
     /// What the queues have done since the start, those of departed peers included.
     pub stats: SendQueueStats,
-}
-
-/// What happened to the mesh's streams.
-#[derive(Debug)]
-pub enum Event {
-    /// A peer's mesh stream is open.
-    Connected {
-        /// Its handle until `Disconnected`.
-        peer: PeerHandle,
-        /// Who it is.
-        id: PeerId,
-        /// Its address.
-        ip: IpAddr,
-        /// Who dialled the connection that we write on.
-        direction: Direction,
-        /// What was agreed on.
-        version: Version,
-    },
-    /// The mesh settled on another connection of an announced peer, which somebody else dialled.
-    Turned {
-        /// Which.
-        peer: PeerHandle,
-        /// Who dialled the connection that we write on now.
-        direction: Direction,
-    },
-    /// The last connection of an announced peer is gone.
-    Disconnected {
-        /// Which; the handle is void from now on.
-        peer: PeerHandle,
-        /// Who it was.
-        id: PeerId,
-    },
-    /// An RPC was decoded.
-    Rpc {
-        /// From whom.
-        peer: PeerHandle,
-        /// The content.
-        rpc: Box<Rpc>,
-        /// When it was decoded, on the clock of [`crate::clock`].
-        received: Time,
-        /// Bytes of its frame, without the length prefix.
-        frame_bytes: usize,
-    },
-    /// Frames were dropped because the peer's queue was full.
-    SendQueueFull {
-        /// Whose.
-        peer: PeerHandle,
-        /// How many, since the last such event.
-        dropped: u64,
-    },
-    /// A frame of the peer could not be decoded.
-    BadFrame {
-        /// Whose.
-        peer: PeerHandle,
-        /// What was wrong.
-        error: WireError,
-    },
-    /// A peer is connected that speaks no version of gossipsub; it has no handle.
-    Unsupported {
-        /// Who.
-        id: PeerId,
-    },
 }
 
 /// Bytes of mesh frames, shared by all connections.
