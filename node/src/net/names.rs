@@ -7,7 +7,8 @@
 //!    anybody's configuration, and whoever controls the DNS can send a node to other addresses but not to another peer.
 //! 2. Names are looked up at the servers that the operator names, or, if there are none, as the host does (`/etc/resolv.conf`).
 //! 3. **Names are for the operator.** What peers tell has to begin with an IP address, in the address book, in dial-backs and in what they want
-//!    tested; so nobody outside can make the node look up anything.
+//!    tested; and an address that begins with one is not dialled if there is a name behind, as in `/ip4/192.0.2.1/tcp/1/dns4/NAME`, which
+//!    libp2p would look up. So nobody outside can make the node look up anything.
 //! 4. A lookup is part of a dial: if it fails, the dial has failed, and the peer is dialled again after a back-off like any other.
 //!    Nothing else waits for it.
 //!
@@ -17,10 +18,14 @@
 //! few packets a dial.
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
 use libp2p::core::Transport;
-use libp2p::dns;
+use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, dns};
 
 /// Lookups of one dial.
 pub const LOOKUPS_MAX: usize = 32;
@@ -45,14 +50,14 @@ const LABEL_BYTES_MAX: usize = 63;
 ///
 /// # Errors
 /// When there are no servers, and the host has none either.
-pub(crate) fn with_names<T>(inner: T, servers: &[NameServer]) -> std::io::Result<dns::tokio::Transport<T>>
+pub(crate) fn with_names<T>(inner: T, servers: &[NameServer]) -> std::io::Result<NamesInFront<dns::tokio::Transport<T>>>
 where
     T: Transport + Send + Unpin + 'static,
     T::Error: Send,
     T::Dial: Send,
 {
     if servers.is_empty() {
-        return dns::tokio::Transport::system(inner);
+        return dns::tokio::Transport::system(inner).map(NamesInFront);
     }
     let servers = servers.iter().map(|NameServer(address)| {
         let connection = |mut config: ConnectionConfig| {
@@ -64,7 +69,44 @@ where
         NameServerConfig::new(address.ip(), true, connections)
     });
     let config = ResolverConfig::from_name_servers(servers.collect());
-    Ok(dns::tokio::Transport::custom(inner, config, ResolverOpts::default()))
+    Ok(NamesInFront(dns::tokio::Transport::custom(inner, config, ResolverOpts::default())))
+}
+
+/// The second half of rule 3, in front of whatever looks up names. It stands here because every dial passes, whoever wants it.
+#[derive(Debug)]
+pub(crate) struct NamesInFront<T>(T);
+
+/// Whether a name stands anywhere but at the beginning.
+fn has_name_behind(address: &Multiaddr) -> bool {
+    let is_name =
+        |part| matches!(part, Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_));
+    address.iter().skip(1).any(is_name)
+}
+
+impl<T: Transport + Unpin> Transport for NamesInFront<T> {
+    type Output = T::Output;
+    type Error = T::Error;
+    type ListenerUpgrade = T::ListenerUpgrade;
+    type Dial = T::Dial;
+
+    fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<T::Error>> {
+        self.0.listen_on(id, address)
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        self.0.remove_listener(id)
+    }
+
+    fn dial(&mut self, address: Multiaddr, options: DialOpts) -> Result<T::Dial, TransportError<T::Error>> {
+        if has_name_behind(&address) {
+            return Err(TransportError::MultiaddrNotSupported(address));
+        }
+        self.0.dial(address, options)
+    }
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<TransportEvent<T::ListenerUpgrade, T::Error>> {
+        Pin::new(&mut self.0).poll(context)
+    }
 }
 
 /// A name server: an IP address, and perhaps a port.

@@ -55,14 +55,14 @@ async fn a_node_finds_its_bootnode_by_dnsaddr_as_soon_as_the_name_server_answers
     bootnode.stop();
 }
 
-/// Dials a peer by this name once, and says why that failed.
-async fn dial(server: &NameServer, name: &str, id: PeerId) -> String {
+/// Dials a peer at this address once, and says why that failed.
+async fn dial(server: &NameServer, address: &str, id: PeerId) -> String {
     let mut config = NetworkConfig::new("0123abcd");
     config.listen = vec!["/ip4/127.0.0.21/tcp/0".parse().expect("an address")];
     config.name_servers = vec![starling_node::net::names::NameServer(server.address)];
     let keypair = Keypair::generate_ed25519();
     let mut network = Network::start(&config, &keypair, &mut Default::default()).await.expect("it starts");
-    let address: Multiaddr = format!("/dnsaddr/{name}").parse().expect("an address");
+    let address: Multiaddr = address.parse().expect("an address");
     let id = starling_node::net::network::to_protocol_id(&id).expect("short");
     network.dial(id, &[Address::from(address.to_vec())]);
     let failed = async {
@@ -85,7 +85,7 @@ async fn records_that_lead_on_for_ever_cost_a_bounded_number_of_lookups() {
         Answer::Records((next..next + 2).map(|n| format!("dnsaddr=/dnsaddr/n{n}.test/p2p/{id}")).collect())
     })
     .await;
-    let reason = dial(&server, "boot.test", id).await;
+    let reason = dial(&server, "/dnsaddr/boot.test", id).await;
     assert_eq!(server.asked().len(), LOOKUPS_MAX, "{reason}");
     assert!(reason.contains("Too many DNS lookups"), "{reason}");
 }
@@ -99,7 +99,7 @@ async fn of_many_records_a_few_are_followed_and_of_many_addresses_a_few_are_trie
         _ => Answer::NoSuchName,
     })
     .await;
-    let reason = dial(&server, "boot.test", id).await;
+    let reason = dial(&server, "/dnsaddr/boot.test", id).await;
     assert_eq!(server.asked().len(), 1 + RECORDS_MAX, "{reason}");
 
     let victim = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -117,8 +117,20 @@ async fn of_many_records_a_few_are_followed_and_of_many_addresses_a_few_are_trie
         }
         _ => Answer::Records((0..10).map(|_| format!("dnsaddr=/ip4/127.0.0.1/tcp/{port}/p2p/{id}")).collect()),
     });
-    let reason = dial(&server, "victim.test", id).await;
+    let reason = dial(&server, "/dnsaddr/victim.test", id).await;
     let connections = connections.load(Ordering::Relaxed);
     assert!((2..=ADDRESSES_TRIED_MAX).contains(&connections), "{connections}: {reason}");
     counting.abort();
+}
+
+#[tokio::test]
+async fn a_name_behind_an_ip_address_is_looked_up_by_nobody() {
+    let id = PeerId::random();
+    let server = NameServer::start(|_| Answer::NoSuchName).await;
+    for hidden in ["dns4", "dns6", "dns", "dnsaddr"] {
+        dial(&server, &format!("/ip4/127.0.0.1/tcp/1/{hidden}/secret.test"), id).await;
+    }
+    assert!(server.asked().is_empty(), "{:?}", server.asked());
+    dial(&server, "/dns4/secret.test/tcp/1", id).await;
+    assert!(server.asked().contains("secret.test"), "{:?}", server.asked());
 }
