@@ -1,14 +1,14 @@
 //! At which addresses others reach the node, when it does not listen on them itself: behind address translation.
 //!
 //! # Rules
-//! 1. What [`Nat`] says goes. `none`: nothing is looked for, others are told where the node listens. `extip:IP`: others are told this address, with
+//! 1. What [`Nat`] says goes. `none`: nothing is looked for, and others are told where the node listens. `extip:IP`: others are told this address, with
 //!    the ports listened on, and nothing else. `any`, the default: rules 2 to 4.
 //! 2. A peer that we dialled tells in identify at which address it sees us. An address becomes a candidate when peers of
 //!    [`WITNESSES`] groups (see [`Group`]) name it; each group has one voice, the last. *Rationale:* an inbound peer is not of our choosing, and
 //!    one liar must not decide.
 //! 3. A candidate is told to others only when AutoNAT v2 (libp2p specs, autonat) has confirmed it: another node dialled it and
 //!    brought back what only we know. At most [`CANDIDATES_MAX`] are ever put to the test.
-//! 4. The node does the same for others, with at most [`TESTS_MAX`] dials at once, so that nobody can use up its dials.
+//! 4. The node does the same for others, within the rules of [`server`].
 //!
 //! Addresses that the node listens on are told as they are; who cannot reach them does not believe them (a private address is believed by
 //! private sources alone, see `starling_protocol::peers::address`). A confirmed address holds until the node stops.
@@ -23,13 +23,14 @@ use libp2p::core::transport::PortUse;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::behaviour::NewExternalAddrCandidate;
 use libp2p::swarm::{
-    ConnectionDenied, ConnectionId, DialError, DialFailure, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
-    THandlerOutEvent, ToSwarm,
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId};
 use starling_protocol::peers::address::{Group, Scope};
 
 use super::limits::ip_of;
+
+pub mod server;
 
 /// Groups of peers that must name an address before it is tested.
 pub const WITNESSES: usize = 2;
@@ -39,9 +40,6 @@ pub const VOICES_MAX: usize = 64;
 
 /// Addresses that are put to the test in the life of a node.
 pub const CANDIDATES_MAX: usize = 16;
-
-/// Dials for others at once.
-pub const TESTS_MAX: usize = 4;
 
 /// What the operator says about address translation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -177,80 +175,6 @@ impl NetworkBehaviour for Client {
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         self.inner.poll(context)
-    }
-}
-
-/// AutoNAT's server, with a bound on its dials.
-pub(crate) struct Server {
-    inner: v2::server::Behaviour,
-    dials: BTreeSet<ConnectionId>,
-}
-
-impl Server {
-    pub(crate) fn new() -> Self {
-        Self { inner: v2::server::Behaviour::default(), dials: BTreeSet::new() }
-    }
-}
-
-impl NetworkBehaviour for Server {
-    type ConnectionHandler = <v2::server::Behaviour as NetworkBehaviour>::ConnectionHandler;
-    type ToSwarm = v2::server::Event;
-
-    fn handle_established_inbound_connection(
-        &mut self,
-        connection: ConnectionId,
-        peer: PeerId,
-        local: &Multiaddr,
-        remote: &Multiaddr,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.inner.handle_established_inbound_connection(connection, peer, local, remote)
-    }
-
-    fn handle_established_outbound_connection(
-        &mut self,
-        connection: ConnectionId,
-        peer: PeerId,
-        address: &Multiaddr,
-        role: Endpoint,
-        port_use: PortUse,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.inner.handle_established_outbound_connection(connection, peer, address, role, port_use)
-    }
-
-    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        match &event {
-            FromSwarm::ConnectionEstablished(established) => {
-                self.dials.remove(&established.connection_id);
-            }
-            FromSwarm::DialFailure(failure) => {
-                self.dials.remove(&failure.connection_id);
-            }
-            _ => {}
-        }
-        self.inner.on_swarm_event(event);
-    }
-
-    fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, event: THandlerOutEvent<Self>) {
-        self.inner.on_connection_handler_event(peer, connection, event);
-    }
-
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        loop {
-            match self.inner.poll(context) {
-                Poll::Ready(ToSwarm::Dial { opts }) if self.dials.len() >= TESTS_MAX => {
-                    self.inner.on_swarm_event(FromSwarm::DialFailure(DialFailure {
-                        peer_id: opts.get_peer_id(),
-                        error: &DialError::Aborted,
-                        connection_id: opts.connection_id(),
-                    }));
-                }
-                Poll::Ready(ToSwarm::Dial { opts }) => {
-                    self.dials.insert(opts.connection_id());
-                    return Poll::Ready(ToSwarm::Dial { opts });
-                }
-                other => return other,
-            }
-        }
     }
 }
 

@@ -54,7 +54,7 @@ pub(crate) struct Behaviour {
     /// Has our addresses confirmed.
     pub(crate) reachability: Toggle<external::Client>,
     /// Confirms those of others.
-    pub(crate) reachability_of_others: Toggle<external::Server>,
+    pub(crate) reachability_of_others: Toggle<external::server::Server>,
 }
 
 /// Builds a swarm that listens nowhere yet.
@@ -79,7 +79,7 @@ pub(crate) fn build_swarm(
         ping: ping::Behaviour::new(ping::Config::new().with_interval(config.ping_interval)),
         blocks: blocks::behaviour(&config.network, config.response_bytes_max),
         reachability: Toggle::from((config.nat == Nat::Any).then(external::Client::new)),
-        reachability_of_others: Toggle::from((config.nat != Nat::None).then(external::Server::new)),
+        reachability_of_others: Toggle::from((config.nat != Nat::None).then(external::server::Server::new)),
     };
     let swarm_config = libp2p::swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(IDLE_TIMEOUT)

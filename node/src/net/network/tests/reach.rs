@@ -1,6 +1,9 @@
 //! Own addresses: which are found out, tested and told.
 
+use std::io;
+
 use super::*;
+use crate::net::swarm::BehaviourEvent;
 
 #[tokio::test]
 async fn an_address_that_two_peers_name_is_confirmed_before_it_is_told_to_others() {
@@ -56,4 +59,56 @@ async fn an_address_that_the_operator_gives_is_all_that_others_are_told() {
     run(&mut [&mut node, &mut other], |hosts| told(hosts[1]).is_some()).await;
     let expected = translated(&node.network.listening()[0], "192.0.2.7".parse().unwrap()).expect("IPv4");
     assert_eq!(told(&other).expect("identified"), [to_address(expected)]);
+}
+
+/// Has the server's next test of an address of the client's ended, in whatever way.
+async fn tested(server: &mut Host, client: &mut Host) {
+    let ended = async {
+        loop {
+            tokio::select! {
+                event = client.network.next_event() => client.events.push(event),
+                event = server.network.swarm.select_next_some() => {
+                    let done = matches!(event, SwarmEvent::Behaviour(BehaviourEvent::ReachabilityOfOthers(_)));
+                    server.network.translate(event);
+                    if done {
+                        return;
+                    }
+                }
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, ended).await.expect("the test ends");
+}
+
+#[tokio::test]
+async fn nobody_has_an_address_tested_that_is_not_its_own() {
+    let mut server = Host::start(config("127.0.9.7")).await;
+    let mut client = Host::start(config("127.0.9.8")).await;
+    let victim = std::net::TcpListener::bind("127.0.9.9:0").expect("a port");
+    victim.set_nonblocking(true).expect("it can");
+    let address = victim.local_addr().expect("bound");
+    let of_victim = Multiaddr::from(address.ip()).with(Protocol::Tcp(address.port()));
+    client.network.swarm.behaviour_mut().reachability.as_mut().expect("--nat any").test(&of_victim);
+    dial(&mut client, &server);
+    tested(&mut server, &mut client).await;
+    let accepted = victim.accept();
+    assert!(matches!(&accepted, Err(error) if error.kind() == io::ErrorKind::WouldBlock), "{accepted:?}");
+    // One round trip later the client knows, and has not been told that nobody answers there.
+    let peer = client.peers()[0].0;
+    client.network.request(peer, 1, b"any".to_vec());
+    let answered = |host: &Host| host.events.iter().any(|event| matches!(event, NetEvent::Response { .. }));
+    run(&mut [&mut client, &mut server], |hosts| {
+        let asked: Vec<_> = hosts[1]
+            .events
+            .iter()
+            .filter_map(|event| match event {
+                NetEvent::Request { request, .. } => Some(*request),
+                _ => None,
+            })
+            .collect();
+        asked.into_iter().for_each(|request| hosts[1].network.refuse(request));
+        answered(hosts[0])
+    })
+    .await;
+    assert_eq!(client.network.reach(), []);
 }
