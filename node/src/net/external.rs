@@ -10,8 +10,7 @@
 //!    brought back what only we know. At most [`CANDIDATES_MAX`] are ever put to the test.
 //! 4. The node does the same for others, within the rules of [`server`].
 //!
-//! Addresses that the node listens on are told as they are; who cannot reach them does not believe them (a private address is believed by
-//! private sources alone, see `starling_protocol::peers::address`). A confirmed address holds until the node stops.
+//! Which of the addresses that the node listens on are told to whom, `introduction` says. A confirmed address holds until the node stops.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -1,12 +1,13 @@
 //! Everything that touches the network.
 //!
 //! [`network::Network`] is what the driver uses; the rest is behind it: `swarm` puts together the transports
-//! ([`transport`], [`names`], [`emulation`], [`muxer`], [`paced`]) and the behaviours ([`limits`], [`mesh`], [`discovery`], [`blocks`]).
+//! ([`transport`], [`names`], [`emulation`], [`muxer`], [`paced`]) and the behaviours ([`limits`], [`mesh`], [`discovery`], [`blocks`], [`external`] and `introduction`).
 
 pub mod blocks;
 pub mod discovery;
 pub mod emulation;
 pub mod external;
+pub(crate) mod introduction;
 pub mod limits;
 pub mod mesh;
 pub mod muxer;

@@ -18,7 +18,7 @@ use super::external::Nat;
 use super::network::{NetworkConfig, NetworkError};
 use super::paced::Paced;
 use super::transport::{SocketCounters, TcpTransport};
-use super::{blocks, discovery, external, limits, mesh, muxer, names};
+use super::{blocks, discovery, external, introduction, limits, mesh, muxer, names};
 
 /// How long a connection may take to be established, handshake and multiplexing included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,7 +46,7 @@ pub(crate) struct Behaviour {
     /// Kademlia.
     pub(crate) discovery: discovery::Behaviour,
     /// Who peers say they are.
-    pub(crate) identify: identify::Behaviour,
+    pub(crate) identify: introduction::Behaviour,
     /// Round-trip times.
     pub(crate) ping: ping::Behaviour,
     /// Requests for blocks.
@@ -75,7 +75,7 @@ pub(crate) fn build_swarm(
         limits: limits::Behaviour::new(config.limits.clone()),
         mesh: mesh::Behaviour::new(own, config.mesh.clone()),
         discovery: discovery::Behaviour::new(own, &config.network),
-        identify: identify::Behaviour::new(identify),
+        identify: introduction::Behaviour::new(identify),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(config.ping_interval)),
         blocks: blocks::behaviour(&config.network, config.response_bytes_max),
         reachability: Toggle::from((config.nat == Nat::Any).then(external::Client::new)),
