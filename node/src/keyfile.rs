@@ -11,9 +11,10 @@
 //! The node key, which is the node's libp2p identity, and the account key, which signs its transactions, are separate files:
 //! publishing the one's public half on every connection must say nothing about the other.
 
+use crate::files;
 use starling_crypto::{KeyError, SecretKey};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::OpenOptions;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -86,28 +87,10 @@ pub fn generate() -> io::Result<SecretKey> {
 /// # Errors
 /// If the file exists or cannot be written.
 pub fn create(path: &Path, key: &SecretKey) -> Result<(), KeyFileError> {
-    let failed = |doing| move |source| KeyFileError::Io { doing, path: path.to_owned(), source };
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(format!(".new-{}", std::process::id()));
-    let unfinished = PathBuf::from(unfinished);
-    // What a killed process with this number left is not finished by anybody.
-    match std::fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("create")(error)),
-        _ => {}
-    }
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished).map_err(failed("create"))?;
-    let named = file
-        .write_all(key.to_pem().as_bytes())
-        .and_then(|()| file.sync_all())
-        // Unlike a renaming, a link never replaces a file.
-        .and_then(|()| std::fs::hard_link(&unfinished, path));
-    let removed = std::fs::remove_file(&unfinished);
-    match named.and(removed) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(KeyFileError::Exists(path.to_owned())),
-        Err(error) => Err(failed("write")(error)),
-        Ok(()) => sync_parent(path).map_err(failed("write")),
-    }
+    files::create(path, key.to_pem().as_bytes(), 0o600).map_err(|source| match source.kind() {
+        io::ErrorKind::AlreadyExists => KeyFileError::Exists(path.to_owned()),
+        _ => KeyFileError::Io { doing: "create", path: path.to_owned(), source },
+    })
 }
 
 /// Reads a key.
@@ -169,15 +152,6 @@ pub fn read_or_create(path: &Path) -> Result<(SecretKey, bool), KeyFileError> {
 #[must_use]
 pub fn libp2p_keypair(key: &SecretKey) -> libp2p::identity::Keypair {
     libp2p::identity::Keypair::ed25519_from_bytes(*key.seed()).expect("a seed of 32 bytes")
-}
-
-/// Makes a new directory entry durable.
-pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    File::open(parent)?.sync_all()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod driver;
+mod files;
 pub mod keyfile;
 pub mod metrics;
 pub mod net;

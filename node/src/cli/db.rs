@@ -2,6 +2,7 @@
 
 use super::{Failure, output, settings};
 use crate::config;
+use crate::files;
 use crate::storage::{DataDir, DataDirError, Retention, Store, StoreError, TransferError, Transferred};
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -208,16 +209,14 @@ impl<'p> Unfinished<'p> {
         if name.exists() {
             return Err(unwritable(&"it exists, and is not overwritten"));
         }
-        let mut path = name.as_os_str().to_owned();
-        path.push(".unfinished");
-        let path = PathBuf::from(path);
-        let file = File::create(&path).map_err(|error| unwritable(&error))?;
+        let path = files::with_suffix(name, ".unfinished");
+        let file = files::begin(&path, 0o666).map_err(|error| unwritable(&error))?;
         Ok(Self { file, path, name })
     }
 
     fn finish(self) -> Result<(), Failure> {
         let named = self.file.sync_all().and_then(|()| std::fs::rename(&self.path, self.name));
-        named.and_then(|()| crate::keyfile::sync_parent(self.name)).map_err(|error| {
+        named.and_then(|()| files::sync_parent(self.name)).map_err(|error| {
             Failure::Runtime(format!(
                 "cannot write {}: {error}; make room, or name a file on another disk",
                 self.name.display()

@@ -11,7 +11,7 @@ use crate::notify::{Notifier, WATCHDOG_MIN};
 use crate::rpc::RpcError;
 use crate::service::{Service, StartError};
 use crate::storage::{Addresses, DataDir, StoreError};
-use crate::telemetry;
+use crate::{bounded, files, telemetry};
 use clap::Args;
 use std::path::Path;
 use std::process::ExitCode;
@@ -78,10 +78,7 @@ fn keep_genesis(values: &Values, datadir: &Path) -> std::io::Result<bool> {
     if !matches!(values.get("genesis").origin, Origin::Flag | Origin::Variable) || own.exists() {
         return Ok(false);
     }
-    // Under its name it is whole.
-    let unfinished = own.with_extension("toml.new");
-    std::fs::copy(from, &unfinished)?;
-    std::fs::rename(&unfinished, &own)?;
+    files::replace(&own, &bounded::read(from, bounded::TEXT_BYTES_MAX)?, 0o644)?;
     Ok(true)
 }
 

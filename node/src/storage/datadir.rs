@@ -1,7 +1,8 @@
 //! The data directory: which files a node keeps where, and the lock that keeps a second process out.
 
+use crate::files;
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -41,6 +42,7 @@ fn io_remedy(kind: io::ErrorKind) -> &'static str {
         io::ErrorKind::PermissionDenied => {
             "run this as the user that the directory belongs to, or name another directory with --datadir"
         }
+        io::ErrorKind::InvalidInput => "remove it, and the node makes a file of its own",
         io::ErrorKind::ReadOnlyFilesystem => {
             "have its file system mounted to be written (dmesg may say why it is not), or name another directory with --datadir"
         }
@@ -88,8 +90,7 @@ impl DataDir {
         }
         let lock_path = path.join("LOCK");
         let failed = |source| DataDirError::Io { doing: "lock", path: lock_path.clone(), source };
-        let mut lock =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&lock_path).map_err(failed)?;
+        let mut lock = files::open_own(&lock_path).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -185,10 +186,8 @@ impl Addresses {
     /// # Errors
     /// If the file cannot be written.
     pub fn write(&self, datadir: &Path) -> io::Result<()> {
-        let path = DataDir::addresses_file(datadir);
-        let unfinished = path.with_extension("json.new");
-        std::fs::write(&unfinished, serde_json::to_string_pretty(self)? + "\n")?;
-        std::fs::rename(&unfinished, &path)
+        let text = serde_json::to_string_pretty(self)? + "\n";
+        files::replace(&DataDir::addresses_file(datadir), text.as_bytes(), 0o644)
     }
 
     /// Removes them, when the node stops.
@@ -240,5 +239,31 @@ mod tests {
         let path = dir.path().join("a/b");
         let data = DataDir::create(&path).expect("made");
         assert_eq!(std::fs::metadata(data.path()).expect("there").permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn no_link_in_the_directory_leads_to_another_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let victim = dir.path().join("victim");
+        std::fs::write(&victim, "of value").expect("written");
+        let path = dir.path().join("node");
+        drop(DataDir::create(&path).expect("made"));
+        let addresses = Addresses {
+            peer_id: "12D3KooW".into(),
+            listen: Vec::new(),
+            rpc: SocketAddr::from(([127, 0, 0, 1], 1)),
+            admin_socket: None,
+            pid: 1,
+        };
+        std::os::unix::fs::symlink(&victim, path.join("addresses.json.new")).expect("a link");
+        addresses.write(&path).expect("written");
+        let text = std::fs::read_to_string(DataDir::addresses_file(&path)).expect("there");
+        assert!(text.contains("12D3KooW"), "{text}");
+
+        std::fs::remove_file(path.join("LOCK")).expect("there");
+        std::os::unix::fs::symlink(&victim, path.join("LOCK")).expect("a link");
+        let error = DataDir::open(&path).expect_err("a link").to_string();
+        assert!(error.contains("LOCK: it is a symbolic link") && error.contains("remove it"), "{error}");
+        assert_eq!(std::fs::read_to_string(&victim).expect("there"), "of value");
     }
 }

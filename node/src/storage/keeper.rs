@@ -1,15 +1,12 @@
 //! Small files of the data directory that are replaced as a whole: the address book and the list of bans.
 //!
 //! # Promises
-//! - **Whole or former.** [`replace`] writes beside the file, flushes, renames, and flushes the directory: after a crash at any moment the
-//!   file is the former one or the new one.
+//! - **Whole or former.** After a crash at any moment a file is the former one or the new one (`files::replace`), readable by its owner only.
 //! - **The event loop never waits.** [`Keeper`] writes in a thread of its own, in the order in which it was told to.
 //! - **A damaged file stops nobody.** [`load_or_set_aside`] moves it out of the way, says so, and the node goes on without it.
 
-use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use crate::files;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
@@ -41,7 +38,7 @@ impl Keeper {
         let (jobs, queue) = sync_channel::<Job>(QUEUE_MAX);
         let write = move || {
             for Job { path, bytes, done } in queue {
-                done(replace(&path, &bytes));
+                done(files::replace(&path, &bytes, 0o600));
             }
         };
         let thread = std::thread::Builder::new().name("keeper".into()).spawn(write)?;
@@ -67,20 +64,6 @@ impl Keeper {
     }
 }
 
-/// Replaces a file as a whole. It is readable by its owner only.
-///
-/// # Errors
-/// Those of the system; then the former file is still there.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let unfinished = with_suffix(path, ".new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&unfinished, path))?;
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-        _ => Ok(()),
-    }
-}
-
 /// Reads a file of at most so many bytes and has it judged; none if there is none. One that cannot be read or that `parse` refuses is
 /// renamed to `….damaged`, with a warning that says what is lost without it.
 pub fn load_or_set_aside<T, E: std::fmt::Display>(
@@ -97,7 +80,7 @@ pub fn load_or_set_aside<T, E: std::fmt::Display>(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => error.to_string(),
     };
-    let aside = with_suffix(path, ".damaged");
+    let aside = files::with_suffix(path, ".damaged");
     let path = path.display();
     match std::fs::rename(path.to_string(), &aside) {
         Ok(()) => tracing::warn!("{path} cannot be used: {problem}. It was renamed to {}; {lost}", aside.display()),
@@ -106,31 +89,9 @@ pub fn load_or_set_aside<T, E: std::fmt::Display>(
     None
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(suffix);
-    name.into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_file_is_replaced_as_a_whole_or_not_at_all() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("book");
-        replace(&path, b"first").expect("written");
-        replace(&path, b"second").expect("written");
-        assert_eq!(std::fs::read(&path).expect("there"), b"second");
-        assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
-        // What a crash left behind is overwritten.
-        std::fs::write(dir.path().join("book.new"), b"a much longer half of something").expect("written");
-        replace(&path, b"third").expect("written");
-        assert_eq!(std::fs::read(&path).expect("there"), b"third");
-        assert!(replace(&dir.path().join("missing/book"), b"fourth").is_err());
-    }
 
     #[test]
     fn a_damaged_or_oversized_file_is_set_aside() {

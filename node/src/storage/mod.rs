@@ -131,12 +131,10 @@ impl Store {
         if !path.exists() {
             let io = |error| StoreError::Database { path: path.to_owned(), source: Box::new(redb::Error::Io(error)) };
             let unfinished = path.with_extension("new");
-            if unfinished.exists() {
-                std::fs::remove_file(&unfinished).map_err(io)?;
-            }
+            crate::files::remove(&unfinished).map_err(io)?;
             drop(Self::open_with(&unfinished, network, Box::new(schema::open_database))?);
             std::fs::rename(&unfinished, path).map_err(io)?;
-            crate::keyfile::sync_parent(path).map_err(io)?;
+            crate::files::sync_parent(path).map_err(io)?;
         }
         let mut store = Self::open_with(path, network, Box::new(schema::open_database))?;
         store.file = FileIdentity::of(path);

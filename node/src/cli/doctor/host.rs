@@ -3,9 +3,9 @@
 use super::{Finding, Patient};
 use crate::cli::output::format;
 use crate::cli::status::{FREE_BYTES_LITTLE, FREE_BYTES_MIN};
+use crate::files;
 use crate::storage::DataDir;
 use rustix::process::{Resource, getrlimit};
-use std::fs::File;
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
@@ -75,7 +75,7 @@ fn space(free_bytes: u64, database_bytes: u64) -> Finding {
 fn synced_writes(datadir: &Path) -> io::Result<Duration> {
     let path = datadir.join(PROBE);
     let write = || {
-        let mut file = File::create(&path)?;
+        let mut file = files::begin(&path, 0o600)?;
         let mut longest = Duration::ZERO;
         for _ in 0..SYNC_TRIES {
             let begun = Instant::now();
