@@ -1,14 +1,16 @@
 //! What happens to every call before its method: it is counted, paid for, and refused with a reason where it cannot be
-//! served.
+//! served; and it waits for room for its answer, if that may be large ([`super::answers`]).
 //!
 //! The same for HTTP and WebSocket, single calls and those in a batch. `jsonrpsee` answers on a WebSocket by itself what
 //! never becomes a call: text that is no JSON (-32700), a message or a batch that is too large (-32007, -32010); these
 //! have a code and a message but no `data`. They are counted and paid for like all messages ([`super::connections`]).
 
+use super::answers::{BATCH_BYTES_MAX, Room, SMALL_BYTES_MAX};
 use super::codes;
-use super::connections::{Connection, Door};
+use super::connections::{Connection, Connections, Door};
 use super::limits::Limits;
 use super::methods::{Method, MethodKind, count};
+use super::paced::BYTES_PER_UNIT;
 use crate::metrics::Metrics;
 use jsonrpsee::core::middleware::{Batch, BatchEntry, Notification, RpcServiceT};
 use jsonrpsee::core::server::BatchResponseBuilder;
@@ -33,6 +35,7 @@ struct Entry {
     name: &'static str,
     cost: u32,
     admin: bool,
+    small: bool,
     subscribes: bool,
 }
 
@@ -44,18 +47,19 @@ impl Gate {
     pub(super) fn new(table: &[Method], limits: Arc<Limits>, metrics: Metrics, has_admin_socket: bool) -> Self {
         let mut methods = BTreeMap::new();
         for method in table {
-            let Method { name, cost, admin, .. } = *method;
+            let Method { name, cost, admin, small, .. } = *method;
             let subscribes = matches!(method.kind, MethodKind::Subscription { .. });
-            methods.insert(name, Entry { name, cost, admin, subscribes });
+            methods.insert(name, Entry { name, cost, admin, small, subscribes });
             if let MethodKind::Subscription { unsubscribe, .. } = method.kind {
-                methods.insert(unsubscribe, Entry { name: unsubscribe, cost: 1, admin, subscribes: false });
+                let ends = Entry { name: unsubscribe, cost: 1, admin, small: true, subscribes: false };
+                methods.insert(unsubscribe, ends);
             }
         }
         Self { methods, limits, metrics, has_admin_socket }
     }
 
-    /// Whether this call may go to its method.
-    fn admit(&self, request: &Request<'_>, door: Door, batched: bool) -> Result<(), ErrorObjectOwned> {
+    /// The method of this call, if the call may go there.
+    fn admit(&self, request: &Request<'_>, door: Door, batched: bool) -> Result<Entry, ErrorObjectOwned> {
         let name = request.method_name();
         let over_websocket = request.extensions().get::<OverWebSocket>().is_some();
         // The message itself has been paid for when it was read; a batch has cost that beyond its calls.
@@ -79,7 +83,7 @@ impl Gate {
         if let Err(error) = &admitted {
             count(&self.metrics, entry.name, Some(error));
         }
-        admitted
+        admitted.map(|()| entry)
     }
 
     fn pay(&self, door: Door, units: u32) -> Result<(), ErrorObjectOwned> {
@@ -101,6 +105,7 @@ impl Gate {
 pub(super) struct Gated {
     pub(super) gate: Arc<Gate>,
     pub(super) connection: Arc<Connection>,
+    pub(super) connections: Arc<Connections>,
 }
 
 impl<S> Layer<S> for Gated {
@@ -118,14 +123,10 @@ pub(super) struct GatedService<S> {
     gated: Gated,
 }
 
-fn is_too_long(id: &Id<'_>) -> bool {
-    matches!(id, Id::Str(id) if id.len() > codes::ID_BYTES_MAX)
-}
-
 impl<S> GatedService<S> {
-    /// Whether this call may go to its method, or else its answer.
-    fn admit(&self, request: &Request<'_>, batched: bool) -> Result<(), MethodResponse> {
-        if is_too_long(&request.id) {
+    /// The method of this call, if it may go there, or else its answer.
+    fn admit(&self, request: &Request<'_>, batched: bool) -> Result<Entry, MethodResponse> {
+        if codes::is_id_too_long(&request.id) {
             return Err(MethodResponse::error(Id::Null, codes::id_too_long()));
         }
         let admitted = self.gated.gate.admit(request, self.gated.connection.door(), batched);
@@ -134,6 +135,36 @@ impl<S> GatedService<S> {
 
     fn connection(&self) -> &Connection {
         &self.gated.connection
+    }
+
+    /// Room for an answer that may be large.
+    async fn room(&self) -> Result<Room, ErrorObjectOwned> {
+        let Gated { connection, connections, .. } = &self.gated;
+        connections.room(connection).await.ok_or_else(codes::no_room)
+    }
+
+    /// Keeps the room that an answer needs until it is read, and takes the price of its bytes.
+    fn keep(&self, room: Room, answer: &MethodResponse) {
+        let bytes = answer.as_ref().len();
+        if bytes > SMALL_BYTES_MAX {
+            let units = u32::try_from(bytes / BYTES_PER_UNIT).unwrap_or(u32::MAX);
+            self.gated.gate.limits.owe(self.connection().door().client(), units);
+            self.connection().large_begins(room, bytes);
+        }
+    }
+}
+
+impl<S: RpcServiceT<MethodResponse = MethodResponse>> GatedService<S> {
+    /// Calls a method whose answers are small.
+    async fn call_small(&self, request: Request<'_>) -> MethodResponse {
+        let id = request.id.clone();
+        let answer = self.service.call(request).await;
+        if answer.as_ref().len() <= SMALL_BYTES_MAX {
+            return answer;
+        }
+        let cause =
+            format!("the answer has more than {SMALL_BYTES_MAX} bytes, which no answer of this method should have");
+        MethodResponse::error(id, codes::internal(cause))
     }
 }
 
@@ -154,10 +185,21 @@ where
 
     fn call<'a>(&self, request: Request<'a>) -> impl Future<Output = Self::MethodResponse> + Send + 'a {
         self.connection().message_called();
-        let (service, admitted) = (self.service.clone(), self.admit(&request, false));
+        let (this, admitted) = (self.clone(), self.admit(&request, false));
         async move {
             match admitted {
-                Ok(()) => service.call(request).await,
+                Ok(method) if method.small => this.call_small(request).await,
+                Ok(method) => match this.room().await {
+                    Ok(room) => {
+                        let answer = this.service.call(request).await;
+                        this.keep(room, &answer);
+                        answer
+                    }
+                    Err(error) => {
+                        count(&this.gated.gate.metrics, method.name, Some(&error));
+                        MethodResponse::error(request.id, error)
+                    }
+                },
                 Err(refused) => refused,
             }
         }
@@ -167,12 +209,16 @@ where
         self.connection().message_called();
         let this = self.clone();
         async move {
-            let mut answers = BatchResponseBuilder::new_with_limit(super::server::RESPONSE_BYTES_MAX as usize);
+            let room = match this.room().await {
+                Ok(room) => room,
+                Err(error) => return MethodResponse::error(Id::Null, error),
+            };
+            let mut answers = BatchResponseBuilder::new_with_limit(BATCH_BYTES_MAX);
             let mut notified = false;
             for entry in requests {
                 let answer = match entry {
                     Ok(BatchEntry::Call(request)) => match this.admit(&request, true) {
-                        Ok(()) => this.service.call(request).await,
+                        Ok(_method) => this.service.call(request).await,
                         Err(refused) => refused,
                     },
                     Ok(BatchEntry::Notification(_)) => {
@@ -181,22 +227,22 @@ where
                     }
                     Err(error) => {
                         let (error, id) = error.into_parts();
-                        let id = if is_too_long(&id) { Id::Null } else { id };
+                        let id = if codes::is_id_too_long(&id) { Id::Null } else { id };
                         let cause = format!("a call of the batch is no JSON-RPC call: {}", error.message());
                         MethodResponse::error(id, codes::invalid_request(cause))
                     }
                 };
-                if let Err(too_large) = answers.append(answer) {
-                    return too_large;
+                if answers.append(answer).is_err() {
+                    return MethodResponse::error(Id::Null, codes::batch_response_too_large());
                 }
             }
-            match answers.is_empty() && notified {
-                true => {
-                    this.connection().message_silent();
-                    MethodResponse::notification()
-                }
-                false => MethodResponse::from_batch(answers.finish()),
+            if answers.is_empty() && notified {
+                this.connection().message_silent();
+                return MethodResponse::notification();
             }
+            let answer = MethodResponse::from_batch(answers.finish());
+            this.keep(room, &answer);
+            answer
         }
     }
 

@@ -3,13 +3,14 @@
 //! JSON-RPC 2.0 reserves -32768 to -32000; the part from -32000 to -32099 is for servers. `jsonrpsee` uses -32000 to
 //! -32011 of it; ours are one for each kind of refusal from -32040 down, and are never given a new meaning.
 
+use super::answers::BATCH_BYTES_MAX;
 use crate::api::{ApiError, Refusal, RefusalReason};
-use jsonrpsee::types::ErrorObjectOwned;
 use jsonrpsee::types::error::{
     INTERNAL_ERROR_CODE, INVALID_PARAMS_CODE, INVALID_REQUEST_CODE, METHOD_NOT_FOUND_CODE, OVERSIZED_REQUEST_CODE,
     OVERSIZED_RESPONSE_CODE, PARSE_ERROR_CODE, SERVER_IS_BUSY_CODE, TOO_BIG_BATCH_REQUEST_CODE,
     TOO_BIG_BATCH_RESPONSE_CODE,
 };
+use jsonrpsee::types::{ErrorObjectOwned, Id};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -32,6 +33,11 @@ const TEXT_CHARS_MAX: usize = 600;
 
 /// Longest id of a call, which its answer repeats. Those in use count or are UUIDs.
 pub(super) const ID_BYTES_MAX: usize = 256;
+
+/// Whether an id is too long to be repeated.
+pub(super) fn is_id_too_long(id: &Id<'_>) -> bool {
+    matches!(id, Id::Str(id) if id.len() > ID_BYTES_MAX)
+}
 
 /// What every error carries in `data`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,6 +175,19 @@ pub(super) fn request_too_large(bytes_max: u32) -> ErrorObjectOwned {
 pub(super) fn batch_too_large(calls: usize, calls_max: u32) -> ErrorObjectOwned {
     let cause = format!("the batch has {calls} calls, and {calls_max} at most are taken");
     object(TOO_BIG_BATCH_REQUEST_CODE, "batch_too_large", cause, "send it in parts")
+}
+
+/// The error object for a batch whose answers are too large together.
+pub(super) fn batch_response_too_large() -> ErrorObjectOwned {
+    let cause = format!("the answers to the batch have more than {BATCH_BYTES_MAX} bytes together");
+    let remedy = "send it in parts; a call alone may have a larger answer";
+    object(TOO_BIG_BATCH_RESPONSE_CODE, "batch_response_too_large", cause, remedy)
+}
+
+/// The error object for a call whose answer has no place, because others do not read theirs.
+pub(super) fn no_room() -> ErrorObjectOwned {
+    let cause = "the server is busy: too many large answers wait to be read by those who asked for them";
+    object(SERVER_IS_BUSY_CODE, "busy", cause, "try again in a moment")
 }
 
 /// The error object for a method that there is not.

@@ -13,27 +13,35 @@
 //!    whose answer waits in that task when the other end does not read. So no further message of a connection is read while
 //!    [`MESSAGES_MAX`] of it are unanswered, and nothing at all while it does not take what is written to it. A message is
 //!    answered when the system has taken the last byte of its answer, or when it turns out to be a notification, which has
-//!    none. The client's bytes then wait in its own socket, which is what TCP's window is for ([`super::paced`]).
+//!    none. The client's bytes then wait in its own socket, which is what TCP's window is for ([`super::paced`]). Neither is
+//!    any read while [`UNANSWERED_BYTES_MAX`] are unanswered: what is no call is answered by `jsonrpsee` with its id, which
+//!    may be as long as the message, so that the answer is not larger than what was taken in for it.
 //! 4. **Every message is paid for**, one unit and one more for each [`super::paced::BYTES_PER_UNIT`], whatever is in it; so is
 //!    every frame that is not a message, such as a ping. Who has no units left is not read until it has.
 //! 5. **Who sends rubbish goes.** After [`MALFORMED_MAX`] messages that were no calls, one more closes the connection. No
 //!    library sends any; a person who tries things out does not get that far.
 //! 6. **Who takes nothing goes.** A connection that has taken no byte of what waits for it for
-//!    [`super::RpcConfig::patience`] is closed.
+//!    [`super::RpcConfig::patience`] is closed. For large answers there is more to be kept ([`super::answers`]).
 
+use super::answers::{Budget, Reading, Room};
 use super::limits::Limits;
 use futures::task::AtomicWaker;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Context;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 /// Messages of one WebSocket that may be unanswered before it is read on; a batch counts as one. A guess: enough to keep
 /// the node busy from one connection.
 pub(super) const MESSAGES_MAX: u64 = 16;
+
+/// Bytes of the messages of one WebSocket that may be unanswered before it is read on; one message may go beyond. Calls have
+/// some hundred bytes, so only large transactions are taken one after the other.
+pub(super) const UNANSWERED_BYTES_MAX: u64 = 256 << 10;
 
 /// Messages of one WebSocket that may be no calls. A guess.
 pub(super) const MALFORMED_MAX: u64 = 16;
@@ -70,7 +78,10 @@ pub(super) struct Connections {
     max: usize,
     message_bytes_max: u32,
     limits: Arc<Limits>,
+    answers: Budget,
     open: Mutex<Open>,
+    /// How many were closed because they read too slowly.
+    slow_closed: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +101,9 @@ pub(super) struct Connection {
     spoke_early: AtomicBool,
     messages: Mutex<Messages>,
     subscriptions: AtomicU32,
+    /// For large answers, of which there is one at a time.
+    turn: Arc<Semaphore>,
+    reading: Mutex<Reading>,
     /// Since when the other end takes no more bytes.
     refuses: Mutex<Option<Instant>>,
     refusing: AtomicBool,
@@ -118,11 +132,19 @@ struct Messages {
     silent: u64,
     /// those whose answer is written.
     answered: u64,
+    /// Bytes of the messages since all were answered.
+    unanswered_bytes: u64,
 }
 
 impl Messages {
     fn unanswered(self) -> u64 {
         self.taken.saturating_sub(self.silent + self.answered)
+    }
+
+    fn settle(&mut self) {
+        if self.unanswered() == 0 {
+            self.unanswered_bytes = 0;
+        }
     }
 
     /// As many as are known: an answer that nobody gave who was called is to what was no call.
@@ -136,9 +158,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Connections {
-    /// For at most so many at a time, whose messages have at most so many bytes, and who share these limits.
-    pub(super) fn new(max: u32, message_bytes_max: u32, limits: Arc<Limits>) -> Arc<Self> {
-        Arc::new(Self { max: max.max(1) as usize, message_bytes_max, limits, open: Mutex::default() })
+    /// For at most so many at a time, whose messages have at most so many bytes, their large answers together so many, and
+    /// who share these limits.
+    pub(super) fn new(max: u32, message_bytes_max: u32, answer_bytes_max: u32, limits: Arc<Limits>) -> Arc<Self> {
+        Arc::new(Self {
+            max: max.max(1) as usize,
+            message_bytes_max,
+            limits,
+            answers: Budget::new(answer_bytes_max),
+            open: Mutex::default(),
+            slow_closed: AtomicU64::new(0),
+        })
     }
 
     pub(super) fn message_bytes_max(&self) -> u64 {
@@ -165,6 +195,8 @@ impl Connections {
             spoke_early: AtomicBool::new(false),
             messages: Mutex::default(),
             subscriptions: AtomicU32::new(0),
+            turn: Arc::new(Semaphore::new(1)),
+            reading: Mutex::default(),
             refuses: Mutex::new(None),
             refusing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -197,14 +229,54 @@ impl Connections {
         true
     }
 
-    /// Closes what has taken no byte for too long.
+    /// Closes what has taken no byte for too long, or too few of a large answer; and who is slow, if others wait for room. To
+    /// be called now and then.
     pub(super) fn close_stuck(&self, patience: Duration) {
         let mut open = lock(&self.open);
-        let stuck = |connection: &&Arc<Connection>| lock(&connection.refuses).is_some_and(|at| at.elapsed() > patience);
+        let stuck = |connection: &&Arc<Connection>| {
+            let is_stuck = lock(&connection.refuses).is_some_and(|at| at.elapsed() > patience);
+            lock(&connection.reading).is_too_slow() || is_stuck
+        };
         let stuck: Vec<u64> = open.by_number.values().filter(stuck).map(|connection| connection.number).collect();
         for number in stuck {
+            self.slow_closed.fetch_add(1, Ordering::AcqRel);
             open.close(number);
         }
+        drop(open);
+        self.make_room();
+    }
+
+    /// Room for a large answer to a call of this connection; none if there is none in time.
+    pub(super) async fn room(&self, connection: &Connection) -> Option<Room> {
+        let turn = Arc::clone(&connection.turn).acquire_owned().await.ok()?;
+        self.answers.take(turn, || self.make_room()).await
+    }
+
+    /// Closes those that read slowest, as long as somebody waits for what they hold.
+    fn make_room(&self) {
+        let lacking = self.answers.lacking();
+        if lacking == 0 {
+            return;
+        }
+        let mut open = lock(&self.open);
+        let mut freed = 0;
+        while freed < lacking
+            && let Some((number, bytes)) = open.slowest()
+        {
+            self.slow_closed.fetch_add(1, Ordering::AcqRel);
+            open.close(number);
+            freed += bytes;
+        }
+    }
+
+    /// Bytes of large answers that are being made or wait to be read.
+    pub(super) fn answer_bytes(&self) -> usize {
+        self.answers.taken()
+    }
+
+    /// How many connections were closed since this was asked last because they read too slowly.
+    pub(super) fn take_slow_closed(&self) -> u64 {
+        self.slow_closed.swap(0, Ordering::AcqRel)
     }
 
     pub(super) fn forget(&self, connection: &Connection) {
@@ -219,14 +291,21 @@ impl Open {
             _ => None,
         });
         let waiting: Vec<_> = waiting.collect();
-        let mut crowds: BTreeMap<Option<IpAddr>, usize> = BTreeMap::new();
-        for (client, ..) in &waiting {
-            *crowds.entry(*client).or_default() += 1;
-        }
-        // Among crowds of one size the greatest address, so that the choice does not depend on anything else.
-        let (crowd, _) = crowds.into_iter().max_by_key(|(client, size)| (*size, *client))?;
+        let crowd = largest(waiting.iter().map(|(client, ..)| (*client, 1)))?;
         let of_crowd = waiting.iter().filter(|(client, ..)| *client == crowd);
         of_crowd.min_by_key(|(_, since, number)| (*since, *number)).map(|(.., number)| *number)
+    }
+
+    /// Who takes its answer most slowly, of the client that holds most, and how many bytes it holds.
+    fn slowest(&self) -> Option<(u64, usize)> {
+        let slow = self.by_number.values().filter_map(|connection| {
+            let (bytes, rate) = lock(&connection.reading).may_make_room()?;
+            Some((connection.door.client(), rate, connection.number, bytes))
+        });
+        let slow: Vec<_> = slow.collect();
+        let crowd = largest(slow.iter().map(|(client, .., bytes)| (*client, *bytes)))?;
+        let of_crowd = slow.iter().filter(|(client, ..)| *client == crowd);
+        of_crowd.min_by_key(|(_, rate, number, _)| (*rate, *number)).map(|(.., number, bytes)| (*number, *bytes))
     }
 
     /// Its place is free at once; its task notices when it next runs.
@@ -235,6 +314,15 @@ impl Open {
             connection.close();
         }
     }
+}
+
+/// The client with the largest sum; among several the greatest address, so that the choice does not depend on anything else.
+fn largest(of_clients: impl Iterator<Item = (Option<IpAddr>, usize)>) -> Option<Option<IpAddr>> {
+    let mut sums: BTreeMap<Option<IpAddr>, usize> = BTreeMap::new();
+    for (client, size) in of_clients {
+        *sums.entry(client).or_default() += size;
+    }
+    sums.into_iter().max_by_key(|(client, sum)| (*sum, *client)).map(|(client, _)| client)
 }
 
 impl Connection {
@@ -268,9 +356,13 @@ impl Connection {
         self.websocket.load(Ordering::Acquire)
     }
 
-    /// A message is complete.
-    pub(super) fn message_taken(&self) {
-        lock(&self.messages).taken += 1;
+    /// A message of so many bytes is complete.
+    pub(super) fn message_taken(&self, bytes: u64) {
+        let mut messages = lock(&self.messages);
+        messages.taken += 1;
+        messages.unanswered_bytes = messages.unanswered_bytes.saturating_add(bytes);
+        // Its answer may have been there before: one that is too large is answered when its header has come.
+        messages.settle();
     }
 
     /// A message is a call or a batch.
@@ -280,7 +372,11 @@ impl Connection {
 
     /// A message that was [called](Self::message_called) is not to be answered.
     pub(super) fn message_silent(&self) {
-        lock(&self.messages).silent += 1;
+        {
+            let mut messages = lock(&self.messages);
+            messages.silent += 1;
+            messages.settle();
+        }
         self.reader.wake();
     }
 
@@ -289,6 +385,7 @@ impl Connection {
         let messages = {
             let mut messages = lock(&self.messages);
             messages.answered += answers;
+            messages.settle();
             *messages
         };
         if messages.malformed() > MALFORMED_MAX {
@@ -317,7 +414,27 @@ impl Connection {
     }
 
     pub(super) fn has_too_much(&self) -> bool {
-        lock(&self.messages).unanswered() >= MESSAGES_MAX
+        let messages = lock(&self.messages);
+        messages.unanswered() >= MESSAGES_MAX || messages.unanswered_bytes >= UNANSWERED_BYTES_MAX
+    }
+
+    /// A large answer of so many bytes is to be written.
+    pub(super) fn large_begins(&self, room: Room, bytes: usize) {
+        let mut reading = lock(&self.reading);
+        reading.begin(room, bytes);
+        if self.is_refusing() {
+            reading.refused();
+        }
+    }
+
+    /// The large answer is written.
+    pub(super) fn large_ended(&self) {
+        let _given_back = lock(&self.reading).end();
+    }
+
+    /// The other end has taken so many bytes.
+    pub(super) fn took(&self, bytes: usize) {
+        lock(&self.reading).took(bytes);
     }
 
     pub(super) fn is_refusing(&self) -> bool {
@@ -331,11 +448,17 @@ impl Connection {
     /// Its task notices when it next runs.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
+        // Nobody waits here for a turn any more, and what there was to be read goes with the connection.
+        self.turn.close();
+        self.large_ended();
         self.reader.wake();
         self.writer.wake();
     }
 
     pub(super) fn set_refuses(&self, refuses: bool) {
+        if refuses {
+            lock(&self.reading).refused();
+        }
         if self.refusing.swap(refuses, Ordering::AcqRel) == refuses {
             return;
         }
@@ -370,81 +493,4 @@ impl Drop for Held {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn connections(max: u32) -> Arc<Connections> {
-        Connections::new(max, 1_000, Arc::new(Limits::new(0)))
-    }
-
-    fn from(host: u8) -> Door {
-        Door::Tcp { local: IpAddr::from([127, 0, 0, 1]), remote: IpAddr::from([192, 0, 2, host]) }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_longest_waiting_of_the_largest_crowd_makes_room_and_nobody_who_is_answered() {
-        let all = connections(4);
-        let lone = all.admit(from(1)).expect("room");
-        let mut crowd = Vec::new();
-        for _ in 0..3 {
-            tokio::time::advance(Duration::from_secs(1)).await;
-            crowd.push(all.admit(from(2)).expect("room"));
-        }
-        let answered = crowd[0].answering();
-        let newcomer = all.admit(from(3)).expect("somebody makes room");
-        let closed: Vec<bool> = crowd.iter().map(|connection| connection.is_closed()).collect();
-        assert_eq!(closed, [false, true, false], "the first is being answered, the second has waited longest");
-        assert!(!lone.is_closed() && !newcomer.is_closed());
-
-        let busy: Vec<_> = [&lone, &crowd[2], &newcomer].map(|connection| connection.answering()).into();
-        assert!(all.admit(from(4)).is_none(), "everybody is being answered");
-        drop(answered);
-        all.admit(from(4)).expect("room again");
-        assert!(crowd[0].is_closed());
-        drop(busy);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_dawdler_closes_its_own_and_never_a_client_that_asks_at_once() {
-        let all = connections(8);
-        let mut dawdlers: Vec<_> = (0..8).filter_map(|_| all.admit(from(2))).collect();
-        for _ in 0..100 {
-            let client = all.admit(from(2)).expect("room, although the address is the same");
-            dawdlers.extend((0..6).filter_map(|_| all.admit(from(2))));
-            assert!(!client.is_closed(), "it has come later than those that make room");
-            let answered = client.answering();
-            dawdlers.extend((0..20).filter_map(|_| all.admit(from(2))));
-            assert!(!client.is_closed(), "it is being answered");
-            drop(answered);
-            all.forget(&client);
-        }
-        assert!(lock(&all.open).by_number.len() <= 8);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn websockets_take_half_of_the_places_and_idle_ones_make_room() {
-        let all = connections(4);
-        let sockets: Vec<_> = (0..4).map(|_| all.admit(from(1)).expect("room")).collect();
-        assert!(all.upgrade(&sockets[0]) && all.upgrade(&sockets[1]));
-        let held = sockets[0].hold_subscription(1).expect("the first");
-        assert!(sockets[0].hold_subscription(1).is_none(), "one is the most");
-        assert!(all.upgrade(&sockets[2]), "an idle one makes room");
-        assert!(sockets[1].is_closed() && !sockets[0].is_closed());
-        sockets[2].message_taken();
-        assert!(!all.upgrade(&sockets[3]), "none is idle");
-        drop(held);
-        assert!(all.upgrade(&sockets[3]));
-        assert!(sockets[0].is_closed());
-    }
-
-    #[test]
-    fn a_host_of_ip_version_6_is_its_subnet() {
-        let client = |remote: &str| {
-            let remote = remote.parse().expect("an address");
-            Door::Tcp { local: remote, remote }.client().map(|client| client.to_string())
-        };
-        assert_eq!(client("2001:db8::1:2:3:4"), Some("2001:db8::".to_owned()));
-        assert_eq!(client("::ffff:192.0.2.1"), Some("192.0.2.1".to_owned()));
-        assert_eq!(Door::Admin.client(), None);
-    }
-}
+mod tests;

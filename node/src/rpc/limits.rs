@@ -44,6 +44,27 @@ impl Limits {
     /// # Errors
     /// After how long there will be enough of them; none has been spent then.
     pub(super) fn spend(&self, client: Option<IpAddr>, units: u32) -> Result<(), Duration> {
+        let burst = Duration::from_secs(u64::from(BURST_S));
+        self.take(client, units, |cost, until_full| match until_full.checked_sub(burst) {
+            // A call that costs more than a full bucket is possible with a full one.
+            Some(missing) if missing > Duration::ZERO && until_full > cost => Err(missing),
+            _ => Ok(()),
+        })
+    }
+
+    /// Spends units that may not be there, for what has been done already: what the client asks next has to wait for them.
+    pub(super) fn owe(&self, client: Option<IpAddr>, units: u32) {
+        let _never_refused = self.take(client, units, |_, _| Ok(()));
+    }
+
+    /// Spends units unless `refuse` says otherwise, which is given what they cost and how long it will take until the bucket
+    /// is full again.
+    fn take(
+        &self,
+        client: Option<IpAddr>,
+        units: u32,
+        refuse: impl FnOnce(Duration, Duration) -> Result<(), Duration>,
+    ) -> Result<(), Duration> {
         let (Some(unit), Some(client)) = (self.unit, client) else { return Ok(()) };
         let now = Instant::now();
         let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,15 +75,9 @@ impl Limits {
             if full_at.len() < CLIENTS_MAX { client } else { OTHERS }
         };
         let at = full_at.get(&client).copied().unwrap_or(now).max(now) + unit * units;
-        let burst = Duration::from_secs(u64::from(BURST_S));
-        match (at - now).checked_sub(burst) {
-            // A call that costs more than a full bucket is possible with a full one.
-            Some(missing) if missing > Duration::ZERO && at - now > unit * units => Err(missing),
-            _ => {
-                full_at.insert(client, at);
-                Ok(())
-            }
-        }
+        refuse(unit * units, at - now)?;
+        full_at.insert(client, at);
+        Ok(())
     }
 }
 
@@ -100,6 +115,9 @@ mod tests {
         let limits = Limits::new(1);
         limits.spend(client(1), 10).expect("a full bucket");
         assert_eq!(limits.spend(client(1), 1), Err(Duration::from_secs(9)));
+        limits.owe(client(1), 20);
+        assert_eq!(limits.spend(client(1), 1), Err(Duration::from_secs(29)), "what was done already is owed");
+        limits.owe(None, u32::MAX);
     }
 
     #[tokio::test(start_paused = true)]

@@ -37,6 +37,8 @@ pub(super) struct Method {
     pub(super) cost: u32,
     /// Whether it is served over the admin socket alone.
     pub(super) admin: bool,
+    /// Whether its answers never have more than [`super::answers::SMALL_BYTES_MAX`].
+    pub(super) small: bool,
     pub(super) kind: MethodKind,
 }
 
@@ -81,7 +83,8 @@ fn node_methods() -> Vec<Method> {
     vec![
         call("node_info", "Who the node is: version, network, keys, limits of the genesis.", &[], |it, _| async move {
             it.node.node_info().await
-        }),
+        })
+        .small(),
         call("net_info", "Addresses, numbers of peers, mesh degree of each topic, bytes.", &[], |it, _| async move {
             it.node.net_info().await
         })
@@ -98,7 +101,8 @@ fn node_methods() -> Vec<Method> {
             |it, page| async move { it.node.mempool_list(page.0, page.1).await },
         )
         .cost(20),
-        call("mempool_info", "How full the mempool is.", &[], |it, _| async move { it.node.mempool_info().await }),
+        call("mempool_info", "How full the mempool is.", &[], |it, _| async move { it.node.mempool_info().await })
+            .small(),
     ]
 }
 
@@ -115,14 +119,16 @@ fn chain_methods() -> Vec<Method> {
         call("tx_submit", "Takes in a signed transaction and spreads it.", TRANSACTION, |it, mut args| async move {
             it.node.submit_transaction(args.bytes("transaction").unwrap_or_default()).await
         })
-        .cost(2),
+        .cost(2)
+        .small(),
         call(
             "tx_publish",
             "Makes a transaction of a payload, signed with the node's own account key, and spreads it.",
             PAYLOAD,
             |it, mut args| async move { it.node.publish_payload(args.bytes("payload").unwrap_or_default()).await },
         )
-        .cost(5),
+        .cost(5)
+        .small(),
         call("tx_get", "What became of a transaction.", ID, |it, args| async move {
             it.node.transaction_status(TransactionId(Digest(args.digest("id").unwrap_or_default()))).await
         })
@@ -130,10 +136,12 @@ fn chain_methods() -> Vec<Method> {
         call("account_get", "The next nonce of an account, and what it is made of.", PUBLIC_KEY, |it, args| async move {
             it.node.account(PublicKeyBytes(args.digest("public_key").unwrap_or_default())).await
         })
-        .cost(2),
+        .cost(2)
+        .small(),
         call("chain_head", "Height, id and slot of the last block.", &[], |it, _| async move {
             it.node.chain_head().await
-        }),
+        })
+        .small(),
         checked(
             "chain_block",
             "A block, by its height or its id; null when the node does not have it.",
@@ -220,7 +228,8 @@ fn admin_methods() -> Vec<Method> {
         call("admin_shutdown", "Stops the node cleanly, as SIGTERM does.", &[], |it, _| async move {
             it.node.shutdown().await.map(|()| ShutdownReply { stopping: true })
         })
-        .admin(),
+        .admin()
+        .small(),
     ]
 }
 
@@ -282,7 +291,8 @@ where
         })
     };
     let result: SchemaOf = |schemas| schemas.subschema_for::<T>();
-    Method { name, summary, params, cost: 1, admin: false, kind: MethodKind::Call { run: Arc::new(run), result } }
+    let kind = MethodKind::Call { run: Arc::new(run), result };
+    Method { name, summary, params, cost: 1, admin: false, small: false, kind }
 }
 
 /// A method whose parameters need a look at several of them together.
@@ -314,7 +324,7 @@ fn subscription<T: JsonSchema>(
 ) -> Method {
     let event: SchemaOf = |schemas| schemas.subschema_for::<T>();
     let kind = MethodKind::Subscription { unsubscribe, notification, topic, event };
-    Method { name, summary, params, cost: 10, admin: false, kind }
+    Method { name, summary, params, cost: 10, admin: false, small: true, kind }
 }
 
 impl Method {
@@ -324,6 +334,10 @@ impl Method {
 
     fn admin(self) -> Self {
         Self { admin: true, ..self }
+    }
+
+    fn small(self) -> Self {
+        Self { small: true, ..self }
     }
 }
 

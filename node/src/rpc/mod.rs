@@ -9,8 +9,8 @@
 //! - **What only the operator may do is not there.** `admin_*` is served over a Unix socket that only the node's user can open
 //!   (`admin`).
 //! - **Bounded, and fair.** Connections, WebSockets, request bytes, nesting, batch length, time to send and to read, calls a
-//!   second, subscriptions and what waits for them: each has a limit ([`RpcConfig`], `connections`, `limits`,
-//!   [`crate::api::feed`]). Whoever dawdles makes room for others. What waits for the driver is bounded by [`crate::api`].
+//!   second, subscriptions and what waits for them, answers that nobody reads: each has a limit ([`RpcConfig`], `connections`,
+//!   `limits`, `answers`, [`crate::api::feed`]). Whoever dawdles makes room for others. What waits for the driver is bounded by [`crate::api`].
 //! - **Errors say what to do.** Every error carries a code, a message with the cause, and `data` with `reason`, `cause` and
 //!   `remedy` ([`codes`]), and little of what was sent.
 //! - **What is documented is what is served.** Methods stand in one table, from which they are registered, and the document of
@@ -24,6 +24,7 @@
 //! docs/CLI.md and a function of [`client::RpcClient`].
 
 mod admin;
+mod answers;
 mod bans;
 mod calls;
 pub mod client;

@@ -4,13 +4,17 @@
 //! answers by itself what is no call; so only here every message can be held back. A WebSocket is therefore read in pieces
 //! that end where a frame's header and payload end ([`Frames`]), and nothing is read ahead: as long as the next frame is not
 //! asked for, its bytes wait in the client's socket. What is written is followed as well, to know when a message is answered:
-//! with the last byte of an answer that the system takes.
+//! with the last byte of an answer that the system takes. A large answer gives its room back then ([`super::answers`]), of
+//! which a connection has one at a time: over a WebSocket it is the large frame that is a batch or has a result, which what
+//! `jsonrpsee` says by itself has not; over HTTP everything is written when the writer flushes.
 //!
 //! # Where the frames begin
 //! A reader of HTTP may take more than the head of a request, and what it has taken too much does not pass here again. So a
 //! WebSocket must be the first request of its connection, and nothing may follow its head before it is answered, which a
 //! client must wait for anyway (RFC 6455, section 4.1).
 
+use super::answers::SMALL_BYTES_MAX;
+use super::codes::ID_BYTES_MAX;
 use super::connections::{Connection, Connections};
 use super::frames::{Frame, Frames, Head};
 use std::io;
@@ -25,6 +29,12 @@ pub(super) const BYTES_PER_UNIT: usize = 16 << 10;
 
 /// How the messages begin that are no answers, but events of subscriptions.
 const EVENT: &[u8] = b"{\"jsonrpc\":\"2.0\",\"method\":";
+
+/// What stands in a large answer to a call behind its id, and nowhere in a text, where quotes are escaped.
+const RESULT: &[u8] = b",\"result\":";
+
+/// How far into an answer its result begins at most: the id may be escaped, with six bytes for each.
+const RESULT_WITHIN_BYTES: usize = 64 + 6 * ID_BYTES_MAX;
 
 /// The stream of a connection, which has its place until the stream goes.
 #[derive(Debug)]
@@ -123,7 +133,7 @@ impl<S: AsyncRead + Unpin> Paced<S> {
                 self.begin(frame)?;
             }
             if step.ended.is_some_and(|frame| frame.is_final && (frame.is_data() || frame.is_continuation())) {
-                self.connection.message_taken();
+                self.connection.message_taken(self.message_bytes);
             }
             if step.began.is_some() || step.ended.is_some() || self.frames.is_in_payload() {
                 return Poll::Ready(Ok(()));
@@ -179,20 +189,29 @@ impl<S: AsyncWrite + Unpin> Paced<S> {
         }
         let written = write(Pin::new(&mut self.stream), context);
         self.connection.set_refuses(written.is_pending());
-        if let Poll::Ready(Ok(mut left)) = written
-            && self.connection.is_websocket()
-        {
-            let mut answers = 0;
-            for slice in slices {
-                let (now, _unwritten) = slice.split_at(left.min(slice.len()));
-                answers += self.answers.take(now);
-                left -= now.len();
-            }
-            if answers > 0 {
-                self.connection.messages_answered(answers);
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.connection.took(bytes);
+            if self.connection.is_websocket() {
+                self.follow(slices, bytes);
             }
         }
         written
+    }
+
+    /// Follows the answers of a WebSocket in the bytes that were just written.
+    fn follow(&mut self, slices: &[io::IoSlice<'_>], mut left: usize) {
+        let mut ended = Ended::default();
+        for slice in slices {
+            let (now, _unwritten) = slice.split_at(left.min(slice.len()));
+            self.answers.take(now, &mut ended);
+            left -= now.len();
+        }
+        if ended.large {
+            self.connection.large_ended();
+        }
+        if ended.answers > 0 {
+            self.connection.messages_answered(ended.answers);
+        }
     }
 }
 
@@ -215,6 +234,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Whoever writes HTTP flushes when it has written all that it had, and takes an answer in the step in which it is made.
+        if !self.connection.is_websocket() {
+            self.connection.large_ended();
+        }
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
@@ -232,35 +255,56 @@ struct Answers {
     payload_bytes: usize,
     /// Whether it has begun like an event so far.
     is_event: bool,
+    /// The beginning of the payload, if it is large.
+    start: Vec<u8>,
+}
+
+/// What some written bytes have brought to their end.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ended {
+    answers: u64,
+    /// Whether one of them was large.
+    large: bool,
 }
 
 impl Answers {
-    /// Takes bytes; how many answers are complete with them.
-    fn take(&mut self, bytes: &[u8]) -> u64 {
+    /// Takes bytes, and adds the answers that are complete with them.
+    fn take(&mut self, bytes: &[u8], ended: &mut Ended) {
         let mut rest = &bytes[self.head.take(bytes)..];
-        let mut answers = 0;
         while !rest.is_empty() {
             let (taken, left) = rest.split_at(self.frames.wanted().min(rest.len()));
             rest = left;
             if self.frames.is_in_payload() {
                 let expected = EVENT.get(self.payload_bytes..).unwrap_or_default();
                 self.is_event &= expected.iter().zip(taken).all(|(expected, byte)| expected == byte);
+                if self.frames.wanted().saturating_add(self.payload_bytes) > SMALL_BYTES_MAX {
+                    let missing = RESULT_WITHIN_BYTES.saturating_sub(self.start.len());
+                    self.start.extend(&taken[..missing.min(taken.len())]);
+                }
                 self.payload_bytes = self.payload_bytes.saturating_add(taken.len());
             } else {
                 (self.payload_bytes, self.is_event) = (0, true);
+                self.start.clear();
             }
             if let Some(frame) = self.frames.take(taken).ended {
                 let is_event = self.is_event && self.payload_bytes >= EVENT.len();
-                answers += u64::from(frame.is_data() && !is_event);
+                if frame.is_data() && !is_event {
+                    ended.answers += 1;
+                    ended.large |= self.is_large();
+                }
             }
         }
-        answers
+    }
+
+    /// Whether what has ended is a large answer that somebody was called for.
+    fn is_large(&self) -> bool {
+        self.start.first() == Some(&b'[') || self.start.windows(RESULT.len()).any(|part| part == RESULT)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::connections::{Door, MALFORMED_MAX, MESSAGES_MAX};
+    use super::super::connections::{Door, MALFORMED_MAX, MESSAGES_MAX, UNANSWERED_BYTES_MAX};
     use super::super::limits::Limits;
     use super::*;
     use std::net::IpAddr;
@@ -270,7 +314,7 @@ mod tests {
     const ANSWER: &[u8] = b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":7}";
 
     fn admit(units_per_second: u32) -> (Arc<Connections>, Arc<Connection>) {
-        let all = Connections::new(4, 1_000, Arc::new(Limits::new(units_per_second)));
+        let all = Connections::new(4, 1_000, 64 << 20, Arc::new(Limits::new(units_per_second)));
         let address = IpAddr::from([127, 0, 0, 1]);
         let connection = all.admit(Door::Tcp { local: address, remote: address }).expect("room");
         (all, connection)
@@ -376,6 +420,80 @@ mod tests {
         client.write_all(&part.repeat(20)).await.expect("room");
         assert_eq!(pieces(&mut server).await.len(), 2 * 10);
         assert!(server.read_u8().await.is_err(), "more than 1000 bytes");
+    }
+
+    /// A server's text frame of more than 126 bytes.
+    fn long_from_server(payload: &[u8]) -> Vec<u8> {
+        [&[0x81, 127], &(payload.len() as u64).to_be_bytes()[..], payload].concat()
+    }
+
+    #[tokio::test]
+    async fn a_large_answer_has_its_room_until_its_last_byte_is_written() {
+        let (_client, mut server, connection) = websocket(0).await;
+        let all = Arc::clone(&server.all);
+        let padding = "7".repeat(SMALL_BYTES_MAX);
+        let id = "\\u0007".repeat(ID_BYTES_MAX);
+        let answer = format!("{{\"jsonrpc\":\"2.0\",\"id\":\"{id}\",\"result\":{padding}}}");
+        let event = format!("{{\"jsonrpc\":\"2.0\",\"method\":\"x\",\"params\":{{\"a\":1,\"result\":{padding}}}}}");
+        let id = format!("\\\",\\\"result\\\":{padding}");
+        let refused =
+            format!("{{\"jsonrpc\":\"2.0\",\"id\":\"{id}\",\"error\":{{\"code\":-32600,\"message\":\"a\"}}}}");
+        for large in [answer, format!("[{padding}]")] {
+            let room = all.room(&connection).await.expect("room");
+            connection.large_begins(room, large.len());
+            for other in [&event, &refused] {
+                server.write_all(&long_from_server(other.as_bytes())).await.expect("room");
+            }
+            server.write_all(&from_server(ANSWER)).await.expect("room");
+            server.flush().await.expect("flushed");
+            let frame = long_from_server(large.as_bytes());
+            let (last, others) = frame.split_last().expect("bytes");
+            for part in others.chunks(1_000) {
+                server.write_all(part).await.expect("room");
+            }
+            assert_eq!(all.answer_bytes(), large.len(), "{}", &large[..40]);
+            server.write_all(&[*last]).await.expect("room");
+            assert_eq!(all.answer_bytes(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn over_http_a_large_answer_has_its_room_until_all_is_written() {
+        let (all, connection) = admit(0);
+        let (mut client, server) = tokio::io::duplex(1_000);
+        let mut server = Paced::new(server, Arc::clone(&connection), Arc::clone(&all));
+        let room = all.room(&connection).await.expect("room");
+        connection.large_begins(room, 1_500);
+        let mut writing = Box::pin(server.write_all(&[7; 1_500]));
+        assert!(futures::poll!(writing.as_mut()).is_pending());
+        assert_eq!(all.answer_bytes(), 1_500);
+        client.read_exact(&mut [0; 500]).await.expect("read");
+        writing.await.expect("written");
+        server.flush().await.expect("flushed");
+        assert_eq!(all.answer_bytes(), 0);
+        let room = all.room(&connection).await.expect("room");
+        connection.large_begins(room, 1_500);
+        drop(server);
+        drop(connection);
+        assert_eq!(all.answer_bytes(), 0, "it goes with the connection");
+    }
+
+    #[tokio::test]
+    async fn large_messages_are_read_one_after_the_other() {
+        let (mut client, mut server, connection) = websocket(0).await;
+        let bytes = u16::try_from(UNANSWERED_BYTES_MAX / 8).expect("short");
+        let part = [&[0x81, 0x80 | 126], &bytes.to_be_bytes()[..], &[0; 4], &vec![b'x'; bytes.into()]].concat();
+        client.write_all(&part.repeat(20)).await.expect("room");
+        let read = |pieces: Vec<Vec<u8>>| pieces.iter().map(Vec::len).sum::<usize>() / part.len();
+        assert_eq!(read(pieces(&mut server).await), 8, "as many as have so many bytes");
+        for _ in 0..7 {
+            connection.message_called();
+            server.write_all(&from_server(ANSWER)).await.expect("room");
+        }
+        assert_eq!(read(pieces(&mut server).await), 0, "one is unanswered");
+        connection.message_called();
+        connection.message_silent();
+        assert_eq!(read(pieces(&mut server).await), 8);
     }
 
     #[tokio::test(start_paused = true)]

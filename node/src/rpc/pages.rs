@@ -6,7 +6,7 @@ use crate::metrics;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use jsonrpsee::server::HttpBody;
-use jsonrpsee::types::ErrorObjectOwned;
+use jsonrpsee::types::{ErrorObjectOwned, Id};
 use serde::Serialize;
 use serde_json::json;
 use std::time::Duration;
@@ -59,9 +59,9 @@ pub(super) fn json_page(status: StatusCode, value: &impl Serialize) -> Response<
     }
 }
 
-/// A JSON-RPC error about a request that has no id, because it was not read so far.
-pub(super) fn json_rpc_error(status: StatusCode, error: &ErrorObjectOwned) -> Response<HttpBody> {
-    json_page(status, &json!({ "jsonrpc": "2.0", "id": null, "error": error }))
+/// A JSON-RPC error about a request that did not become a call; its id is null where it was not read so far.
+pub(super) fn json_rpc_error(status: StatusCode, id: &Id<'_>, error: &ErrorObjectOwned) -> Response<HttpBody> {
+    json_page(status, &json!({ "jsonrpc": "2.0", "id": id, "error": error }))
 }
 
 /// A page for a client that asks too much.

@@ -1,6 +1,7 @@
 //! The HTTP servers around the methods and pages: accepting, limits, dispatch by path.
 
 use super::admin::AdminSocket;
+use super::answers::RESPONSE_BYTES_MAX;
 use super::calls::{Gate, Gated, OverWebSocket};
 use super::connections::{Connection, Connections, Door};
 use super::guard::{Denied, Guard};
@@ -22,6 +23,7 @@ use jsonrpsee::server::{
     BatchRequestConfig, HttpBody, Methods, PingConfig, ServerConfig, ServerHandle, StopHandle, TowerService,
     TowerServiceBuilder, stop_channel,
 };
+use jsonrpsee::types::Id;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -40,8 +42,6 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 const STOP_DEADLINE: Duration = Duration::from_secs(1);
 /// How often connections that take nothing are looked for.
 const STUCK_INTERVAL: Duration = Duration::from_millis(500);
-/// Largest answer: a block of the most transactions that any genesis allows has some 1.1 MB of ids.
-pub(super) const RESPONSE_BYTES_MAX: u32 = 16 << 20;
 /// Answers that wait for a WebSocket's other end.
 const ANSWERS_WAITING_MAX: u32 = 16;
 /// Connections over the admin socket, which only the node's own user can open.
@@ -70,6 +70,8 @@ pub struct RpcConfig {
     pub units_per_second: u32,
     /// How long a client may take to send a request's head, or its body, or to read anything of what waits for it.
     pub patience: Duration,
+    /// Most bytes of large answers at once, in the making and waiting to be read; at least 16 MiB make sense.
+    pub answer_bytes_max: u32,
     /// The admin socket's file; none for no admin socket.
     pub admin_socket: Option<PathBuf>,
 }
@@ -87,6 +89,7 @@ impl Default for RpcConfig {
             batch_calls_max: 64,
             units_per_second: 5_000,
             patience: Duration::from_secs(15),
+            answer_bytes_max: 64 << 20,
             admin_socket: None,
         }
     }
@@ -151,7 +154,10 @@ impl RpcServer {
         let admin_path = admin_socket.as_ref().map(|socket| socket.path().to_owned());
         let (stop_handle, stop) = stop_channel();
         let shared = Arc::new(Shared::new(config, Context { node, metrics }, admin_path.is_some())?);
-        let connections = |max| Connections::new(max, config.request_bytes_max, Arc::clone(&shared.gate.limits));
+        let connections = |max| {
+            let limits = Arc::clone(&shared.gate.limits);
+            Connections::new(max, config.request_bytes_max, config.answer_bytes_max, limits)
+        };
         let (of_tcp, of_admin) = (connections(config.connections_max), connections(ADMIN_CONNECTIONS_MAX));
         let tcp = accept(Listener::Tcp(listener), Arc::clone(&shared), of_tcp, stop_handle.clone());
         let mut accepting = vec![tokio::spawn(tcp)];
@@ -268,7 +274,10 @@ async fn accept(listener: Listener, shared: Arc<Shared>, connections: Arc<Connec
         tokio::select! {
             () = &mut stopped => break,
             Some(_ended) = tasks.join_next() => {}
-            _ = look_for_stuck.tick() => connections.close_stuck(shared.config.patience),
+            _ = look_for_stuck.tick() => {
+                connections.close_stuck(shared.config.patience);
+                shared.tell(&connections, matches!(listener, Listener::Tcp(_)));
+            }
             accepted = listener.accept() => match accepted {
                 Ok(Accepted::Tcp(stream, door)) => match connections.admit(door) {
                     Some(connection) => {
@@ -312,8 +321,11 @@ async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let gated =
-        RpcServiceBuilder::new().layer(Gated { gate: Arc::clone(&shared.gate), connection: Arc::clone(&connection) });
+    let gated = RpcServiceBuilder::new().layer(Gated {
+        gate: Arc::clone(&shared.gate),
+        connection: Arc::clone(&connection),
+        connections: Arc::clone(&connections),
+    });
     let calls = shared.services.clone().set_rpc_middleware(gated).build(shared.methods.clone(), stop.clone());
     let patience = shared.config.patience;
     let service = hyper::service::service_fn(move |request| {
@@ -346,6 +358,15 @@ struct Asked {
 }
 
 impl Shared {
+    /// Tells the metrics of the answers that wait.
+    fn tell(&self, connections: &Connections, of_tcp: bool) {
+        let metrics = &self.context.metrics.rpc;
+        metrics.slow_readers_closed.inc_by(connections.take_slow_closed());
+        if of_tcp {
+            metrics.answer_bytes.set(i64::try_from(connections.answer_bytes()).unwrap_or(i64::MAX));
+        }
+    }
+
     async fn answer(&self, request: Request<Incoming>, asked: &Asked, calls: Service) -> Response<HttpBody> {
         let origin = match asked.connection.door() {
             // A web page can reach no Unix socket.
@@ -378,7 +399,7 @@ impl Shared {
         match (request.method(), request.uri().path()) {
             (&Method::GET | &Method::HEAD, "/health") => pages::health(&self.context).await,
             (&Method::GET | &Method::HEAD, "/ready") => pages::ready(&self.context).await,
-            (&Method::GET | &Method::HEAD, "/metrics") => pages::metrics(&self.context),
+            (&Method::GET | &Method::HEAD, "/metrics") => self.metrics(asked).await,
             // The guard has let only allowed origins come this far.
             (&Method::OPTIONS, _) if request.headers().contains_key(header::ORIGIN) => preflight(),
             (&Method::GET, "/") if request.headers().contains_key(header::UPGRADE) => {
@@ -395,6 +416,17 @@ impl Shared {
                 "POST JSON-RPC to /, or GET /health, /ready or /metrics",
             ),
         }
+    }
+
+    async fn metrics(&self, asked: &Asked) -> Response<HttpBody> {
+        let Some(room) = asked.connections.room(&asked.connection).await else {
+            let error = codes::no_room();
+            return pages::json_page(StatusCode::SERVICE_UNAVAILABLE, &serde_json::json!({ "error": error.message() }));
+        };
+        let page = pages::metrics(&self.context);
+        let bytes = page.body().size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
+        asked.connection.large_begins(room, bytes.unwrap_or(usize::MAX));
+        page
     }
 
     async fn upgrade(&self, request: Request<Incoming>, asked: &Asked, calls: Service) -> Response<HttpBody> {
@@ -443,10 +475,10 @@ impl Shared {
         let units = u32::try_from(body.len() / BYTES_PER_UNIT).unwrap_or(u32::MAX);
         if let Err(wait) = self.gate.limits.spend(asked.connection.door().client(), units) {
             self.context.metrics.rpc.rate_limited.inc();
-            return pages::json_rpc_error(StatusCode::TOO_MANY_REQUESTS, &codes::rate_limited(wait));
+            return pages::json_rpc_error(StatusCode::TOO_MANY_REQUESTS, &Id::Null, &codes::rate_limited(wait));
         }
-        if let Err(error) = shape::check(&body, self.config.batch_calls_max) {
-            return pages::json_rpc_error(StatusCode::BAD_REQUEST, &error);
+        if let Err(shape::Malformed { id, error }) = shape::check(&body, self.config.batch_calls_max) {
+            return pages::json_rpc_error(StatusCode::BAD_REQUEST, &id, &error);
         }
         let answer = call(calls, Request::from_parts(parts, HttpBody::new(Full::<Bytes>::new(body))));
         match tokio::time::timeout(REQUEST_DEADLINE, answer).await {
@@ -466,7 +498,8 @@ impl Shared {
         match tokio::time::timeout(self.config.patience, body).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                Err(pages::json_rpc_error(StatusCode::PAYLOAD_TOO_LARGE, &codes::request_too_large(bytes_max)))
+                let error = codes::request_too_large(bytes_max);
+                Err(pages::json_rpc_error(StatusCode::PAYLOAD_TOO_LARGE, &Id::Null, &error))
             }
             Ok(Err(error)) => Err(pages::error_page(
                 StatusCode::BAD_REQUEST,

@@ -2,7 +2,8 @@
 //!
 //! `jsonrpsee` says "Parse error" and no more; and what it hands to a method is parsed once again. So bodies over HTTP are
 //! looked at first: whether they are JSON at all, nested no deeper than [`DEPTH_MAX`], and a call or a batch of a length
-//! that is taken. The cost is one pass over the body.
+//! that is taken. What is an object but no call is answered with its id, if that can be read (JSON-RPC 2.0, section 5).
+//! The cost is some passes over the body.
 
 use super::codes;
 use jsonrpsee::types::{ErrorObjectOwned, Id};
@@ -12,11 +13,56 @@ use serde::de::IgnoredAny;
 /// Deepest nesting of lists and objects in a request. Ours need 4: a batch, a call, its parameters, a list in them.
 pub(super) const DEPTH_MAX: usize = 32;
 
+/// A body that is neither a call nor a batch.
+#[derive(Debug)]
+pub(super) struct Malformed {
+    /// Null where it cannot be read, or is too long to be repeated.
+    pub(super) id: Id<'static>,
+    /// What is wrong.
+    pub(super) error: ErrorObjectOwned,
+}
+
+impl From<ErrorObjectOwned> for Malformed {
+    fn from(error: ErrorObjectOwned) -> Self {
+        Self { id: Id::Null, error }
+    }
+}
+
 /// Whether a body can be a JSON-RPC call or a batch of at most so many.
 ///
 /// # Errors
 /// `parse_error` or `invalid_request`, with what is wrong.
-pub(super) fn check(body: &[u8], batch_calls_max: u32) -> Result<(), ErrorObjectOwned> {
+pub(super) fn check(body: &[u8], batch_calls_max: u32) -> Result<(), Malformed> {
+    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
+    if first.is_none() {
+        return Err(codes::parse_error("the request's body is empty").into());
+    }
+    check_depth(body)?;
+    let no_json = |error| codes::parse_error(format!("the request's body is not JSON: {error}"));
+    match first {
+        // The members of a batch get their own answers.
+        Some(b'[') => {
+            let calls = serde_json::from_slice::<Vec<IgnoredAny>>(body).map_err(no_json)?.len();
+            if calls == 0 {
+                return Err(codes::invalid_request("the batch is empty").into());
+            }
+            if calls > batch_calls_max as usize {
+                return Err(codes::batch_too_large(calls, batch_calls_max).into());
+            }
+            Ok(())
+        }
+        Some(b'{') => {
+            serde_json::from_slice::<IgnoredAny>(body).map_err(no_json)?;
+            check_call(body).map_err(|error| Malformed { id: id_of(body), error })
+        }
+        _ => {
+            serde_json::from_slice::<IgnoredAny>(body).map_err(no_json)?;
+            Err(codes::invalid_request("the request's body is neither an object nor an array").into())
+        }
+    }
+}
+
+fn check_call(body: &[u8]) -> Result<(), ErrorObjectOwned> {
     #[derive(Deserialize)]
     struct Call<'a> {
         #[serde(rename = "jsonrpc")]
@@ -27,40 +73,27 @@ pub(super) fn check(body: &[u8], batch_calls_max: u32) -> Result<(), ErrorObject
         #[serde(rename = "id", default, borrow)]
         _id: Option<Id<'a>>,
     }
-    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
-    if first.is_none() {
-        return Err(codes::parse_error("the request's body is empty"));
+    let call = serde_json::from_slice::<Call<'_>>(body)
+        .map_err(|error| codes::invalid_request(format!("the request is not a JSON-RPC call: {error}")))?;
+    match call.version.as_str() {
+        "2.0" => Ok(()),
+        other => Err(codes::invalid_request(format!(
+            "the request is of version {:?} of JSON-RPC, not 2.0",
+            codes::clip(other)
+        ))),
     }
-    check_depth(body)?;
-    let no_json = |error| codes::parse_error(format!("the request's body is not JSON: {error}"));
-    match first {
-        // The members of a batch get their own answers.
-        Some(b'[') => {
-            let calls = serde_json::from_slice::<Vec<IgnoredAny>>(body).map_err(no_json)?.len();
-            if calls == 0 {
-                return Err(codes::invalid_request("the batch is empty"));
-            }
-            if calls > batch_calls_max as usize {
-                return Err(codes::batch_too_large(calls, batch_calls_max));
-            }
-            Ok(())
-        }
-        Some(b'{') => {
-            serde_json::from_slice::<IgnoredAny>(body).map_err(no_json)?;
-            let call = serde_json::from_slice::<Call<'_>>(body)
-                .map_err(|error| codes::invalid_request(format!("the request is not a JSON-RPC call: {error}")))?;
-            match call.version.as_str() {
-                "2.0" => Ok(()),
-                other => Err(codes::invalid_request(format!(
-                    "the request is of version {:?} of JSON-RPC, not 2.0",
-                    codes::clip(other)
-                ))),
-            }
-        }
-        _ => {
-            serde_json::from_slice::<IgnoredAny>(body).map_err(no_json)?;
-            Err(codes::invalid_request("the request's body is neither an object nor an array"))
-        }
+}
+
+/// The id of an object that is no call.
+fn id_of(body: &[u8]) -> Id<'static> {
+    #[derive(Deserialize)]
+    struct Named<'a> {
+        #[serde(borrow)]
+        id: Id<'a>,
+    }
+    match serde_json::from_slice::<Named<'_>>(body) {
+        Ok(named) if !codes::is_id_too_long(&named.id) => named.id.into_owned(),
+        _ => Id::Null,
     }
 }
 
@@ -89,6 +122,26 @@ pub(super) fn check_depth(text: &[u8]) -> Result<(), ErrorObjectOwned> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_call_is_answered_with_its_id_if_that_can_be_read() {
+        let long = format!("{{\"id\":\"{}\"}}", "a".repeat(codes::ID_BYTES_MAX + 1));
+        let id_of = |body: &str| check(body.as_bytes(), 2).map_err(|malformed| malformed.id);
+        for (body, id) in [
+            (r#"{"jsonrpc":"1.0","id":7,"method":"chain_head"}"#, Id::Number(7)),
+            (r#"{"method":"chain_head","id":"a"}"#, Id::Str("a".into())),
+            (r#"{"jsonrpc":"2.0","id":null}"#, Id::Null),
+            (r#"{"jsonrpc":"2.0","method":7}"#, Id::Null),
+            (r#"{"jsonrpc":"2.0","id":[1],"method":"chain_head"}"#, Id::Null),
+            (r#"{"id":7,"id":8}"#, Id::Null),
+            (r#"{"id":7"#, Id::Null),
+            (r#"[{"id":7},{"id":7},{"id":7}]"#, Id::Null),
+            (long.as_str(), Id::Null),
+        ] {
+            assert_eq!(id_of(body), Err(id), "{body}");
+        }
+        assert_eq!(id_of(r#"{"jsonrpc":"2.0","id":7,"method":"chain_head"}"#), Ok(()));
+    }
 
     #[test]
     fn depth_is_counted_outside_of_texts() {

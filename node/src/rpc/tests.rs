@@ -1,5 +1,6 @@
 //! The server against a driver made for the test, over real sockets.
 
+mod answers;
 mod limits;
 mod subscriptions;
 
@@ -308,6 +309,8 @@ async fn malformed_and_oversized_bodies_are_explained() {
         (&"[".repeat(20), 400, "is not JSON"),
         ("[]", 400, "the batch is empty"),
         ("{\"jsonrpc\":\"1.0\",\"id\":1,\"method\":\"chain_head\"}", 400, "version"),
+        ("{\"jsonrpc\":\"1.0\",\"id\":\"mine\",\"method\":\"chain_head\"}", 400, "\"id\":\"mine\""),
+        ("{\"id\":1,\"method\":\"chain_head\"}", 400, "\"id\":1,"),
         (&format!("\"{}\"", "a".repeat(2_000)), 413, "more than 1000 bytes"),
         ("7", 400, "neither an object nor an array"),
         ("{\"jsonrpc\":\"2.0\"}", 400, "missing field `method`"),

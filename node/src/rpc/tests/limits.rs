@@ -92,10 +92,16 @@ async fn rubbish_over_a_websocket_closes_it_and_keeps_nobody_waiting() {
     let config = RpcConfig { connections_max: 64, units_per_second: 0, patience: 2 * DEADLINE, ..RpcConfig::default() };
     let server = server(config).await;
     let mut floods = tokio::task::JoinSet::new();
-    for rubbish in ["x", "", "{", "[", "{}", "{\"id\":7}", "\"\"", "x"] {
+    // What is no call is answered with its id, however long it is.
+    let long = format!("{{\"id\":\"{}\"}}", "a".repeat(60_000));
+    for rubbish in ["x", "", "{", "[", "{}", "{\"id\":7}", "\"\"", &long] {
         let mut socket = super::WebSocket::open(&server).await;
-        let length = 0x80 | u8::try_from(rubbish.len()).expect("short");
-        let frames = [&[0x81, length, 0, 0, 0, 0], rubbish.as_bytes()].concat().repeat(4_000);
+        let length = match u8::try_from(rubbish.len()) {
+            Ok(length @ 0..126) => vec![0x80 | length],
+            _ => [&[0x80 | 126], &u16::try_from(rubbish.len()).expect("short").to_be_bytes()[..]].concat(),
+        };
+        let frame = [&[0x81], &length[..], &[0; 4], rubbish.as_bytes()].concat();
+        let (frames, rubbish) = (frame.repeat(4_000 / frame.len() + 1), rubbish.to_owned());
         floods.spawn(async move {
             let mut sent = 0_usize;
             // Far more than the buffers of both sockets hold.
