@@ -232,11 +232,11 @@ impl Running {
         (status, begun.elapsed())
     }
 
+    /// Has it stop cleanly. How long it may take for that it knows itself: it ends with another code when that is over.
     pub(crate) fn stop(mut self) {
         self.signal(rustix::process::Signal::INT);
         let (status, took) = self.wait();
-        assert_eq!(status.code(), Some(0));
-        assert!(took < Duration::from_secs(5), "{took:?}");
+        assert_eq!(status.code(), Some(0), "after {took:?}");
     }
 }
 

@@ -29,7 +29,6 @@ use starling_protocol::transaction::TransactionBody;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 pub(crate) async fn ready(node: &RpcClient) {
     eventually("the mesh", || async { node.ready().await.expect("an answer").ready.then_some(()) }).await;
@@ -169,8 +168,7 @@ fn both_signals_and_the_end_of_standard_input_stop_a_node_cleanly() {
         let mut node = lab.start("node", 1, &[]);
         node.signal(signal);
         let (status, took) = node.wait();
-        assert_eq!(status.code(), Some(0));
-        assert!(took < Duration::from_secs(5), "{took:?}");
+        assert_eq!(status.code(), Some(0), "after {took:?}");
     }
     let mut node = lab.start("node", 1, &["--log-format", "json"]);
     drop(node.child.stdin.take());

@@ -41,7 +41,7 @@ fn a_second_signal_stops_a_node_at_once_that_cannot_stop_cleanly() {
         let (status, took) = node.wait();
         assert_eq!(status.code(), Some(code), "{first:?}, then {second:?}");
         // Less than the deadline after the first signal.
-        assert!(took < Duration::from_secs(3), "{took:?}");
+        assert!(took < Duration::from_secs(7), "{took:?}");
         logged(&lab, "stopping at once");
     }
 }
@@ -61,7 +61,7 @@ fn a_node_that_cannot_stop_cleanly_is_ended_at_the_deadline() {
         stop(&node);
         let (status, _) = node.wait();
         assert_eq!(status.code(), Some(1));
-        assert!(begun.elapsed() > Duration::from_secs(4), "a clean stop has its time: {:?}", begun.elapsed());
+        assert!(begun.elapsed() > Duration::from_secs(8), "a clean stop has its time: {:?}", begun.elapsed());
         logged(&lab, "did not stop in time");
     };
     std::thread::scope(|scope| {

@@ -22,8 +22,8 @@ use crate::measure::trace::{TraceError, TraceReader};
 
 /// The hidden subcommand under which this program's own executable is a node.
 pub(super) const NODE_SUBCOMMAND: &str = "node-process";
-/// How long nodes may take to end by themselves before they are killed.
-pub(super) const STOP_DEADLINE: Duration = Duration::from_secs(6);
+/// How long nodes may take to end by themselves before they are killed: a little longer than they give themselves.
+pub(super) const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a single node may take from its spawn until it says where it listens, on a busy host.
 const START_DEADLINE: Duration = Duration::from_secs(30);
 /// How often files and processes are looked at while waiting.
