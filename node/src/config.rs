@@ -46,6 +46,7 @@ use crate::net::emulation::{LinkEmulation, LinkEmulationError};
 use crate::net::external::Nat;
 use crate::net::names::NameServer;
 use crate::rpc::RpcConfig;
+use crate::storage::Keep;
 use crate::telemetry::{FileLimits, LogConfig};
 use libp2p::Multiaddr;
 use starling_crypto::SecretKey;
@@ -168,8 +169,8 @@ pub struct Settings {
     pub runtime_threads: usize,
     /// Where log lines go, and which.
     pub log: LogConfig,
-    /// How many of the last blocks to keep on the disk; 0 keeps all.
-    pub keep_blocks: u64,
+    /// How much of the chain to keep on the disk.
+    pub keep: Keep,
     /// Where to write the trace.
     pub trace: Option<PathBuf>,
     /// Delays and rates of emulated links.
@@ -205,7 +206,7 @@ impl Settings {
             suspect_after_slots: values.count_u64("network.suspect_after_slots"),
             runtime_threads: values.count("runtime.threads"),
             log: log_config(values),
-            keep_blocks: values.count_u64("storage.keep_blocks"),
+            keep: keep(values),
             trace: values.optional_path("trace").map(Path::to_owned),
             link_emulation,
         })
@@ -305,6 +306,11 @@ fn read_producer(path: &Path, values: &Values, genesis: &Genesis) -> Result<Secr
         genesis.name()
     );
     Err(ConfigError::Settings(vec![values.problem("keys.producer", problem)]))
+}
+
+/// How much of the chain the disk keeps.
+fn keep(values: &Values) -> Keep {
+    Keep { blocks: values.count_u64("storage.keep_blocks"), bytes: values.optional_bytes("storage.keep_bytes") }
 }
 
 fn rpc_config(values: &Values, genesis: &Genesis) -> RpcConfig {

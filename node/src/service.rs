@@ -100,7 +100,7 @@ impl Service {
         let keypair = identity(&settings);
         let peer_id = keypair.public().to_peer_id();
         let known_peers = known_peers(&settings);
-        let retention = Retention::new(&genesis, settings.keep_blocks)?;
+        let retention = Retention::new(&genesis, settings.keep)?;
         let restored = Restored::read(&store)?;
         let node = machine(&settings, &genesis, &store, peer_id, &known_peers)?;
 
@@ -130,7 +130,7 @@ impl Service {
             known_peers,
             peers_target: settings.target_peers,
             peers_max: settings.max_peers,
-            keep_blocks: settings.keep_blocks,
+            keep: settings.keep,
         });
         Ok(Self { driver, rpc, handle, listening, peer_id, _datadir: datadir })
     }

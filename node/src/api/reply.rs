@@ -614,7 +614,7 @@ pub struct DiskReply {
     pub import_paused: bool,
     /// Submitted transactions that are kept until they are included for good or have expired.
     pub pending_transactions: u64,
-    /// Bytes of the database's file.
+    /// Bytes that the database's file takes on the disk.
     pub file_bytes: u64,
     /// Bytes that were free on its file system when something was last stored, or tried to; none when that is not known.
     #[serde(default)]
@@ -622,6 +622,12 @@ pub struct DiskReply {
     /// How many of the last blocks are kept; 0 when all are.
     #[serde(default)]
     pub keep_blocks: u64,
+    /// How many bytes the blocks may take on the disk; none without such a bound.
+    #[serde(default)]
+    pub keep_bytes: Option<u64>,
+    /// How many bytes the blocks take; none without a bound, or before they were counted.
+    #[serde(default)]
+    pub kept_bytes: Option<u64>,
     /// Height of the stored head.
     pub height: u64,
     /// The lowest height whose block is kept; 0 while there is none.

@@ -1,9 +1,9 @@
 //! `starling db`: a stopped node's database.
 
 use super::{Failure, output, settings};
-use crate::config;
+use crate::config::{self, parse_bytes};
 use crate::files;
-use crate::storage::{DataDir, DataDirError, Retention, Store, StoreError, TransferError, Transferred};
+use crate::storage::{DataDir, DataDirError, Keep, Retention, Store, StoreError, TransferError, Transferred};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use starling_protocol::genesis::Genesis;
@@ -63,13 +63,20 @@ What is there already is passed over: an import that was interrupted is simply b
     #[command(after_help = "\
 Examples:
   starling db prune --keep-blocks 100000
-  starling db prune --keep-blocks 100000 --compact
+  starling db prune --keep-bytes 20GiB --compact
 
-To have a node do so while it runs, set storage.keep_blocks (--keep-blocks) for it.")]
+What is bounded in bytes is what the blocks take in the database. The file keeps the free pages for
+later blocks, unless --compact returns them, which takes about as long as copying it.
+To have a node prune while it runs, set storage.keep_blocks (--keep-blocks) or storage.keep_bytes
+(--keep-bytes) for it.")]
+    #[command(group = clap::ArgGroup::new("keep").required(true).multiple(true))]
     Prune {
         /// How many of the last blocks to keep.
-        #[arg(long, value_name = "N")]
-        keep_blocks: u64,
+        #[arg(long, value_name = "N", group = "keep")]
+        keep_blocks: Option<u64>,
+        /// How much the blocks may take on the disk.
+        #[arg(long, value_name = "SIZE", group = "keep", value_parser = parse_bytes)]
+        keep_bytes: Option<u64>,
         /// Return what is unused to the file system afterwards.
         #[arg(long)]
         compact: bool,
@@ -96,6 +103,8 @@ struct PruneReport {
     blocks_removed: usize,
     earliest: u64,
     height: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept_bytes: Option<u64>,
     file_bytes_before: u64,
     file_bytes: u64,
 }
@@ -106,7 +115,9 @@ impl DbCommand {
             Self::Check { place, full, json } => check(&place, full, json),
             Self::Export { file, place } => export(&place, &file),
             Self::Import { file, place, json } => import(&place, &file, json),
-            Self::Prune { keep_blocks, compact, place, json } => prune(&place, keep_blocks, compact, json),
+            Self::Prune { keep_blocks, keep_bytes, compact, place, json } => {
+                prune(&place, (keep_blocks, keep_bytes), compact, json)
+            }
         }
     }
 }
@@ -259,29 +270,40 @@ fn import(place: &Place, file: &Path, json: bool) -> Result<ExitCode, Failure> {
     })
 }
 
-fn prune(place: &Place, keep_blocks: u64, compact: bool, json: bool) -> Result<ExitCode, Failure> {
+fn prune(
+    place: &Place,
+    (blocks, bytes): (Option<u64>, Option<u64>),
+    compact: bool,
+    json: bool,
+) -> Result<ExitCode, Failure> {
     let Opened { mut store, genesis, .. } = place.open(false)?;
     let min = Retention::min(&genesis);
-    let retention = Retention::new(&genesis, keep_blocks).map_err(Failure::usage)?;
-    let retention = retention
-        .ok_or_else(|| Failure::Usage(format!("--keep-blocks 0 keeps all: nothing to prune; keep {min} or more")))?;
+    if blocks == Some(0) {
+        return Err(Failure::Usage(format!("--keep-blocks 0 keeps all: nothing to prune; keep {min} or more")));
+    }
+    let keep = Keep { blocks: blocks.unwrap_or(0), bytes };
+    let retention = Retention::new(&genesis, keep).map_err(Failure::usage)?;
     let file_bytes_before = store.file_bytes();
     let mut blocks_removed = 0;
-    loop {
-        let pruned = store.apply_and_prune([], Some(&retention)).map_err(Failure::runtime)?;
+    let kept_bytes = loop {
+        let pruned = store.apply_and_prune([], retention.as_ref()).map_err(Failure::runtime)?;
         blocks_removed += pruned.blocks;
         if !pruned.more {
-            break;
+            break pruned.kept_bytes;
         }
-    }
+    };
     while compact && store.compact().map_err(Failure::runtime)? {}
     let height = store.head().map_err(Failure::runtime)?.map_or(0, |head| head.height);
     let earliest = store.earliest().map_err(Failure::runtime)?.unwrap_or(0);
-    let report = PruneReport { blocks_removed, earliest, height, file_bytes_before, file_bytes: store.file_bytes() };
+    let file_bytes = store.file_bytes();
+    let report = PruneReport { blocks_removed, earliest, height, kept_bytes, file_bytes_before, file_bytes };
     output::print_as(json, &report, || {
+        let taken = kept_bytes.map_or_else(String::new, |bytes| format!(" and take {bytes} bytes"));
+        let too_much = bytes.zip(kept_bytes).filter(|(bytes, kept)| kept > bytes);
+        let why = too_much.map_or_else(String::new, |_| format!("; a node needs the last {min} blocks to start again"));
         format!(
-            "removed {blocks_removed} blocks; heights {earliest} to {height} are kept; the file has {} bytes, and had {}",
-            report.file_bytes, report.file_bytes_before
+            "removed {blocks_removed} blocks; heights {earliest} to {height} are kept{taken}{why}; the file has {file_bytes} \
+             bytes, and had {file_bytes_before}"
         )
     })
 }

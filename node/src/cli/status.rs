@@ -266,10 +266,15 @@ impl Status {
     fn disk(&self, screen: &Screen) -> String {
         let disk = &self.ready.disk;
         let free = disk.free_bytes.map_or_else(String::new, |free| format!(", {} free", format::bytes(free)));
-        let blocks = match (disk.earliest, disk.keep_blocks) {
-            (0, _) => "no block yet".to_owned(),
-            (earliest, 0) => format!("blocks {earliest} to {}, keeps all", disk.height),
-            (earliest, last) => format!("blocks {earliest} to {}, keeps the last {last}", disk.height),
+        let keeps = match (disk.keep_blocks, disk.keep_bytes.map(format::bytes)) {
+            (0, None) => "all".to_owned(),
+            (0, Some(bytes)) => format!("{bytes} of them"),
+            (last, None) => format!("the last {last}"),
+            (last, Some(bytes)) => format!("the last {last}, {bytes} at most"),
+        };
+        let blocks = match disk.earliest {
+            0 => "no block yet".to_owned(),
+            earliest => format!("blocks {earliest} to {}, keeps {keeps}", disk.height),
         };
         let figures = format!("{}{free}; {blocks}", format::bytes(disk.file_bytes));
         let StorageState::Failing { cause } = &self.ready.storage else {

@@ -29,7 +29,7 @@ pub fn preflight(values: &Values) -> Vec<ConfigError> {
         Err(wrong) => (read_genesis(values.path("genesis")).ok(), wrong),
     };
     let mut problem = |key, problem: String| wrong.push(ConfigError::Settings(vec![values.problem(key, problem)]));
-    if let Some(Err(few)) = genesis.map(|genesis| Retention::new(&genesis, values.count_u64("storage.keep_blocks"))) {
+    if let Some(Err(few)) = genesis.map(|genesis| Retention::new(&genesis, super::keep(values))) {
         problem("storage.keep_blocks", few.to_string());
     }
     let paths = ["trace", "log.file"].map(|key| (key, values.optional_path(key)));

@@ -288,6 +288,16 @@ pub static SETTINGS: &[Setting] = &[
         ..Setting::BASE
     },
     Setting {
+        key: "storage.keep_bytes",
+        flag: "keep-bytes",
+        value_name: "SIZE",
+        kind: Kind::Bytes { min: 1 << 20, max: 1 << 50 },
+        default: DefaultValue::Unset { means: "no bound", example: "20GiB" },
+        help: "How much of the disk the blocks may take; beyond it the oldest go, as beyond `storage.keep_blocks`. The \
+               blocks that a node needs to start again stay, whatever they take.",
+        ..Setting::BASE
+    },
+    Setting {
         key: "runtime.threads",
         flag: "threads",
         value_name: "N",

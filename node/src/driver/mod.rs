@@ -27,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::net::network::{InboundRequest, Network};
 use crate::notify::Notifier;
 use crate::rate_limited;
-use crate::storage::{Answer as StorageAnswer, StorageThread};
+use crate::storage::{Answer as StorageAnswer, Keep, StorageThread};
 use crate::trace::Trace;
 use crate::workers::Workers;
 use bytes::Bytes;
@@ -82,8 +82,8 @@ pub struct DriverParts {
     pub peers_target: usize,
     /// See `peers_target`.
     pub peers_max: usize,
-    /// How many of the last blocks the disk keeps, for reports; 0 when all.
-    pub keep_blocks: u64,
+    /// How much of the chain the disk keeps, for reports.
+    pub keep: Keep,
 }
 
 /// A peer that the operator named.
@@ -122,7 +122,7 @@ pub struct Driver {
     named_itself: bool,
     peers_target: usize,
     peers_max: usize,
-    keep_blocks: u64,
+    keep: Keep,
     started: Time,
     unix_us_at_zero: u64,
     wall_clock: WallClock,
@@ -179,7 +179,7 @@ impl Driver {
             named_itself: false,
             peers_target: parts.peers_target,
             peers_max: parts.peers_max,
-            keep_blocks: parts.keep_blocks,
+            keep: parts.keep,
             started: clock::now(),
             unix_us_at_zero: 0,
             wall_clock: WallClock::default(),

@@ -111,7 +111,9 @@ impl Driver {
             pending_transactions: view.pending_rows as u64,
             file_bytes: report.file_bytes,
             free_bytes: report.free_bytes,
-            keep_blocks: self.keep_blocks,
+            keep_blocks: self.keep.blocks,
+            keep_bytes: self.keep.bytes,
+            kept_bytes: report.kept_bytes,
             height: report.height,
             earliest: report.earliest,
         }

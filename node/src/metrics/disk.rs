@@ -1,6 +1,6 @@
 //! The database's file and the room beside it, looked at whenever the scraper asks. What the system does not tell is left out.
 
-use crate::storage::free_bytes;
+use crate::storage::{disk_bytes, free_bytes};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -27,8 +27,7 @@ impl Collector for Disk {
                 metric.encode(encoder.encode_descriptor(name, help, Some(&Unit::Bytes), metric.metric_type())?)
             }
         };
-        let size = std::fs::metadata(&self.database).ok().map(|file| file.len());
-        gauge("database", "Size of the database file", size)?;
+        gauge("database", "What the database's file takes on the disk", disk_bytes(&self.database))?;
         gauge("free", "Free space on the database's file system", free_bytes(&self.database))
     }
 }
@@ -36,6 +35,7 @@ impl Collector for Disk {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write as _;
 
     #[test]
     fn the_file_and_the_room_beside_it_are_measured() {
@@ -50,7 +50,14 @@ mod tests {
         };
         assert!(!encoded().contains("starling_storage_database_bytes "), "{}", encoded());
         assert!(encoded().contains("starling_storage_free_bytes "), "{}", encoded());
-        std::fs::write(&database, [0; 1_234]).expect("written");
-        assert!(encoded().contains("starling_storage_database_bytes 1234\n"), "{}", encoded());
+        // A file system hands out blocks of 4 KiB or so; what a file was only lengthened by takes nothing.
+        let file = std::fs::File::create(&database).expect("made");
+        (&file).write_all(&[7; 8_192]).expect("written");
+        file.set_len(1 << 30).expect("lengthened");
+        file.sync_all().expect("flushed");
+        let shown = encoded();
+        let bytes = shown.lines().find_map(|line| line.strip_prefix("starling_storage_database_bytes "));
+        let bytes: u64 = bytes.and_then(|bytes| bytes.parse().ok()).expect(&shown);
+        assert!((8_192..1 << 20).contains(&bytes), "{bytes}");
     }
 }

@@ -51,7 +51,7 @@ pub struct CheckReport {
     pub pool: u64,
     /// The slot up to which this node may have signed blocks.
     pub signed_slot: Option<u64>,
-    /// Bytes of the file.
+    /// Bytes that the file takes on the disk.
     pub file_bytes: u64,
     /// Whether signatures and nonces were verified too.
     pub full: bool,

@@ -26,6 +26,7 @@ mod keeper;
 mod prune;
 mod recent;
 mod schema;
+mod size;
 mod thread;
 mod transfer;
 
@@ -33,7 +34,7 @@ pub use check::CheckReport;
 pub use datadir::{Addresses, DataDir, DataDirError, default_path};
 pub use error::StoreError;
 pub use keeper::{Keeper, load_or_set_aside};
-pub use prune::{KeepsTooFew, Pruned, Retention};
+pub use prune::{Keep, KeepsTooFew, Pruned, Retention};
 pub use schema::SCHEMA;
 pub(crate) use thread::remedy;
 pub use thread::{Answer, QUEUE_MAX, StorageReport, StorageThread, ThreadOptions};
@@ -42,7 +43,7 @@ pub use transfer::{TransferError, Transferred, VERSION as EXPORT_VERSION};
 use bytes::Bytes;
 use error::{failed, guarded};
 use redb::{Database, ReadTransaction, ReadableDatabase as _, ReadableTable};
-use schema::{BLOCKS, CANONICAL, HEAD, HEIGHTS, Id, PENDING, POOL, SIGNED, TRANSACTIONS};
+use schema::{BLOCKS, CANONICAL, HEAD, HEIGHTS, Id, META, PENDING, POOL, SIGNED, TRANSACTIONS};
 use starling_crypto::Digest;
 use starling_protocol::block::SIGNED_HEADER_BYTES;
 use starling_protocol::id::{BlockId, NetworkId, TransactionId};
@@ -193,12 +194,12 @@ impl Store {
     pub fn probe(&self, bytes: usize) -> Result<(), StoreError> {
         let filling = vec![0x5a; bytes];
         self.write(|transaction| {
-            let mut meta = transaction.open_table(schema::META).map_err(failed)?;
+            let mut meta = transaction.open_table(META).map_err(failed)?;
             meta.insert("probe", &filling[..]).map_err(failed)?;
             Ok(())
         })?;
         self.write(|transaction| {
-            let mut meta = transaction.open_table(schema::META).map_err(failed)?;
+            let mut meta = transaction.open_table(META).map_err(failed)?;
             meta.remove("probe").map_err(failed)?;
             Ok(())
         })
@@ -225,10 +226,15 @@ impl Store {
         self.check_file()?;
         self.write(|transaction| {
             let mut writer = Writer::new(transaction)?;
+            if retention.is_some_and(Retention::counts_bytes) {
+                writer.begin_counting()?;
+            }
             for operation in batches.into_iter().flatten() {
                 writer.apply(operation).map_err(failed)?;
             }
-            retention.map_or(Ok(Pruned::default()), |retention| prune::prune(&mut writer, retention))
+            let pruned = retention.map_or(Ok(Pruned::default()), |retention| prune::prune(&mut writer, retention))?;
+            writer.keep_count()?;
+            Ok(pruned)
         })
     }
 
@@ -404,10 +410,10 @@ impl Store {
         &self.path
     }
 
-    /// Bytes of the file; 0 when that cannot be said.
+    /// Bytes that the file takes on the disk; 0 when that cannot be said.
     #[must_use]
     pub fn file_bytes(&self) -> u64 {
-        std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
+        disk_bytes(&self.path).unwrap_or(0)
     }
 
     /// Bytes that are free on the file's file system for whoever runs this; none when that cannot be said.
@@ -469,6 +475,9 @@ struct Writer<'t> {
     pending: redb::Table<'t, Id, (u64, &'static [u8])>,
     signed: redb::Table<'t, (), u64>,
     pool: redb::Table<'t, u64, &'static [u8]>,
+    meta: redb::Table<'t, &'static str, &'static [u8]>,
+    /// What the blocks take, if that is counted ([`size`]).
+    block_bytes: Option<u64>,
 }
 
 impl<'t> Writer<'t> {
@@ -482,13 +491,17 @@ impl<'t> Writer<'t> {
             pending: transaction.open_table(PENDING).map_err(failed)?,
             signed: transaction.open_table(SIGNED).map_err(failed)?,
             pool: transaction.open_table(POOL).map_err(failed)?,
+            meta: transaction.open_table(META).map_err(failed)?,
+            block_bytes: None,
         })
     }
 
     fn apply(&mut self, operation: &StoreOp) -> Result<(), redb::StorageError> {
         match operation {
             StoreOp::PutBlock { id, height, slot, bytes } => {
-                self.blocks.insert(id.as_bytes(), (*height, *slot, &bytes[..]))?;
+                let before = self.blocks.insert(id.as_bytes(), (*height, *slot, &bytes[..]))?;
+                let before = before.map_or(0, |row| size::of_block(row.value().2));
+                self.block_bytes = self.block_bytes.map(|sum| (sum + size::of_block(bytes)).saturating_sub(before));
                 self.heights.insert((*height, *id.as_bytes()), ())?;
             }
             StoreOp::SetCanonical { height, id } => {
@@ -523,6 +536,13 @@ impl<'t> Writer<'t> {
         }
         Ok(())
     }
+}
+
+/// Bytes that a file takes on the disk, as `du` shows them: without the holes that it was lengthened by.
+pub(crate) fn disk_bytes(path: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    // In units of 512 bytes, whatever the file system's blocks are: stat(2).
+    std::fs::metadata(path).ok().map(|metadata| metadata.blocks().saturating_mul(512))
 }
 
 /// Bytes that are free for whoever runs this where a file is, or its directory if the file has vanished.

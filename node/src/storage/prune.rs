@@ -1,17 +1,21 @@
 //! Retention: forgetting the oldest blocks, so that the disk does not fill.
 //!
 //! # Rules
-//! 1. The last [`Retention::keep_blocks`] canonical blocks are kept, and with them everything that a restart, an undoing
-//!    or the nonces' memory needs: fewer than [`Retention::min`] are refused.
-//! 2. What goes, goes whole: the block, its row in the heights, its place in the canonical chain and the index rows of
+//! 1. The oldest blocks go while there are more than [`Keep::blocks`] canonical ones, or while all that is kept
+//!    takes more than [`Keep::bytes`], whichever asks for more.
+//! 2. Everything that a restart, an undoing or the nonces' memory needs stays, whatever it takes: the last
+//!    [`Retention::min`] blocks. A number of blocks below that is refused; what these blocks take is not known beforehand.
+//! 3. What goes, goes whole: the block, its row in the heights, its place in the canonical chain and the index rows of
 //!    its transactions; and the blocks of side branches at the same heights. So what is left is a store like any other
 //!    whose canonical heights begin later.
-//! 3. At most [`PRUNED_AT_ONCE`] blocks go in one transaction, together with what is stored anyway: in the long run one
+//! 4. At most [`PRUNED_AT_ONCE`] blocks go in one transaction, together with what is stored anyway: in the long run one
 //!    block comes and one goes, for no additional flush. A backlog, as after the setting was changed, is worked off
 //!    while the disk has nothing else to do.
 //!
 //! # Limits
-//! The file does not shrink: the database uses freed pages again. `starling db prune --compact` returns them.
+//! The file keeps the pages that become free and uses them again, so it does not shrink to speak of: a bound that is
+//! there from the start bounds the file, with what [`super::size`] does not count on top; a bound that is lowered keeps it
+//! from growing. `starling db prune --compact` returns free pages to the file system.
 
 use super::error::{StoreError, failed};
 use super::schema::Id;
@@ -24,11 +28,22 @@ use starling_protocol::node::NodeParts;
 /// Blocks that are removed in one transaction. A guess: a few milliseconds.
 const PRUNED_AT_ONCE: usize = 64;
 
-/// How many blocks are kept.
+/// How much is to be kept; everything by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// How many of the last canonical blocks; 0 for all.
+    pub blocks: u64,
+    /// How many bytes the blocks may take on the disk; none for no bound.
+    pub bytes: Option<u64>,
+}
+
+/// How much is kept, of which network.
 #[derive(Clone, Debug)]
 pub struct Retention {
     genesis: Genesis,
-    keep_blocks: u64,
+    keep: Keep,
+    /// The least number of blocks.
+    blocks_min: u64,
 }
 
 /// Fewer blocks were to be kept than a node needs.
@@ -50,26 +65,28 @@ pub struct Pruned {
     pub blocks: usize,
     /// Whether there is more to remove.
     pub more: bool,
+    /// What the rest takes, in bytes; none unless there is a bound on it.
+    pub kept_bytes: Option<u64>,
 }
 
 impl Retention {
-    /// The last `keep_blocks` canonical blocks are kept; all if that is 0.
+    /// So much is kept of this network's chain. None if that is everything.
     ///
     /// # Errors
-    /// If a node needs more of them.
-    pub fn new(genesis: &Genesis, keep_blocks: u64) -> Result<Option<Self>, KeepsTooFew> {
+    /// If a node needs more blocks.
+    pub fn new(genesis: &Genesis, keep: Keep) -> Result<Option<Self>, KeepsTooFew> {
         let min = Self::min(genesis);
-        match keep_blocks {
-            0 => Ok(None),
-            keep if keep < min => Err(KeepsTooFew { keep, min }),
-            keep_blocks => Ok(Some(Self { genesis: genesis.clone(), keep_blocks })),
+        match keep {
+            Keep { blocks: 0, bytes: None } => Ok(None),
+            Keep { blocks, .. } if (1..min).contains(&blocks) => Err(KeepsTooFew { keep: blocks, min }),
+            keep => Ok(Some(Self { genesis: genesis.clone(), keep, blocks_min: min })),
         }
     }
 
-    /// The same without the lower limit.
+    /// The same with another lower limit.
     #[cfg(test)]
-    pub(super) fn keeping(genesis: &Genesis, keep_blocks: u64) -> Self {
-        Self { genesis: genesis.clone(), keep_blocks }
+    pub(super) fn keeping(genesis: &Genesis, keep: Keep, blocks_min: u64) -> Self {
+        Self { genesis: genesis.clone(), keep, blocks_min }
     }
 
     /// The least number of blocks that can be kept in a network.
@@ -78,33 +95,44 @@ impl Retention {
         NodeParts::restore_depth(genesis)
     }
 
-    /// How many blocks are kept.
-    #[must_use]
-    pub fn keep_blocks(&self) -> u64 {
-        self.keep_blocks
+    /// Whether it has to be known what the blocks take.
+    pub(super) fn counts_bytes(&self) -> bool {
+        self.keep.bytes.is_some()
+    }
+
+    /// Whether a block of this height has to go, when everything takes so many bytes.
+    fn drops(&self, height: u64, head: u64, bytes: Option<u64>) -> bool {
+        let is_among_last = |count: u64| height.saturating_add(count) > head;
+        let too_old = self.keep.blocks > 0 && !is_among_last(self.keep.blocks);
+        let too_much = self.keep.bytes.zip(bytes).is_some_and(|(keep, bytes)| bytes > keep);
+        (too_old || too_much) && !is_among_last(self.blocks_min)
     }
 }
 
 /// Removes some of the blocks that need not be kept.
 pub(super) fn prune(writer: &mut Writer<'_>, retention: &Retention) -> Result<Pruned, StoreError> {
     let head = writer.head.get(()).map_err(failed)?.map_or(0, |row| row.value().0);
-    // The lowest height that is kept.
-    let keep_from = head.saturating_sub(retention.keep_blocks - 1);
-    let mut old: Vec<(u64, Id)> = Vec::new();
-    for row in writer.heights.range(..(keep_from, [0; 32])).map_err(failed)?.take(PRUNED_AT_ONCE + 1) {
-        old.push(row.map_err(failed)?.0.value());
+    let mut pruned = Pruned::default();
+    loop {
+        pruned.kept_bytes = writer.bytes()?;
+        let oldest = writer.heights.first().map_err(failed)?.map(|(row, _)| row.value());
+        let Some((height, id)) = oldest.filter(|(height, _)| retention.drops(*height, head, pruned.kept_bytes)) else {
+            return Ok(pruned);
+        };
+        if pruned.blocks == PRUNED_AT_ONCE {
+            pruned.more = true;
+            return Ok(pruned);
+        }
+        remove(writer, &retention.genesis, height, &id)?;
+        pruned.blocks += 1;
     }
-    let more = old.len() > PRUNED_AT_ONCE;
-    old.truncate(PRUNED_AT_ONCE);
-    for (height, id) in &old {
-        remove(writer, &retention.genesis, *height, id)?;
-    }
-    Ok(Pruned { blocks: old.len(), more })
 }
 
 fn remove(writer: &mut Writer<'_>, genesis: &Genesis, height: u64, id: &Id) -> Result<(), StoreError> {
     let bytes = writer.blocks.remove(id).map_err(failed)?.map(|row| row.value().2.to_vec());
     writer.heights.remove((height, *id)).map_err(failed)?;
+    let taken = bytes.as_ref().map_or(0, |bytes| super::size::of_block(bytes));
+    writer.block_bytes = writer.block_bytes.map(|sum| sum.saturating_sub(taken));
     let canonical = writer.canonical.get(height).map_err(failed)?.is_some_and(|row| row.value() == *id);
     if !canonical {
         return Ok(());
@@ -141,3 +169,6 @@ impl Store {
         super::guarded(path, || database.compact().map_err(failed))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -324,8 +324,9 @@ fn pruning_leaves_a_store_whose_chain_begins_later() {
     let dir = tempfile::tempdir().expect("a directory");
     let (genesis, blocks) = real_chain();
     let mut store = real_store(&dir.path().join("chain.redb"));
-    assert!(Retention::new(genesis, 3).expect_err("too few").to_string().contains("keep at least"));
-    let retention = Retention::keeping(genesis, 6);
+    let few = Keep { blocks: 3, bytes: None };
+    assert!(Retention::new(genesis, few).expect_err("too few").to_string().contains("keep at least"));
+    let retention = Retention::keeping(genesis, Keep { blocks: 6, bytes: None }, 1);
     while store.apply_and_prune([], Some(&retention)).expect("pruned").more {}
     assert_eq!(store.earliest().expect("readable"), Some(15));
     assert_eq!(store.block(blocks[13].id()).expect("readable"), None);
@@ -401,7 +402,7 @@ fn an_export_is_imported_into_a_pruned_store_too() {
     real_store(&dir.path().join("chain.redb")).export(&mut file).expect("exported");
     let mut pruned = Store::open(&dir.path().join("pruned.redb"), genesis.network_id()).expect("a new store");
     pruned.apply(blocks[..15].iter().map(adopt).collect::<Vec<_>>().iter().map(|batch| &batch[..])).expect("applied");
-    pruned.apply_and_prune([], Some(&Retention::keeping(genesis, 6))).expect("pruned");
+    pruned.apply_and_prune([], Some(&Retention::keeping(genesis, Keep { blocks: 6, bytes: None }, 1))).expect("pruned");
     assert_eq!(pruned.earliest().expect("readable"), Some(10));
     assert_eq!(pruned.import(genesis, &file[..]).expect("imported").new, 5);
     let report = pruned.check(genesis, true).expect("readable");
@@ -416,7 +417,7 @@ fn a_pruned_file_stops_growing() {
     let (producer, sender) = (SecretKey::from_seed(&[1; 32]), SecretKey::from_seed(&[2; 32]));
     let genesis = &real_chain().0;
     let payload_bytes = genesis.parameters().limits.payload_bytes_max as usize;
-    let retention = Retention::keeping(genesis, KEEP);
+    let retention = Retention::keeping(genesis, Keep { blocks: KEEP, bytes: None }, 1);
     let pruned = Store::open(&dir.path().join("pruned.redb"), genesis.network_id()).expect("a new store");
     let whole = Store::open(&dir.path().join("whole.redb"), genesis.network_id()).expect("a new store");
     let (mut parent, mut nonce, mut largest) = (genesis.block_id(), 0, 0);

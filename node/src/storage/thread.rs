@@ -72,8 +72,10 @@ pub struct StorageReport {
     pub failing: Option<(SystemTime, String)>,
     /// How often it was tried in vain to store again since then.
     pub attempts: u64,
-    /// Bytes of the file.
+    /// Bytes that the file takes on the disk.
     pub file_bytes: u64,
+    /// What the blocks take of them; none unless that is bounded, or before it was counted.
+    pub kept_bytes: Option<u64>,
     /// Bytes that were free on its file system when something was last stored, or tried to; none when that cannot be said.
     pub free_bytes: Option<u64>,
     /// The lowest canonical height that is kept; 0 while there is none.
@@ -85,7 +87,7 @@ pub struct StorageReport {
 /// What the thread needs besides the store.
 #[derive(Clone, Debug, Default)]
 pub struct ThreadOptions {
-    /// How many blocks to keep; all when none.
+    /// How much to keep; everything when none.
     pub retention: Option<Retention>,
 }
 
@@ -312,6 +314,7 @@ impl Work {
     fn stored(&mut self, pruned: Pruned) {
         self.backlog = pruned.more;
         self.update_report();
+        self.shared.report.lock().unwrap_or_else(PoisonError::into_inner).kept_bytes = pruned.kept_bytes;
     }
 
     /// Does what follows from a lost job: what came after a lost batch must not be stored.

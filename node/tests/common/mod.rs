@@ -6,6 +6,7 @@ use starling_node::api::NodeHandle;
 use starling_node::config::Settings;
 use starling_node::rpc::RpcConfig;
 use starling_node::service::Service;
+use starling_node::storage::Keep;
 use starling_node::telemetry::LogConfig;
 use starling_protocol::genesis::{Genesis, GenesisParameters, Limits};
 use std::future::Future;
@@ -93,7 +94,7 @@ fn settings(datadir: &Path, genesis: &Genesis, number: u8, bootnodes: &[Multiadd
         suspect_after_slots: 16,
         rpc: RpcConfig::default(),
         runtime_threads: 1,
-        keep_blocks: 0,
+        keep: Keep::default(),
         log: LogConfig::default(),
         trace: None,
         link_emulation: None,

@@ -47,11 +47,17 @@ fn a_chain_is_checked_exported_imported_and_pruned() {
     assert_eq!((&pruned["blocks_removed"], &pruned["earliest"]), (&100.into(), &101.into()));
     assert!(pruned["file_bytes"].as_u64() < pruned["file_bytes_before"].as_u64(), "{pruned}");
     assert_eq!(lab.checked("copy")["canonical_blocks"], 400);
+    // However little may be taken, what a node needs stays.
+    let kept = lab.db("prune", "copy", &["--keep-bytes", "1KiB"]).good();
+    let parts = ["removed 43 blocks; heights 144 to 500 are kept and take", "a node needs the last 357 blocks"];
+    assert!(parts.iter().all(|part| kept.contains(part)), "{kept}");
+    lab.db("prune", "copy", &["--keep-bytes", "some"]).refused(2, &["\"some\" is no number of bytes", "64MiB"]);
+    lab.db("prune", "copy", &[]).refused(2, &["--keep-blocks", "--keep-bytes"]);
     assert!(lab.db("import", "copy", &["chain"]).good().contains("0 were new"), "what was pruned is passed over");
     // What is left can be exported, and is not enough to begin with.
-    assert!(lab.db("export", "copy", &["rest"]).error.contains("exported 400 blocks, heights 101 to 500"));
+    assert!(lab.db("export", "copy", &["rest"]).error.contains("exported 357 blocks, heights 144 to 500"));
     lab.empty("late");
-    lab.db("import", "late", &["rest"]).refused(1, &["rest: the file begins at height 101", "blocks before first"]);
+    lab.db("import", "late", &["rest"]).refused(1, &["rest: the file begins at height 144", "blocks before first"]);
 }
 
 #[test]
@@ -191,6 +197,11 @@ fn without_room_an_export_leaves_nothing_and_an_import_what_was_stored() {
     assert!(height > 0 && height < MANY, "{height}: there was room for everything");
     lab.db("import", "copy", &["chain"]).good();
     assert_eq!(lab.checked("copy")["height"], MANY);
+    let pruned = lab.db("prune", "copy", &["--keep-bytes", "1MiB", "--compact", "--json"]).good();
+    let pruned: Value = serde_json::from_str(&pruned).expect("JSON");
+    let [kept, file] = ["kept_bytes", "file_bytes"].map(|key| pruned[key].as_u64().expect("a number"));
+    assert!((800_000..=1 << 20).contains(&kept) && file < 3 << 19, "{pruned}");
+    assert_eq!(lab.checked("copy")["earliest"], pruned["earliest"]);
 }
 
 #[test]
@@ -218,12 +229,13 @@ fn a_database_of_a_newer_schema_is_refused_with_the_remedy_and_unchanged() {
 async fn a_pruned_node_tells_its_peers_what_it_keeps() {
     let lab = Lab::old("pruned", HEIGHT, 300);
     lab.db("export", "producer", &["chain"]).good();
-    let producer = lab.start_producer(&["--keep-blocks", KEEP]);
+    let producer = lab.start_producer(&["--keep-blocks", KEEP, "--keep-bytes", "1GiB"]);
     let bootnode = producer.addresses().listen[0].clone();
     let rpc = producer.rpc();
     eventually("what is old to be gone", || async {
         let disk = rpc.ready().await.expect("an answer").disk;
-        (disk.height >= HEIGHT && disk.earliest == disk.height - 399).then_some(())
+        assert_eq!(disk.keep_bytes, Some(1 << 30));
+        (disk.height >= HEIGHT && disk.earliest == disk.height - 399 && disk.kept_bytes > Some(0)).then_some(())
     })
     .await;
     let late = lab.start("late", 2, &["--bootnodes", &bootnode]);

@@ -174,7 +174,7 @@ fn a_disk_that_fails_and_a_slow_clock_are_seen_at_a_glance() {
 fn the_disk_is_shown_with_what_it_keeps_and_little_room_is_a_warning() {
     let line = |change: fn(&mut DiskReply)| {
         let status = changed(|status| change(&mut status.ready.disk));
-        let text = status.text(&Screen::of(80));
+        let text = status.text(&Screen::of(120));
         let line = text.lines().find_map(|line| line.strip_prefix("disk       ")).expect(&text).to_owned();
         let warned = status.warnings.into_iter().map(|warning| (warning.severity, warning.what)).collect::<Vec<_>>();
         (line, warned)
@@ -183,6 +183,18 @@ fn the_disk_is_shown_with_what_it_keeps_and_little_room_is_a_warning() {
         line(|disk| (disk.earliest, disk.keep_blocks) = (1, 0)),
         ("ok, 118 MiB, 40.2 GiB free; blocks 1 to 5123, keeps all".into(), vec![])
     );
+    let keeps = |keep: fn(&mut DiskReply)| {
+        let (line, warned) = line(keep);
+        (line.split("keeps ").nth(1).expect(&line).to_owned(), warned.into_iter().map(|(_, what)| what).collect())
+    };
+    let none = Vec::<String>::new();
+    assert_eq!(keeps(|_| ()), ("the last 256".into(), none.clone()));
+    let both = keeps(|disk| (disk.keep_bytes, disk.kept_bytes) = (Some(1 << 30), Some(1 << 30)));
+    assert_eq!(both, ("the last 256, 1.0 GiB at most".into(), none.clone()));
+    let bytes = keeps(|disk| (disk.keep_blocks, disk.keep_bytes, disk.kept_bytes) = (0, Some(1 << 30), None));
+    assert_eq!(bytes, ("1.0 GiB of them".into(), none));
+    let (_, over) = keeps(|disk| (disk.keep_bytes, disk.kept_bytes) = (Some(1 << 30), Some(3 << 30)));
+    assert_eq!(over, ["the blocks take 3.0 GiB, and should take 1.0 GiB"]);
     let new = line(|disk| *disk = DiskReply { file_bytes: 4_096, keep_blocks: 9, ..DiskReply::default() });
     assert_eq!(new, ("ok, 4.0 KiB; no block yet".into(), vec![]));
     let (_, little) = line(|disk| disk.free_bytes = Some(FREE_BYTES_LITTLE - 1));

@@ -123,7 +123,15 @@ pub(in crate::cli) fn warnings(status: &Status) -> Vec<Warning> {
         add(
             if free < FREE_BYTES_MIN { Severity::Bad } else { Severity::Warn },
             format!("only {} are free on the disk", format::bytes(free)),
-            "make room, or keep fewer blocks with --keep-blocks; without room nothing can be stored",
+            "make room, or keep fewer blocks with --keep-blocks or --keep-bytes; without room nothing can be stored",
+        );
+    }
+    let disk = &status.ready.disk;
+    if let Some((keep, kept)) = disk.keep_bytes.zip(disk.kept_bytes).filter(|(keep, kept)| kept > keep) {
+        add(
+            Severity::Warn,
+            format!("the blocks take {}, and should take {}", format::bytes(kept), format::bytes(keep)),
+            "wait while old ones are removed; if it stays, those needed for a restart take more: raise --keep-bytes",
         );
     }
     if peers >= u64::from(net.peers_max) && net.peers_max > 0 {
