@@ -66,7 +66,8 @@ fn floods(lab: &Lab) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-fn publish(topic: &Topic, data: &[u8]) -> Vec<u8> {
+/// A message, as the bytes of a frame.
+pub(crate) fn publish(topic: &Topic, data: &[u8]) -> Vec<u8> {
     let payload = Payload::new(topic, data);
     wire::encode(&[Frame::Publish { payload, class: Class::Forward }]).to_vec()
 }

@@ -1,5 +1,7 @@
 //! The whole interface of running nodes: what is documented, subscribed to and administered.
 
+use crate::attacker::{Attacker, Stream};
+use crate::attacks::publish;
 use crate::lab::{DEADLINE, Lab, eventually, wait_for};
 use crate::{ready, schema, transaction};
 use serde_json::{Value, json};
@@ -23,6 +25,25 @@ async fn everything(mut subscription: Subscription<Value>) -> Vec<Value> {
     events
 }
 
+/// What the document says of a method.
+fn described<'a>(document: &'a Value, name: &str) -> &'a Value {
+    let methods = document["methods"].as_array().expect("methods");
+    methods.iter().find(|method| method["name"] == name).unwrap_or_else(|| panic!("no {name}"))
+}
+
+/// Calls these methods and compares the answers with what the document says of them.
+async fn check_answers(admin: &RpcClient, document: &Value, calls: &[(&str, Value)]) {
+    for (name, params) in calls {
+        let answer: Value = admin.call(name, params.clone()).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        if let Some(problem) = schema::problem(document, &described(document, name)["result"]["schema"], &answer) {
+            panic!("{name} answers {answer}, which is not as documented: {problem}");
+        }
+        let nothing = answer.as_array().is_some_and(Vec::is_empty)
+            || answer["transactions"].as_array().is_some_and(Vec::is_empty);
+        assert!(!nothing || *name == "chain_block", "{name} shows nothing, so that nothing was checked: {answer}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_answer_and_event_is_as_documented() {
     let lab = Lab::new("documented", 0);
@@ -30,8 +51,6 @@ async fn every_answer_and_event_is_as_documented() {
     let admin = node.admin();
     let document = admin.discover().await.expect("a document");
     let methods = document["methods"].as_array().expect("methods");
-    let described =
-        |name: &str| methods.iter().find(|method| method["name"] == name).unwrap_or_else(|| panic!("no {name}"));
     let subscriptions = ["tx_subscribe", "chain_subscribe", "net_subscribe"];
     let mut heard = Vec::new();
     for name in subscriptions {
@@ -53,6 +72,7 @@ async fn every_answer_and_event_is_as_documented() {
     })
     .await;
     let second = transaction(&lab, &key, slot, |body| body.nonce = 1);
+    misbehave(&lab, &bootnode, admin.subscribe("net_subscribe", json!([])).await.expect("subscribed")).await;
     let calls = [
         ("node_info", json!([])),
         ("net_info", json!([])),
@@ -72,18 +92,14 @@ async fn every_answer_and_event_is_as_documented() {
         ("admin_bans", json!([])),
         ("admin_unban", json!(["192.0.2.0/24"])),
         ("rpc.discover", json!([])),
-        ("admin_shutdown", json!([])),
     ];
-    for (name, params) in &calls {
-        let answer: Value = admin.call(name, params.clone()).await.unwrap_or_else(|error| panic!("{name}: {error}"));
-        if let Some(problem) = schema::problem(&document, &described(name)["result"]["schema"], &answer) {
-            panic!("{name} answers {answer}, which is not as documented: {problem}");
-        }
-        let nothing = answer.as_array().is_some_and(Vec::is_empty)
-            || answer["transactions"].as_array().is_some_and(Vec::is_empty);
-        assert!(!nothing || *name == "chain_block", "{name} shows nothing, so that nothing was checked: {answer}");
-    }
-    let called: Vec<&str> = calls.iter().map(|(name, _)| *name).collect();
+    check_answers(&admin, &document, &calls).await;
+    // So that its end is told, too.
+    other.stop();
+    eventually("no peer", || async { admin.net_peers().await.expect("an answer").is_empty().then_some(()) }).await;
+    let last = [("admin_shutdown", json!([]))];
+    check_answers(&admin, &document, &last).await;
+    let called: Vec<&str> = calls.iter().chain(&last).map(|(name, _)| *name).collect();
     for method in methods {
         let name = method["name"].as_str().expect("a name");
         let checked = called.contains(&name) || subscriptions.contains(&name) || name.ends_with("_unsubscribe");
@@ -95,17 +111,31 @@ async fn every_answer_and_event_is_as_documented() {
     let mut kinds = BTreeSet::new();
     for (name, heard) in subscriptions.into_iter().zip(heard) {
         for event in heard.await.expect("no panic") {
-            if let Some(problem) = schema::problem(&document, &described(name)["x-subscription"]["event"], &event) {
+            if let Some(problem) =
+                schema::problem(&document, &described(&document, name)["x-subscription"]["event"], &event)
+            {
                 panic!("{name} tells {event}, which is not as documented: {problem}");
             }
             kinds.insert(event["event"].as_str().unwrap_or("head").to_owned());
         }
     }
-    for kind in ["accepted", "included", "head", "connected", "grafted", "banned", "unbanned"] {
-        assert!(kinds.contains(kind), "{kind} was not told, so that it was not checked: {kinds:?}");
+    let peers = ["connected", "disconnected", "score", "grafted", "pruned", "graylisted", "banned", "unbanned"];
+    for kind in ["accepted", "included", "head"].iter().chain(&peers) {
+        assert!(kinds.contains(*kind), "{kind} was not told, so that it was not checked: {kinds:?}");
     }
     assert!(!lab.path("producer/admin.sock").exists() && !lab.path("producer/addresses.json").exists());
-    other.stop();
+}
+
+/// Has a peer send what is invalid until its score is low, and then until it is too low.
+async fn misbehave(lab: &Lab, address: &str, mut told: Subscription<PeerEvent>) {
+    let attacker = Attacker::connect(address, &lab.genesis.short_id()).await;
+    let id = attacker.peer_id.to_string();
+    let topic = lab.genesis.transaction_topic();
+    attacker.write(Stream::Mesh, publish(topic, b"first")).await;
+    while !matches!(next(&mut told).await, PeerEvent::Score { peer_id, .. } if peer_id == id) {}
+    attacker.write(Stream::Mesh, [b"second", b"third!", b"fourth"].map(|data| publish(topic, data)).concat()).await;
+    while !matches!(next(&mut told).await, PeerEvent::Graylisted { peer_id } if peer_id == id) {}
+    while !matches!(next(&mut told).await, PeerEvent::Disconnected { peer_id } if peer_id == id) {}
 }
 
 #[tokio::test]
