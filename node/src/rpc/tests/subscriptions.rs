@@ -16,6 +16,7 @@ use std::time::Duration;
 /// A node that only takes subscriptions.
 struct Source {
     server: RpcServer,
+    metrics: Metrics,
     feeds: Arc<Mutex<Feeds>>,
 }
 
@@ -32,7 +33,8 @@ impl Source {
                 }
             }
         });
-        Self { server: server_of(&config, handle).await.0, feeds }
+        let (server, metrics) = server_of(&config, handle).await;
+        Self { server, metrics, feeds }
     }
 
     fn client(&self) -> RpcClient {
@@ -144,12 +146,12 @@ async fn a_subscriber_that_never_reads_loses_its_connection() {
         source.subscribers() == 0
     })
     .await;
+    until("its connection to be closed", || source.metrics.rpc.slow_readers_closed.get() == 1).await;
     // What was written before is still read; then the connection is over, long before the node stops.
     let read = async {
         let mut all = Vec::new();
         let _reset = tokio::io::AsyncReadExt::read_to_end(&mut socket.0, &mut all).await;
     };
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
     tokio::time::timeout(DEADLINE, read).await.expect("the connection was closed");
     source.server.stop().await;
 }
