@@ -1,12 +1,12 @@
 //! The simulator, seen from outside: the same run twice, sharing against encoding, and what its options do.
 
 use starling_protocol::time::{Duration, Time};
-use starling_testnet::sim::{Scenario, WindowModel, World};
+use starling_testnet::sim::{Pace, Scenario, WindowModel, Wiring, World};
 
 /// A network that is simulated in a fraction of a second, in debug builds too.
 fn small(seed: u64) -> Scenario {
     let mut scenario = Scenario::scale(24, seed);
-    scenario.links = 10;
+    scenario.wiring = Wiring::Random { degree: 10 };
     scenario.warm_up = Duration::from_secs(4);
     scenario.duration = Duration::from_secs(3);
     scenario.drain = Duration::from_secs(3);
@@ -58,7 +58,7 @@ fn encoding_everything_changes_nothing() {
     let slow = |encode| {
         let mut scenario = small(3);
         scenario.encode = encode;
-        scenario.load.payload_bytes = 20_000;
+        scenario.workloads[0].payload_bytes = 20_000;
         scenario.window = Some(WindowModel::default());
         run(scenario)
     };
@@ -71,9 +71,9 @@ fn encoding_everything_changes_nothing() {
 fn losses_windows_and_downlinks_cost_time_and_no_messages() {
     let with = |change: fn(&mut Scenario)| {
         let mut scenario = small(4);
-        scenario.load.payload_bytes = 60_000;
+        scenario.workloads[0].payload_bytes = 60_000;
         // Seldom enough that a window begins anew.
-        scenario.load.messages_per_s = 2;
+        scenario.workloads[0].pace = Pace::Constant { messages_per_ks: 2_000 };
         let mut changed = scenario.clone();
         change(&mut changed);
         let (base, changed) = (run(scenario), run(changed));

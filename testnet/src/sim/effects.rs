@@ -7,19 +7,36 @@ use super::queue::EventQueue;
 use super::scenario::Scenario;
 use super::trace::TraceHash;
 use super::verify::{Verifier, signatures};
-use super::world::{Event, Rare, WireCounts};
+use super::world::{ANY_LIFE, Event, Rare, WireCounts};
 use crate::wan::{Stream, Topology};
+use bytes::Bytes;
 use starling_protocol::genesis::Genesis;
 use starling_protocol::id::PeerHandle;
 use starling_protocol::mesh::Sink;
 use starling_protocol::node::{Output, Ticket};
 use starling_protocol::rpc::Frame;
 use starling_protocol::send_queue::{PushResult, SendQueue, SendQueueConfig};
-use starling_protocol::time::{Duration, Time};
+use starling_protocol::store::batch_bytes;
+use starling_protocol::time::{Duration, Time, micros};
 use starling_protocol::verify::{Job, Outcome};
 use starling_protocol::wire::{TopicInterner, WireLimits};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+
+/// How long a request may take in all, as in real nodes.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Who waits for the answer to a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker {
+    pub(super) node: u32,
+    /// Its own ticket.
+    pub(super) ticket: Ticket,
+    /// The connection, as the asker calls it.
+    pub(super) peer: PeerHandle,
+    /// The same, as the one calls it who is asked.
+    far_handle: PeerHandle,
+}
 
 /// What all nodes share: the world outside of the machines.
 #[derive(Debug)]
@@ -37,8 +54,12 @@ pub(super) struct Shared {
     jitter_us_max: u64,
     loss: Stream,
     tickets: u64,
-    /// Who waits for the answer to a request that a machine was handed: node, its ticket, latency.
-    askers: BTreeMap<Ticket, (u32, Ticket, u32)>,
+    /// How many of the nodes are honest: the first ones.
+    pub(super) honest: u32,
+    /// Requests that were not answered yet, by the tickets that those who answer are given.
+    pub(super) askers: BTreeMap<Ticket, Asker>,
+    /// Whether the machine wants its file of peers written, in the present input.
+    pub(super) save_peers: bool,
     /// Slots of the lines on which the machine says something in the present input.
     touched: Vec<u32>,
     /// The last frame that was made into an RPC: the next one is often the same, for somebody else.
@@ -47,6 +68,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(scenario: Scenario, genesis: Genesis, network: Topology) -> Self {
+        let honest = u32::try_from(scenario.nodes).expect("fewer than 2^32 nodes");
         let topics = [genesis.transaction_topic().clone(), genesis.block_topic().clone()];
         let carrier = if scenario.encode {
             Carrier::Encoded { limits: WireLimits::default(), topics: TopicInterner::new(topics) }
@@ -67,14 +89,22 @@ impl Shared {
             wire: WireCounts::default(),
             verifier: Verifier::default(),
             tickets: 0,
+            honest,
             askers: BTreeMap::new(),
+            save_peers: false,
             touched: Vec::new(),
             last: None,
         }
     }
 
+    /// Has something happen to whoever acts in this place then.
     pub(super) fn rare(&mut self, at: Time, node: u32, what: Rare) {
-        self.queue.push(at, Event::Rare { node, what: Box::new(what) });
+        self.rare_in(at, node, ANY_LIFE, what);
+    }
+
+    /// Has something happen to this process, if it still runs then.
+    pub(super) fn rare_in(&mut self, at: Time, node: u32, life: u32, what: Rare) {
+        self.queue.push(at, Event::Rare { node, life, what: Box::new(what) });
     }
 
     pub(super) fn ticket(&mut self) -> Ticket {
@@ -83,13 +113,13 @@ impl Shared {
     }
 
     /// When the last bit of a chunk that leaves at `departure_ns` arrives, on a path of this latency.
-    fn arrival_us(&mut self, departure_ns: u64, latency_us: u64, bytes: u64) -> u64 {
+    fn arrival_us(&mut self, departure_ns: u64, (latency_us, loss_ppm): (u64, u32), bytes: u64) -> u64 {
         let jitter_us = match self.jitter_us_max {
             0 => 0,
             most => self.jitter.below(most + 1),
         };
         let segments = bytes.div_ceil(SEGMENT_BYTES);
-        let lost = match self.scenario.loss_ppm {
+        let lost = match loss_ppm {
             0 => false,
             loss_ppm => self.loss.below(1_000_000) < segments.saturating_mul(u64::from(loss_ppm)),
         };
@@ -103,9 +133,13 @@ impl Shared {
 pub(super) struct Effects<'a> {
     pub(super) now: Time,
     pub(super) index: u32,
+    pub(super) life: u32,
+    pub(super) cpu_permille: u64,
+    pub(super) disk_permille: u64,
     pub(super) lines: &'a mut Vec<Line>,
     pub(super) uplink: &'a mut Uplink,
     pub(super) verifier_free_ns: &'a mut u64,
+    pub(super) disk_free_us: &'a mut u64,
     pub(super) shared: &'a mut Shared,
 }
 
@@ -113,10 +147,14 @@ impl Sink<Output> for Effects<'_> {
     fn emit(&mut self, output: Output) {
         match output {
             Output::Send { peer, frame } => self.say(peer, frame),
-            Output::Event(event) => self.shared.observer.event(self.now, self.index, &event),
+            Output::Event(event) => {
+                if self.index < self.shared.honest {
+                    self.shared.observer.event(self.now, self.index, &event);
+                }
+            }
             Output::Verify { ticket, job } => self.verify(ticket, &job),
             Output::Cancel { peer, ids } => {
-                let line = self.lines.get_mut(peer.index()).filter(|line| line.generation == peer.generation);
+                let line = self.lines.get_mut(peer.index()).filter(|line| line.is_for(peer));
                 if let Some(busy) = line.and_then(|line| line.busy.as_mut()) {
                     self.shared.wire.cancelled += u64::from(busy.queue.cancel(&ids));
                 }
@@ -129,9 +167,7 @@ impl Sink<Output> for Effects<'_> {
 impl Effects<'_> {
     /// Takes in a frame for a peer. It leaves with [`Self::flush`].
     fn say(&mut self, peer: PeerHandle, frame: Frame) {
-        let Some(line) = self.lines.get_mut(peer.index()).filter(|line| line.generation == peer.generation) else {
-            return;
-        };
+        let Some(line) = self.lines.get_mut(peer.index()).filter(|line| line.is_for(peer)) else { return };
         if line.busy.is_none() && line.open.is_none() {
             let parcel = match &self.shared.last {
                 Some((last, parcel)) if same(last, &frame) => Rc::clone(parcel),
@@ -156,7 +192,7 @@ impl Effects<'_> {
         if dropped > 0 {
             let dropped = u32::try_from(dropped).unwrap_or(u32::MAX);
             self.shared.wire.dropped += u64::from(dropped);
-            self.shared.rare(self.now, self.index, Rare::QueueFull { peer, dropped });
+            self.shared.rare_in(self.now, self.index, self.life, Rare::QueueFull { peer, dropped });
         }
     }
 
@@ -179,7 +215,8 @@ impl Effects<'_> {
     fn write(&mut self, slot: u32, parcel: Rc<Parcel>) {
         let bytes = u64::from(parcel.wire_bytes);
         let now_ns = self.now.as_micros() * 1_000;
-        let direct = self.shared.scenario.window.is_none()
+        let direct = !self.lines[slot as usize].cut
+            && self.shared.scenario.window.is_none()
             && self.uplink.waiting.is_empty()
             && self.uplink.admits(now_ns)
             && bytes <= self.uplink.chunk_bytes();
@@ -193,7 +230,7 @@ impl Effects<'_> {
     }
 
     /// Writes what waits at a line until nothing waits or it has to wait for the uplink or the window.
-    fn write_on(&mut self, slot: u32) {
+    pub(super) fn write_on(&mut self, slot: u32) {
         while self.lines[slot as usize].busy.as_ref().is_some_and(|busy| !busy.waits) {
             if !self.uplink.waiting.is_empty() || !self.uplink.admits(self.now.as_micros() * 1_000) {
                 return self.await_uplink(slot);
@@ -202,20 +239,30 @@ impl Effects<'_> {
         }
     }
 
-    /// Writes one chunk of what waits at a line, if the window admits it; the uplink does.
+    /// Writes one chunk of what waits at a line, if the path and the window admit it; the uplink does.
     fn write_chunk(&mut self, slot: u32) {
         let Self { lines, shared, .. } = self;
         let line = &mut lines[slot as usize];
         let Some(busy) = &mut line.busy else { return };
+        if line.cut {
+            // It goes on when the path is mended.
+            busy.waits = true;
+            return;
+        }
         if busy.writing.is_none() {
             busy.writing = shared.carrier.pop(&mut busy.queue, self.now).map(|parcel| {
                 let bytes = u64::from(parcel.wire_bytes);
                 (Rc::new(parcel), bytes)
             });
         }
-        let Some((_, left)) = &mut busy.writing else {
-            line.busy = None;
-            return;
+        let body = !busy.bodies.is_empty() && (busy.body_next || busy.writing.is_none());
+        let left = match (&mut busy.writing, busy.bodies.front_mut()) {
+            (_, Some((left, _))) if body => left,
+            (Some((_, left)), _) => left,
+            _ => {
+                line.busy = None;
+                return;
+            }
         };
         let mut room = u64::MAX;
         if let Some(model) = &shared.scenario.window {
@@ -233,18 +280,23 @@ impl Effects<'_> {
         let bytes = self.uplink.chunk_bytes().min(room).min(*left);
         *left -= bytes;
         let done = *left == 0;
+        busy.body_next = !body;
         self.send_chunk(slot, bytes);
-        if done && let Some((parcel, _)) = self.lines[slot as usize].busy.as_mut().and_then(|busy| busy.writing.take())
-        {
+        let Some(busy) = self.lines[slot as usize].busy.as_mut().filter(|_| done) else { return };
+        if body {
+            if let Some((_, what)) = busy.bodies.pop_front() {
+                self.deliver_body(slot, what);
+            }
+        } else if let Some((parcel, _)) = busy.writing.take() {
             self.deliver(slot, parcel);
         }
     }
 
     fn send_chunk(&mut self, slot: u32, bytes: u64) {
         let line = &mut self.lines[slot as usize];
-        let latency_us = u64::from(line.latency_us);
+        let (latency_us, loss_ppm) = (u64::from(line.latency_us), line.loss_ppm);
         let departure_ns = self.uplink.send(self.now.as_micros() * 1_000, bytes);
-        let arrival_us = self.shared.arrival_us(departure_ns, latency_us, bytes);
+        let arrival_us = self.shared.arrival_us(departure_ns, (latency_us, loss_ppm), bytes);
         line.arrival_us = line.arrival_us.max(arrival_us);
         if let Some(window) = &mut line.window {
             window.sent(self.now.as_micros(), bytes, line.arrival_us + latency_us);
@@ -264,6 +316,13 @@ impl Effects<'_> {
             Some(_) => Event::Arrive { node, peer, parcel },
         };
         self.shared.queue.push(at, event);
+    }
+
+    /// Has a request or a response arrive together with its last chunk, which was just sent.
+    fn deliver_body(&mut self, slot: u32, what: Rare) {
+        let line = &self.lines[slot as usize];
+        let at = Time::from_micros(line.arrival_us);
+        self.shared.rare(at, line.far, what);
     }
 
     fn await_uplink(&mut self, slot: u32) {
@@ -313,56 +372,99 @@ impl Effects<'_> {
     fn verify(&mut self, ticket: Ticket, job: &Job) {
         let outcome = self.shared.verifier.run(job, &self.shared.genesis);
         let start_ns = (*self.verifier_free_ns).max(self.now.as_micros() * 1_000);
-        *self.verifier_free_ns = start_ns + signatures(job) * self.shared.scenario.cpu.signature_ns;
+        let cost_ns = signatures(job) * self.shared.scenario.cpu.signature_ns;
+        *self.verifier_free_ns = start_ns + cost_ns.saturating_mul(self.cpu_permille) / 1_000;
         let at = Time::from_micros(self.verifier_free_ns.div_ceil(1_000));
+        let (node, life) = (self.index, self.life);
         match outcome {
             Outcome::Valid | Outcome::Invalid { index: 0 } => {
                 let valid = outcome == Outcome::Valid;
-                self.shared.queue.push(at, Event::Verified { node: self.index, ticket: ticket.0, valid });
+                self.shared.queue.push(at, Event::Verified { node, life, ticket: ticket.0, valid });
             }
-            outcome => self.shared.rare(at, self.index, Rare::Verified { ticket, outcome }),
+            outcome => self.shared.rare_in(at, node, life, Rare::Verified { ticket, outcome }),
         }
     }
 
     fn others(&mut self, output: Output) {
-        let (now, index) = (self.now, self.index);
+        let now = self.now;
         match output {
-            Output::Persist { ticket, batch: _ } => {
-                let at = now + self.shared.scenario.cpu.disk;
-                self.shared.rare(at, index, Rare::Persisted { ticket });
+            Output::Persist { ticket, batch } => {
+                let at = self.disk_done(batch_bytes(&batch));
+                self.later(at, Rare::Persisted { ticket, batch });
             }
-            Output::Request { ticket, peer, body } => {
-                let Some(line) = self.lines.get(peer.index()).filter(|line| line.generation == peer.generation) else {
-                    return self.shared.rare(now, index, Rare::Response { ticket, body: None });
-                };
-                let theirs = self.shared.ticket();
-                self.shared.askers.insert(theirs, (index, ticket, line.latency_us));
-                let at = now + Duration::from_micros(u64::from(line.latency_us));
-                self.shared.rare(at, line.far, Rare::Request { ticket: theirs, peer: line.far_handle, body });
-            }
-            Output::Respond { ticket, body } => {
-                let Some((asker, theirs, latency_us)) = self.shared.askers.remove(&ticket) else { return };
-                let at = now + Duration::from_micros(u64::from(latency_us));
-                self.shared.rare(at, asker, Rare::Response { ticket: theirs, body });
-                self.shared.rare(now, index, Rare::Responded { ticket });
-            }
-            Output::Load { ticket, what: _ } => {
-                self.shared.rare(now, index, Rare::Loaded { ticket, blocks: Vec::new() });
-            }
-            Output::Dial { id, .. } => self.shared.rare(now, index, Rare::DialFailed { id }),
-            // Links are given, nothing is kept for a next life, and records of peers are not made.
-            Output::Discover
-            | Output::SavePeers
-            | Output::PeerExchangeCandidates { .. }
-            | Output::Disconnect { .. }
-            | Output::SubmitResult { .. } => {}
+            Output::Load { ticket, what } => self.later(now, Rare::Load { ticket, what }),
+            Output::Request { ticket, peer, body } => self.ask(ticket, peer, body),
+            Output::Respond { ticket, body } => self.respond(ticket, body),
+            Output::Dial { id, purpose, .. } => self.later(now, Rare::Dial { id, purpose }),
+            Output::Discover => self.later(now, Rare::Discover),
+            Output::Disconnect { peer, .. } => self.later(now, Rare::HangUp { peer }),
+            Output::SavePeers => self.shared.save_peers = true,
+            // No records of peers are made, and whoever submits does not look at the answer.
+            Output::PeerExchangeCandidates { .. } | Output::SubmitResult { .. } => {}
             Output::Send { .. } | Output::Cancel { .. } | Output::Verify { .. } | Output::Event(_) => {}
         }
+    }
+
+    fn later(&mut self, at: Time, what: Rare) {
+        self.shared.rare_in(at, self.index, self.life, what);
+    }
+
+    /// When the disk has written or read so many bytes. It does one thing after the other, but what comes in meanwhile is
+    /// written together.
+    pub(super) fn disk_done(&mut self, bytes: usize) -> Time {
+        let model = self.shared.scenario.disk;
+        let transfer_us = (bytes as u64).saturating_mul(1_000_000) / model.bytes_per_s.max(1);
+        let cost_us = (micros(model.latency) + transfer_us).saturating_mul(self.disk_permille) / 1_000;
+        *self.disk_free_us = (*self.disk_free_us).max(self.now.as_micros() + cost_us);
+        Time::from_micros(*self.disk_free_us)
+    }
+
+    fn ask(&mut self, ticket: Ticket, peer: PeerHandle, body: Bytes) {
+        let now = self.now;
+        let Some(line) = self.lines.get(peer.index()).filter(|line| line.is_for(peer)) else {
+            return self.later(now, Rare::Unanswered { ticket });
+        };
+        let far_handle = line.far_handle;
+        let theirs = self.shared.ticket();
+        self.shared.askers.insert(theirs, Asker { node: self.index, ticket, peer, far_handle });
+        self.later(now + REQUEST_TIMEOUT, Rare::RequestTimeout { ticket: theirs });
+        self.write_body(peer.slot, body.len(), Rare::Request { ticket: theirs, peer: far_handle, body });
+    }
+
+    fn respond(&mut self, ticket: Ticket, body: Option<Bytes>) {
+        let asker = self.shared.askers.get(&ticket).map(|asker| asker.far_handle);
+        let line = asker.filter(|peer| self.lines.get(peer.index()).is_some_and(|line| line.is_for(*peer)));
+        if let Some(peer) = line {
+            let length = body.as_ref().map_or(0, Bytes::len);
+            self.write_body(peer.slot, length, Rare::Response { ticket, body });
+        }
+        self.later(self.now, Rare::Responded { ticket });
+    }
+
+    /// Has a request or a response written to a line, among RPCs.
+    fn write_body(&mut self, slot: u32, length: usize, what: Rare) {
+        /// What opening a stream and naming its protocol takes, and the length of what follows.
+        const STREAM_BYTES: u64 = 64;
+        let line = &mut self.lines[slot as usize];
+        let said = line.open.take();
+        let busy = line.busy.get_or_insert_with(|| Box::new(Busy::default()));
+        if let Some((frame, _)) = said {
+            // There is room: nothing was waiting.
+            let _: PushResult = busy.queue.push(self.now, frame);
+        }
+        busy.bodies.push_back((STREAM_BYTES + length as u64, what));
+        self.shared.touched.push(slot);
     }
 }
 
 impl Default for Busy {
     fn default() -> Self {
-        Self { queue: SendQueue::new(SendQueueConfig::default()), writing: None, waits: false }
+        Self {
+            queue: SendQueue::new(SendQueueConfig::default()),
+            writing: None,
+            bodies: VecDeque::new(),
+            body_next: false,
+            waits: false,
+        }
     }
 }

@@ -14,7 +14,8 @@
 //! 5. **Downlink** (optional). All connections of the receiver share one rate; who comes first is served first.
 
 use super::parcel::Parcel;
-use starling_protocol::id::PeerHandle;
+use super::world::Rare;
+use starling_protocol::id::{Direction, PeerHandle};
 use starling_protocol::rpc::Frame;
 use starling_protocol::send_queue::SendQueue;
 use std::collections::VecDeque;
@@ -39,6 +40,12 @@ pub(super) struct Line {
     /// What the other end calls us.
     pub(super) far_handle: PeerHandle,
     pub(super) latency_us: u32,
+    /// Of a million segments, how many are lost and sent again.
+    pub(super) loss_ppm: u32,
+    /// Whether nothing gets through at present.
+    pub(super) cut: bool,
+    /// Who dialled.
+    pub(super) direction: Direction,
     /// When the last bytes that were sent arrive.
     pub(super) arrival_us: u64,
     /// The one frame that the machine has said since it began to handle the present input.
@@ -49,13 +56,49 @@ pub(super) struct Line {
     pub(super) window: Option<Box<Window>>,
 }
 
+/// In place of the far node in a line that stands for no connection.
+const NOBODY: u32 = u32::MAX;
+
+impl Line {
+    /// A place for a connection of this generation.
+    pub(super) fn free(generation: u32) -> Self {
+        Self {
+            generation,
+            far: NOBODY,
+            far_handle: PeerHandle { slot: 0, generation: 0 },
+            latency_us: 0,
+            loss_ppm: 0,
+            cut: false,
+            direction: Direction::Inbound,
+            arrival_us: 0,
+            open: None,
+            busy: None,
+            window: None,
+        }
+    }
+
+    pub(super) fn is_free(&self) -> bool {
+        self.far == NOBODY
+    }
+
+    /// Whether it is the connection that the handle stands for.
+    pub(super) fn is_for(&self, peer: PeerHandle) -> bool {
+        self.generation == peer.generation && !self.is_free()
+    }
+}
+
 /// What waits at a connection.
 #[derive(Debug)]
 pub(super) struct Busy {
     pub(super) queue: SendQueue,
     /// The RPC that is being written, and how many of its bytes are left.
     pub(super) writing: Option<(Rc<Parcel>, u64)>,
-    /// Whether it waits for the uplink or for the window.
+    /// Requests and responses, the first of which is being written, and how many of its bytes are left. They have streams of
+    /// their own, which take turns with the RPCs.
+    pub(super) bodies: VecDeque<(u64, Rare)>,
+    /// Whether the last chunk was of an RPC.
+    pub(super) body_next: bool,
+    /// Whether it waits for the uplink, for the window or for the path.
     pub(super) waits: bool,
 }
 

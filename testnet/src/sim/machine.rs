@@ -1,17 +1,34 @@
-//! One node: its machine and what surrounds it.
+//! One place in the network: who acts in it, and what surrounds it.
 
+use super::actor::Actor;
+use super::disk::Disk;
 use super::link::{Line, Uplink};
-use starling_protocol::id::PeerId;
-use starling_protocol::node::Node;
+use super::world::{ANY_LIFE, Event};
+use starling_protocol::id::PeerHandle;
 use starling_protocol::time::Time;
-use std::net::{IpAddr, Ipv4Addr};
 
-/// A node machine, its connections and its processor.
+/// Whether a process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It runs.
+    Up,
+    /// It is stopped: whatever comes waits until it goes on.
+    Paused,
+    /// There is none.
+    Down,
+}
+
+/// A node, its connections, its processor and its disk.
 #[derive(Debug)]
 pub(super) struct Machine {
-    pub(super) node: Node,
+    pub(super) actor: Actor,
+    pub(super) phase: Phase,
+    /// Counts the processes that ran here. What belongs to a former one is dropped.
+    pub(super) life: u32,
     /// By the slots of peer handles.
     pub(super) lines: Vec<Line>,
+    /// Slots that are free again; the last one is taken first.
+    pub(super) free: Vec<u32>,
     /// Until when the event loop is busy, in nanoseconds.
     pub(super) loop_free_ns: u64,
     /// Until when the verifier is busy, in nanoseconds.
@@ -21,23 +38,93 @@ pub(super) struct Machine {
     pub(super) downlink_free_ns: u64,
     /// The earliest wake in the queue; [`Time::MAX`] when there is none.
     pub(super) wake_at: Time,
+    /// How long computations take here, in thousandths of what they take elsewhere.
+    pub(super) cpu_permille: u64,
+    /// The same for the disk.
+    pub(super) disk_permille: u64,
+    /// How far its wall clock is off.
+    pub(super) clock_off_us: i64,
+    pub(super) disk: Disk,
+    /// What came while it was paused, in order.
+    pub(super) held: Vec<Event>,
 }
 
 impl Machine {
+    /// A place in which nothing runs yet.
+    pub(super) fn new(uplink: Uplink) -> Self {
+        Self {
+            actor: Actor::Nobody,
+            phase: Phase::Down,
+            life: 0,
+            lines: Vec::new(),
+            free: Vec::new(),
+            loop_free_ns: 0,
+            verifier_free_ns: 0,
+            uplink,
+            downlink_free_ns: 0,
+            wake_at: Time::MAX,
+            cpu_permille: 1_000,
+            disk_permille: 1_000,
+            clock_off_us: 0,
+            disk: Disk::default(),
+            held: Vec::new(),
+        }
+    }
+
+    /// Whether the process with this number runs and goes on.
+    pub(super) fn lives(&self, life: u32) -> bool {
+        self.phase == Phase::Up && (life == self.life || life == ANY_LIFE)
+    }
+
     /// Has the event loop do a piece of work that came in at `at`; says when it is done.
     pub(super) fn work(&mut self, at: Time, cost_ns: u64) -> Time {
         let at_ns = at.as_micros().saturating_mul(1_000);
+        let cost_ns = cost_ns.saturating_mul(self.cpu_permille) / 1_000;
         self.loop_free_ns = self.loop_free_ns.max(at_ns).saturating_add(cost_ns);
         Time::from_micros(self.loop_free_ns.div_ceil(1_000))
     }
-}
 
-/// The id of a node.
-pub(super) fn peer_id(node: u32) -> PeerId {
-    PeerId::from_number(u64::from(node) + 1)
-}
+    /// The line that a handle stands for, while the connection lasts.
+    pub(super) fn line(&self, peer: PeerHandle) -> Option<&Line> {
+        self.lines.get(peer.index()).filter(|line| line.is_for(peer))
+    }
 
-/// The address of a node; each has one of its own.
-pub(super) fn address(node: u32) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::from(0x0a00_0001 + node))
+    /// The handle of the connection with a node, if there is one.
+    pub(super) fn handle_of(&self, far: u32) -> Option<PeerHandle> {
+        let slot = self.lines.iter().position(|line| line.far == far)?;
+        let generation = self.lines[slot].generation;
+        Some(PeerHandle { slot: u32::try_from(slot).expect("fewer than 2^32 connections"), generation })
+    }
+
+    /// The handle that the next connection gets.
+    pub(super) fn next_handle(&self) -> PeerHandle {
+        match self.free.last() {
+            Some(slot) => PeerHandle { slot: *slot, generation: self.lines[*slot as usize].generation },
+            None => {
+                let slot = u32::try_from(self.lines.len()).expect("fewer than 2^32 connections");
+                PeerHandle { slot, generation: 0 }
+            }
+        }
+    }
+
+    /// Puts a connection into the place that [`Self::next_handle`] named.
+    pub(super) fn connect(&mut self, line: Line) {
+        match self.free.pop() {
+            Some(slot) => self.lines[slot as usize] = line,
+            None => self.lines.push(line),
+        }
+    }
+
+    /// Ends a connection on this side; gives what it was, if there was one.
+    pub(super) fn disconnect(&mut self, peer: PeerHandle) -> Option<Line> {
+        let line = self.lines.get_mut(peer.index()).filter(|line| line.is_for(peer))?;
+        self.free.push(peer.slot);
+        Some(core::mem::replace(line, Line::free(peer.generation + 1)))
+    }
+
+    /// Handles of all connections.
+    pub(super) fn handles(&self) -> Vec<PeerHandle> {
+        let lines = self.lines.iter().zip(0..).filter(|(line, _)| !line.is_free());
+        lines.map(|(line, slot)| PeerHandle { slot, generation: line.generation }).collect()
+    }
 }

@@ -11,24 +11,35 @@
 //!   verify it.
 //! - **Connections** are described in `link`: real send queues, an uplink that they share, optional congestion windows, latency by
 //!   the pair of regions and the two last miles ([`crate::wan`]), jitter, loss as the delay of a retransmission, an optional
-//!   downlink. They keep their order.
+//!   downlink. They keep their order. Requests for blocks and their answers take turns with RPCs on the same connection. How connections come
+//!   about and end is in `connect`.
 //! - **Messages** are shared, not encoded, and charged at their length on the wire; a transaction is decoded once for all.
 //!   [`Scenario::encode`] encodes and decodes everything instead, and changes nothing.
-//! - **The disk** confirms every batch after a constant time.
-//! - **Links** are given ([`topology`]); both sides are connected two one-way delays after the dial began.
+//! - **The disk** confirms batches in their order after a constant time and one for each byte, and keeps what it confirmed when the
+//!   process is killed ([`scenario::DiskModel`]).
+//! - **Links** are given by name or found: an operator names peers, the machine dials them and dials them again when the connection breaks, or
+//!   it fills its address book from a directory of all nodes ([`Wiring`]).
+//! - **Faults** are a timeline of things done to processes, paths, clocks, processors and disks ([`faults`]).
+//! - **Attackers** take places beside the nodes and speak at the machine's boundary ([`Adversary`]).
 //! - **Chance** comes from the seed alone, by one stream for each concern. The same scenario gives the same [`trace::TraceHash`].
 //!
 //! # What it leaves out
-//! Packets and their reordering, queues in the network, losses that shrink windows, slow receivers that stop reading, connections that
-//! break or close, the cost of handshakes, blocks that are loaded from a disk, peer exchange and discovery; requests for blocks
-//! take the latency of the path and no bandwidth.
+//! Packets and their reordering, queues in the network, losses that shrink windows, slow receivers that stop reading, the cost of
+//! handshakes, several connections between two nodes, visitors, peer exchange and signed records of peers; lookups find random nodes after a
+//! constant time.
 //!
 //! # Cost
 //! An event is one [`queue`] operation, one look at the machine, and what the machine does; a few microseconds in all at present.
 
+mod actor;
+mod connect;
+mod directory;
+mod disk;
 mod effects;
+pub mod faults;
 mod ids;
 mod link;
+mod lives;
 mod machine;
 pub mod observe;
 mod parcel;
@@ -37,8 +48,12 @@ pub mod scenario;
 pub mod topology;
 pub mod trace;
 mod verify;
+pub mod workload;
 mod world;
 
+pub use actor::{Adversary, Recruit, Setting};
+pub use directory::peer_id;
 pub use link::WindowModel;
-pub use scenario::Scenario;
+pub use scenario::{Scenario, Wiring};
+pub use workload::{Pace, Publishers, Workload};
 pub use world::{EventCounts, WireCounts, World};

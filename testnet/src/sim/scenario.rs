@@ -1,8 +1,11 @@
 //! What is to be simulated.
 
+use super::faults::Action;
 use super::link::WindowModel;
+use super::workload::{Pace, Publishers, Workload};
 use crate::wan::Profile;
-use starling_protocol::time::Duration;
+use starling_protocol::time::{Duration, Time};
+use std::sync::Arc;
 
 /// A run, wholly described: the same scenario gives the same trace.
 #[derive(Clone, Debug)]
@@ -11,8 +14,12 @@ pub struct Scenario {
     pub seed: u64,
     /// How many nodes there are.
     pub nodes: usize,
-    /// Links of each node.
-    pub links: usize,
+    /// Who is connected with whom.
+    pub wiring: Wiring,
+    /// When the first operator names a peer, and with it the first node dials.
+    pub connect_from: Duration,
+    /// Within how long from then on all of them do.
+    pub connect_within: Duration,
     /// Regions, delays, uplinks.
     pub profile: Profile,
     /// What a node receives in all, in bits a second; none when receiving is not limited.
@@ -21,10 +28,17 @@ pub struct Scenario {
     pub loss_ppm: u32,
     /// How the congestion window of a connection behaves; none when it is no limit.
     pub window: Option<WindowModel>,
+    /// After how long a connection on which nothing comes through counts as broken. Real ones: 30 s over QUIC (RFC 9000,
+    /// section 10.1, with common settings), up to a quarter of an hour over TCP.
+    pub dead_after: Duration,
+    /// How many connections a node takes.
+    pub limits: ConnectionLimits,
     /// How long computations take.
     pub cpu: CpuModel,
+    /// How long writing and reading take.
+    pub disk: DiskModel,
     /// Messages.
-    pub load: Load,
+    pub workloads: Vec<Workload>,
     /// How long the network runs before messages are published.
     pub warm_up: Duration,
     /// How long messages are published.
@@ -35,23 +49,81 @@ pub struct Scenario {
     pub producers: usize,
     /// Length of a slot.
     pub slot: Duration,
+    /// What goes wrong, in the order of time.
+    pub faults: Vec<(Time, Action)>,
     /// Whether every RPC is encoded and decoded rather than shared, which is slow and changes nothing.
     pub encode: bool,
 }
 
-/// What is published.
-#[derive(Clone, Copy, Debug)]
-pub struct Load {
-    /// Messages a second, of all publishers together, at regular intervals.
-    pub messages_per_s: u32,
-    /// Bytes of each message's payload.
-    pub payload_bytes: usize,
-    /// How many nodes publish, by turns.
-    pub publishers: usize,
+/// Who is connected with whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wiring {
+    /// Links drawn at random, so many of each node, half of which it dialled ([`super::topology::random_regular`]).
+    Random {
+        /// Links of each node.
+        degree: usize,
+    },
+    /// Of a node's links, so many in a hundred lead to nodes of its own region, as far as there are any.
+    Regional {
+        /// Links of each node.
+        degree: usize,
+        /// Links within the region, in percent.
+        near_percent: u32,
+    },
+    /// A ring of neighbours of which so many links in a thousand lead anywhere instead (Watts and Strogatz, "Collective dynamics of
+    /// 'small-world' networks", 1998).
+    SmallWorld {
+        /// Links of each node.
+        degree: usize,
+        /// Links that are moved, in thousandths.
+        moved_permille: u32,
+    },
+    /// Exactly these: the first one dials the second.
+    Given(Arc<Vec<(u32, u32)>>),
+    /// Whatever the machines' own peer policy makes of a directory of all nodes, beginning with some bootnodes.
+    Discovered {
+        /// How many nodes are everybody's bootnodes: the first ones.
+        bootnodes: usize,
+        /// Connected peers that each node aims at.
+        target_peers: usize,
+    },
+}
+
+impl Wiring {
+    /// Connected peers that each node aims at.
+    #[must_use]
+    pub fn target_peers(&self) -> usize {
+        match self {
+            Self::Random { degree } | Self::Regional { degree, .. } | Self::SmallWorld { degree, .. } => *degree,
+            // Nobody dials beyond the links that are given.
+            Self::Given(_) => 1,
+            Self::Discovered { target_peers, .. } => *target_peers,
+        }
+    }
+}
+
+/// How many connections a node takes, as real nodes do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// In all.
+    pub connections_max: usize,
+    /// Those that others dialled.
+    pub inbound_max: usize,
+    /// With one host.
+    pub per_ip_max: usize,
+    /// With one subnet.
+    pub per_subnet_max: usize,
+}
+
+impl Default for ConnectionLimits {
+    /// The defaults of real nodes.
+    fn default() -> Self {
+        Self { connections_max: 192, inbound_max: 128, per_ip_max: 8, per_subnet_max: 32 }
+    }
 }
 
 /// How long a node computes. All work of a kind is done one piece after the other.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuModel {
     /// Taking in an RPC: system calls, decryption, demultiplexing, and the machine itself.
     pub rpc_ns: u64,
@@ -61,14 +133,28 @@ pub struct CpuModel {
     pub input_ns: u64,
     /// Verifying a signature, on the verifier's own queue.
     pub signature_ns: u64,
-    /// Until a batch is on the disk.
-    pub disk: Duration,
 }
 
 impl Default for CpuModel {
     /// Guesses for one core of a small server, to be replaced by what a comparison with processes shows.
     fn default() -> Self {
-        Self { rpc_ns: 15_000, byte_ns: 3, input_ns: 5_000, signature_ns: 60_000, disk: Duration::from_millis(2) }
+        Self { rpc_ns: 15_000, byte_ns: 3, input_ns: 5_000, signature_ns: 60_000 }
+    }
+}
+
+/// How long a disk takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskModel {
+    /// Until something small is written for good, or read.
+    pub latency: Duration,
+    /// How fast the rest follows.
+    pub bytes_per_s: u64,
+}
+
+impl Default for DiskModel {
+    /// Guesses at a server's solid-state disk.
+    fn default() -> Self {
+        Self { latency: Duration::from_millis(2), bytes_per_s: 400_000_000 }
     }
 }
 
@@ -80,19 +166,37 @@ impl Scenario {
         Self {
             seed,
             nodes,
-            links: 40,
+            wiring: Wiring::Random { degree: 40 },
+            connect_from: Duration::ZERO,
+            connect_within: Duration::from_secs(1),
             profile: Profile::wan(),
             downlink_bits_per_s: None,
             loss_ppm: 0,
             window: None,
+            dead_after: Duration::from_secs(30),
+            limits: ConnectionLimits::default(),
             cpu: CpuModel::default(),
-            load: Load { messages_per_s: 10, payload_bytes: 2 << 10, publishers: 64 },
+            disk: DiskModel::default(),
+            workloads: vec![Workload {
+                pace: Pace::Constant { messages_per_ks: 10_000 },
+                payload_bytes: 2 << 10,
+                publishers: Publishers::Spread(64),
+                from: Duration::ZERO,
+                until: None,
+            }],
             warm_up: Duration::from_secs(15),
             duration: Duration::from_secs(30),
             drain: Duration::from_secs(5),
             producers: 0,
             slot: Duration::from_secs(2),
+            faults: Vec::new(),
             encode: false,
         }
+    }
+
+    /// When it ends.
+    #[must_use]
+    pub fn end(&self) -> Time {
+        Time::ZERO + self.warm_up + self.duration + self.drain
     }
 }

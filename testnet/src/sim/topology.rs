@@ -1,6 +1,7 @@
 //! Who is connected with whom.
 
-use crate::wan::Stream;
+use super::scenario::Wiring;
+use crate::wan::{Stream, Topology};
 use std::collections::BTreeSet;
 
 /// How often another partner is drawn for a link that exists already, before the link is left out.
@@ -8,6 +9,67 @@ const DRAWS_MAX: usize = 32;
 
 /// Links as pairs: the first node dialled the second.
 pub type Links = Vec<(u32, u32)>;
+
+/// The links of a wiring, for so many nodes that are where `network` says.
+#[must_use]
+pub fn links(wiring: &Wiring, network: &Topology, nodes: usize, seed: u64) -> Links {
+    let mut stream = Stream::new(seed, "topology");
+    match wiring {
+        Wiring::Random { degree } => random_regular(nodes, *degree, &mut stream),
+        Wiring::Regional { degree, near_percent } => regional(nodes, *degree, *near_percent, network, &mut stream),
+        Wiring::SmallWorld { degree, moved_permille } => small_world(nodes, *degree, *moved_permille, &mut stream),
+        Wiring::Given(links) => links.to_vec(),
+        Wiring::Discovered { bootnodes, .. } => {
+            let number = |node: usize| u32::try_from(node).expect("a simulation has fewer than 2^32 nodes");
+            let named = |node| (0..*bootnodes).filter(move |bootnode| *bootnode != node);
+            (0..nodes).flat_map(|node| named(node).map(move |bootnode| (number(node), number(bootnode)))).collect()
+        }
+    }
+}
+
+/// Random rings through each region for a share of the links, and random rings through all nodes for the rest.
+fn regional(nodes: usize, degree: usize, near_percent: u32, network: &Topology, stream: &mut Stream) -> Links {
+    let near = degree * near_percent as usize / 100;
+    let mut links = random_regular(nodes, degree - near, stream);
+    let mut known: BTreeSet<(u32, u32)> = links.iter().map(|(a, b)| pair(*a, *b)).collect();
+    for region in 0..network.profile().regions().len() {
+        let inside = |node: &u32| network.site(*node as usize).region == region;
+        let members: Vec<u32> = (0..).take(nodes).filter(inside).collect();
+        for (a, b) in random_regular(members.len(), near.min(members.len().saturating_sub(1)), stream) {
+            let (a, b) = (members[a as usize], members[b as usize]);
+            if known.insert(pair(a, b)) {
+                links.push((a, b));
+            }
+        }
+    }
+    links
+}
+
+/// Each node dials the next ones of a ring, but some of these links lead to nodes drawn at random.
+fn small_world(nodes: usize, degree: usize, moved_permille: u32, stream: &mut Stream) -> Links {
+    let number = |node: usize| u32::try_from(node % nodes).expect("a simulation has fewer than 2^32 nodes");
+    let mut known = BTreeSet::new();
+    let mut links = Links::new();
+    for step in 1..=degree.div_ceil(2) {
+        for node in 0..nodes {
+            let from = number(node);
+            let mut to = number(node + step);
+            for _ in 0..DRAWS_MAX {
+                if to != from && !known.contains(&pair(from, to)) && stream.below(1_000) >= u64::from(moved_permille) {
+                    break;
+                }
+                to = number(stream.index(nodes));
+                if to != from && !known.contains(&pair(from, to)) {
+                    break;
+                }
+            }
+            if to != from && known.insert(pair(from, to)) {
+                links.push((from, to));
+            }
+        }
+    }
+    links
+}
 
 /// A random network in which every node has `degree` links and dialled half of them: the union of `degree / 2` random rings
 /// through all nodes. It is connected, and looks like a random regular graph (for a fixed degree the two models are contiguous:
@@ -48,6 +110,7 @@ fn pair(a: u32, b: u32) -> (u32, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wan::Profile;
 
     #[test]
     fn every_node_has_its_links_and_dialled_half_of_them() {
@@ -67,6 +130,55 @@ mod tests {
             assert!(all.iter().all(|count| (degree - 4..=degree).contains(count)));
             assert!(dialled.iter().all(|count| (degree / 2 - 2..=degree / 2).contains(count)));
         }
+    }
+
+    fn degrees(nodes: usize, links: &Links) -> Vec<usize> {
+        let mut all = vec![0; nodes];
+        for (from, to) in links {
+            assert_ne!(from, to);
+            all[*from as usize] += 1;
+            all[*to as usize] += 1;
+        }
+        let pairs: BTreeSet<_> = links.iter().map(|(a, b)| pair(*a, *b)).collect();
+        assert_eq!(pairs.len(), links.len(), "a link is made once");
+        all
+    }
+
+    #[test]
+    fn regional_links_stay_in_their_region() {
+        let network = Topology::new(Profile::wan(), 500, 1);
+        let near = |near_percent| {
+            let links = links(&Wiring::Regional { degree: 20, near_percent }, &network, 500, 1);
+            let within = |(a, b): &&(u32, u32)| network.site(*a as usize).region == network.site(*b as usize).region;
+            assert!(degrees(500, &links).iter().sum::<usize>() > 500 * 17);
+            links.iter().filter(within).count() * 100 / links.len()
+        };
+        let (few, many) = (near(0), near(60));
+        assert!(few < 20 && (50..75).contains(&many), "{few} % and {many} %");
+    }
+
+    #[test]
+    fn a_small_world_is_a_ring_with_shortcuts() {
+        let network = Topology::new(Profile::wan(), 300, 1);
+        let far = |moved_permille| {
+            let links = links(&Wiring::SmallWorld { degree: 10, moved_permille }, &network, 300, 1);
+            let all = degrees(300, &links);
+            assert!(all.iter().sum::<usize>() >= 300 * 10 - 30);
+            links
+                .iter()
+                .filter(|(a, b)| (5..295).contains(&(a.abs_diff(*b))))
+                .filter(|(a, b)| a.abs_diff(*b) > 5)
+                .count()
+        };
+        assert_eq!(far(0), 0);
+        assert!((90..230).contains(&far(100)), "{}", far(100));
+    }
+
+    #[test]
+    fn everybody_knows_the_bootnodes() {
+        let network = Topology::new(Profile::wan(), 5, 1);
+        let wiring = Wiring::Discovered { bootnodes: 2, target_peers: 3 };
+        assert_eq!(links(&wiring, &network, 4, 1), [(0, 1), (1, 0), (2, 0), (2, 1), (3, 0), (3, 1)]);
     }
 
     #[test]

@@ -1,25 +1,37 @@
-//! The loop: takes out the next event, hands it to its machine, and carries out what the machine wants.
+//! The loop: takes out the next event, hands it to whoever acts in its place, and carries out what that one wants.
+//!
+//! Starting and ending processes is in `lives`, connecting and disconnecting in `connect`, faults are in `faults`; all of them are
+//! events like others.
 
+use super::actor::{Actor, Recruit, Setting};
+use super::directory::{addresses, peer_id};
 use super::effects::{Effects, Shared};
-use super::link::{Line, Uplink, byte_ps};
-use super::machine::{Machine, address, peer_id};
+use super::faults::Faults;
+use super::link::{Uplink, byte_ps};
+use super::machine::{Machine, Phase};
 use super::observe::Observer;
 use super::parcel::Parcel;
 use super::scenario::Scenario;
-use super::topology::random_regular;
 use super::trace::TraceHash;
+use super::workload;
 use crate::wan::{Stream, Topology};
 use bytes::Bytes;
 use starling_crypto::SecretKey;
 use starling_protocol::genesis::{Genesis, GenesisParameters, Limits};
-use starling_protocol::id::{Direction, PeerHandle, PeerId, Version};
-use starling_protocol::mesh::MeshConfig;
-use starling_protocol::node::{Input, Node, NodeParts, Ticket, topics};
-use starling_protocol::time::{Duration, Time, micros};
+use starling_protocol::id::{PeerHandle, PeerId};
+use starling_protocol::mesh::{MeshConfig, ValidMeshConfig};
+use starling_protocol::node::{Input, Node, Ticket, topics};
+use starling_protocol::peers::DialPurpose;
+use starling_protocol::store::{Batch, LoadRequest};
+use starling_protocol::time::Time;
 use starling_protocol::verify::Outcome;
+use std::net::IpAddr;
 use std::rc::Rc;
 
-/// Something that happens to a node.
+/// In place of the number of a life: whoever is there.
+pub(super) const ANY_LIFE: u32 = 0;
+
+/// Something that happens.
 #[derive(Debug)]
 pub(super) enum Event {
     /// The last bit of an RPC has come to the receiver's downlink.
@@ -33,25 +45,99 @@ pub(super) enum Event {
     /// Something is due.
     Wake { node: u32 },
     /// A signature was verified.
-    Verified { node: u32, ticket: u64, valid: bool },
+    Verified { node: u32, life: u32, ticket: u64, valid: bool },
     /// Anything that happens seldom.
-    Rare { node: u32, what: Box<Rare> },
+    Rare { node: u32, life: u32, what: Box<Rare> },
+    /// The fault with this place in the scenario.
+    Fault { number: u32 },
 }
 
 #[derive(Debug)]
 pub(super) enum Rare {
-    Connect { to: u32 },
-    Connected { peer: PeerHandle, far: u32, direction: Direction },
-    Rtt { peer: PeerHandle, rtt: Duration },
-    Submit,
-    QueueFull { peer: PeerHandle, dropped: u32 },
-    DialFailed { id: PeerId },
-    Verified { ticket: Ticket, outcome: Outcome },
-    Persisted { ticket: Ticket },
-    Request { ticket: Ticket, peer: PeerHandle, body: Bytes },
-    Response { ticket: Ticket, body: Option<Bytes> },
-    Responded { ticket: Ticket },
-    Loaded { ticket: Ticket, blocks: Vec<Bytes> },
+    /// The process starts.
+    Start,
+    /// The operator names a peer.
+    Named {
+        peer: u32,
+    },
+    /// The machine dials somebody.
+    Dial {
+        id: PeerId,
+        purpose: DialPurpose,
+    },
+    /// The handshake of a dial is done.
+    Reached {
+        to: u32,
+        purpose: DialPurpose,
+    },
+    DialFailed {
+        id: PeerId,
+    },
+    /// The machine asks who else there is.
+    Discover,
+    /// The answer to that.
+    Found {
+        peers: Vec<u32>,
+    },
+    /// The first round trip on a connection is over: both ends have measured it and said who they are.
+    Identified {
+        peer: PeerHandle,
+    },
+    /// The machine ends a connection.
+    HangUp {
+        peer: PeerHandle,
+    },
+    /// The other end has ended the connection.
+    Closed {
+        peer: PeerHandle,
+    },
+    /// Nothing has come through for so long that the connection counts as broken, if that is so since this cut.
+    GivenUp {
+        peer: PeerHandle,
+        cut: u32,
+    },
+    Submit {
+        payload_bytes: u32,
+    },
+    QueueFull {
+        peer: PeerHandle,
+        dropped: u32,
+    },
+    Verified {
+        ticket: Ticket,
+        outcome: Outcome,
+    },
+    Persisted {
+        ticket: Ticket,
+        batch: Batch,
+    },
+    Load {
+        ticket: Ticket,
+        what: LoadRequest,
+    },
+    Loaded {
+        ticket: Ticket,
+        blocks: Vec<Bytes>,
+    },
+    Request {
+        ticket: Ticket,
+        peer: PeerHandle,
+        body: Bytes,
+    },
+    Response {
+        ticket: Ticket,
+        body: Option<Bytes>,
+    },
+    RequestTimeout {
+        ticket: Ticket,
+    },
+    /// A request of our own, by our own ticket, was not answered.
+    Unanswered {
+        ticket: Ticket,
+    },
+    Responded {
+        ticket: Ticket,
+    },
 }
 
 const _: () = assert!(size_of::<Event>() <= 32);
@@ -97,10 +183,22 @@ pub struct WireCounts {
 /// A network in virtual time.
 #[derive(Debug)]
 pub struct World {
-    machines: Vec<Machine>,
-    counts: EventCounts,
+    pub(super) machines: Vec<Machine>,
+    pub(super) counts: EventCounts,
+    /// Messages that were not published because nobody was there to do it.
+    pub(super) unpublished: u64,
     payloads: Stream,
-    shared: Shared,
+    /// Which peers the directory names.
+    pub(super) found: Stream,
+    pub(super) shared: Shared,
+    /// Where each node can be reached.
+    pub(super) addresses: Vec<IpAddr>,
+    /// Whom each node's operator has named.
+    pub(super) named: Vec<Vec<u32>>,
+    pub(super) faults: Faults,
+    /// One for all nodes, so that it stays in the processor's caches.
+    pub(super) mesh: ValidMeshConfig,
+    pub(super) producers: Vec<SecretKey>,
 }
 
 impl World {
@@ -110,83 +208,54 @@ impl World {
     /// When the scenario contradicts itself.
     #[must_use]
     pub fn new(scenario: Scenario) -> Self {
-        let producers: Vec<SecretKey> =
-            (0..scenario.producers.max(1)).map(|place| key(scenario.seed, "producer", place)).collect();
-        let genesis = Genesis::new(GenesisParameters {
-            name: "simulation".into(),
-            start_time_ms: START_MS,
-            slot_ms: u64::try_from(scenario.slot.as_millis()).expect("a slot is short"),
-            producers: producers.iter().map(|key| key.public_key().to_bytes()).collect(),
-            limits: Limits {
-                payload_bytes_max: 1 << 20,
-                block_bytes_max: 2 << 20,
-                nonce_window: 4_096,
-                ..Limits::default()
-            },
-            stamp_bits: 0,
-        })
-        .expect("the parameters of a simulated network are valid");
-        let network = Topology::new(scenario.profile.clone(), scenario.nodes, scenario.seed);
-        let mut seeds = Stream::new(scenario.seed, "nodes");
-        let mesh = MeshConfig::with_topics(topics(&genesis)).validate().expect("the defaults are valid");
-        let machines = (0..scenario.nodes)
-            .map(|index| {
-                let node = u32::try_from(index).expect("fewer than 2^32 nodes");
-                let mut parts = NodeParts::new(genesis.clone(), peer_id(node), scenario.links).expect("valid parts");
-                // One for all nodes, so that it stays in the processor's caches.
-                parts.mesh = mesh.clone();
-                parts.account = Some(key(scenario.seed, "account", index));
-                if index < scenario.producers {
-                    parts.producer = Some(producers[index].clone());
-                }
-                let mut seed = [0; 32];
-                seeds.fill(&mut seed);
-                Machine {
-                    node: Node::new(parts, seed, Time::ZERO),
-                    lines: Vec::new(),
-                    loop_free_ns: 0,
-                    verifier_free_ns: 0,
-                    uplink: Uplink::new(network.site(index).uplink_bits_per_s),
-                    downlink_free_ns: 0,
-                    wake_at: Time::MAX,
-                }
-            })
-            .collect();
-        let links = random_regular(scenario.nodes, scenario.links, &mut Stream::new(scenario.seed, "topology"));
-        let mut world = Self {
-            machines,
-            counts: EventCounts::default(),
-            payloads: Stream::new(scenario.seed, "payloads"),
-            shared: Shared::new(scenario, genesis, network),
-        };
-        world.schedule(&links);
-        world
+        Self::with_adversaries(scenario, |_| Vec::new())
     }
 
-    fn schedule(&mut self, links: &[(u32, u32)]) {
-        let mut when = Stream::new(self.shared.scenario.seed, "connect");
-        for (from, to) in links {
-            let at = Time::from_micros(when.below(1_000_000));
-            self.shared.rare(at, *from, Rare::Connect { to: *to });
+    /// The same with others beside the honest nodes. Their numbers follow those of the nodes, and nothing that concerns only
+    /// honest nodes changes because of them: the same nodes are in the same places with the same links.
+    ///
+    /// # Panics
+    /// When the scenario contradicts itself.
+    #[must_use]
+    pub fn with_adversaries(scenario: Scenario, recruit: impl FnOnce(&Setting<'_>) -> Vec<Recruit>) -> Self {
+        let seed = scenario.seed;
+        let producers: Vec<SecretKey> =
+            (0..scenario.producers.max(1)).map(|place| key(seed, "producer", place)).collect();
+        let genesis = genesis(&scenario, &producers);
+        let honest = u32::try_from(scenario.nodes).expect("fewer than 2^32 nodes");
+        let submissions = workload::submissions(&scenario);
+        let mut publishers: Vec<u32> = submissions.iter().map(|submission| submission.node).collect();
+        publishers.sort_unstable();
+        publishers.dedup();
+        let ids: Vec<PeerId> = (0..honest).map(peer_id).collect();
+        let setting = Setting { seed, genesis: &genesis, honest: &ids, publishers: &publishers, first: honest };
+        let recruits = recruit(&setting);
+        let network = Topology::new(scenario.profile.clone(), scenario.nodes, seed).and_more(recruits.len(), seed);
+        let places = scenario.nodes + recruits.len();
+        let machines = (0..places).map(|node| Machine::new(Uplink::new(network.site(node).uplink_bits_per_s)));
+        let mut world = Self {
+            machines: machines.collect(),
+            counts: EventCounts::default(),
+            unpublished: 0,
+            payloads: Stream::new(seed, "payloads"),
+            found: Stream::new(seed, "discovery"),
+            addresses: addresses(places),
+            named: vec![Vec::new(); places],
+            faults: Faults::default(),
+            mesh: MeshConfig::with_topics(topics(&genesis)).validate().expect("the defaults are valid"),
+            producers,
+            shared: Shared::new(scenario, genesis, network),
+        };
+        world.schedule_nodes();
+        world.schedule_recruits(recruits);
+        for submission in submissions {
+            let what = Rare::Submit { payload_bytes: submission.payload_bytes };
+            world.shared.rare(submission.at, submission.node, what);
         }
-        for node in 0..self.machines.len() {
-            let node = u32::try_from(node).expect("fewer than 2^32 nodes");
-            self.input(Time::ZERO, node, Input::WallClock { unix_us_at_zero: START_MS * 1_000 });
+        for (number, (at, _)) in (0_u32..).zip(&world.shared.scenario.faults) {
+            world.shared.queue.push(*at, Event::Fault { number });
         }
-        let Scenario { load, warm_up, duration, nodes, .. } = &self.shared.scenario;
-        let count = micros(*duration) * u64::from(load.messages_per_s) / 1_000_000;
-        let publishers = load.publishers.clamp(1, *nodes) as u64;
-        let stride = *nodes as u64 / publishers;
-        let submissions: Vec<(Time, u32)> = (0..count)
-            .map(|number| {
-                let offset = Duration::from_micros(number * 1_000_000 / u64::from(load.messages_per_s));
-                let node = u32::try_from(number % publishers * stride).expect("fewer than 2^32 nodes");
-                (Time::ZERO + *warm_up + offset, node)
-            })
-            .collect();
-        for (at, node) in submissions {
-            self.shared.rare(at, node, Rare::Submit);
-        }
+        world
     }
 
     /// Runs the whole scenario.
@@ -226,9 +295,44 @@ impl World {
         self.shared.wire
     }
 
-    /// All machines.
+    /// Messages that were not published because their publisher did not run.
+    #[must_use]
+    pub fn unpublished(&self) -> u64 {
+        self.unpublished
+    }
+
+    /// The machines of all nodes that run, by their numbers.
+    pub fn running(&self) -> impl Iterator<Item = (u32, &Node)> {
+        (0_u32..).zip(&self.machines).filter_map(|(number, machine)| Some((number, machine.actor.node()?)))
+    }
+
+    /// The machines of all nodes that run.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
-        self.machines.iter().map(|machine| &machine.node)
+        self.running().map(|(_, node)| node)
+    }
+
+    /// The scenario.
+    #[must_use]
+    pub fn scenario(&self) -> &Scenario {
+        &self.shared.scenario
+    }
+
+    /// Where the nodes are.
+    #[must_use]
+    pub fn network(&self) -> &Topology {
+        &self.shared.network
+    }
+
+    /// Where each place can be reached, attackers' included.
+    #[must_use]
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+
+    /// The present time: when the event happened that was handled last.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.shared.queue.now()
     }
 
     /// Asserts the invariants of every machine.
@@ -243,12 +347,15 @@ impl World {
         let cpu = self.shared.scenario.cpu;
         match event {
             Event::Deliver { node, peer, parcel } => {
+                if self.machines[node as usize].phase != Phase::Up {
+                    return self.hold(node, Event::Deliver { node, peer, parcel });
+                }
                 self.counts.deliveries += 1;
                 let cost_ns = cpu.rpc_ns + cpu.byte_ns * u64::from(parcel.wire_bytes);
                 let now = self.begin(at, node, cost_ns);
                 self.shared.trace.mix(u64::from(peer.slot) << 32 | u64::from(parcel.wire_bytes));
                 let input = Input::Rpc { peer, rpc: &parcel.rpc, received: now };
-                self.act(now, node, |machine, effects| machine.handle(now, input, effects));
+                self.act(now, node, |actor, effects| actor.handle(now, input, effects));
             }
             Event::Arrive { node, peer, parcel } => {
                 let machine = &mut self.machines[node as usize];
@@ -264,13 +371,23 @@ impl World {
             }
             Event::Uplink { node } => self.carry(at, node, |effects| effects.serve_uplink()),
             Event::Wake { node } => self.wake(at, node),
-            Event::Verified { node, ticket, valid } => {
+            Event::Verified { node, life, ticket, valid } => {
+                if !self.machines[node as usize].lives(life) {
+                    return self.hold(node, Event::Verified { node, life, ticket, valid });
+                }
                 self.counts.verdicts += 1;
                 let outcome = if valid { Outcome::Valid } else { Outcome::Invalid { index: 0 } };
                 self.shared.trace.mix(ticket);
                 self.input(at, node, Input::Verified { ticket: Ticket(ticket), outcome });
             }
-            Event::Rare { node, what } => self.rare(at, node, *what),
+            Event::Rare { node, life, what } => {
+                if !self.machines[node as usize].lives(life) && !matches!(*what, Rare::Start) {
+                    return self.hold(node, Event::Rare { node, life, what });
+                }
+                self.counts.others += 1;
+                self.rare(at, node, *what);
+            }
+            Event::Fault { number } => self.strike(at, number),
         }
     }
 
@@ -279,76 +396,78 @@ impl World {
         if machine.wake_at == at {
             machine.wake_at = Time::MAX;
         }
-        if machine.node.next_wake().is_some_and(|(due, _)| due <= at) {
+        if machine.phase != Phase::Up {
+            return self.hold(node, Event::Wake { node });
+        }
+        if machine.actor.next_wake().is_some_and(|due| due <= at) {
             self.counts.timers += 1;
             let now = self.begin(at, node, self.shared.scenario.cpu.input_ns);
-            self.act(now, node, |machine, effects| machine.on_wake(now, effects));
+            self.act(now, node, |actor, effects| actor.on_wake(now, effects));
         } else {
             self.plan(node);
         }
     }
 
     fn rare(&mut self, at: Time, node: u32, what: Rare) {
-        self.counts.others += 1;
         match what {
-            Rare::Connect { to } => self.connect(at, node, to),
-            Rare::Connected { peer, far, direction } => {
-                let (id, ip) = (peer_id(far), address(far));
-                self.input(at, node, Input::Connected { peer, id, ip, direction, version: Version::V1_2 });
-            }
-            Rare::Rtt { peer, rtt } => self.input(at, node, Input::Rtt { peer, rtt }),
-            Rare::Submit => {
-                let mut payload = vec![0; self.shared.scenario.load.payload_bytes];
+            Rare::Start => self.start(at, node),
+            Rare::Named { peer } => self.named(at, node, peer),
+            Rare::Dial { id, purpose } => self.dial(at, node, id, purpose),
+            Rare::Reached { to, purpose } => self.reached(at, node, to, purpose),
+            Rare::DialFailed { id } => self.input(at, node, Input::DialFailed { id }),
+            Rare::Discover => self.discover(at, node),
+            Rare::Found { peers } => self.found(at, node, &peers),
+            Rare::Identified { peer } => self.identified(at, node, peer),
+            Rare::HangUp { peer } => self.hang_up(at, node, peer),
+            Rare::Closed { peer } => self.closed(at, node, peer),
+            Rare::GivenUp { peer, cut } => self.given_up(at, node, peer, cut),
+            Rare::Submit { payload_bytes } => {
+                let mut payload = vec![0; payload_bytes as usize];
                 self.payloads.fill(&mut payload);
                 let ticket = self.shared.ticket();
                 self.input(at, node, Input::SubmitPayload { ticket, payload: &payload });
             }
             Rare::QueueFull { peer, dropped } => self.input(at, node, Input::SendQueueFull { peer, dropped }),
-            Rare::DialFailed { id } => self.input(at, node, Input::DialFailed { id }),
             Rare::Verified { ticket, outcome } => {
                 self.counts.verdicts += 1;
                 self.input(at, node, Input::Verified { ticket, outcome });
             }
-            Rare::Persisted { ticket } => self.input(at, node, Input::Persisted { ticket, durable: true }),
-            Rare::Request { ticket, peer, body } => self.input(at, node, Input::Request { ticket, peer, body: &body }),
-            Rare::Response { ticket, body } => self.input(at, node, Input::Response { ticket, body }),
-            Rare::Responded { ticket } => self.input(at, node, Input::Responded { ticket }),
+            Rare::Persisted { ticket, batch } => {
+                self.machines[node as usize].disk.apply(&batch);
+                self.input(at, node, Input::Persisted { ticket, durable: true });
+            }
+            Rare::Load { ticket, what } => {
+                let blocks = self.machines[node as usize].disk.load(&what);
+                let (_, mut effects) = Self::split(&mut self.machines, &mut self.shared, at, node);
+                let done = effects.disk_done(blocks.iter().map(Bytes::len).sum());
+                let life = effects.life;
+                self.shared.rare_in(done, node, life, Rare::Loaded { ticket, blocks });
+            }
             Rare::Loaded { ticket, blocks } => self.input(at, node, Input::Loaded { ticket, blocks }),
+            Rare::Request { ticket, peer, body } => {
+                if self.machines[node as usize].line(peer).is_some() {
+                    self.input(at, node, Input::Request { ticket, peer, body: &body });
+                }
+            }
+            Rare::Response { ticket, body } => {
+                if let Some(asker) = self.shared.askers.remove(&ticket) {
+                    self.input(at, asker.node, Input::Response { ticket: asker.ticket, body });
+                }
+            }
+            Rare::RequestTimeout { ticket } => {
+                if let Some(asker) = self.shared.askers.remove(&ticket) {
+                    self.input(at, asker.node, Input::Response { ticket: asker.ticket, body: None });
+                }
+            }
+            Rare::Unanswered { ticket } => self.input(at, node, Input::Response { ticket, body: None }),
+            Rare::Responded { ticket } => self.input(at, node, Input::Responded { ticket }),
         }
     }
 
-    fn connect(&mut self, at: Time, from: u32, to: u32) {
-        let latency_us = self.shared.network.one_way_us(from as usize, to as usize);
-        let latency = Duration::from_micros(latency_us);
-        let handle = |machine: &Machine| PeerHandle {
-            slot: u32::try_from(machine.lines.len()).expect("few peers"),
-            generation: 0,
-        };
-        let (near, far) = (handle(&self.machines[from as usize]), handle(&self.machines[to as usize]));
-        let line = |far, far_handle| Line {
-            generation: 0,
-            far,
-            far_handle,
-            latency_us: u32::try_from(latency_us).expect("a latency is short"),
-            arrival_us: 0,
-            open: None,
-            busy: None,
-            window: None,
-        };
-        self.machines[from as usize].lines.push(line(to, far));
-        self.machines[to as usize].lines.push(line(from, near));
-        let up = at + latency * 2;
-        self.shared.rare(up, from, Rare::Connected { peer: near, far: to, direction: Direction::Outbound });
-        self.shared.rare(up, to, Rare::Connected { peer: far, far: from, direction: Direction::Inbound });
-        let measured = up + latency * 2;
-        self.shared.rare(measured, from, Rare::Rtt { peer: near, rtt: latency * 2 });
-        self.shared.rare(measured, to, Rare::Rtt { peer: far, rtt: latency * 2 });
-    }
-
     /// Hands in anything but an RPC.
-    fn input(&mut self, at: Time, node: u32, input: Input<'_>) {
+    pub(super) fn input(&mut self, at: Time, node: u32, input: Input<'_>) {
         let now = self.begin(at, node, self.shared.scenario.cpu.input_ns);
-        self.act(now, node, |machine, effects| machine.handle(now, input, effects));
+        self.act(now, node, |actor, effects| actor.handle(now, input, effects));
     }
 
     /// The node begins a piece of work; says when it is done, which is when the machine hears of it.
@@ -359,14 +478,17 @@ impl World {
         now
     }
 
-    fn act(&mut self, now: Time, node: u32, act: impl FnOnce(&mut Node, &mut Effects<'_>)) {
-        let (machine, mut effects) = Self::split(&mut self.machines, &mut self.shared, now, node);
-        act(machine, &mut effects);
+    fn act(&mut self, now: Time, node: u32, act: impl FnOnce(&mut Actor, &mut Effects<'_>)) {
+        let (actor, mut effects) = Self::split(&mut self.machines, &mut self.shared, now, node);
+        act(actor, &mut effects);
         effects.flush();
+        if core::mem::take(&mut self.shared.save_peers) {
+            self.save_peers(node);
+        }
         self.plan(node);
     }
 
-    fn carry(&mut self, now: Time, node: u32, act: impl FnOnce(&mut Effects<'_>)) {
+    pub(super) fn carry(&mut self, now: Time, node: u32, act: impl FnOnce(&mut Effects<'_>)) {
         let (_, mut effects) = Self::split(&mut self.machines, &mut self.shared, now, node);
         act(&mut effects);
     }
@@ -376,15 +498,28 @@ impl World {
         shared: &'a mut Shared,
         now: Time,
         index: u32,
-    ) -> (&'a mut Node, Effects<'a>) {
-        let Machine { node, lines, uplink, verifier_free_ns, .. } = &mut machines[index as usize];
-        (node, Effects { now, index, lines, uplink, verifier_free_ns, shared })
+    ) -> (&'a mut Actor, Effects<'a>) {
+        let Machine { actor, life, lines, uplink, verifier_free_ns, disk, cpu_permille, disk_permille, .. } =
+            &mut machines[index as usize];
+        let effects = Effects {
+            now,
+            index,
+            life: *life,
+            cpu_permille: *cpu_permille,
+            disk_permille: *disk_permille,
+            lines,
+            uplink,
+            verifier_free_ns,
+            disk_free_us: &mut disk.free_us,
+            shared,
+        };
+        (actor, effects)
     }
 
     /// Has the machine woken when it wants to be.
-    fn plan(&mut self, node: u32) {
+    pub(super) fn plan(&mut self, node: u32) {
         let machine = &mut self.machines[node as usize];
-        if let Some((due, _)) = machine.node.next_wake()
+        if let Some(due) = machine.actor.next_wake()
             && due < machine.wake_at
         {
             machine.wake_at = due.max(self.shared.queue.now());
@@ -394,9 +529,26 @@ impl World {
 }
 
 /// When slot 0 begins, and with it the simulation.
-const START_MS: u64 = 1_000_000_000;
+pub(super) const START_MS: u64 = 1_000_000_000;
 
-fn key(seed: u64, purpose: &str, number: usize) -> SecretKey {
+fn genesis(scenario: &Scenario, producers: &[SecretKey]) -> Genesis {
+    Genesis::new(GenesisParameters {
+        name: "simulation".into(),
+        start_time_ms: START_MS,
+        slot_ms: u64::try_from(scenario.slot.as_millis()).expect("a slot is short"),
+        producers: producers.iter().map(|key| key.public_key().to_bytes()).collect(),
+        limits: Limits {
+            payload_bytes_max: 1 << 20,
+            block_bytes_max: 2 << 20,
+            nonce_window: 4_096,
+            ..Limits::default()
+        },
+        stamp_bits: 0,
+    })
+    .expect("the parameters of a simulated network are valid")
+}
+
+pub(super) fn key(seed: u64, purpose: &str, number: usize) -> SecretKey {
     let mut bytes = [0; 32];
     Stream::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number as u64), purpose).fill(&mut bytes);
     SecretKey::from_seed(&bytes)

@@ -3,6 +3,9 @@
 use super::placement::{Site, place};
 use super::profile::Profile;
 
+/// Makes another seed of one, so that more nodes are not placed as the first ones are.
+const MORE: u64 = 0x6d6f_7265;
+
 /// A profile with nodes in it. Nodes are numbered from zero.
 #[derive(Debug, Clone)]
 pub struct Topology {
@@ -16,6 +19,13 @@ impl Topology {
     pub fn new(profile: Profile, nodes: usize, seed: u64) -> Self {
         let sites = place(&profile, nodes, seed);
         Self { profile, sites }
+    }
+
+    /// The same with so many more nodes behind the others, which stay where they are.
+    #[must_use]
+    pub fn and_more(mut self, more: usize, seed: u64) -> Self {
+        self.sites.extend(place(&self.profile, more, seed ^ MORE));
+        self
     }
 
     /// The profile that the nodes are placed in.

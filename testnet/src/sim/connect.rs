@@ -1,0 +1,181 @@
+//! Connections: how they come about and how they end.
+//!
+//! - A dial takes two one-way delays. It fails after one if nobody listens at the other end, if either end has no room left
+//!   ([`ConnectionLimits`]), and after [`DIAL_TIMEOUT`] if nothing comes back.
+//! - Whoever hangs up hears of the end at once, the other one when everything has come that was sent before.
+//! - Where nothing gets through any more, both ends find out by themselves, each after [`super::Scenario::dead_after`] without a sign;
+//!   if the path is mended before, what waited goes on.
+
+use super::directory::{multiaddr, place_of};
+use super::link::Line;
+use super::machine::Phase;
+use super::peer_id;
+use super::scenario::{ConnectionLimits, Wiring};
+use super::world::{Rare, World};
+use starling_protocol::id::{Direction, PeerHandle, PeerId, Version};
+use starling_protocol::node::Input;
+use starling_protocol::peers::address::Group;
+use starling_protocol::peers::{DialPurpose, Source, Standing};
+use starling_protocol::time::{Duration, Time};
+
+/// How long whoever dials waits for an answer.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a lookup takes: a few round trips. A guess.
+const LOOKUP: Duration = Duration::from_millis(500);
+/// How many peers a lookup finds: the bucket size of Kademlia.
+const LOOKUP_PEERS: usize = 20;
+
+impl World {
+    /// A machine dials somebody.
+    pub(super) fn dial(&mut self, at: Time, node: u32, id: PeerId, purpose: DialPurpose) {
+        let life = self.machines[node as usize].life;
+        let to = place_of(&id).filter(|to| *to != node && (*to as usize) < self.machines.len());
+        let Some(to) = to.filter(|to| !self.faults.is_cut(node, *to)) else {
+            return self.shared.rare_in(at + DIAL_TIMEOUT, node, life, Rare::DialFailed { id });
+        };
+        let there = at + self.faults.latency(&self.shared.network, node, to) * 2;
+        match self.machines[to as usize].phase {
+            Phase::Up => self.shared.rare_in(there, node, life, Rare::Reached { to, purpose }),
+            Phase::Down => self.shared.rare_in(there, node, life, Rare::DialFailed { id }),
+            Phase::Paused => self.shared.rare_in(at + DIAL_TIMEOUT, node, life, Rare::DialFailed { id }),
+        }
+    }
+
+    /// The handshake of a dial is done, if there still is somebody.
+    pub(super) fn reached(&mut self, at: Time, node: u32, to: u32, purpose: DialPurpose) {
+        let id = peer_id(to);
+        let connected = self.machines[node as usize].handle_of(to).is_some();
+        let there = self.machines[to as usize].phase == Phase::Up && !self.faults.is_cut(node, to);
+        if !there || !connected && !self.has_room(node, to) {
+            return self.input(at, node, Input::DialFailed { id });
+        }
+        let address = multiaddr(self.addresses[to as usize]);
+        self.input(at, node, Input::Reached { id, address });
+        if purpose == DialPurpose::Connect && !connected {
+            self.connect(at, node, to);
+        }
+    }
+
+    /// Whether both ends have room for one more connection, which the first one dialled.
+    fn has_room(&self, from: u32, to: u32) -> bool {
+        let ConnectionLimits { connections_max, inbound_max, per_ip_max, per_subnet_max } = self.shared.scenario.limits;
+        let fits = |node: u32, far: u32, inbound: bool| {
+            let ip = self.addresses[far as usize];
+            let (mut all, mut of_others, mut host, mut subnet) = (0, 0, 0, 0);
+            for line in self.machines[node as usize].lines.iter().filter(|line| !line.is_free()) {
+                let other = self.addresses[line.far as usize];
+                all += 1;
+                of_others += usize::from(line.direction == Direction::Inbound);
+                host += usize::from(Group::host(other) == Group::host(ip));
+                subnet += usize::from(Group::subnet(other) == Group::subnet(ip));
+            }
+            let room = all < connections_max && (!inbound || of_others < inbound_max);
+            room && host < per_ip_max && subnet < per_subnet_max
+        };
+        fits(from, to, false) && fits(to, from, true)
+    }
+
+    fn connect(&mut self, at: Time, from: u32, to: u32) {
+        let (near, far) = (self.machines[from as usize].next_handle(), self.machines[to as usize].next_handle());
+        let latency = self.faults.latency(&self.shared.network, from, to);
+        let loss_ppm = self.faults.loss_ppm(self.shared.scenario.loss_ppm, from, to);
+        for (node, peer, other, other_handle, direction) in
+            [(from, near, to, far, Direction::Outbound), (to, far, from, near, Direction::Inbound)]
+        {
+            let line = Line {
+                far: other,
+                far_handle: other_handle,
+                latency_us: u32::try_from(latency.as_micros()).unwrap_or(u32::MAX),
+                loss_ppm,
+                direction,
+                ..Line::free(peer.generation)
+            };
+            self.machines[node as usize].connect(line);
+            let (id, ip) = (peer_id(other), self.addresses[other as usize]);
+            self.input(at, node, Input::Connected { peer, id, ip, direction, version: Version::V1_2 });
+            self.shared.rare(at + latency * 2, node, Rare::Identified { peer });
+        }
+    }
+
+    /// The first round trip on a connection is over.
+    pub(super) fn identified(&mut self, at: Time, node: u32, peer: PeerHandle) {
+        let Some(line) = self.machines[node as usize].line(peer) else { return };
+        let (far, rtt) = (line.far, Duration::from_micros(u64::from(line.latency_us) * 2));
+        self.input(at, node, Input::Rtt { peer, rtt });
+        if self.has_directory() {
+            let (id, addresses) = (peer_id(far), [multiaddr(self.addresses[far as usize])]);
+            let (standing, source) = (Standing::Heard, Source::Peer(id));
+            self.input(at, node, Input::Discovered { id, addresses: &addresses, standing, source });
+        }
+    }
+
+    /// A machine asks who else there is. Those that it is connected with have to be asked, so alone it learns nothing.
+    pub(super) fn discover(&mut self, at: Time, node: u32) {
+        let alone = self.machines[node as usize].handles().is_empty();
+        if alone || !self.has_directory() {
+            return;
+        }
+        let up = |place: &u32| *place != node && self.machines[*place as usize].phase == Phase::Up;
+        let places = self.machines.len() as u64;
+        let draws = (0..LOOKUP_PEERS).filter_map(|_| u32::try_from(self.found.below(places)).ok());
+        let mut peers: Vec<u32> = draws.filter(up).collect();
+        peers.sort_unstable();
+        peers.dedup();
+        let life = self.machines[node as usize].life;
+        self.shared.rare_in(at + LOOKUP, node, life, Rare::Found { peers });
+    }
+
+    pub(super) fn found(&mut self, at: Time, node: u32, peers: &[u32]) {
+        for peer in peers {
+            let (id, addresses) = (peer_id(*peer), [multiaddr(self.addresses[*peer as usize])]);
+            let (standing, source) = (Standing::Heard, Source::Lookup);
+            self.input(at, node, Input::Discovered { id, addresses: &addresses, standing, source });
+        }
+    }
+
+    fn has_directory(&self) -> bool {
+        matches!(self.shared.scenario.wiring, Wiring::Discovered { .. })
+    }
+
+    /// A machine ends a connection.
+    pub(super) fn hang_up(&mut self, at: Time, node: u32, peer: PeerHandle) {
+        if self.abandon(at, node, peer) {
+            self.parted(at, node, peer);
+        }
+    }
+
+    /// Ends a connection on one side and lets the other one know; false if there was none.
+    pub(super) fn abandon(&mut self, at: Time, node: u32, peer: PeerHandle) -> bool {
+        let Some(line) = self.machines[node as usize].disconnect(peer) else { return false };
+        if !line.cut {
+            let heard_us = (at.as_micros() + u64::from(line.latency_us)).max(line.arrival_us);
+            self.shared.rare(Time::from_micros(heard_us), line.far, Rare::Closed { peer: line.far_handle });
+        }
+        true
+    }
+
+    /// The other end has ended a connection.
+    pub(super) fn closed(&mut self, at: Time, node: u32, peer: PeerHandle) {
+        if self.machines[node as usize].disconnect(peer).is_some() {
+            self.parted(at, node, peer);
+        }
+    }
+
+    /// A connection counts as broken if it still is cut as it was.
+    pub(super) fn given_up(&mut self, at: Time, node: u32, peer: PeerHandle, cut: u32) {
+        if cut == self.faults.cut && self.machines[node as usize].line(peer).is_some_and(|line| line.cut) {
+            self.closed(at, node, peer);
+        }
+    }
+
+    /// Tells a machine that a connection is over, and that what it asked there will not be answered.
+    fn parted(&mut self, at: Time, node: u32, peer: PeerHandle) {
+        self.input(at, node, Input::Disconnected { peer });
+        let of_it = self.shared.askers.iter().filter(|(_, asker)| asker.node == node && asker.peer == peer);
+        for ticket in of_it.map(|(ticket, _)| *ticket).collect::<Vec<_>>() {
+            if let Some(asker) = self.shared.askers.remove(&ticket) {
+                self.input(at, node, Input::Response { ticket: asker.ticket, body: None });
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What goes wrong, and how it is made good.
+//!
+//! A scenario has a timeline of [`Action`]s. They are primitive: a restart is a kill and a start, churn is many of them. So they
+//! can be carried out by whatever runs the nodes, and what a manifest says of faults is worked out once (`crate::manifest`).
+
+use super::world::{Rare, World};
+use crate::wan::Topology;
+use starling_protocol::time::{Duration, Time};
+use std::sync::Arc;
+
+/// Something that is done to the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The process ends at once.
+    Kill(u32),
+    /// The process saves what it can and ends.
+    Stop(u32),
+    /// A process starts where none runs.
+    Start(u32),
+    /// The process stands still.
+    Pause(u32),
+    /// It goes on.
+    Resume(u32),
+    /// Nodes on different sides do not reach each other; one side for each node, later ones being on side 0.
+    Partition(Arc<[u8]>),
+    /// Everybody reaches everybody again.
+    Heal,
+    /// Paths become worse.
+    Degrade(Degradation),
+    /// The degradation with this number ends.
+    Mend(u32),
+    /// The wall clock of a node is off by so many microseconds.
+    Clock(u32, i64),
+    /// Computations of a node take so many thousandths of their usual time.
+    Cpu(u32, u32),
+    /// The disk of a node takes so many thousandths of its usual time.
+    Disk(u32, u32),
+}
+
+/// Paths that are worse than usual, in both directions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Degradation {
+    /// Names it.
+    pub number: u32,
+    /// Whether a node is at one end; later ones are not.
+    pub from: Arc<[bool]>,
+    /// Whether a node is at the other end.
+    pub to: Arc<[bool]>,
+    /// Added to the latency.
+    pub latency: Duration,
+    /// Of a million segments, how many are lost and sent again, if that is more than usual.
+    pub loss_ppm: u32,
+}
+
+impl Degradation {
+    fn is_between(&self, a: u32, b: u32) -> bool {
+        let is_in = |set: &[bool], node: u32| set.get(node as usize).copied().unwrap_or(false);
+        is_in(&self.from, a) && is_in(&self.to, b) || is_in(&self.from, b) && is_in(&self.to, a)
+    }
+}
+
+/// What is wrong at present.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    sides: Option<Arc<[u8]>>,
+    /// Counts the partitions.
+    pub(super) cut: u32,
+    degradations: Vec<Degradation>,
+}
+
+impl Faults {
+    /// Whether nothing gets from one to the other.
+    pub(super) fn is_cut(&self, a: u32, b: u32) -> bool {
+        let Some(sides) = &self.sides else { return false };
+        let side = |node: u32| sides.get(node as usize).copied().unwrap_or(0);
+        side(a) != side(b)
+    }
+
+    /// The one-way delay between two nodes.
+    pub(super) fn latency(&self, network: &Topology, a: u32, b: u32) -> Duration {
+        let usual = Duration::from_micros(network.one_way_us(a as usize, b as usize));
+        self.between(a, b).fold(usual, |latency, worse| latency + worse.latency)
+    }
+
+    /// The loss between two nodes, given what it usually is.
+    pub(super) fn loss_ppm(&self, usual: u32, a: u32, b: u32) -> u32 {
+        self.between(a, b).fold(usual, |loss_ppm, worse| loss_ppm.max(worse.loss_ppm))
+    }
+
+    fn between(&self, a: u32, b: u32) -> impl Iterator<Item = &Degradation> {
+        self.degradations.iter().filter(move |worse| worse.is_between(a, b))
+    }
+}
+
+impl World {
+    /// Carries out an action of the timeline.
+    pub(super) fn strike(&mut self, at: Time, number: u32) {
+        let (_, action) = self.shared.scenario.faults[number as usize].clone();
+        self.shared.trace.mix(at.as_micros());
+        self.shared.trace.mix(u64::from(number));
+        match action {
+            Action::Kill(node) => self.kill(at, node),
+            Action::Stop(node) => self.stop(at, node),
+            Action::Start(node) => self.start(at, node),
+            Action::Pause(node) => self.pause(node),
+            Action::Resume(node) => self.resume(at, node),
+            Action::Partition(sides) => {
+                self.faults.sides = Some(sides);
+                self.faults.cut += 1;
+                self.cut_lines(at);
+            }
+            Action::Heal => {
+                self.faults.sides = None;
+                self.cut_lines(at);
+            }
+            Action::Degrade(degradation) => {
+                self.faults.degradations.push(degradation);
+                self.refresh_paths();
+            }
+            Action::Mend(number) => {
+                self.faults.degradations.retain(|worse| worse.number != number);
+                self.refresh_paths();
+            }
+            Action::Clock(node, off_us) => {
+                self.machines[node as usize].clock_off_us = off_us;
+                self.tell_time(at, node, off_us);
+            }
+            Action::Cpu(node, permille) => self.machines[node as usize].cpu_permille = u64::from(permille),
+            Action::Disk(node, permille) => self.machines[node as usize].disk_permille = u64::from(permille),
+        }
+    }
+
+    /// Brings all lines in step with who reaches whom.
+    fn cut_lines(&mut self, at: Time) {
+        let dead_after = self.shared.scenario.dead_after;
+        for node in 0..u32::try_from(self.machines.len()).expect("fewer than 2^32 nodes") {
+            for peer in self.machines[node as usize].handles() {
+                let line = &mut self.machines[node as usize].lines[peer.index()];
+                let (far, far_handle, latency_us) = (line.far, line.far_handle, line.latency_us);
+                let (before, now) = (line.cut, self.faults.is_cut(node, far));
+                line.cut = now;
+                if now {
+                    let cut = self.faults.cut;
+                    self.shared.rare(at + dead_after, node, Rare::GivenUp { peer, cut });
+                } else if before {
+                    self.mended(at, node, peer.slot);
+                    if self.machines[far as usize].line(far_handle).is_none() {
+                        // Whoever is there now knows of no connection and says so.
+                        let heard = at + Duration::from_micros(u64::from(latency_us) * 2);
+                        self.shared.rare(heard, node, Rare::Closed { peer });
+                    }
+                }
+            }
+        }
+    }
+
+    /// What waited on a line goes on.
+    fn mended(&mut self, at: Time, node: u32, slot: u32) {
+        if let Some(busy) = &mut self.machines[node as usize].lines[slot as usize].busy {
+            busy.waits = false;
+            self.carry(at, node, |effects| effects.write_on(slot));
+        }
+    }
+
+    fn refresh_paths(&mut self) {
+        let usual = self.shared.scenario.loss_ppm;
+        for (node, machine) in (0_u32..).zip(&mut self.machines) {
+            for line in machine.lines.iter_mut().filter(|line| !line.is_free()) {
+                let latency = self.faults.latency(&self.shared.network, node, line.far);
+                line.latency_us = u32::try_from(latency.as_micros()).unwrap_or(u32::MAX);
+                line.loss_ppm = self.faults.loss_ppm(usual, node, line.far);
+            }
+        }
+    }
+}
