@@ -4,11 +4,13 @@
 //! - [`measure`] turns what nodes wrote down into deliveries and exact statistics.
 //! - [`report`] tells people and programs.
 //! - [`sim`] runs networks of thousands of nodes in virtual time.
+//! - [`attack`] has attackers, and the table of attacks that the engine has to survive.
 //! - `cluster` runs real node processes (feature `cluster`, on by default).
 //!
 //! All but the last need neither libp2p nor an async runtime (`default-features = false`), and the simulator's figures can be computed
 //! and shown by the same code as those of real processes.
 
+pub mod attack;
 #[cfg(feature = "cluster")]
 pub mod cluster;
 pub mod measure;

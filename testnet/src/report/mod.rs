@@ -7,6 +7,7 @@
 //!
 //! Nothing here knows how the messages travelled: a simulator makes the same report as the process launcher.
 
+pub mod attacks;
 mod charts;
 pub mod format;
 pub mod html;

@@ -5,6 +5,8 @@
 //! else; and what is written for the simulator can stand in a process, in place of the machine.
 
 use super::effects::Effects;
+use super::world::key;
+use starling_crypto::{PublicKeyBytes, SecretKey};
 use starling_protocol::id::PeerId;
 use starling_protocol::mesh::Sink;
 use starling_protocol::node::{Input, Node, Output};
@@ -57,6 +59,20 @@ pub struct Setting<'a> {
     pub publishers: &'a [u32],
     /// The number of the first recruit; the others follow. [`super::peer_id`] gives their ids.
     pub first: u32,
+}
+
+impl Setting<'_> {
+    /// The account for which a node signs what it publishes.
+    #[must_use]
+    pub fn account(&self, node: u32) -> PublicKeyBytes {
+        key(self.seed, "account", node as usize).public_key().to_bytes()
+    }
+
+    /// A key that nobody else has.
+    #[must_use]
+    pub fn stranger(&self) -> SecretKey {
+        key(self.seed, "stranger", 0)
+    }
 }
 
 /// Who acts in a node's place.

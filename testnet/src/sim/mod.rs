@@ -54,6 +54,6 @@ mod world;
 pub use actor::{Adversary, Recruit, Setting};
 pub use directory::peer_id;
 pub use link::WindowModel;
-pub use scenario::{Scenario, Wiring};
+pub use scenario::{Engine, Scenario, Wiring};
 pub use workload::{Pace, Publishers, Workload};
 pub use world::{EventCounts, WireCounts, World};

@@ -4,6 +4,7 @@ use super::faults::Action;
 use super::link::WindowModel;
 use super::workload::{Pace, Publishers, Workload};
 use crate::wan::Profile;
+use starling_protocol::mesh::MeshConfig;
 use starling_protocol::time::{Duration, Time};
 use std::sync::Arc;
 
@@ -51,8 +52,25 @@ pub struct Scenario {
     pub slot: Duration,
     /// What goes wrong, in the order of time.
     pub faults: Vec<(Time, Action)>,
+    /// What of the engine's configuration is not as it is by default, by a name and what changes it.
+    pub engine: Engine,
     /// Whether every RPC is encoded and decoded rather than shared, which is slow and changes nothing.
     pub encode: bool,
+}
+
+/// A configuration of the engine, by what it changes of the default one.
+#[derive(Clone, Copy, Debug)]
+pub struct Engine {
+    /// For people.
+    pub name: &'static str,
+    /// Changes the default configuration.
+    pub configure: fn(&mut MeshConfig),
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self { name: "starling", configure: |_| {} }
+    }
 }
 
 /// Who is connected with whom.
@@ -190,6 +208,7 @@ impl Scenario {
             producers: 0,
             slot: Duration::from_secs(2),
             faults: Vec::new(),
+            engine: Engine::default(),
             encode: false,
         }
     }

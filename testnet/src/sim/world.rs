@@ -242,7 +242,7 @@ impl World {
             addresses: addresses(places),
             named: vec![Vec::new(); places],
             faults: Faults::default(),
-            mesh: MeshConfig::with_topics(topics(&genesis)).validate().expect("the defaults are valid"),
+            mesh: mesh(&scenario, &genesis),
             producers,
             shared: Shared::new(scenario, genesis, network),
         };
@@ -526,6 +526,12 @@ impl World {
             self.shared.queue.push(machine.wake_at, Event::Wake { node });
         }
     }
+}
+
+fn mesh(scenario: &Scenario, genesis: &Genesis) -> ValidMeshConfig {
+    let mut config = MeshConfig::with_topics(topics(genesis));
+    (scenario.engine.configure)(&mut config);
+    config.validate().expect("the configuration of a scenario's engine is valid")
 }
 
 /// When slot 0 begins, and with it the simulation.

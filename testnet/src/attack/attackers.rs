@@ -1,0 +1,454 @@
+//! Who attacks: the section `[[attack]]` of a manifest, checked, and the factory of adversaries.
+//!
+//! ```toml
+//! [[attack]]
+//! kind = "sybil"        # one of KINDS
+//! count = 4000          # attackers at a time
+//! at_s = 60             # when they come
+//! connections = 100     # of each
+//! targets = "all"       # or "publishers", or the numbers of nodes
+//! per_ip = 1            # attackers that share an address
+//! [attack.params]       # what KINDS lists for the kind
+//! drop = 0.5
+//! ```
+
+use super::flood::{Flood, Flooder};
+use super::links::Links;
+use super::spam::{Spam, Spammer};
+use super::sybil::{Conduct, Conspiracy, Sybil};
+use super::{Adversary, Recruit, Setting};
+use crate::wan::Stream;
+use serde::{Deserialize, Serialize};
+use starling_protocol::id::{PeerId, Topic};
+use starling_protocol::time::{Duration, Time};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
+
+/// A kind of attacker.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// As manifests name it.
+    pub name: &'static str,
+    /// What it does, in a sentence.
+    pub about: &'static str,
+    /// What can be set, with what it is by default.
+    pub params: &'static [(&'static str, f64)],
+}
+
+const REGRAFT: (&str, f64) = ("regraft_s", 60.0);
+const REGRAFT_SPREAD: (&str, f64) = ("regraft_spread_s", 15.0);
+
+/// Every kind of attacker.
+pub const KINDS: &[Kind] = &[
+    Kind {
+        name: "sybil",
+        about: "joins meshes, forwards all until it turns, and then drops a share of the messages",
+        params: &[("drop", 1.0), ("turn_s", 0.0), REGRAFT, REGRAFT_SPREAD],
+    },
+    Kind {
+        name: "censor",
+        about: "forwards all but what one node has published",
+        params: &[("victim", 0.0), REGRAFT, REGRAFT_SPREAD],
+    },
+    Kind {
+        name: "withhold",
+        about: "forwards all of one topic and nothing of the other: transactions (0) or blocks (1)",
+        params: &[("topic", 1.0), ("turn_s", 0.0), REGRAFT, REGRAFT_SPREAD],
+    },
+    Kind {
+        name: "mirror",
+        about: "sends every message back to whom it came from, and to nobody else",
+        params: &[REGRAFT, REGRAFT_SPREAD],
+    },
+    Kind {
+        name: "outrun",
+        about: "learns of messages from its kin at once, forwards them before anybody else until it turns, then drops all",
+        params: &[("turn_s", 60.0), REGRAFT, REGRAFT_SPREAD],
+    },
+    Kind {
+        name: "whitewash",
+        about: "drops all, and comes again under a new id",
+        params: &[("life_s", 20.0), ("lives", 6.0)],
+    },
+    Kind {
+        name: "announce",
+        about: "announces every message at once to everybody and delivers none",
+        params: &[REGRAFT, REGRAFT_SPREAD],
+    },
+    Kind { name: "invalid", about: "sends messages whose signature is wrong", params: &[("per_s", 1_000.0)] },
+    Kind {
+        name: "conflict",
+        about: "sends transactions that cannot stand beside others that were sent",
+        params: &[("per_s", 100.0)],
+    },
+    Kind { name: "garbage", about: "sends messages that cannot be decoded", params: &[("per_s", 1_000.0)] },
+    Kind { name: "replay", about: "sends old messages again", params: &[("per_s", 100.0), ("age_s", 60.0)] },
+    Kind { name: "expired", about: "sends transactions of its own that have expired", params: &[("per_s", 100.0)] },
+    Kind { name: "ihave", about: "announces messages that do not exist", params: &[("times_cap", 10.0)] },
+    Kind { name: "iwant", about: "asks for everything again and again", params: &[("times_cap", 10.0)] },
+    Kind { name: "idontwant", about: "refuses messages that do not exist", params: &[("times_cap", 10.0)] },
+    Kind { name: "graft", about: "grafts again and again, whatever the answer", params: &[("times_cap", 10.0)] },
+    Kind {
+        name: "subscribe",
+        about: "subscribes, unsubscribes, and subscribes to topics that nobody knows",
+        params: &[("times_cap", 10.0)],
+    },
+    Kind { name: "exchange", about: "prunes, and offers peers that do not exist", params: &[("times_cap", 10.0)] },
+];
+
+/// Some attackers of one kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attackers {
+    /// One of [`KINDS`].
+    pub kind: String,
+    /// How many there are at a time.
+    pub count: u32,
+    /// When they come, in seconds from the start of the run.
+    #[serde(default)]
+    pub at_s: f64,
+    /// Connections that each seeks.
+    #[serde(default = "twenty")]
+    pub connections: usize,
+    /// With whom.
+    #[serde(default)]
+    pub targets: Targets,
+    /// How many share an address.
+    #[serde(default = "one")]
+    pub per_ip: u32,
+    /// What the kind can be told.
+    #[serde(default)]
+    pub params: BTreeMap<String, f64>,
+}
+
+/// Whom attackers connect with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Targets {
+    /// `all` honest nodes, or the `publishers` among them.
+    Named(String),
+    /// These nodes.
+    Nodes(Vec<u32>),
+}
+
+impl Default for Targets {
+    fn default() -> Self {
+        Self::Named("all".into())
+    }
+}
+
+fn twenty() -> usize {
+    20
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// Why attackers are refused.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum AttackersError {
+    /// There is no such kind.
+    #[error("there is no attacker of kind `{found}`; the kinds are {}", names())]
+    Kind {
+        /// What was given.
+        found: String,
+    },
+    /// The kind has no such parameter.
+    #[error("attackers of kind `{kind}` have no parameter `{found}`; they have {known}")]
+    Parameter {
+        /// Whose.
+        kind: String,
+        /// What was given.
+        found: String,
+        /// What would be right.
+        known: String,
+    },
+    /// A number is out of range.
+    #[error("{what} of attackers is {found}, but it must be {range}")]
+    Range {
+        /// Which.
+        what: String,
+        /// What was given.
+        found: f64,
+        /// What would be right.
+        range: &'static str,
+    },
+    /// There is no such group of nodes.
+    #[error("attackers cannot aim at `{found}`; give \"all\", \"publishers\", or a list of nodes' numbers")]
+    Targets {
+        /// What was given.
+        found: String,
+    },
+    /// There is no such node.
+    #[error("attackers aim at node {node}, but the nodes are numbered from 0 to {}", nodes - 1)]
+    Node {
+        /// What was given.
+        node: u32,
+        /// How many nodes there are.
+        nodes: usize,
+    },
+}
+
+fn names() -> String {
+    KINDS.iter().map(|kind| kind.name).collect::<Vec<_>>().join(", ")
+}
+
+impl Attackers {
+    /// Attackers of this kind, with defaults for the rest.
+    #[must_use]
+    pub fn new(kind: &str, count: usize, connections: usize) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            count: u32::try_from(count).unwrap_or(u32::MAX),
+            at_s: 0.0,
+            connections,
+            targets: Targets::default(),
+            per_ip: 1,
+            params: BTreeMap::new(),
+        }
+    }
+
+    /// The same, coming then.
+    #[must_use]
+    pub fn at_s(mut self, at_s: f64) -> Self {
+        self.at_s = at_s;
+        self
+    }
+
+    /// The same with a parameter set.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: f64) -> Self {
+        self.params.insert(name.to_owned(), value);
+        self
+    }
+
+    /// The same, aiming at these.
+    #[must_use]
+    pub fn aimed(mut self, targets: Targets) -> Self {
+        self.targets = targets;
+        self
+    }
+
+    /// Whether they can take part in a network of so many honest nodes.
+    ///
+    /// # Errors
+    /// Names what is wrong and what would be right.
+    pub fn check(&self, nodes: usize) -> Result<(), AttackersError> {
+        let kind = self.known_kind()?;
+        for (name, value) in &self.params {
+            if !kind.params.iter().any(|(known, _)| known == name) {
+                let known: Vec<&str> = kind.params.iter().map(|(known, _)| *known).collect();
+                return Err(AttackersError::Parameter {
+                    kind: self.kind.clone(),
+                    found: name.clone(),
+                    known: known.join(", "),
+                });
+            }
+            let share = matches!(name.as_str(), "drop" | "topic");
+            let (most, range) = if share { (1.0, "from 0 to 1") } else { (1e6, "from 0 to a million") };
+            in_range(name, *value, 0.0, most, range)?;
+        }
+        in_range("count", f64::from(self.count), 0.0, 1e6, "at most a million")?;
+        in_range("at_s", self.at_s, 0.0, 1e6, "from 0 to a million seconds")?;
+        in_range("per_ip", f64::from(self.per_ip), 1.0, 1e6, "at least 1")?;
+        match &self.targets {
+            Targets::Named(name) if !matches!(name.as_str(), "all" | "publishers") => {
+                Err(AttackersError::Targets { found: name.clone() })
+            }
+            Targets::Nodes(numbers) => match numbers.iter().find(|node| **node as usize >= nodes) {
+                Some(node) => Err(AttackersError::Node { node: *node, nodes }),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    fn known_kind(&self) -> Result<&'static Kind, AttackersError> {
+        let known = KINDS.iter().find(|kind| kind.name == self.kind);
+        known.ok_or_else(|| AttackersError::Kind { found: self.kind.clone() })
+    }
+
+    fn param(&self, name: &str) -> f64 {
+        let kind = KINDS.iter().find(|kind| kind.name == self.kind);
+        let default = kind.and_then(|kind| kind.params.iter().find(|(known, _)| *known == name));
+        self.params.get(name).copied().or(default.map(|(_, value)| *value)).unwrap_or(0.0)
+    }
+
+    /// How many identities they use up in all.
+    #[must_use]
+    pub fn identities(&self) -> usize {
+        let lives = if self.kind == "whitewash" { self.param("lives") } else { 1.0 };
+        self.count as usize * whole(lives).max(1)
+    }
+
+    fn chosen(&self, setting: &Setting<'_>) -> Rc<[PeerId]> {
+        let of =
+            |numbers: &[u32]| numbers.iter().filter_map(|node| setting.honest.get(*node as usize)).copied().collect();
+        match &self.targets {
+            Targets::Named(name) if name == "publishers" => of(setting.publishers),
+            Targets::Nodes(numbers) => of(numbers),
+            _ => setting.honest.to_vec().into(),
+        }
+    }
+}
+
+fn in_range(what: &str, found: f64, least: f64, most: f64, range: &'static str) -> Result<(), AttackersError> {
+    if (least..=most).contains(&found) {
+        return Ok(());
+    }
+    Err(AttackersError::Range { what: what.to_owned(), found, range })
+}
+
+/// The adversaries of a run, with their places in it.
+///
+/// # Errors
+/// If attackers are not possible in this network; the error names what is wrong and what would be right.
+pub fn recruits(attackers: &[Attackers], setting: &Setting<'_>) -> Result<Vec<Recruit>, AttackersError> {
+    let mut all = Vec::new();
+    for (group, some) in (0_u64..).zip(attackers) {
+        some.check(setting.honest.len())?;
+        let parts = Parts {
+            topics: [setting.genesis.transaction_topic().clone(), setting.genesis.block_topic().clone()],
+            targets: some.chosen(setting),
+            conspiracy: Conspiracy::default(),
+        };
+        for number in 0..u64::from(some.count) {
+            let seed = setting.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(group << 40 | number);
+            let ip = (some.per_ip > 1).then(|| shared_ip(group, number / u64::from(some.per_ip)));
+            some.enlist(seed, &parts, setting, ip, &mut all);
+        }
+    }
+    Ok(all)
+}
+
+/// What attackers of a group have in common.
+struct Parts {
+    topics: [Topic; 2],
+    targets: Rc<[PeerId]>,
+    conspiracy: Conspiracy,
+}
+
+impl Attackers {
+    /// Makes one attacker; more than one if it has several lives.
+    fn enlist(&self, seed: u64, parts: &Parts, setting: &Setting<'_>, ip: Option<IpAddr>, all: &mut Vec<Recruit>) {
+        let at = seconds(self.at_s);
+        if self.kind == "whitewash" {
+            for life in 0..whole(self.param("lives")).max(1) {
+                let begins = at + length(self.param("life_s")) * u32::try_from(life).unwrap_or(u32::MAX);
+                let conduct = Conduct { leaves: Some(begins + length(self.param("life_s"))), ..self.conduct(setting) };
+                let adversary = self.sybil(seed ^ (life as u64) << 32, conduct, parts);
+                all.push(Recruit { adversary, starts: begins, ip });
+            }
+            return;
+        }
+        let mut random = Stream::new(seed, "attacker");
+        let adversary: Box<dyn Adversary> = match (Flood::named(&self.kind), self.spam(setting)) {
+            (Some(flood), _) => {
+                let links = Links::new(parts.targets.clone(), self.connections, &mut random);
+                let topics = parts.topics.clone();
+                Box::new(Flooder::new(flood, self.param("times_cap"), topics, links, random))
+            }
+            (None, Some(spam)) => {
+                let links = Links::new(parts.targets.clone(), self.connections, &mut random);
+                Box::new(Spammer::new(spam, self.param("per_s"), setting.genesis.clone(), links, random))
+            }
+            (None, None) => self.sybil(seed, self.conduct(setting), parts),
+        };
+        all.push(Recruit { adversary, starts: at, ip });
+    }
+
+    fn sybil(&self, seed: u64, conduct: Conduct, parts: &Parts) -> Box<dyn Adversary> {
+        let mut random = Stream::new(seed, "attacker");
+        let links = Links::new(parts.targets.clone(), self.connections, &mut random);
+        Box::new(Sybil::new(conduct, parts.topics.clone(), links, parts.conspiracy.clone(), random))
+    }
+
+    fn spam(&self, setting: &Setting<'_>) -> Option<Spam> {
+        match self.kind.as_str() {
+            "invalid" => {
+                let slot = whole(self.at_s * 1e6) as u64 / setting.genesis.slot_us();
+                Some(Spam::bad_signature(setting.genesis, slot, &setting.stranger()))
+            }
+            "conflict" => Some(Spam::Conflict),
+            "garbage" => Some(Spam::Garbage),
+            "replay" => Some(Spam::Replay { age: length(self.param("age_s")) }),
+            "expired" => Some(Spam::Expired { key: Box::new(setting.stranger()) }),
+            _ => None,
+        }
+    }
+
+    fn conduct(&self, setting: &Setting<'_>) -> Conduct {
+        let mut victims = BTreeSet::new();
+        if self.kind == "censor" {
+            victims.insert(setting.account(u32::try_from(whole(self.param("victim"))).unwrap_or(u32::MAX)));
+        }
+        let withholds = match self.kind.as_str() {
+            "withhold" => [self.param("topic") < 0.5, self.param("topic") >= 0.5],
+            _ => [true; 2],
+        };
+        let drop = if self.kind == "sybil" { self.param("drop") } else { 1.0 };
+        Conduct {
+            drop_permille: whole(drop * 1_000.0) as u64,
+            turns: seconds(self.param("turn_s")),
+            victims: Rc::new(victims),
+            withholds,
+            mirrors: self.kind == "mirror",
+            announces: self.kind == "announce",
+            wormhole: self.kind == "outrun",
+            regraft: length(self.param("regraft_s")),
+            regraft_spread: length(self.param("regraft_spread_s")),
+            leaves: None,
+        }
+    }
+}
+
+/// A public address of a group's own, for several attackers.
+fn shared_ip(group: u64, number: u64) -> IpAddr {
+    // 20.0.0.0/8 is public; one /16 for each address, so that they count as hosts of different networks.
+    let (number, group) = (number.to_be_bytes(), group.to_be_bytes());
+    IpAddr::V4(Ipv4Addr::new(20_u8.wrapping_add(number[6]), number[7], group[7], 1))
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be from 0 to a million")]
+fn whole(value: f64) -> usize {
+    value.round() as usize
+}
+
+fn length(seconds: f64) -> Duration {
+    Duration::from_micros(whole(seconds * 1e6) as u64)
+}
+
+fn seconds(seconds: f64) -> Time {
+    Time::ZERO + length(seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_is_read_and_checked() {
+        let text = "kind = \"sybil\"\ncount = 3\nat_s = 1.5\ntargets = [1, 2]\n[params]\ndrop = 0.5\n";
+        let attackers: Attackers = toml::from_str(text).expect("well formed");
+        assert_eq!((attackers.connections, attackers.per_ip), (20, 1));
+        assert_eq!(attackers.check(3), Ok(()));
+        let error = attackers.check(2).expect_err("there is no node 2").to_string();
+        assert_eq!(error, "attackers aim at node 2, but the nodes are numbered from 0 to 1");
+        assert!(toml::from_str::<Attackers>("kind = \"sybil\"\ncount = 3\nfoo = 1\n").is_err());
+    }
+
+    #[test]
+    fn what_is_unknown_is_refused_with_what_is_known() {
+        let error = Attackers::new("sybl", 1, 1).check(1).expect_err("no such kind").to_string();
+        assert!(error.contains("`sybl`") && error.contains("sybil, censor, withhold"), "{error}");
+        let error =
+            Attackers::new("sybil", 1, 1).with("dorp", 0.5).check(1).expect_err("no such parameter").to_string();
+        assert!(error.contains("`dorp`") && error.contains("drop, turn_s"), "{error}");
+        let error = Attackers::new("sybil", 1, 1).with("drop", 1.5).check(1).expect_err("too much").to_string();
+        assert_eq!(error, "drop of attackers is 1.5, but it must be from 0 to 1");
+        let aimed = Attackers::new("sybil", 1, 1).aimed(Targets::Named("nobody".into()));
+        assert!(aimed.check(1).is_err_and(|error| error.to_string().contains("\"publishers\"")));
+    }
+}

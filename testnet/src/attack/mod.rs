@@ -1,0 +1,43 @@
+//! Attackers, written once, and the table of attacks that the engine has to survive.
+//!
+//! # The boundary
+//! An attacker is an [`Adversary`]: it takes in what a node machine takes in ([`starling_protocol::node::Input`]) and says what a node
+//! machine says ([`starling_protocol::node::Output`]). So it knows what a peer on the network knows, does what a peer can do, and
+//! whatever serves a node machine can serve it: the simulator ([`crate::sim`]), or the driver of a process.
+//!
+//! An adversary of this module keeps to the contract of machines: it reads no clock and draws no entropy. Time comes in with each call, chance
+//! comes from the seed that it is made with, by a stream of its own; the same calls give the same answers. It never blocks, and
+//! `next_wake` says when it wants to be called again. Where attackers conspire, they share a [`Conspiracy`], the
+//! one thing that ties several of them together.
+//!
+//! # The modules
+//! | | |
+//! |---|---|
+//! | `attackers` | who attacks: the section of a manifest, checked, and the factory |
+//! | `links` | connections that an attacker keeps up |
+//! | `sybil` | peers that join meshes and then do not do their part: the published attack and its relatives |
+//! | `flood` | peers that send too much of what is allowed |
+//! | `spam` | peers that send messages which are not valid, or not any more |
+//! | [`engines`] | weaker engines, as controls |
+//! | [`experiment`] | one simulated attack, and what is measured of it |
+//! | [`table`] | every attack with what is demanded |
+//! | [`suite`] | runs the table, in parallel, and picks up where it stopped |
+//!
+//! # Sources
+//! The attacks called eclipse, censor, degrade, cold boot, covert flash and dawn are those of the evaluation of gossipsub v1.1
+//! (Vyzovitis et al., arXiv 2007.02754, section 5) as its public test configurations state them. Withholding one topic is
+//! CVE-2022-47547 (Kumar et al., arXiv 2212.05197). Others name their source where they are defined.
+
+mod attackers;
+pub mod engines;
+pub mod experiment;
+mod flood;
+mod links;
+mod spam;
+pub mod suite;
+mod sybil;
+pub mod table;
+
+pub use crate::sim::{Adversary, Recruit, Setting};
+pub use attackers::{Attackers, AttackersError, KINDS, Targets, recruits};
+pub use sybil::Conspiracy;

@@ -1,0 +1,165 @@
+//! Peers that send messages which are not valid, or not any more.
+//!
+//! A spammer joins meshes, forwards nothing, and publishes at its own rate to everybody it is connected with, the same message to all: what it
+//! costs is the work and the room of whoever takes it in. An invalid message costs most when only its signature is wrong, since
+//! that is found last.
+
+use super::Adversary;
+use super::flood::greet;
+use super::links::Links;
+use crate::wan::Stream;
+use starling_crypto::SecretKey;
+use starling_protocol::genesis::Genesis;
+use starling_protocol::id::Topic;
+use starling_protocol::mesh::Sink;
+use starling_protocol::message::Payload;
+use starling_protocol::node::{Input, Output};
+use starling_protocol::rpc::{Class, Frame};
+use starling_protocol::time::{Duration, Time, micros};
+use starling_protocol::transaction::TransactionBuilder;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Between two portions.
+const PORTION: Duration = Duration::from_millis(20);
+/// Bytes of a message of nonsense.
+const GARBAGE_BYTES: usize = 300;
+/// Old messages kept to be sent again.
+const KEPT_MAX: usize = 20_000;
+
+/// What is sent.
+#[derive(Clone, Debug)]
+pub(super) enum Spam {
+    /// Transactions of nobody's: their payload is not what was signed.
+    BadSignature {
+        /// One that was signed, but for its payload.
+        model: Vec<u8>,
+        /// Where its payload is.
+        payload_at: usize,
+    },
+    /// Transactions that were seen, with another signature: they cannot stand beside what they were made from.
+    Conflict,
+    /// Bytes that mean nothing.
+    Garbage,
+    /// Messages that were seen so long ago.
+    Replay {
+        /// How long.
+        age: Duration,
+    },
+    /// Transactions of the spammer's own whose time is over.
+    Expired {
+        /// Signs them.
+        key: Box<SecretKey>,
+    },
+}
+
+impl Spam {
+    /// Transactions whose signature is found wrong when it is verified, and not before, for as long as 200 slots after `slot`.
+    pub(super) fn bad_signature(genesis: &Genesis, slot: u64, key: &SecretKey) -> Self {
+        const PAYLOAD: [u8; 100] = [0x5a; 100];
+        let transaction = TransactionBuilder::new(genesis, slot + 200).payload(PAYLOAD).build(key);
+        let model = transaction.expect("it is small and in time").bytes().to_vec();
+        let payload_at = model.windows(PAYLOAD.len()).position(|bytes| bytes == PAYLOAD).expect("it is in there");
+        Self::BadSignature { model, payload_at }
+    }
+}
+
+/// A peer that spams.
+#[derive(Debug)]
+pub(super) struct Spammer {
+    spam: Spam,
+    portion: usize,
+    genesis: Genesis,
+    topics: [Topic; 2],
+    links: Links,
+    random: Stream,
+    /// Messages that were seen, and when.
+    seen: VecDeque<(Time, Arc<Payload>)>,
+    portion_at: Option<Time>,
+    nonce: u64,
+}
+
+impl Spammer {
+    pub(super) fn new(spam: Spam, per_s: f64, genesis: Genesis, links: Links, random: Stream) -> Self {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and at most thousands")]
+        let portion = (per_s * micros(PORTION) as f64 / 1e6).ceil() as usize;
+        let topics = [genesis.transaction_topic().clone(), genesis.block_topic().clone()];
+        Self { spam, portion, genesis, topics, links, random, seen: VecDeque::new(), portion_at: None, nonce: 0 }
+    }
+
+    fn message(&mut self, now: Time) -> Option<Arc<Payload>> {
+        let topic = &self.topics[0];
+        match &self.spam {
+            Spam::Garbage => {
+                let mut bytes = [0; GARBAGE_BYTES];
+                self.random.fill(&mut bytes);
+                Some(Payload::new(topic, &bytes))
+            }
+            Spam::BadSignature { model, payload_at } => {
+                let mut bytes = model.clone();
+                self.random.fill(&mut bytes[*payload_at..*payload_at + 8]);
+                Some(Payload::new(topic, &bytes))
+            }
+            Spam::Conflict => {
+                let (_, model) = self.seen.back()?;
+                let mut bytes = model.data().to_vec();
+                let at = bytes.len().checked_sub(40)?;
+                self.random.fill(&mut bytes[at..at + 8]);
+                Some(Payload::new(topic, &bytes))
+            }
+            Spam::Replay { age } => {
+                let old = self.seen.front().is_some_and(|(since, _)| now.since(*since) >= *age);
+                let (_, payload) = if old { self.seen.pop_front() } else { None }?;
+                Some(payload)
+            }
+            Spam::Expired { key } => {
+                self.nonce += 1;
+                let transaction = TransactionBuilder::new(&self.genesis, 0).nonce(self.nonce).payload(vec![0; 100]);
+                transaction.build(key).ok().map(|transaction| Payload::new(topic, transaction.bytes()))
+            }
+        }
+    }
+}
+
+impl Adversary for Spammer {
+    fn handle(&mut self, now: Time, input: Input<'_>, out: &mut dyn Sink<Output>) {
+        match &input {
+            Input::WallClock { .. } => {
+                self.links.begin(out);
+                self.portion_at = Some(now + PORTION);
+            }
+            Input::Rpc { rpc, .. } => {
+                let kept = match self.spam {
+                    Spam::Replay { .. } => KEPT_MAX,
+                    Spam::Conflict => 1,
+                    Spam::Garbage | Spam::BadSignature { .. } | Spam::Expired { .. } => 0,
+                };
+                let transactions = rpc.publish.iter().filter(|payload| *payload.topic() == self.topics[0]);
+                self.seen.extend(transactions.map(|payload| (now, payload.clone())));
+                self.seen.drain(..self.seen.len().saturating_sub(kept));
+            }
+            _ => {}
+        }
+        if let Some(peer) = self.links.handle(now, &input) {
+            greet(&self.topics, peer, out);
+        }
+    }
+
+    fn on_wake(&mut self, now: Time, out: &mut dyn Sink<Output>) {
+        self.links.on_wake(now, out);
+        if self.portion_at.is_some_and(|at| at <= now) {
+            self.portion_at = Some(now + PORTION);
+            for _ in 0..self.portion {
+                let Some(payload) = self.message(now) else { break };
+                for peer in self.links.connected() {
+                    let frame = Frame::Publish { payload: payload.clone(), class: Class::Forward };
+                    out.emit(Output::Send { peer, frame });
+                }
+            }
+        }
+    }
+
+    fn next_wake(&self) -> Option<Time> {
+        self.portion_at.into_iter().chain(self.links.next_wake()).min()
+    }
+}

@@ -1,0 +1,258 @@
+//! Runs the table: every case of every row, for every seed, and the controls.
+//!
+//! Runs are independent of each other, so as many go on at a time as there are processors. What a run has found is written to a file of its own
+//! at once, named by the program's digest, the scale, the row, the case, the engine and the seed; a run whose file exists is not done again. So a table
+//! that was stopped goes on where it stopped, and a table of a changed engine begins anew.
+//!
+//! A run that panics is a finding like others: no attack may bring a node down.
+
+use super::experiment::Outcome;
+use super::table::{Case, Demand, Fate, Finding, ROWS, Row, Scale};
+use crate::sim::Engine;
+use crate::sim::trace::TraceHash;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{fs, io, thread};
+
+/// What is to be run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How large.
+    pub scale: Scale,
+    /// The rows; all if empty.
+    pub only: Vec<String>,
+    /// The seeds from 1 to this.
+    pub seeds: u64,
+    /// The folder of results.
+    pub out: PathBuf,
+    /// How many runs go on at a time.
+    pub threads: usize,
+}
+
+/// Why the table cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum SuiteError {
+    /// There is no such row.
+    #[error("the table has no row `{found}`; its rows are {known}")]
+    Row {
+        /// What was given.
+        found: String,
+        /// What there is.
+        known: String,
+    },
+    /// A file cannot be written or read.
+    #[error("cannot use {path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// One run.
+#[derive(Clone, Debug)]
+struct Job {
+    row: &'static Row,
+    case: Case,
+    engine: Engine,
+    seed: u64,
+}
+
+/// What a run came to: what was measured, or what a panic said.
+pub type Ran = Result<Outcome, String>;
+
+/// A row with all that was found.
+#[derive(Clone, Debug)]
+pub struct RowResult {
+    /// The row.
+    pub row: &'static Row,
+    /// By case: its label, and what was found.
+    pub cases: Vec<CaseResult>,
+}
+
+/// A case with all that was found.
+#[derive(Clone, Debug)]
+pub struct CaseResult {
+    /// What sets it apart from the row's others.
+    pub label: &'static str,
+    /// By seed, from 1 on.
+    pub runs: Vec<Ran>,
+    /// For each demand the worst seed's finding.
+    pub findings: Vec<Finding>,
+    /// Controls: the engine, what has to become of it, what became of it with the seed for which that holds least.
+    pub controls: Vec<(&'static str, Fate, Ran)>,
+}
+
+impl CaseResult {
+    /// Whether all that is demanded holds.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        let ran = self.runs.iter().all(Result::is_ok);
+        ran && self.findings.iter().all(|finding| finding.holds) && self.controls.iter().all(control_holds)
+    }
+}
+
+fn control_holds((_, fate, ran): &(&'static str, Fate, Ran)) -> bool {
+    ran.as_ref().is_ok_and(|outcome| fate.holds(outcome))
+}
+
+impl RowResult {
+    /// Whether all that is demanded holds.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.cases.iter().all(CaseResult::holds)
+    }
+}
+
+/// Runs what is planned, calling `progress` with the number of runs that are done, that of all, and what was done last.
+///
+/// # Errors
+/// If a row does not exist, or a file cannot be written.
+pub fn run(plan: &Plan, progress: &(dyn Fn(usize, usize, &str) + Sync)) -> Result<Vec<RowResult>, SuiteError> {
+    let rows = chosen(&plan.only)?;
+    let folder = plan.out.join("runs");
+    fs::create_dir_all(&folder).map_err(|source| SuiteError::File { path: folder.clone(), source })?;
+    let digest = program_digest();
+    let jobs = jobs(&rows, plan);
+    let results: Mutex<Vec<Option<Ran>>> = Mutex::new(vec![None; jobs.len()]);
+    let failure: Mutex<Option<SuiteError>> = Mutex::new(None);
+    let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..plan.threads.max(1) {
+            scope.spawn(|| {
+                while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let number = number_of(&jobs, job);
+                    match job.run_or_read(&folder, &digest, &plan.scale) {
+                        Ok(ran) => {
+                            if let Ok(mut results) = results.lock() {
+                                results[number] = Some(ran);
+                            }
+                        }
+                        Err(error) => {
+                            if let Ok(mut failure) = failure.lock() {
+                                *failure = Some(error);
+                            }
+                            return;
+                        }
+                    }
+                    progress(done.fetch_add(1, Ordering::Relaxed) + 1, jobs.len(), &job.name());
+                }
+            });
+        }
+    });
+    if let Some(error) = failure.into_inner().unwrap_or(None) {
+        return Err(error);
+    }
+    let results = results.into_inner().unwrap_or_default();
+    Ok(collect(&rows, &jobs, &results, plan))
+}
+
+fn number_of(jobs: &[Job], job: &Job) -> usize {
+    jobs.iter().position(|other| core::ptr::eq(other, job)).expect("it is one of them")
+}
+
+/// The rows of these names, the baseline always among them.
+fn chosen(only: &[String]) -> Result<Vec<&'static Row>, SuiteError> {
+    for name in only {
+        if !ROWS.iter().any(|row| row.name == name) {
+            let known: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
+            return Err(SuiteError::Row { found: name.clone(), known: known.join(", ") });
+        }
+    }
+    let wanted = |row: &&Row| only.is_empty() || row.name == ROWS[0].name || only.iter().any(|name| name == row.name);
+    Ok(ROWS.iter().filter(wanted).collect())
+}
+
+/// All runs. Controls need one seed only: they show that the attack is one.
+fn jobs(rows: &[&'static Row], plan: &Plan) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    for row in rows {
+        for seed in 1..=plan.seeds.max(1) {
+            for case in row.cases(&plan.scale, seed) {
+                if seed == 1 {
+                    let control = |(engine, _): &(Engine, Fate)| Job { row, case: case.clone(), engine: *engine, seed };
+                    jobs.extend(row.controls.iter().map(control));
+                }
+                jobs.push(Job { row, case, engine: Engine::default(), seed });
+            }
+        }
+    }
+    jobs
+}
+
+impl Job {
+    fn name(&self) -> String {
+        let Self { row, case, engine, seed } = self;
+        let parts = [row.name, case.label, engine.name].map(|part| part.replace([' ', '%', '/'], "-"));
+        let [row, case, engine] = parts;
+        let case = if case.is_empty() { String::new() } else { format!("-{}", case.trim_matches('-')) };
+        format!("{row}{case}-{engine}-{seed}")
+    }
+
+    fn run_or_read(&self, folder: &Path, digest: &str, scale: &Scale) -> Result<Ran, SuiteError> {
+        let path = folder.join(format!("{digest}-{}-{}.json", scale.nodes, self.name()));
+        if let Ok(text) = fs::read_to_string(&path)
+            && let Ok(outcome) = serde_json::from_str(&text)
+        {
+            return Ok(Ok(outcome));
+        }
+        let ran = catch_unwind(AssertUnwindSafe(|| self.case.experiment.run(self.engine)));
+        let ran = match ran {
+            Ok(Ok(outcome)) => Ok(outcome),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(panic) => Err(format!("a node panicked: {}", words_of(&*panic))),
+        };
+        if let Ok(outcome) = &ran {
+            let text = serde_json::to_string(outcome).expect("numbers and names can be written");
+            fs::write(&path, text).map_err(|source| SuiteError::File { path, source })?;
+        }
+        Ok(ran)
+    }
+}
+
+fn words_of(panic: &(dyn core::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word")
+}
+
+/// A digest of this very program: whatever decides what a run finds is in it.
+fn program_digest() -> String {
+    let program = std::env::current_exe().and_then(fs::read).unwrap_or_default();
+    let mut digest = TraceHash::default();
+    program.chunks(8).for_each(|bytes| digest.mix_prefix(bytes));
+    digest.to_string()
+}
+
+fn collect(rows: &[&'static Row], jobs: &[Job], results: &[Option<Ran>], plan: &Plan) -> Vec<RowResult> {
+    let find = |row: &Row, label: &str, engine: &str, seed: u64| -> Ran {
+        let same = |job: &&(usize, &Job)| {
+            job.1.row.name == row.name && job.1.case.label == label && job.1.engine.name == engine && job.1.seed == seed
+        };
+        let found = jobs.iter().enumerate().collect::<Vec<_>>().iter().find(same).map(|(number, _)| *number);
+        found.and_then(|number| results[number].clone()).unwrap_or_else(|| Err("it was not run".to_owned()))
+    };
+    let own = Engine::default().name;
+    let seeds = 1..=plan.seeds.max(1);
+    let baselines: Vec<Ran> = seeds.clone().map(|seed| find(&ROWS[0], "", own, seed)).collect();
+    let case = |row: &'static Row, label: &'static str| {
+        let runs: Vec<Ran> = seeds.clone().map(|seed| find(row, label, own, seed)).collect();
+        let worst = |demand: &Demand| {
+            let both =
+                runs.iter().zip(&baselines).filter_map(|(run, base)| Some((run.as_ref().ok()?, base.as_ref().ok()?)));
+            let findings = both.map(|(run, base)| demand.judge(run, base, &plan.scale));
+            findings.max_by(|a, b| a.strain.total_cmp(&b.strain))
+        };
+        let findings = row.demands.iter().filter_map(worst).collect();
+        let controls = row.controls.iter();
+        let controls = controls.map(|(engine, fate)| (engine.name, *fate, find(row, label, engine.name, 1))).collect();
+        CaseResult { label, runs, findings, controls }
+    };
+    let result = |row: &&'static Row| RowResult {
+        row,
+        cases: row.cases(&plan.scale, 1).iter().map(|given| case(row, given.label)).collect(),
+    };
+    rows.iter().map(result).collect()
+}

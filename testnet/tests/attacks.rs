@@ -1,0 +1,102 @@
+//! Attacks on simulated networks: that they are attacks, that the engine survives them, and that the table goes on where it stopped.
+
+use std::sync::Mutex;
+
+use starling_testnet::attack::experiment::{Experiment, Outcome};
+use starling_testnet::attack::suite::{self, Plan, SuiteError};
+use starling_testnet::attack::table::{ROWS, Scale};
+use starling_testnet::attack::{Attackers, engines};
+use starling_testnet::sim::Engine;
+
+/// A table that debug builds run in seconds.
+const TINY: Scale = Scale {
+    nodes: 42,
+    messages_per_ks: 3_000,
+    warm_up_s: 3,
+    load_s: 7,
+    attack_s: 6,
+    turn_s: 8,
+    long_load_s: 10,
+    late_s: [2, 4],
+    relative: true,
+};
+
+fn case(name: &str) -> Experiment {
+    let row = ROWS.iter().find(|row| row.name == name).expect("it is in the table");
+    row.cases(&TINY, 1).swap_remove(0).experiment
+}
+
+fn run(experiment: &Experiment, engine: Engine) -> Outcome {
+    experiment.run(engine).expect("the attackers can take part")
+}
+
+#[test]
+fn silent_sybils_harm_weaker_engines_and_not_ours() {
+    let cold_boot = case("cold-boot");
+    let ours = run(&cold_boot, Engine::default());
+    assert_eq!(ours.delivered, ours.expected);
+    assert!(ours.published >= 20 && ours.attackers == 4 * ours.nodes, "{ours:?}");
+    let push = run(&cold_boot, engines::SQUARE_ROOT_PUSH);
+    assert!(push.delivered * 2 < push.expected, "{} of {}", push.delivered, push.expected);
+    let classic = run(&cold_boot, engines::GOSSIPSUB_1_0);
+    assert!(classic.p99_us > 10 * ours.p99_us, "{} and {}", classic.p99_us, ours.p99_us);
+    let again = run(&cold_boot, Engine::default());
+    assert_eq!((&again.trace, again.events), (&ours.trace, ours.events), "the same seed, the same run");
+}
+
+/// Each of these conducts can be seen in what others receive.
+#[test]
+fn attackers_do_what_they_are_called() {
+    let of = |attackers: Vec<Attackers>| run(&Experiment { attackers, ..case("degrade") }, Engine::default());
+    let nobody = of(Vec::new());
+    assert_eq!((nobody.refused, nobody.graylisted, nobody.clung_s.to_bits()), (0, 0, 0.0_f64.to_bits()));
+    let helpful = of(vec![Attackers::new("sybil", 20, 20).with("drop", 0.0)]);
+    let silent = of(vec![Attackers::new("sybil", 20, 20)]);
+    assert!(helpful.copies > silent.copies + 0.5, "{} and {}", helpful.copies, silent.copies);
+    let invalid = of(vec![Attackers::new("invalid", 4, 10).with("per_s", 50.0)]);
+    assert!(invalid.refused > 0 && invalid.graylisted > 0, "{invalid:?}");
+    assert_eq!(invalid.delivered, invalid.expected);
+    let expired = of(vec![Attackers::new("expired", 1, 10).with("per_s", 50.0)]);
+    assert!(expired.refused > 100, "{} refused", expired.refused);
+    let error = Experiment { attackers: vec![Attackers::new("sybil", 1, 1).with("foo", 1.0)], ..case("degrade") };
+    assert!(error.run(Engine::default()).is_err());
+}
+
+#[test]
+fn a_table_that_was_stopped_goes_on_where_it_stopped() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plan = |only: &[&str]| Plan {
+        scale: TINY,
+        only: only.iter().map(|name| (*name).to_owned()).collect(),
+        seeds: 1,
+        out: folder.path().to_owned(),
+        threads: 2,
+    };
+    let quiet = |_: usize, _: usize, _: &str| {};
+    let error = suite::run(&plan(&["cold-bot"]), &quiet).expect_err("no such row");
+    assert!(matches!(&error, SuiteError::Row { .. }) && error.to_string().contains("cold-boot"), "{error}");
+    let names = Mutex::new(Vec::new());
+    let rows = suite::run(&plan(&["eclipse-node"]), &|_, of, name| {
+        assert_eq!(of, 2);
+        names.lock().expect("no panic").push(name.to_owned());
+    });
+    let rows = rows.expect("it runs");
+    let mut names = names.into_inner().expect("no panic");
+    names.sort();
+    assert_eq!(names, ["baseline-starling-1", "eclipse-node-starling-1"]);
+    assert_eq!(rows.iter().map(|row| row.row.name).collect::<Vec<_>>(), ["baseline", "eclipse-node"]);
+    assert!(rows[1].holds(), "{:?}", rows[1].cases[0].findings);
+    // What was written is what is read: another result in its place is taken for true.
+    let file =
+        std::fs::read_dir(folder.path().join("runs")).expect("results").map(|entry| entry.expect("a file").path());
+    let file = file.filter(|path| path.to_string_lossy().contains("eclipse")).collect::<Vec<_>>().remove(0);
+    let mut outcome: Outcome =
+        serde_json::from_str(&std::fs::read_to_string(&file).expect("it is there")).expect("JSON");
+    outcome.delivered -= 1;
+    std::fs::write(&file, serde_json::to_string(&outcome).expect("JSON")).expect("written");
+    let rows = suite::run(&plan(&["eclipse-node"]), &quiet).expect("it runs");
+    assert!(!rows[1].holds(), "a missing delivery is a failure");
+    starling_testnet::report::attacks::write(&rows, "Attacks", folder.path()).expect("pages are written");
+    let page = std::fs::read_to_string(folder.path().join("eclipse-node.html")).expect("a page for each row");
+    assert!(page.contains("does not hold") && page.contains("(1 missing)"), "{page}");
+}
