@@ -48,7 +48,7 @@ fn measure(scenario: Scenario) {
         kib(empty, resident_bytes())
     );
     let messages = world.observer().messages();
-    let mut arrivals_us: Vec<u32> = messages.iter().flat_map(|message| message.arrivals_us.iter().copied()).collect();
+    let mut arrivals_us: Vec<u32> = messages.iter().flat_map(|message| message.arrivals_us()).collect();
     arrivals_us.sort_unstable();
     let quantile = |percent: usize| arrivals_us.get(arrivals_us.len() * percent / 100).copied().unwrap_or(0);
     println!(

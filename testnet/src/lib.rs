@@ -3,6 +3,7 @@
 //! - [`wan`] describes the network to imitate: regions, delays, uplinks, and the least delay that is possible.
 //! - [`measure`] turns what nodes wrote down into deliveries and exact statistics.
 //! - [`report`] tells people and programs.
+//! - [`manifest`] reads what is to be run.
 //! - [`sim`] runs networks of thousands of nodes in virtual time.
 //! - [`attack`] has attackers, and the table of attacks that the engine has to survive.
 //! - `cluster` runs real node processes (feature `cluster`, on by default).
@@ -13,6 +14,8 @@
 pub mod attack;
 #[cfg(feature = "cluster")]
 pub mod cluster;
+pub mod host;
+pub mod manifest;
 pub mod measure;
 pub mod report;
 pub mod sim;

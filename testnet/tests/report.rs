@@ -93,6 +93,7 @@ fn run(spec: &Spec) -> Run {
         ready_s: 3.25,
         refused: Vec::new(),
         notes: Vec::new(),
+        simulation: None,
     }
 }
 

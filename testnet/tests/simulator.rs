@@ -22,8 +22,7 @@ fn run(scenario: Scenario) -> World {
 
 /// Latencies of all deliveries in microseconds, ascending.
 fn latencies_us(world: &World) -> Vec<u32> {
-    let mut all: Vec<u32> =
-        world.observer().messages().iter().flat_map(|message| message.arrivals_us.clone()).collect();
+    let mut all: Vec<u32> = world.observer().messages().iter().flat_map(|message| message.arrivals_us()).collect();
     all.sort_unstable();
     all
 }
@@ -34,7 +33,7 @@ fn every_message_reaches_every_node_once() {
     let messages = world.observer().messages();
     assert_eq!(messages.len(), 30);
     for message in messages {
-        assert_eq!((message.arrivals_us.len(), message.accepted), (23, 23), "message {:?}", message.id);
+        assert_eq!((message.arrivals_us().count(), message.accepted()), (23, 23), "message {:?}", message.id);
     }
     assert_eq!(world.observer().refused, 0);
     let copies = world.observer().duplicates + 30 * 23;

@@ -6,9 +6,10 @@
 use std::fs;
 
 use starling_node::clock;
-use starling_protocol::genesis::date;
 
-use crate::report::manifest;
+pub(super) use crate::host::facts;
+use crate::host::field_kib;
+pub(super) use crate::host::{cores, date_time};
 
 /// Processor time of the whole host since its start, in clock ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,35 +69,6 @@ pub(super) fn open_files(pid: u32) -> u64 {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |entries| entries.count() as u64)
 }
 
-/// Processors that this process may use.
-pub(super) fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-/// The machine, for the manifest.
-pub(super) fn facts() -> manifest::Host {
-    let line = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-    let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let processor = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    manifest::Host {
-        system: format!(
-            "{} {} {}",
-            line("/proc/sys/kernel/ostype"),
-            line("/proc/sys/kernel/osrelease"),
-            std::env::consts::ARCH
-        ),
-        processor: processor.map_or_else(|| "unknown".to_owned(), |(_, name)| name.to_owned()),
-        cores: cores(),
-        memory_mib: field_kib(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemTotal:") / 1_024,
-    }
-}
-
-/// A figure in KiB from a file of `Name: figure kB` lines.
-fn field_kib(text: &str, name: &str) -> u64 {
-    let field = text.lines().find_map(|line| line.strip_prefix(name));
-    field.and_then(|field| field.split_whitespace().next()?.parse().ok()).unwrap_or(0)
-}
-
 /// The monotonic clock that all processes of the host share, in microseconds.
 pub(super) fn now_us() -> u64 {
     clock::now().as_micros()
@@ -105,11 +77,6 @@ pub(super) fn now_us() -> u64 {
 /// Microseconds since 1970.
 pub(super) fn unix_us() -> u64 {
     now_us().saturating_add_signed(clock::wall_offset_us())
-}
-
-/// The present time in RFC 3339, UTC.
-pub(super) fn date_time() -> String {
-    date::to_rfc3339(unix_us() / 1_000)
 }
 
 #[cfg(test)]

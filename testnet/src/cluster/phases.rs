@@ -261,6 +261,7 @@ fn assemble(
         ready_s,
         refused: load.refused,
         notes,
+        simulation: None,
     }
 }
 

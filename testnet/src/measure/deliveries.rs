@@ -4,6 +4,9 @@ use starling_protocol::id::MessageId;
 
 use super::trace::{Class, How};
 
+/// How long a message has to arrive at a node before the node's end is no excuse any more, in microseconds.
+pub const ABSENCE_US: u64 = 5_000_000;
+
 /// All messages of a run, by the time of their publishing.
 #[derive(Debug, Clone)]
 pub struct Deliveries {
@@ -11,6 +14,8 @@ pub struct Deliveries {
     messages: Vec<Message>,
     drain_end_us: u64,
     without_origin: usize,
+    /// From when until when each node did not run.
+    absences: Vec<(usize, u64, u64)>,
 }
 
 /// One message and its way through the network.
@@ -67,6 +72,8 @@ pub enum Outcome {
     InBlock(u64),
     /// It did not come in time.
     Missing,
+    /// It did not come, and the node did not run throughout the time in which it should have.
+    Absent,
 }
 
 impl Reception {
@@ -79,8 +86,17 @@ impl Reception {
 
 impl Deliveries {
     /// `messages` in the order of publishing, each with `nodes` receptions.
-    pub(super) fn new(nodes: usize, messages: Vec<Message>, drain_end_us: u64, without_origin: usize) -> Self {
-        Self { nodes, messages, drain_end_us, without_origin }
+    #[must_use]
+    pub fn new(nodes: usize, messages: Vec<Message>, drain_end_us: u64, without_origin: usize) -> Self {
+        Self { nodes, messages, drain_end_us, without_origin, absences: Vec::new() }
+    }
+
+    /// The same network, in which nodes did not run from one time until another. What they did not get is not missing if it was
+    /// published meanwhile, or less than [`ABSENCE_US`] before.
+    #[must_use]
+    pub fn with_absences(mut self, absences: Vec<(usize, u64, u64)>) -> Self {
+        self.absences = absences;
+        self
     }
 
     /// How many nodes the network has.
@@ -115,9 +131,17 @@ impl Deliveries {
         }
         match (reception.arrival, reception.in_block_us) {
             (Some(arrival), _) if arrival.t_us <= self.drain_end_us => Outcome::Delivered(arrival),
+            _ if self.was_absent(message, node) => Outcome::Absent,
             (_, Some(t_us)) if t_us <= self.drain_end_us => Outcome::InBlock(t_us),
             _ => Outcome::Missing,
         }
+    }
+
+    fn was_absent(&self, message: &Message, node: usize) -> bool {
+        let (from_us, until_us) = (message.t0_us, message.t0_us.saturating_add(ABSENCE_US));
+        self.absences
+            .iter()
+            .any(|(absent, gone_us, back_us)| *absent == node && *gone_us <= until_us && from_us <= *back_us)
     }
 
     /// The deliveries of a message over the mesh, by receiving node.
@@ -135,7 +159,7 @@ impl Deliveries {
             (0..self.nodes).filter_map(move |node| match self.outcome(message, node) {
                 Outcome::InBlock(_) => Some((message, node, true)),
                 Outcome::Missing => Some((message, node, false)),
-                Outcome::Origin | Outcome::Delivered(_) => None,
+                Outcome::Origin | Outcome::Delivered(_) | Outcome::Absent => None,
             })
         })
     }

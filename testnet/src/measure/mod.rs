@@ -25,7 +25,7 @@ mod recorder;
 pub mod statistics;
 pub mod trace;
 
-pub use deliveries::{Arrival, Deliveries, Message, Outcome, Reception};
+pub use deliveries::{ABSENCE_US, Arrival, Deliveries, Message, Outcome, Reception};
 pub use ready::Readiness;
 pub use recorder::{Activity, Recorder, Window};
 pub use statistics::{ClassStatistics, Quantiles};

@@ -48,7 +48,7 @@ impl Quantiles {
 pub struct ClassStatistics {
     /// Messages.
     pub published: usize,
-    /// Messages times other nodes.
+    /// Messages times other nodes, but for those that did not run.
     pub expected: usize,
     /// Expected deliveries that came over the mesh in time.
     pub deliveries: usize,
@@ -109,13 +109,14 @@ impl ClassStatistics {
 
     fn add(&mut self, message: &Message, deliveries: &Deliveries, bounds: &Bounds) {
         self.published += 1;
-        self.expected += deliveries.nodes() - 1;
         self.payload_bytes += message.payload_bytes;
         let hops = message.hops();
         for (node, reception) in message.receptions.iter().enumerate() {
             self.copies += u64::from(reception.copies);
             self.frame_bytes += reception.frame_bytes;
-            match deliveries.outcome(message, node) {
+            let outcome = deliveries.outcome(message, node);
+            self.expected += usize::from(!matches!(outcome, Outcome::Origin | Outcome::Absent));
+            match outcome {
                 Outcome::Delivered(arrival) => {
                     self.deliveries += 1;
                     self.pulled += usize::from(arrival.how == How::Pulled);
@@ -128,7 +129,7 @@ impl ClassStatistics {
                     }
                 }
                 Outcome::InBlock(_) => self.in_block_only += 1,
-                Outcome::Origin | Outcome::Missing => {}
+                Outcome::Origin | Outcome::Missing | Outcome::Absent => {}
             }
         }
     }

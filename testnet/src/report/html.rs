@@ -9,7 +9,7 @@ use std::fmt::Write;
 use super::charts;
 use super::format::{bytes, float, grouped, load, milliseconds, multiple, percent};
 use super::plot::escape;
-use super::{Run, Summary, terminal};
+use super::{Run, Simulation, Summary, terminal};
 use crate::measure::{Class, ClassStatistics, Outcome, Quantiles, statistics::nearest_rank};
 
 /// The page.
@@ -65,8 +65,9 @@ fn card(class: Class, content: &str) -> String {
 fn facts(run: &Run) -> String {
     let manifest = &run.manifest;
     format!(
-        "<p class=\"facts\">{} nodes as {} · {} connections sought by each · {} profile · seed {} · {} transactions of {} \
+        "<p class=\"facts\">{}{} nodes as {} · {} connections sought by each · {} profile · seed {} · {} transactions of {} \
          payload a second for {} s · slots of {} s · ready after {:.1} s · {}</p>\n",
+        run.simulation.as_ref().map(simulation).unwrap_or_default(),
         manifest.network.nodes,
         escape(&manifest.kind),
         manifest.network.target_peers,
@@ -78,6 +79,15 @@ fn facts(run: &Run) -> String {
         manifest.network.slot_s,
         run.ready_s,
         escape(&manifest.started),
+    )
+}
+
+fn simulation(simulation: &Simulation) -> String {
+    format!(
+        "trace {} · {} engine events in {:.1} s · ",
+        escape(&simulation.trace_hash),
+        grouped(simulation.events),
+        simulation.computed_s
     )
 }
 
@@ -204,6 +214,7 @@ fn node_cells(run: &Run, node: usize) -> [String; 18] {
                 latencies_us[message.class.index()].push(arrival.t_us.saturating_sub(message.t0_us));
             }
             Outcome::InBlock(_) | Outcome::Missing => missing += 1,
+            Outcome::Absent => {}
         }
     }
     latencies_us.iter_mut().for_each(|latencies_us| latencies_us.sort_unstable());

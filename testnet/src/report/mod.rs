@@ -22,6 +22,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use serde::Serialize;
+
 use crate::measure::{Activity, Class, ClassStatistics, Deliveries, Window};
 use crate::wan::Bounds;
 
@@ -54,6 +56,23 @@ pub struct Run {
     pub refused: Vec<String>,
     /// Anything else that a reader of the figures must know, in sentences.
     pub notes: Vec<String>,
+    /// What is to be said of a simulation; none where real nodes ran.
+    pub simulation: Option<Simulation>,
+}
+
+/// What is to be said of a simulation beside what it measured.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Simulation {
+    /// The hash of everything that happened: the same for the same manifest and seed.
+    pub trace_hash: String,
+    /// Inputs of machines that consumed a delivery, a verdict or a due timer.
+    pub events: u64,
+    /// How many of them were computed in a second.
+    pub events_per_s: f64,
+    /// How long the run took.
+    pub computed_s: f64,
+    /// The most memory that this process had resident, the report not counted, in MiB.
+    pub resident_mib_max: f64,
 }
 
 /// How busy the host was between the start of the load and the end of the drain.
@@ -123,8 +142,11 @@ impl Run {
     }
 }
 
-/// Writes all files of a run but the nodes' own into the folder `dir`: `manifest.toml`, `summary.json`, `deliveries.csv`,
-/// `nodes.csv`, `report.html`, and where there is something to name, `missing.csv` and `refused.txt`.
+/// A table with more rows than this is of no use to a spreadsheet and takes gigabytes; it is left out.
+pub const DELIVERIES_ROWS_MAX: usize = 2_000_000;
+
+/// Writes all files of a run but the nodes' own into the folder `dir`: `manifest.toml`, `summary.json`, `deliveries.csv` (up to
+/// [`DELIVERIES_ROWS_MAX`] rows), `nodes.csv`, `report.html`, and where there is something to name, `missing.csv` and `refused.txt`.
 ///
 /// # Errors
 /// If a file cannot be written; the error names it.
@@ -132,10 +154,12 @@ pub fn write(run: &Run, dir: &Path) -> io::Result<()> {
     let mut files = vec![
         ("manifest.toml", run.manifest.to_toml()),
         ("summary.json", Summary::of(run).to_json()),
-        ("deliveries.csv", tables::deliveries(run)),
         ("nodes.csv", tables::nodes(run)),
         ("report.html", html::page(run)),
     ];
+    if run.deliveries.messages().len().saturating_mul(run.deliveries.nodes()) <= DELIVERIES_ROWS_MAX {
+        files.push(("deliveries.csv", tables::deliveries(run)));
+    }
     if run.deliveries.missing().next().is_some() {
         files.push(("missing.csv", tables::missing(run)));
     }

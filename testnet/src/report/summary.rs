@@ -5,8 +5,8 @@
 
 use serde::Serialize;
 
-use super::Run;
 use super::format::float;
+use super::{Run, Simulation};
 use crate::measure::{ClassStatistics, Quantiles};
 
 /// The summary of a run.
@@ -27,6 +27,9 @@ pub struct Summary {
     /// The most memory that any node had resident at any time.
     rss_mib_max: f64,
     ready_s: f64,
+    /// Only of simulations.
+    #[serde(flatten)]
+    simulation: Option<Simulation>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -97,6 +100,7 @@ impl Summary {
             cpu_us_per_delivery: (deliveries > 0).then(|| float(cpu_us) / float(deliveries)),
             rss_mib_max: float(rss_kib_max) / 1_024.0,
             ready_s: run.ready_s,
+            simulation: run.simulation.clone(),
         }
     }
 

@@ -22,7 +22,7 @@ pub fn deliveries(run: &Run) -> String {
             let (arrival_us, from, how) = match run.deliveries.outcome(message, node) {
                 Outcome::Delivered(arrival) => (arrival.t_us, arrival.from, how(arrival.how)),
                 Outcome::InBlock(t_us) => (t_us, None, "in_block"),
-                Outcome::Origin | Outcome::Missing => continue,
+                Outcome::Origin | Outcome::Missing | Outcome::Absent => continue,
             };
             let from = from.map_or("", |from| name(run, from));
             let accepted = reception.accepted_us.map_or_else(String::new, |t_us| t_us.to_string());

@@ -77,8 +77,21 @@ fn number(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
 /// One line each for what belongs to no class.
 fn totals(run: &Run) -> String {
     let summary = Summary::of(run);
-    let mut lines = vec![
-        format!("ready            after {:.1} s", run.ready_s),
+    let mut lines = vec![format!("ready            after {:.1} s", run.ready_s)];
+    if let Some(simulation) = &run.simulation {
+        lines.push(format!("bytes sent       {} in all", bytes(float(summary.socket_bytes()))));
+        lines.push(format!(
+            "computed         {} engine events in {:.1} s, {:.2} million a second",
+            grouped(simulation.events),
+            simulation.computed_s,
+            simulation.events_per_s / 1e6
+        ));
+        lines.push(format!("memory           {:.0} MiB resident at most", simulation.resident_mib_max));
+        lines.push(format!("trace            {}", simulation.trace_hash));
+        lines.extend(run.notes.iter().cloned());
+        return lines.join("\n");
+    }
+    lines.extend([
         format!("socket bytes     {} in all", bytes(float(summary.socket_bytes()))),
         format!(
             "processor        {} a delivery; host {} busy ({} cores)",
@@ -87,7 +100,7 @@ fn totals(run: &Run) -> String {
             run.host.cores,
         ),
         format!("memory           {:.1} MiB resident at most in one node", summary.rss_mib_max()),
-    ];
+    ]);
     lines.extend(run.saturation());
     lines.extend(run.notes.iter().cloned());
     lines.join("\n")

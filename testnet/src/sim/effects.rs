@@ -68,6 +68,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(scenario: Scenario, genesis: Genesis, network: Topology) -> Self {
+        let observer = Observer::new(scenario.nodes, genesis.block_topic().clone());
         let honest = u32::try_from(scenario.nodes).expect("fewer than 2^32 nodes");
         let topics = [genesis.transaction_topic().clone(), genesis.block_topic().clone()];
         let carrier = if scenario.encode {
@@ -84,7 +85,7 @@ impl Shared {
             network,
             carrier,
             queue: EventQueue::default(),
-            observer: Observer::default(),
+            observer,
             trace: TraceHash::default(),
             wire: WireCounts::default(),
             verifier: Verifier::default(),
@@ -149,7 +150,9 @@ impl Sink<Output> for Effects<'_> {
             Output::Send { peer, frame } => self.say(peer, frame),
             Output::Event(event) => {
                 if self.index < self.shared.honest {
-                    self.shared.observer.event(self.now, self.index, &event);
+                    let Self { now, index, lines, shared, .. } = self;
+                    let line = |peer: PeerHandle| lines.get(peer.index()).filter(|line| line.is_for(peer));
+                    shared.observer.event(*now, *index, &event, |peer| line(peer).map(|line| line.far));
                 }
             }
             Output::Verify { ticket, job } => self.verify(ticket, &job),

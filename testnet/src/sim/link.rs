@@ -110,6 +110,8 @@ pub(super) struct Uplink {
     chunk_bytes: u64,
     /// Until when it is committed.
     pub(super) free_ns: u64,
+    /// Bytes that were sent.
+    pub(super) sent_bytes: u64,
     /// Slots of the lines that wait, in the order of their coming.
     pub(super) waiting: VecDeque<u32>,
     /// Whether the event is in the queue with which it goes on.
@@ -125,6 +127,7 @@ impl Uplink {
             byte_ps: byte_ps(bits_per_s),
             chunk_bytes: in_backlog.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX),
             free_ns: 0,
+            sent_bytes: 0,
             waiting: VecDeque::new(),
             armed: false,
         }
@@ -147,6 +150,7 @@ impl Uplink {
 
     /// Commits itself for a chunk; says when the last bit leaves.
     pub(super) fn send(&mut self, now_ns: u64, bytes: u64) -> u64 {
+        self.sent_bytes += bytes;
         self.free_ns = self.free_ns.max(now_ns) + bytes * self.byte_ps / 1_000;
         self.free_ns
     }

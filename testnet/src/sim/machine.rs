@@ -44,6 +44,8 @@ pub(super) struct Machine {
     pub(super) disk_permille: u64,
     /// How far its wall clock is off.
     pub(super) clock_off_us: i64,
+    /// Bytes of RPCs that were taken in.
+    pub(super) received_bytes: u64,
     pub(super) disk: Disk,
     /// What came while it was paused, in order.
     pub(super) held: Vec<Event>,
@@ -66,6 +68,7 @@ impl Machine {
             cpu_permille: 1_000,
             disk_permille: 1_000,
             clock_off_us: 0,
+            received_bytes: 0,
             disk: Disk::default(),
             held: Vec::new(),
         }

@@ -44,6 +44,7 @@ mod machine;
 pub mod observe;
 mod parcel;
 pub mod queue;
+pub mod run;
 pub mod scenario;
 pub mod topology;
 pub mod trace;

@@ -1,71 +1,183 @@
-//! What is measured: when each message reached each node.
+//! What is measured: when and how each message reached each node.
 //!
-//! t0 is when the origin's machine publishes the message, *arrival* when a node takes in the first copy. Times are exact, because
-//! there is one clock. Distributions are kept raw.
+//! t0 is when the origin's machine publishes the message, *arrival* when a node takes in the first copy, *acceptance* when its
+//! validation has said yes. Times are exact, because there is one clock. Nothing is condensed here: there is a record for each message and
+//! node, of [`RECORD_BYTES`] bytes.
 
 use super::ids::DigestMap;
-use starling_protocol::id::MessageId;
+use starling_protocol::id::{MessageId, PeerHandle, Topic};
 use starling_protocol::mesh;
 use starling_protocol::node::Event;
 use starling_protocol::time::{Time, micros};
 
+/// What a message takes for each node.
+pub const RECORD_BYTES: usize = size_of::<Record>();
+/// In place of a time or a node that is not known.
+const NONE: u32 = u32::MAX;
+
 /// Deliveries of all messages.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Observer {
+    nodes: usize,
+    blocks: Topic,
     index: DigestMap<u32>,
     messages: Vec<Message>,
     /// Copies of messages that came after the first one.
     pub duplicates: u64,
     /// Messages that were not accepted.
     pub refused: u64,
+    /// Each node's latest mesh degrees, for transactions and blocks.
+    pub degrees: Vec<[u32; 2]>,
+    /// The message whose copies are to be written down, and what was.
+    followed: Option<(MessageId, Vec<Copy>)>,
 }
 
-/// One message and its deliveries.
+/// One message and what became of it.
 #[derive(Debug)]
 pub struct Message {
     /// Its name.
     pub id: MessageId,
+    /// Whether it is a block; otherwise it is a transaction.
+    pub is_block: bool,
     /// Who published it.
     pub origin: u32,
     /// When.
     pub published: Time,
-    /// Microseconds from publication to each arrival, in the order of arrival.
-    pub arrivals_us: Vec<u32>,
-    /// How many nodes accepted it, its origin not counted.
-    pub accepted: u32,
+    /// Bytes of its payload.
+    pub payload_bytes: u32,
+    /// Bytes that a copy takes in a mesh frame.
+    pub frame_bytes: u32,
+    records: Vec<Record>,
+}
+
+/// What became of a message at a node. Times are in microseconds since its publication.
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    arrival_us: u32,
+    accepted_us: u32,
+    in_block_us: u32,
+    from: u32,
+    copies: u16,
+    pulled: bool,
+}
+
+/// What is known of a message at a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reception {
+    /// When the first copy came, in microseconds since the publication.
+    pub arrival_us: Option<u32>,
+    /// Who sent it; none if the connection was gone when it was taken in.
+    pub from: Option<u32>,
+    /// Whether the node had asked for it.
+    pub pulled: bool,
+    /// When it was accepted.
+    pub accepted_us: Option<u32>,
+    /// When it was seen in a block before.
+    pub in_block_us: Option<u32>,
+    /// How many copies came.
+    pub copies: u16,
+}
+
+/// A copy of the message that is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copy {
+    /// When it was taken in.
+    pub at: Time,
+    /// By whom.
+    pub node: u32,
+    /// Who sent it, as far as known.
+    pub from: Option<u32>,
+    /// Whether it had been asked for; none for one that came after the first.
+    pub pulled: Option<bool>,
 }
 
 impl Observer {
-    /// Takes in what a machine says.
-    pub(super) fn event(&mut self, now: Time, node: u32, event: &Event) {
-        let Event::Mesh(event) = event else { return };
+    pub(super) fn new(nodes: usize, blocks: Topic) -> Self {
+        Self {
+            nodes,
+            blocks,
+            index: DigestMap::default(),
+            messages: Vec::new(),
+            duplicates: 0,
+            refused: 0,
+            degrees: vec![[0; 2]; nodes],
+            followed: None,
+        }
+    }
+
+    /// Writes down every copy of a message from now on.
+    pub fn follow(&mut self, id: MessageId) {
+        self.followed = Some((id, Vec::new()));
+    }
+
+    /// Copies of the message that is followed, in the order in which they were taken in.
+    #[must_use]
+    pub fn copies(&self) -> &[Copy] {
+        self.followed.as_ref().map_or(&[], |(_, copies)| copies)
+    }
+
+    /// Takes in what a machine says. `far` tells which node a handle of it stands for.
+    pub(super) fn event(&mut self, now: Time, node: u32, event: &Event, far: impl Fn(PeerHandle) -> Option<u32>) {
+        match event {
+            Event::Mesh(event) => self.mesh(now, node, event, far),
+            Event::InBlock { message, .. } => {
+                if let Some((message, record)) = self.record(message, node) {
+                    set(&mut record.in_block_us, now, message);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn mesh(&mut self, now: Time, node: u32, event: &mesh::Event, far: impl Fn(PeerHandle) -> Option<u32>) {
         match event {
             mesh::Event::Published { payload } => {
                 let index = u32::try_from(self.messages.len()).expect("fewer than 2^32 messages");
+                if self.index.get(payload.id().as_bytes()).is_some() {
+                    return;
+                }
                 self.index.insert(payload.id().as_bytes(), index);
                 self.messages.push(Message {
                     id: payload.id(),
+                    is_block: *payload.topic() == self.blocks,
                     origin: node,
                     published: now,
-                    arrivals_us: Vec::new(),
-                    accepted: 0,
+                    payload_bytes: u32::try_from(payload.data().len()).unwrap_or(NONE),
+                    frame_bytes: u32::try_from(payload.encoded().len()).unwrap_or(NONE),
+                    records: vec![Record::default(); self.nodes],
                 });
             }
-            mesh::Event::Arrived { payload, received, .. } => {
-                if let Some(message) = self.message(&payload.id()) {
-                    let latency = received.since(message.published);
-                    message.arrivals_us.push(u32::try_from(micros(latency)).unwrap_or(u32::MAX));
+            mesh::Event::Arrived { payload, received, peer, how } => {
+                let (id, pulled) = (payload.id(), *how == mesh::Arrival::Pulled);
+                if let Some((message, record)) = self.record(&id, node) {
+                    if record.arrival_us == NONE {
+                        set(&mut record.arrival_us, *received, message);
+                        record.from = far(*peer).unwrap_or(NONE);
+                        record.pulled = pulled;
+                    }
+                    record.copies = record.copies.saturating_add(1);
                 }
+                self.copy(&id, Copy { at: *received, node, from: far(*peer), pulled: Some(pulled) });
             }
-            mesh::Event::Duplicate { .. } => self.duplicates += 1,
+            mesh::Event::Duplicate { id, peer, received, .. } => {
+                self.duplicates += 1;
+                if let Some((_, record)) = self.record(id, node) {
+                    record.copies = record.copies.saturating_add(1);
+                }
+                self.copy(id, Copy { at: *received, node, from: far(*peer), pulled: None });
+            }
             mesh::Event::Validated { payload, verdict, .. } => {
                 if *verdict != mesh::Verdict::Accept {
                     self.refused += 1;
-                } else if let Some(message) = self.message(&payload.id()) {
-                    message.accepted += 1;
+                } else if let Some((message, record)) = self.record(&payload.id(), node) {
+                    set(&mut record.accepted_us, now, message);
                 }
             }
-            mesh::Event::Grafted { .. } | mesh::Event::Pruned { .. } | mesh::Event::MeshDegree { .. } => {}
+            mesh::Event::MeshDegree { topic, degree } => {
+                let class = usize::from(*topic == self.blocks);
+                self.degrees[node as usize][class] = *degree;
+            }
+            mesh::Event::Grafted { .. } | mesh::Event::Pruned { .. } => {}
         }
     }
 
@@ -75,8 +187,60 @@ impl Observer {
         &self.messages
     }
 
-    fn message(&mut self, id: &MessageId) -> Option<&mut Message> {
+    fn copy(&mut self, id: &MessageId, copy: Copy) {
+        if let Some((followed, copies)) = &mut self.followed
+            && followed == id
+        {
+            copies.push(copy);
+        }
+    }
+
+    /// A node's record of a message, and when that was published.
+    fn record(&mut self, id: &MessageId, node: u32) -> Option<(Time, &mut Record)> {
         let index = *self.index.get(id.as_bytes())?;
-        self.messages.get_mut(index as usize)
+        let message = self.messages.get_mut(index as usize)?;
+        Some((message.published, message.records.get_mut(node as usize)?))
+    }
+}
+
+impl Message {
+    /// What is known of it at each node.
+    pub fn receptions(&self) -> impl Iterator<Item = Reception> + '_ {
+        self.records.iter().map(|record| Reception {
+            arrival_us: known(record.arrival_us),
+            from: known(record.from),
+            pulled: record.pulled,
+            accepted_us: known(record.accepted_us),
+            in_block_us: known(record.in_block_us),
+            copies: record.copies,
+        })
+    }
+
+    /// Microseconds from publication to each arrival, in the order of nodes.
+    pub fn arrivals_us(&self) -> impl Iterator<Item = u32> + '_ {
+        self.records.iter().filter_map(|record| known(record.arrival_us))
+    }
+
+    /// How many nodes accepted it, its origin not counted.
+    #[must_use]
+    pub fn accepted(&self) -> usize {
+        self.records.iter().filter(|record| record.accepted_us != NONE).count()
+    }
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self { arrival_us: NONE, accepted_us: NONE, in_block_us: NONE, from: NONE, copies: 0, pulled: false }
+    }
+}
+
+fn known(value: u32) -> Option<u32> {
+    (value != NONE).then_some(value)
+}
+
+/// Notes the time since the publication, the first time.
+fn set(time_us: &mut u32, now: Time, published: Time) {
+    if *time_us == NONE {
+        *time_us = u32::try_from(micros(now.since(published))).unwrap_or(NONE - 1).min(NONE - 1);
     }
 }

@@ -311,6 +311,18 @@ impl World {
         self.running().map(|(_, node)| node)
     }
 
+    /// What was measured, to have it watch something.
+    pub fn observer_mut(&mut self) -> &mut Observer {
+        &mut self.shared.observer
+    }
+
+    /// Bytes that each honest node has received and sent so far.
+    #[must_use]
+    pub fn traffic(&self) -> Vec<[u64; 2]> {
+        let honest = self.machines.iter().take(self.shared.scenario.nodes);
+        honest.map(|machine| [machine.received_bytes, machine.uplink.sent_bytes]).collect()
+    }
+
     /// The scenario.
     #[must_use]
     pub fn scenario(&self) -> &Scenario {
@@ -347,9 +359,11 @@ impl World {
         let cpu = self.shared.scenario.cpu;
         match event {
             Event::Deliver { node, peer, parcel } => {
-                if self.machines[node as usize].phase != Phase::Up {
+                let machine = &mut self.machines[node as usize];
+                if machine.phase != Phase::Up {
                     return self.hold(node, Event::Deliver { node, peer, parcel });
                 }
+                machine.received_bytes += u64::from(parcel.wire_bytes);
                 self.counts.deliveries += 1;
                 let cost_ns = cpu.rpc_ns + cpu.byte_ns * u64::from(parcel.wire_bytes);
                 let now = self.begin(at, node, cost_ns);

@@ -18,6 +18,9 @@ pub const WAN_TOML: &str = include_str!("../../profiles/wan.toml");
 /// The text of the built-in `loopback` profile.
 pub const LOOPBACK_TOML: &str = include_str!("../../profiles/loopback.toml");
 
+/// The text of the built-in `flat` profile.
+pub const FLAT_TOML: &str = include_str!("../../profiles/flat.toml");
+
 /// The only profile format that this version reads.
 const FORMAT: u32 = 1;
 /// More regions than this are surely a mistake; it bounds the matrix.
@@ -82,6 +85,7 @@ impl Profile {
         match argument {
             "wan" => Ok(Self::wan()),
             "loopback" => Ok(Self::loopback()),
+            "flat" => Self::parse(FLAT_TOML),
             path => Self::read(Path::new(path)),
         }
     }
@@ -151,6 +155,13 @@ impl Profile {
     #[must_use]
     pub fn uplinks(&self) -> &[Uplink] {
         &self.uplinks
+    }
+
+    /// The same with one uplink for all nodes.
+    #[must_use]
+    pub fn with_uplink(mut self, bits_per_s: u64) -> Self {
+        self.uplinks = vec![Uplink { weight: 1, bits_per_s }];
+        self
     }
 
     /// Whether anything is delayed or limited at all; if not, nodes run on the bare interface.

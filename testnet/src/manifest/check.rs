@@ -1,0 +1,372 @@
+//! What a manifest must not say.
+
+use super::FORMAT;
+use super::error::Problem;
+use super::error::Step::{self, Index, Key};
+use super::keys::{Attack, Fault, Manifest, Publishers, Topology, Who, Workload};
+use starling_protocol::genesis::SLOT_MS_RANGE;
+
+/// More nodes than this are surely a mistake.
+const NODES_MAX: u32 = 200_000;
+/// The largest payload, which is what the genesis of simulated networks takes.
+const PAYLOAD_BYTES_MAX: u32 = 1 << 20;
+/// A run longer than this in simulated time is surely a mistake.
+const SECONDS_MAX: f64 = 1e7;
+
+type Checked = Result<(), Problem>;
+
+/// Checks everything that does not depend on other files.
+pub(super) fn check(manifest: &Manifest) -> Checked {
+    if manifest.format != FORMAT {
+        let format = manifest.format;
+        return Err(Problem::new(&[Key("format")], format!("format {format} is unknown; this version reads {FORMAT}")));
+    }
+    if !(2..=NODES_MAX).contains(&manifest.nodes) {
+        return Err(Problem::new(&[Key("nodes")], format!("there must be from 2 to {NODES_MAX} nodes")));
+    }
+    if manifest.seed > i64::MAX.unsigned_abs() {
+        return Err(Problem::new(&[Key("seed")], format!("a seed must be at most {}", i64::MAX)));
+    }
+    times(manifest)?;
+    topology(manifest)?;
+    links(manifest)?;
+    blocks(manifest)?;
+    for (number, workload) in manifest.workload.iter().enumerate() {
+        check_workload(manifest, workload, &[Key("workload"), Index(number)])?;
+    }
+    for (number, fault) in manifest.fault.iter().enumerate() {
+        check_fault(manifest, fault, &[Key("fault"), Index(number)])?;
+    }
+    partitions(manifest)?;
+    for (number, attack) in manifest.attack.iter().enumerate() {
+        check_attack(manifest, attack, &[Key("attack"), Index(number)])?;
+    }
+    Ok(())
+}
+
+fn times(manifest: &Manifest) -> Checked {
+    let time = &manifest.time;
+    for (key, seconds) in [
+        ("warm_up_s", time.warm_up_s),
+        ("load_s", time.load_s),
+        ("drain_s", time.drain_s),
+        ("connect_from_s", time.connect_from_s),
+        ("connect_within_s", time.connect_within_s),
+    ] {
+        span(seconds, &[Key("time"), Key(key)])?;
+    }
+    if time.connect_from_s > total_s(manifest) {
+        let at = [Key("time"), Key("connect_from_s")];
+        return Err(Problem::new(&at, format!("no node ever dials: the run ends after {} s", total_s(manifest))));
+    }
+    Ok(())
+}
+
+fn topology(manifest: &Manifest) -> Checked {
+    let at = |key| [Key("topology"), Key(key)];
+    let degree = |degree: u32| {
+        let (nodes, limits) = (manifest.nodes, &manifest.limits);
+        let most = (nodes - 1).min(limits.connections_max).min(limits.inbound_max.saturating_mul(2));
+        if (1..=most).contains(&degree) {
+            return Ok(());
+        }
+        let message = format!(
+            "a degree of {degree} is impossible: with {nodes} nodes, limits.connections_max = {} and limits.inbound_max = {}, it must be \
+             from 1 to {most}",
+            limits.connections_max, limits.inbound_max
+        );
+        Err(Problem::new(&at("degree"), message))
+    };
+    match &manifest.topology {
+        Topology::Random { degree: links } => degree(*links),
+        Topology::Regional { degree: links, near_percent } => {
+            percent(f64::from(*near_percent), &at("near_percent"))?;
+            degree(*links)
+        }
+        Topology::SmallWorld { degree: links, moved_percent } => {
+            percent(*moved_percent, &at("moved_percent"))?;
+            degree(*links)
+        }
+        Topology::File { path } if path.is_empty() => Err(Problem::new(&at("path"), "a path is missing")),
+        Topology::File { .. } => Ok(()),
+        Topology::Discovered { bootnodes, target_peers } => {
+            if !(1..=manifest.nodes).contains(bootnodes) {
+                let most = manifest.nodes;
+                return Err(Problem::new(&at("bootnodes"), format!("there must be from 1 to {most} bootnodes")));
+            }
+            if !(1..=manifest.limits.connections_max).contains(target_peers) {
+                let message = format!(
+                    "the target must be from 1 to limits.connections_max = {}",
+                    manifest.limits.connections_max
+                );
+                return Err(Problem::new(&at("target_peers"), message));
+            }
+            Ok(())
+        }
+    }
+}
+
+fn links(manifest: &Manifest) -> Checked {
+    let links = &manifest.links;
+    let at = |key| [Key("links"), Key(key)];
+    if !(0.0..=50.0).contains(&links.loss_percent) {
+        return Err(Problem::new(&at("loss_percent"), "a loss must be from 0 to 50 percent"));
+    }
+    for (key, rate) in
+        [("uplink_mbit_per_s", links.uplink_mbit_per_s), ("downlink_mbit_per_s", links.downlink_mbit_per_s)]
+    {
+        if rate.is_some_and(|rate| !(0.01..=1e6).contains(&rate)) {
+            let message = "a rate must be from 0.01 to 1000000 Mbit/s; leave the key out if nothing is to be limited";
+            return Err(Problem::new(&at(key), message));
+        }
+    }
+    positive(links.dead_after_s, &at("dead_after_s"))?;
+    if let Some(window) = &links.window {
+        let at = |key| [Key("links"), Key("window"), Key(key)];
+        span(window.idle_ms / 1e3, &at("idle_ms"))?;
+        if !(1..=1_000).contains(&window.initial_segments) {
+            return Err(Problem::new(&at("initial_segments"), "a window must begin with 1 to 1000 segments"));
+        }
+        if window.bytes_max < u64::from(window.initial_segments) * 1_460 {
+            return Err(Problem::new(&at("bytes_max"), "a window must not be smaller than what it begins with"));
+        }
+    }
+    for (key, microseconds) in [
+        ("rpc_us", manifest.cpu.rpc_us),
+        ("input_us", manifest.cpu.input_us),
+        ("signature_us", manifest.cpu.signature_us),
+    ] {
+        span(microseconds / 1e6, &[Key("cpu"), Key(key)])?;
+    }
+    span(manifest.disk.latency_ms / 1e3, &[Key("disk"), Key("latency_ms")])?;
+    positive(manifest.disk.mbyte_per_s, &[Key("disk"), Key("mbyte_per_s")])
+}
+
+fn blocks(manifest: &Manifest) -> Checked {
+    let blocks = &manifest.blocks;
+    if blocks.producers > manifest.nodes {
+        let message = format!("there are only {} nodes to be producers", manifest.nodes);
+        return Err(Problem::new(&[Key("blocks"), Key("producers")], message));
+    }
+    let (first, last) = (SLOT_MS_RANGE.start(), SLOT_MS_RANGE.end());
+    #[expect(clippy::cast_precision_loss, reason = "slots are far below 2^53 ms")]
+    let range = *first as f64 / 1e3..=*last as f64 / 1e3;
+    if !range.contains(&blocks.slot_s) {
+        let message = format!("a slot must last from {} to {} s", range.start(), range.end());
+        return Err(Problem::new(&[Key("blocks"), Key("slot_s")], message));
+    }
+    Ok(())
+}
+
+fn check_workload(manifest: &Manifest, workload: &Workload, path: &[Step]) -> Checked {
+    let at = |key| [path, &[Key(key)]].concat();
+    let (bytes, publishers, from_s, until_s) = match workload {
+        Workload::Constant { per_s, bytes, publishers, from_s, until_s }
+        | Workload::Poisson { per_s, bytes, publishers, from_s, until_s } => {
+            if !(0.001..=1e6).contains(per_s) {
+                return Err(Problem::new(&at("per_s"), "a rate must be from 0.001 to 1000000 messages a second"));
+            }
+            (bytes, publishers, from_s, until_s)
+        }
+        Workload::Bursts { every_s, messages, bytes, publishers, from_s, until_s } => {
+            positive(*every_s, &at("every_s"))?;
+            if *messages == 0 {
+                return Err(Problem::new(&at("messages"), "a burst must have a message"));
+            }
+            (bytes, publishers, from_s, until_s)
+        }
+    };
+    if *bytes > PAYLOAD_BYTES_MAX {
+        return Err(Problem::new(&at("bytes"), format!("a payload must have at most {PAYLOAD_BYTES_MAX} bytes")));
+    }
+    match publishers {
+        Publishers::Count(0) => return Err(Problem::new(&at("publishers"), "there must be a publisher")),
+        Publishers::Count(_) => {}
+        Publishers::Nodes(nodes) => exist(manifest, nodes, &at("publishers"))?,
+    }
+    span(*from_s, &at("from_s"))?;
+    let until_s = until_s.unwrap_or(manifest.time.load_s);
+    if until_s > manifest.time.load_s {
+        let message = format!("the load ends after {} s", manifest.time.load_s);
+        return Err(Problem::new(&at("until_s"), message));
+    }
+    if *from_s >= until_s {
+        let message = format!("nothing would be published: it must be before the end, which is at {until_s} s");
+        return Err(Problem::new(&at("from_s"), message));
+    }
+    Ok(())
+}
+
+fn check_fault(manifest: &Manifest, fault: &Fault, path: &[Step]) -> Checked {
+    let at = |key| [path, &[Key(key)]].concat();
+    let (at_s, for_s) = fault.when();
+    if !(0.0..=total_s(manifest)).contains(&at_s) {
+        let message = format!("a fault must be from 0 to {} s, when the run ends", total_s(manifest));
+        return Err(Problem::new(&at("at_s"), message));
+    }
+    if let Some(for_s) = for_s {
+        positive(for_s, &at("for_s"))?;
+    }
+    match fault {
+        Fault::Kill { who, .. }
+        | Fault::Restart { who, .. }
+        | Fault::Pause { who, .. }
+        | Fault::Partition { who, .. } => check_who(manifest, who, &at("who")),
+        Fault::Heal { .. } => Ok(()),
+        Fault::Degrade { from, to, latency_ms, loss_percent, .. } => {
+            check_who(manifest, from, &at("from"))?;
+            check_who(manifest, to, &at("to"))?;
+            if !(0.0..=60_000.0).contains(latency_ms) {
+                return Err(Problem::new(&at("latency_ms"), "what is added to a latency must be from 0 to 60000 ms"));
+            }
+            if !(0.0..=50.0).contains(loss_percent) {
+                return Err(Problem::new(&at("loss_percent"), "a loss must be from 0 to 50 percent"));
+            }
+            if *latency_ms == 0.0 && *loss_percent == 0.0 {
+                return Err(Problem::new(path, "nothing becomes worse; give latency_ms or loss_percent"));
+            }
+            Ok(())
+        }
+        Fault::Churn { percent_per_min, down_s, .. } => {
+            if !(0.001..=6_000.0).contains(percent_per_min) {
+                let message = "a rate of churn must be from 0.001 to 6000 percent a minute";
+                return Err(Problem::new(&at("percent_per_min"), message));
+            }
+            positive(*down_s, &at("down_s"))
+        }
+        Fault::Clock { who, skew_s, .. } => {
+            if !(-1e6..=1e6).contains(skew_s) {
+                return Err(Problem::new(&at("skew_s"), "a clock must be off by at most 1000000 s"));
+            }
+            check_who(manifest, who, &at("who"))
+        }
+        Fault::SlowCpu { who, factor, .. } | Fault::SlowDisk { who, factor, .. } => {
+            if !(0.001..=1e6).contains(factor) {
+                return Err(Problem::new(&at("factor"), "a factor must be from 0.001 to 1000000"));
+            }
+            check_who(manifest, who, &at("who"))
+        }
+    }
+}
+
+fn check_who(manifest: &Manifest, who: &Who, path: &[Step]) -> Checked {
+    match who {
+        Who::Nodes(nodes) => exist(manifest, nodes, path),
+        Who::Percent(share) if !(*share > 0.0 && *share <= 100.0) => {
+            Err(Problem::new(path, "a share must be above 0 and at most 100 percent"))
+        }
+        Who::Regions(regions) if regions.is_empty() => Err(Problem::new(path, "a region must be named")),
+        Who::All(false) => Err(Problem::new(path, "write all = true, or name some of them")),
+        Who::Percent(_) | Who::Regions(_) | Who::All(true) => Ok(()),
+    }
+}
+
+fn check_attack(manifest: &Manifest, attack: &Attack, path: &[Step]) -> Checked {
+    let at = |key| [path, &[Key(key)]].concat();
+    if attack.count == 0 || attack.count > NODES_MAX {
+        return Err(Problem::new(&at("count"), format!("there must be from 1 to {NODES_MAX} attackers")));
+    }
+    if !(1..=manifest.nodes).contains(&attack.connections) {
+        let message = format!("an attacker connects with 1 to {} nodes, which is how many there are", manifest.nodes);
+        return Err(Problem::new(&at("connections"), message));
+    }
+    if attack.per_ip == 0 {
+        return Err(Problem::new(&at("per_ip"), "at least one attacker is behind an address"));
+    }
+    if !(0.0..=total_s(manifest)).contains(&attack.at_s) {
+        let message = format!("attackers must start from 0 to {} s, when the run ends", total_s(manifest));
+        return Err(Problem::new(&at("at_s"), message));
+    }
+    Ok(())
+}
+
+/// There is one partition at a time, and only what is parted can be healed.
+fn partitions(manifest: &Manifest) -> Checked {
+    let mut order: Vec<usize> = (0..manifest.fault.len()).collect();
+    order.sort_by(|a, b| manifest.fault[*a].when().0.total_cmp(&manifest.fault[*b].when().0));
+    let mut parted: Option<(usize, f64)> = None;
+    for number in order {
+        let fault = &manifest.fault[number];
+        let (at_s, _) = fault.when();
+        let present = parted.filter(|(_, until_s)| at_s < *until_s);
+        match fault {
+            Fault::Partition { for_s, .. } => {
+                if let Some((other, until_s)) = present {
+                    let until = if until_s.is_finite() { format!("until {until_s} s") } else { "to the end".into() };
+                    let message = format!(
+                        "it overlaps with the partition fault.{other}, which lasts {until}; heal that one first, or describe both as one"
+                    );
+                    return Err(Problem::new(&[Key("fault"), Index(number), Key("at_s")], message));
+                }
+                parted = Some((number, for_s.map_or(f64::INFINITY, |for_s| at_s + for_s)));
+            }
+            Fault::Heal { .. } if present.is_none() => {
+                let message = "there is nothing to heal: no partition lasts until then";
+                return Err(Problem::new(&[Key("fault"), Index(number), Key("at_s")], message));
+            }
+            Fault::Heal { .. } => parted = None,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn exist(manifest: &Manifest, nodes: &[u32], path: &[Step]) -> Checked {
+    if nodes.is_empty() {
+        return Err(Problem::new(path, "a node must be named"));
+    }
+    match nodes.iter().find(|node| **node >= manifest.nodes) {
+        None => Ok(()),
+        Some(node) => {
+            let message = format!(
+                "node {node} does not exist: the {} nodes are numbered from 0 to {}",
+                manifest.nodes,
+                manifest.nodes - 1
+            );
+            Err(Problem::new(path, message))
+        }
+    }
+}
+
+/// How long the run is.
+pub(super) fn total_s(manifest: &Manifest) -> f64 {
+    manifest.time.warm_up_s + manifest.time.load_s + manifest.time.drain_s
+}
+
+fn span(seconds: f64, path: &[Step]) -> Checked {
+    if (0.0..=SECONDS_MAX).contains(&seconds) {
+        return Ok(());
+    }
+    Err(Problem::new(path, "a time must not be negative, nor be longer than four months"))
+}
+
+fn positive(value: f64, path: &[Step]) -> Checked {
+    if value > 0.0 && value <= SECONDS_MAX {
+        return Ok(());
+    }
+    Err(Problem::new(path, format!("it must be above 0 and at most {SECONDS_MAX}")))
+}
+
+fn percent(value: f64, path: &[Step]) -> Checked {
+    if (0.0..=100.0).contains(&value) {
+        return Ok(());
+    }
+    Err(Problem::new(path, "a share must be from 0 to 100 percent"))
+}
+
+impl Fault {
+    /// When it begins, and how long it lasts if that is said.
+    pub(super) fn when(&self) -> (f64, Option<f64>) {
+        match self {
+            Self::Kill { at_s, for_s, .. }
+            | Self::Partition { at_s, for_s, .. }
+            | Self::Degrade { at_s, for_s, .. }
+            | Self::SlowCpu { at_s, for_s, .. }
+            | Self::SlowDisk { at_s, for_s, .. } => (*at_s, *for_s),
+            Self::Restart { at_s, for_s, .. } | Self::Pause { at_s, for_s, .. } | Self::Churn { at_s, for_s, .. } => {
+                (*at_s, Some(*for_s))
+            }
+            Self::Heal { at_s } | Self::Clock { at_s, .. } => (*at_s, None),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What is wrong with a manifest, and where.
+
+use std::fmt;
+use std::path::PathBuf;
+use toml::de::{DeTable, DeValue};
+
+/// Why a manifest cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// There is neither a preset nor a file of this name.
+    #[error("there is no preset {name:?} and no such file ({source}); the presets are {presets}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// The presets that there are.
+        presets: String,
+        /// Why the file cannot be read.
+        source: std::io::Error,
+    },
+    /// A file that the manifest names cannot be used.
+    #[error("{origin}: cannot use {}: {problem}", path.display())]
+    File {
+        /// The manifest.
+        origin: String,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// It is no manifest.
+    #[error("{origin}: {problem}")]
+    Toml {
+        /// The manifest.
+        origin: String,
+        /// What the reader says, with line and column.
+        problem: String,
+    },
+    /// A value cannot be.
+    #[error("{origin}, {place}: {message}")]
+    Value {
+        /// The manifest.
+        origin: String,
+        /// Line and key, or only the key if the value comes from a default or from the command line.
+        place: String,
+        /// What is wrong, and what would be right.
+        message: String,
+    },
+    /// A value was set on the command line that is none.
+    #[error("--set {assignment}: {problem}")]
+    Set {
+        /// What was asked for.
+        assignment: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The run would not fit.
+    #[error(
+        "this run needs some {needed_mib} MiB of memory and {available_mib} MiB are free; use fewer nodes, links or messages, or one \
+         seed at a time (--jobs 1)"
+    )]
+    Memory {
+        /// What it is estimated to need.
+        needed_mib: u64,
+        /// What there is.
+        available_mib: u64,
+    },
+}
+
+/// A step of the way to a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Key(&'static str),
+    Index(usize),
+}
+
+/// A value that cannot be, by its place in the manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub(super) path: Vec<Step>,
+    pub(super) message: String,
+}
+
+impl Problem {
+    pub(super) fn new(path: &[Step], message: impl Into<String>) -> Self {
+        Self { path: path.to_vec(), message: message.into() }
+    }
+
+    /// The same with where it is in the text, as far as the text has it.
+    pub(super) fn in_text(self, origin: &str, text: Option<&str>) -> ManifestError {
+        let key = Dotted(&self.path).to_string();
+        let line = text.and_then(|text| line_of(text, &self.path));
+        let place = line.map_or_else(|| key.clone(), |line| format!("line {line} ({key})"));
+        ManifestError::Value { origin: origin.to_owned(), place, message: self.message }
+    }
+}
+
+struct Dotted<'a>(&'a [Step]);
+
+impl fmt::Display for Dotted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, step) in self.0.iter().enumerate() {
+            match step {
+                Step::Key(key) if at == 0 => write!(f, "{key}")?,
+                Step::Key(key) => write!(f, ".{key}")?,
+                Step::Index(index) => write!(f, ".{index}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The line of a value, or of the closest thing around it that the text has; none if it has nothing of it.
+fn line_of(text: &str, path: &[Step]) -> Option<usize> {
+    let document = DeTable::parse(text).ok()?;
+    let (first, rest) = path.split_first()?;
+    let Step::Key(first) = first else { return None };
+    let (key, mut value) = document.get_ref().iter().find(|(key, _)| key.get_ref() == first)?;
+    let mut start = key.span().start;
+    for step in rest {
+        match (value.get_ref(), step) {
+            (DeValue::Table(table), Step::Key(name)) => {
+                let Some((key, inner)) = table.iter().find(|(key, _)| key.get_ref() == name) else { break };
+                (start, value) = (key.span().start, inner);
+            }
+            (DeValue::Array(array), Step::Index(index)) => {
+                let Some(inner) = array.get(*index) else { break };
+                (start, value) = (inner.span().start, inner);
+            }
+            _ => break,
+        }
+    }
+    Some(text[..start].matches('\n').count() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_those_of_the_keys() {
+        let text =
+            "format = 1\n\n[links]\nprofile = \"wan\"\n\n[[fault]]\nat_s = 1\n[[fault]]\nkind = \"heal\"\nat_s = 2\n";
+        let line = |path: &[Step]| line_of(text, path);
+        assert_eq!(line(&[Step::Key("links"), Step::Key("profile")]), Some(4));
+        assert_eq!(line(&[Step::Key("fault"), Step::Index(1), Step::Key("at_s")]), Some(10));
+        assert_eq!(line(&[Step::Key("links"), Step::Key("loss")]), Some(3), "the table, if the key is not there");
+        assert_eq!(line(&[Step::Key("nodes")]), None);
+        assert_eq!(Dotted(&[Step::Key("fault"), Step::Index(1), Step::Key("at_s")]).to_string(), "fault.1.at_s");
+    }
+}

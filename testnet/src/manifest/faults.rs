@@ -1,0 +1,162 @@
+//! From faults to a timeline of primitive actions.
+
+use super::keys::{Fault, Manifest, Who};
+use crate::sim::faults::{Action, Degradation};
+use crate::wan::{Stream, Topology};
+use starling_protocol::time::{Duration, Time};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What is done when, in the order of time. Actions of one moment are in the order of the manifest.
+pub(super) fn timeline(manifest: &Manifest, network: &Topology) -> Vec<(Time, Action)> {
+    let mut all = Vec::new();
+    for (number, fault) in (0_u32..).zip(&manifest.fault) {
+        let stream = Stream::new(manifest.seed.wrapping_add(u64::from(number) << 40), "faults");
+        Expansion { manifest, network, stream, all: &mut all }.add(number, fault);
+    }
+    all.sort_by_key(|(at, _)| *at);
+    all
+}
+
+struct Expansion<'a> {
+    manifest: &'a Manifest,
+    network: &'a Topology,
+    stream: Stream,
+    all: &'a mut Vec<(Time, Action)>,
+}
+
+impl Expansion<'_> {
+    fn add(&mut self, number: u32, fault: &Fault) {
+        let (at_s, for_s) = fault.when();
+        let (at, until) = (time(at_s), for_s.map(|for_s| time(at_s) + duration(for_s)));
+        match fault {
+            Fault::Kill { who, .. } => self.each(who, at, until, Action::Kill, Action::Start),
+            Fault::Restart { who, .. } => self.each(who, at, until, Action::Stop, Action::Start),
+            Fault::Pause { who, .. } => self.each(who, at, until, Action::Pause, Action::Resume),
+            Fault::Partition { who, .. } => {
+                let sides = self.members(who).iter().map(|inside| u8::from(*inside)).collect();
+                self.push(at, Action::Partition(sides));
+                if let Some(until) = until {
+                    self.push(until, Action::Heal);
+                }
+            }
+            Fault::Heal { .. } => self.push(at, Action::Heal),
+            Fault::Degrade { from, to, latency_ms, loss_percent, .. } => {
+                let (from, to) = (self.members(from), self.members(to));
+                let latency = duration(latency_ms / 1e3);
+                let loss_ppm = ppm(*loss_percent);
+                self.push(at, Action::Degrade(Degradation { number, from, to, latency, loss_ppm }));
+                if let Some(until) = until {
+                    self.push(until, Action::Mend(number));
+                }
+            }
+            Fault::Churn { percent_per_min, down_s, .. } => {
+                self.churn((at, until.unwrap_or(at)), *percent_per_min, duration(*down_s));
+            }
+            Fault::Clock { who, skew_s, .. } => {
+                let off_us = whole(skew_s.abs() * 1e6).cast_signed();
+                let off_us = if *skew_s < 0.0 { -off_us } else { off_us };
+                self.each(who, at, None, |node| Action::Clock(node, off_us), Action::Start);
+            }
+            Fault::SlowCpu { who, factor, .. } => {
+                let permille = permille(*factor);
+                let (slow, usual) = (|node| Action::Cpu(node, permille), |node| Action::Cpu(node, 1_000));
+                self.each(who, at, until, slow, usual);
+            }
+            Fault::SlowDisk { who, factor, .. } => {
+                let permille = permille(*factor);
+                let (slow, usual) = (|node| Action::Disk(node, permille), |node| Action::Disk(node, 1_000));
+                self.each(who, at, until, slow, usual);
+            }
+        }
+    }
+
+    /// Does something to each of some nodes, and undoes it.
+    fn each(
+        &mut self,
+        who: &Who,
+        at: Time,
+        until: Option<Time>,
+        begin: impl Fn(u32) -> Action,
+        end: impl Fn(u32) -> Action,
+    ) {
+        let members = self.members(who);
+        for (node, _) in (0_u32..).zip(members.iter()).filter(|(_, inside)| **inside) {
+            self.push(at, begin(node));
+            if let Some(until) = until {
+                self.push(until, end(node));
+            }
+        }
+    }
+
+    /// Kills nodes at regular intervals, each drawn from those that run.
+    fn churn(&mut self, (from, until): (Time, Time), percent_per_min: f64, down: Duration) {
+        let per_min = percent_per_min / 100.0 * f64::from(self.manifest.nodes);
+        let every = duration(60.0 / per_min).max(Duration::from_micros(1));
+        let mut back: BTreeMap<u32, Time> = BTreeMap::new();
+        let mut at = from;
+        while at < until {
+            let node = u32::try_from(self.stream.below(u64::from(self.manifest.nodes))).expect("below a u32");
+            if back.get(&node).is_none_or(|back| *back <= at) {
+                self.push(at, Action::Kill(node));
+                self.push(at + down, Action::Start(node));
+                back.insert(node, at + down);
+                at = at + every;
+            } else if back.values().filter(|back| **back > at).count() == self.manifest.nodes as usize {
+                // Nobody is left to be killed.
+                at = at + every;
+            }
+        }
+    }
+
+    /// Whether each node is meant.
+    fn members(&mut self, who: &Who) -> Arc<[bool]> {
+        let nodes = self.manifest.nodes as usize;
+        match who {
+            Who::All(_) => vec![true; nodes].into(),
+            Who::Nodes(named) => {
+                let mut members = vec![false; nodes];
+                named.iter().for_each(|node| members[*node as usize] = true);
+                members.into()
+            }
+            Who::Percent(share) => {
+                let count = whole(share / 100.0 * f64::from(self.manifest.nodes)).max(1);
+                let mut order: Vec<usize> = (0..nodes).collect();
+                self.stream.shuffle(&mut order);
+                let mut members = vec![false; nodes];
+                order.iter().take(usize::try_from(count).unwrap_or(nodes)).for_each(|node| members[*node] = true);
+                members.into()
+            }
+            Who::Regions(regions) => {
+                (0..nodes).map(|node| regions.iter().any(|name| name == self.network.region_name(node))).collect()
+            }
+        }
+    }
+
+    fn push(&mut self, at: Time, action: Action) {
+        self.all.push((at, action));
+    }
+}
+
+/// A number of seconds, which the checks have found to be one.
+pub(super) fn duration(seconds: f64) -> Duration {
+    Duration::from_micros(whole(seconds * 1e6))
+}
+
+fn time(seconds: f64) -> Time {
+    Time::ZERO + duration(seconds)
+}
+
+fn ppm(percent: f64) -> u32 {
+    u32::try_from(whole(percent * 1e4)).unwrap_or(u32::MAX)
+}
+
+fn permille(factor: f64) -> u32 {
+    u32::try_from(whole(factor * 1e3)).unwrap_or(u32::MAX)
+}
+
+/// The whole number next to one that is not negative.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast of a float saturates")]
+pub(super) fn whole(number: f64) -> u64 {
+    (number + 0.5) as u64
+}

@@ -1,0 +1,28 @@
+//! Manifests that come with the tool.
+
+/// A manifest that comes with the tool.
+#[derive(Clone, Copy, Debug)]
+pub struct Preset {
+    /// By which it is called.
+    pub name: &'static str,
+    /// Its text, to copy and change.
+    pub text: &'static str,
+}
+
+macro_rules! preset {
+    ($name:literal) => {
+        Preset { name: $name, text: include_str!(concat!("../../scenarios/", $name, ".toml")) }
+    };
+}
+
+/// All presets.
+pub const PRESETS: &[Preset] = &[
+    preset!("quick"),
+    preset!("baseline"),
+    preset!("scale"),
+    preset!("blocks"),
+    preset!("partition"),
+    preset!("churn"),
+    preset!("discovery"),
+    preset!("regions"),
+];

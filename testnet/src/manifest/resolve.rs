@@ -1,0 +1,302 @@
+//! Reading a manifest, changing it from the command line, and making a scenario of it.
+
+use super::check::check;
+use super::error::Problem;
+use super::error::Step::{Index, Key};
+use super::faults::{duration, timeline, whole};
+use super::keys::{Fault, Manifest, Publishers, Topology, Who, Workload};
+use super::{ManifestError, presets};
+use crate::sim::scenario::{ConnectionLimits, CpuModel, DiskModel};
+use crate::sim::{self, Pace, Scenario, WindowModel, Wiring};
+use crate::wan::profile::{FLAT_TOML, LOOPBACK_TOML, WAN_TOML};
+use crate::wan::{self, Profile};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+impl Manifest {
+    /// Reads and checks a manifest. `origin` is what errors call it.
+    ///
+    /// # Errors
+    /// What is wrong, where, and what would be right.
+    pub fn parse(text: &str, origin: &str) -> Result<Self, ManifestError> {
+        let manifest: Self = toml::from_str(text).map_err(|error| {
+            let problem = error.to_string().trim_end().to_owned();
+            ManifestError::Toml { origin: origin.to_owned(), problem }
+        })?;
+        check(&manifest).map_err(|problem| problem.in_text(origin, Some(text)))?;
+        Ok(manifest)
+    }
+
+    /// The preset of this name, or the manifest in this file; and the folder from which its paths count.
+    ///
+    /// # Errors
+    /// When there is no such preset or file, or it is no manifest.
+    pub fn named(argument: &str) -> Result<(Self, PathBuf), ManifestError> {
+        if let Some(preset) = presets::PRESETS.iter().find(|preset| preset.name == argument) {
+            return Ok((Self::parse(preset.text, argument)?, PathBuf::new()));
+        }
+        let text = std::fs::read_to_string(argument).map_err(|source| {
+            let presets = presets::PRESETS.iter().map(|preset| preset.name).collect::<Vec<_>>().join(", ");
+            ManifestError::Unknown { name: argument.to_owned(), presets, source }
+        })?;
+        let folder = Path::new(argument).parent().unwrap_or(Path::new("")).to_owned();
+        Ok((Self::parse(&text, argument)?, folder))
+    }
+
+    /// The same with values set by `key=value`, where a key is a dotted path such as `links.loss_percent` or `fault.0.at_s`, and a
+    /// value is as in TOML, or a word.
+    ///
+    /// # Errors
+    /// When a key is unknown, or a value cannot be.
+    pub fn with(&self, assignments: &[String]) -> Result<Self, ManifestError> {
+        let mut manifest = self.clone();
+        for assignment in assignments {
+            let wrong = |problem: String| ManifestError::Set {
+                assignment: assignment.clone(),
+                problem: problem.trim_end().into(),
+            };
+            let (path, value) = assignment
+                .split_once('=')
+                .ok_or_else(|| wrong("write key=value, for example links.loss_percent=1".into()))?;
+            let mut document = toml::Value::try_from(&manifest).map_err(|error| wrong(error.to_string()))?;
+            set(&mut document, path.trim(), value_of(value.trim())).map_err(wrong)?;
+            manifest = document.try_into().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
+        }
+        check(&manifest).map_err(|problem| problem.in_text("after --set", None))?;
+        Ok(manifest)
+    }
+
+    /// The text of the manifest with all its keys.
+    ///
+    /// # Panics
+    /// Never: plain values are always TOML.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("plain values are always TOML")
+    }
+
+    /// The text of its profile.
+    ///
+    /// # Errors
+    /// When there is no such profile.
+    pub fn profile_toml(&self, folder: &Path) -> Result<String, ManifestError> {
+        match &*self.links.profile {
+            "wan" => Ok(WAN_TOML.to_owned()),
+            "loopback" => Ok(LOOPBACK_TOML.to_owned()),
+            "flat" => Ok(FLAT_TOML.to_owned()),
+            path => {
+                let path = folder.join(path);
+                std::fs::read_to_string(&path).map_err(|error| self.unusable(path, error.to_string()))
+            }
+        }
+    }
+
+    /// What the simulator is to run. Paths count from `folder`.
+    ///
+    /// # Errors
+    /// When a file that it names cannot be used, or does not go with the rest.
+    pub fn scenario(&self, folder: &Path) -> Result<Scenario, ManifestError> {
+        let profile = Profile::parse(&self.profile_toml(folder)?)
+            .map_err(|error| self.unusable(folder.join(&self.links.profile), error.to_string()))?;
+        let profile = match self.links.uplink_mbit_per_s {
+            None => profile,
+            Some(rate) => profile.with_uplink(whole(rate * 1e6)),
+        };
+        self.regions_exist(&profile).map_err(|problem| problem.in_text(&self.name, None))?;
+        let network = wan::Topology::new(profile.clone(), self.nodes as usize, self.seed);
+        Ok(Scenario {
+            seed: self.seed,
+            nodes: self.nodes as usize,
+            wiring: self.wiring(folder)?,
+            connect_from: duration(self.time.connect_from_s),
+            connect_within: duration(self.time.connect_within_s),
+            downlink_bits_per_s: self.links.downlink_mbit_per_s.map(|rate| whole(rate * 1e6)),
+            loss_ppm: u32::try_from(whole(self.links.loss_percent * 1e4)).unwrap_or(u32::MAX),
+            window: self.links.window.as_ref().map(|window| WindowModel {
+                initial_bytes: u64::from(window.initial_segments) * 1_460,
+                bytes_max: window.bytes_max,
+                idle_us: whole(window.idle_ms * 1e3),
+            }),
+            dead_after: duration(self.links.dead_after_s),
+            limits: ConnectionLimits {
+                connections_max: self.limits.connections_max as usize,
+                inbound_max: self.limits.inbound_max as usize,
+                per_ip_max: self.limits.per_ip_max as usize,
+                per_subnet_max: self.limits.per_subnet_max as usize,
+            },
+            cpu: CpuModel {
+                rpc_ns: whole(self.cpu.rpc_us * 1e3),
+                byte_ns: self.cpu.byte_ns,
+                input_ns: whole(self.cpu.input_us * 1e3),
+                signature_ns: whole(self.cpu.signature_us * 1e3),
+            },
+            disk: DiskModel {
+                latency: duration(self.disk.latency_ms / 1e3),
+                bytes_per_s: whole(self.disk.mbyte_per_s * 1e6),
+            },
+            workloads: self.workload.iter().map(Workload::to_sim).collect(),
+            warm_up: duration(self.time.warm_up_s),
+            duration: duration(self.time.load_s),
+            drain: duration(self.time.drain_s),
+            producers: self.blocks.producers as usize,
+            slot: duration(self.blocks.slot_s),
+            faults: timeline(self, &network),
+            encode: self.encode,
+            profile,
+        })
+    }
+
+    fn wiring(&self, folder: &Path) -> Result<Wiring, ManifestError> {
+        Ok(match &self.topology {
+            Topology::Random { degree } => Wiring::Random { degree: *degree as usize },
+            Topology::Regional { degree, near_percent } => {
+                Wiring::Regional { degree: *degree as usize, near_percent: *near_percent }
+            }
+            Topology::SmallWorld { degree, moved_percent } => Wiring::SmallWorld {
+                degree: *degree as usize,
+                moved_permille: u32::try_from(whole(moved_percent * 10.0)).unwrap_or(1_000),
+            },
+            Topology::File { path } => {
+                let path = folder.join(path);
+                let text =
+                    std::fs::read_to_string(&path).map_err(|error| self.unusable(path.clone(), error.to_string()))?;
+                let links = links(&text, self.nodes).map_err(|problem| self.unusable(path, problem))?;
+                Wiring::Given(Arc::new(links))
+            }
+            Topology::Discovered { bootnodes, target_peers } => {
+                Wiring::Discovered { bootnodes: *bootnodes as usize, target_peers: *target_peers as usize }
+            }
+        })
+    }
+
+    fn regions_exist(&self, profile: &Profile) -> Result<(), Problem> {
+        for (number, fault) in self.fault.iter().enumerate() {
+            let groups: Vec<(&'static str, &Who)> = match fault {
+                Fault::Kill { who, .. }
+                | Fault::Restart { who, .. }
+                | Fault::Pause { who, .. }
+                | Fault::Partition { who, .. }
+                | Fault::Clock { who, .. }
+                | Fault::SlowCpu { who, .. }
+                | Fault::SlowDisk { who, .. } => vec![("who", who)],
+                Fault::Degrade { from, to, .. } => vec![("from", from), ("to", to)],
+                Fault::Heal { .. } | Fault::Churn { .. } => Vec::new(),
+            };
+            for (key, who) in groups {
+                let Who::Regions(named) = who else { continue };
+                let known: Vec<&str> = profile.regions().iter().map(|region| &*region.name).collect();
+                if let Some(unknown) = named.iter().find(|name| !known.contains(&&***name)) {
+                    let message = format!(
+                        "there is no region {unknown:?} in the profile {}; its regions are {}",
+                        profile.name(),
+                        known.join(", ")
+                    );
+                    return Err(Problem::new(&[Key("fault"), Index(number), Key(key)], message));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn unusable(&self, path: PathBuf, problem: String) -> ManifestError {
+        ManifestError::File { origin: self.name.clone(), path, problem }
+    }
+}
+
+impl Workload {
+    fn to_sim(&self) -> sim::Workload {
+        let (pace, bytes, publishers, from_s, until_s) = match self {
+            Self::Constant { per_s, bytes, publishers, from_s, until_s } => {
+                (Pace::Constant { messages_per_ks: whole(per_s * 1e3) }, bytes, publishers, from_s, until_s)
+            }
+            Self::Poisson { per_s, bytes, publishers, from_s, until_s } => {
+                (Pace::Poisson { messages_per_ks: whole(per_s * 1e3) }, bytes, publishers, from_s, until_s)
+            }
+            Self::Bursts { every_s, messages, bytes, publishers, from_s, until_s } => {
+                (Pace::Bursts { every: duration(*every_s), messages: *messages }, bytes, publishers, from_s, until_s)
+            }
+        };
+        sim::Workload {
+            pace,
+            payload_bytes: *bytes,
+            publishers: match publishers {
+                Publishers::Count(count) => sim::Publishers::Spread(*count as usize),
+                Publishers::Nodes(nodes) => sim::Publishers::Nodes(nodes.clone()),
+            },
+            from: duration(*from_s),
+            until: until_s.map(duration),
+        }
+    }
+}
+
+/// The links of a file.
+fn links(text: &str, nodes: u32) -> Result<Vec<(u32, u32)>, String> {
+    let mut links = Vec::new();
+    let mut known = std::collections::BTreeSet::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let content = line.split('#').next().unwrap_or("").trim();
+        if content.is_empty() {
+            continue;
+        }
+        let wrong = |problem: &str| format!("line {number}: {problem}");
+        let mut words = content.split_whitespace().map(str::parse::<u32>);
+        let (Some(Ok(from)), Some(Ok(to)), None) = (words.next(), words.next(), words.next()) else {
+            return Err(wrong("write two numbers of nodes, the first of which dials the second"));
+        };
+        if let Some(node) = [from, to].into_iter().find(|node| *node >= nodes) {
+            return Err(wrong(&format!("node {node} does not exist: the {nodes} nodes are numbered from 0")));
+        }
+        if from == to {
+            return Err(wrong("a node cannot dial itself"));
+        }
+        if !known.insert((from.min(to), from.max(to))) {
+            return Err(wrong("this link is there already"));
+        }
+        links.push((from, to));
+    }
+    if links.is_empty() { Err("there are no links in it".into()) } else { Ok(links) }
+}
+
+/// A value as in TOML, or a word.
+fn value_of(text: &str) -> toml::Value {
+    let line = toml::from_str::<toml::Table>(&format!("value = {text}"));
+    let value = line.ok().and_then(|mut table| table.remove("value"));
+    value.unwrap_or_else(|| toml::Value::String(text.to_owned()))
+}
+
+/// Sets a value by its dotted path.
+fn set(document: &mut toml::Value, path: &str, value: toml::Value) -> Result<(), String> {
+    let mut place = document;
+    let mut steps = path.split('.').peekable();
+    while let Some(step) = steps.next() {
+        let last = steps.peek().is_none();
+        place = match place {
+            toml::Value::Table(table) if last => {
+                // Whole numbers are welcome where fractions are.
+                let value = match (table.get(step), value) {
+                    (Some(toml::Value::Float(_)), toml::Value::Integer(whole)) => {
+                        whole.to_string().parse().map_or(toml::Value::Integer(whole), toml::Value::Float)
+                    }
+                    (_, value) => value,
+                };
+                table.insert(step.to_owned(), value);
+                return Ok(());
+            }
+            toml::Value::Table(table) => table.entry(step).or_insert_with(|| toml::Value::Table(toml::Table::new())),
+            toml::Value::Array(array) => {
+                let count = array.len();
+                let index: usize =
+                    step.parse().map_err(|_| format!("{step:?} is no number of an entry; write 0 for the first"))?;
+                let entry =
+                    array.get_mut(index).ok_or_else(|| format!("there are only {count} entries, numbered from 0"))?;
+                if last {
+                    *entry = value;
+                    return Ok(());
+                }
+                entry
+            }
+            _ => return Err(format!("{step:?} is inside of something that has no parts")),
+        };
+    }
+    Err("write key=value, for example links.loss_percent=1".into())
+}

@@ -1,0 +1,165 @@
+use super::*;
+use crate::sim::faults::Action;
+use crate::wan;
+use starling_protocol::time::Time;
+use std::path::Path;
+
+const HEAD: &str = "format = 1\nnodes = 16\n[topology]\nkind = \"random\"\ndegree = 4\n";
+
+fn error(rest: &str) -> String {
+    let text = format!("{HEAD}{rest}");
+    let folder = Path::new("");
+    let parsed = Manifest::parse(&text, "test.toml").and_then(|manifest| manifest.scenario(folder));
+    parsed.map(|_| ()).expect_err("it is wrong").to_string()
+}
+
+#[test]
+fn every_preset_is_a_manifest_and_makes_a_scenario() {
+    for preset in PRESETS {
+        let (manifest, folder) = Manifest::named(preset.name).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(manifest.name, preset.name);
+        assert!(!manifest.about.is_empty() && manifest.about.len() < 130, "{}", preset.name);
+        let scenario = manifest.scenario(&folder).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(scenario.nodes, manifest.nodes as usize);
+        let again = Manifest::parse(&manifest.to_toml(), "again").unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(again, manifest, "what is written down is the same manifest");
+    }
+}
+
+#[test]
+fn the_published_schema_is_the_present_one() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/manifest.schema.json");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, schema()).expect("written");
+    }
+    let published = std::fs::read_to_string(&path).expect("the schema is published");
+    assert!(published == schema(), "run UPDATE_DOCS=1 cargo test -p starling-testnet manifest to publish it again");
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_line_and_a_remedy() {
+    for (rest, expected) in [
+        ("[links]\nwindwo = {}\n", &["line 7", "windwo", "expected one of"][..]),
+        (
+            "[[fault]]\nkind = \"kill\"\nat_s = 1\nwho = { nodes = [3, 16] }\n",
+            &["line 9 (fault.0.who)", "node 16 does not exist", "numbered from 0 to 15"],
+        ),
+        ("[[workload]]\nkind = \"constant\"\nper_s = -3\nbytes = 10\n", &["line 8 (workload.0.per_s)", "from 0.001"]),
+        ("[[fault]]\nkind = \"meteor\"\nat_s = 1\n", &["line 7", "meteor", "`kill`"]),
+        (
+            "[[fault]]\nkind = \"pause\"\nat_s = -1\nfor_s = 2\nwho = { all = true }\n",
+            &["line 8 (fault.0.at_s)", "from 0 to 50 s"],
+        ),
+        ("[links]\nloss_percent = 90\n", &["line 7 (links.loss_percent)", "0 to 50"]),
+        ("[blocks]\nproducers = 17\n", &["line 7 (blocks.producers)", "only 16 nodes"]),
+        ("[blocks]\nslot_s = 0.01\n", &["line 7 (blocks.slot_s)", "from 0.1 to 3600 s"]),
+        ("[time]\nload_s = -1\n", &["line 7 (time.load_s)", "negative"]),
+        ("[[fault]]\nkind = \"heal\"\nat_s = 3\n", &["line 8 (fault.0.at_s)", "nothing to heal"]),
+        (
+            "[[fault]]\nkind = \"degrade\"\nat_s = 3\nlatency_ms = 3\nfrom = { regions = [\"atlantis\"] }\n",
+            &["fault.0.from", "atlantis", "us-east-1"],
+        ),
+        ("[[attack]]\nkind = \"x\"\ncount = 3\nconnections = 99\n", &["line 9 (attack.0.connections)", "1 to 16"]),
+    ] {
+        let error = error(rest);
+        for part in expected {
+            assert!(error.contains(part), "{part:?} is missing in: {error}");
+        }
+    }
+    let degree = Manifest::parse("format = 1\nnodes = 5\n[topology]\nkind = \"random\"\ndegree = 5\n", "test.toml");
+    let degree = degree.expect_err("impossible").to_string();
+    assert!(degree.contains("line 5 (topology.degree)") && degree.contains("from 1 to 4"), "{degree}");
+    let unknown = Manifest::named("no-such").expect_err("unknown").to_string();
+    assert!(unknown.contains("baseline") && unknown.contains("partition"), "{unknown}");
+}
+
+#[test]
+fn partitions_must_not_overlap() {
+    let partition = |at_s: u32, for_s: u32| {
+        format!("[[fault]]\nkind = \"partition\"\nat_s = {at_s}\nfor_s = {for_s}\nwho = {{ percent = 50 }}\n")
+    };
+    let overlapping = error(&(partition(20, 5) + &partition(10, 11)));
+    assert!(overlapping.contains("line 8 (fault.0.at_s)") && overlapping.contains("fault.1"), "{overlapping}");
+    let text = format!("{HEAD}{}{}", partition(10, 10), partition(20, 5));
+    assert!(Manifest::parse(&text, "test.toml").is_ok(), "one after the other");
+}
+
+#[test]
+fn values_are_set_by_their_paths() {
+    let (manifest, folder) = Manifest::named("partition").expect("a preset");
+    let with =
+        |assignments: &[&str]| manifest.with(&assignments.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+    let changed =
+        with(&["nodes=20", "links.loss_percent=2", "fault.0.at_s=11", "topology.degree=6", "links.window={}"]);
+    let changed = changed.unwrap_or_else(|error| panic!("{error}"));
+    let scenario = changed.scenario(&folder).expect("a scenario");
+    assert_eq!((scenario.nodes, scenario.loss_ppm, scenario.faults[0].0), (20, 20_000, Time::from_secs(11)));
+    assert!(scenario.window.is_some());
+    for (assignment, expected) in [
+        ("nodes", "write key=value"),
+        ("links.los=2", "los"),
+        ("fault.7.at_s=2", "only 1 entries"),
+        ("fault.first.at_s=2", "is no number"),
+        ("nodes=many", "invalid type"),
+        ("topology.degree=99", "from 1 to 15"),
+    ] {
+        let error = with(&[assignment]).expect_err(assignment).to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn faults_become_a_timeline() {
+    let text = format!(
+        "{HEAD}[[fault]]\nkind = \"restart\"\nat_s = 9\nwho = {{ nodes = [2] }}\n\
+         [[fault]]\nkind = \"clock\"\nat_s = 4\nwho = {{ nodes = [1] }}\nskew_s = -0.5\n\
+         [[fault]]\nkind = \"partition\"\nat_s = 5\nfor_s = 2\nwho = {{ percent = 25 }}\n\
+         [[fault]]\nkind = \"churn\"\nat_s = 10\nfor_s = 30\npercent_per_min = 100\ndown_s = 3\n"
+    );
+    let manifest = Manifest::parse(&text, "test.toml").unwrap_or_else(|error| panic!("{error}"));
+    let scenario = manifest.scenario(Path::new("")).expect("a scenario");
+    let faults = &scenario.faults;
+    assert!(faults.is_sorted_by_key(|(at, _)| *at));
+    assert_eq!(faults[0], (Time::from_secs(4), Action::Clock(1, -500_000)));
+    let Action::Partition(sides) = &faults[1].1 else { panic!("{:?}", faults[1]) };
+    assert_eq!(sides.iter().filter(|side| **side == 1).count(), 4);
+    assert_eq!(faults[2], (Time::from_secs(7), Action::Heal));
+    assert_eq!(faults[3], (Time::from_secs(9), Action::Stop(2)));
+    let kills = faults.iter().filter(|(_, action)| matches!(action, Action::Kill(_))).count();
+    assert_eq!(kills, 8, "half a minute of sixteen nodes a minute");
+    let starts = faults.iter().filter(|(_, action)| matches!(action, Action::Start(_))).count();
+    assert_eq!(starts, 9);
+    // Nobody is killed who is down.
+    let mut down = std::collections::BTreeSet::new();
+    for (_, action) in faults {
+        match action {
+            Action::Kill(node) => assert!(down.insert(*node)),
+            Action::Start(node) => drop(down.remove(node)),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn links_come_from_a_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "format = 1\nnodes = 3\n[topology]\nkind = \"file\"\npath = \"links.txt\"\n";
+    let manifest = Manifest::parse(text, "test.toml").expect("a manifest");
+    let with = |links: &str| {
+        std::fs::write(folder.path().join("links.txt"), links).expect("written");
+        manifest.scenario(folder.path()).map(|scenario| scenario.wiring).map_err(|error| error.to_string())
+    };
+    assert!(with("# a triangle\n0 1\n1 2 # and\n\n2 0\n").is_ok());
+    for (links, expected) in [
+        ("0 1\n1 3\n", "line 2: node 3 does not exist"),
+        ("0 1 2", "line 1: write two"),
+        ("1 1", "itself"),
+        ("0 1\n1 0", "already"),
+        ("", "no links"),
+    ] {
+        let error = with(links).expect_err(links);
+        assert!(error.contains(expected) && error.contains("links.txt"), "{error}");
+    }
+    let network = wan::Topology::new(crate::wan::Profile::wan(), 3, 1);
+    assert_eq!(network.nodes(), 3);
+}

@@ -1,0 +1,282 @@
+//! Running a manifest and reporting on it.
+
+use std::path::Path;
+use std::time::Instant;
+
+use starling_protocol::mesh::MeshConfig;
+use starling_protocol::node::Node;
+use starling_protocol::time::{Duration, Time, micros};
+
+use super::faults::Action;
+use super::observe::RECORD_BYTES;
+use super::{Scenario, World};
+use crate::host;
+use crate::manifest::{Manifest, ManifestError};
+use crate::measure::{self, Activity, Class, Counters, Deliveries, How, Window};
+use crate::report::format::float;
+use crate::report::{self, HostLoad, NodeUsage, Run, Simulation};
+
+/// Simulated time between two reports of progress.
+const STEP: Duration = Duration::from_millis(250);
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Simulated time.
+    pub now: Time,
+    /// When it ends.
+    pub end: Time,
+    /// Engine events so far.
+    pub events: u64,
+}
+
+/// What a run has shown.
+#[derive(Debug)]
+pub struct Simulated {
+    /// The report.
+    pub run: Run,
+    /// What is wrong at the end; nothing if every message came, over the mesh or in a block, and all nodes agree.
+    pub findings: Vec<String>,
+}
+
+/// Runs a manifest. Paths in it count from `folder`.
+///
+/// # Errors
+/// When the manifest cannot be run, or would not fit into the memory that there is if `jobs` of its kind run at the same time.
+pub fn simulate(
+    manifest: &Manifest,
+    folder: &Path,
+    jobs: usize,
+    mut progress: impl FnMut(Progress),
+) -> Result<Simulated, ManifestError> {
+    let scenario = manifest.scenario(folder)?;
+    let needed_mib = memory_mib(&scenario).saturating_mul(jobs as u64);
+    if let Some(available_mib) = host::available_mib().filter(|available_mib| *available_mib < needed_mib) {
+        return Err(ManifestError::Memory { needed_mib, available_mib });
+    }
+    let started = host::date_time();
+    let began = Instant::now();
+    let mut world = World::new(scenario);
+    let (warm_up, load) = (world.scenario().warm_up, world.scenario().duration);
+    let end = world.scenario().end();
+    let (load_start, load_end) = (Time::ZERO + warm_up, Time::ZERO + warm_up + load);
+    let mut ready = None;
+    let (mut before, mut now) = (world.traffic(), Time::ZERO);
+    while now < end {
+        // Not beyond the moment at which the traffic is looked at.
+        let step = if now < load_start { (now + STEP).min(load_start) } else { now + STEP };
+        now = step.min(end);
+        world.run_until(now);
+        if now == load_start {
+            before = world.traffic();
+        }
+        if ready.is_none() && is_ready(&world) {
+            ready = Some(now);
+        }
+        progress(Progress { now, end, events: world.counts().engine() });
+    }
+    let computed_s = began.elapsed().as_secs_f64();
+    let events = world.counts().engine();
+    let simulation = Simulation {
+        trace_hash: world.trace().to_string(),
+        events,
+        events_per_s: float(events) / computed_s.max(1e-9),
+        computed_s,
+        resident_mib_max: float(host::own_rss_kib_max()) / 1_024.0,
+    };
+    let window = Window {
+        load_start_us: load_start.as_micros(),
+        load_end_us: load_end.as_micros(),
+        drain_end_us: end.as_micros(),
+    };
+    let mut findings = Vec::new();
+    disagreement(&world, &mut findings);
+    let mut notes = Vec::new();
+    if world.unpublished() > 0 {
+        notes
+            .push(format!("{} messages were not published, because their publisher did not run.", world.unpublished()));
+    }
+    let deliveries = deliveries(&world, &window);
+    let missing = deliveries.missing().filter(|(_, _, in_block)| !in_block).count();
+    if missing > 0 {
+        findings.push(format!("{missing} deliveries are missing, over the mesh and in blocks"));
+    }
+    if deliveries.messages().len().saturating_mul(deliveries.nodes()) > report::DELIVERIES_ROWS_MAX {
+        notes.push("There are too many deliveries for a table: deliveries.csv was left out.".into());
+    }
+    let run = Run {
+        manifest: facts(manifest, &world, started),
+        bounds: honest_bounds(&world),
+        deliveries,
+        window,
+        host: HostLoad { cores: host::cores(), cpu_busy_fraction: 0.0 },
+        nodes: usage(&world, &before),
+        ready_s: float(ready.unwrap_or(load_start).as_micros()) / 1e6,
+        refused: Vec::new(),
+        notes,
+        simulation: Some(simulation),
+    };
+    Ok(Simulated { run, findings })
+}
+
+/// Memory that a run takes, in MiB, by what was measured: see `docs/SIMULATOR.md`.
+#[must_use]
+pub fn memory_mib(scenario: &Scenario) -> u64 {
+    /// A node without links.
+    const NODE_BYTES: u64 = 60 << 10;
+    /// One end of a link: line, peer slot, scores, address book.
+    const LINK_BYTES: u64 = 6 << 10;
+    /// What one node remembers of one message: seen ids, caches, mempool.
+    const MESSAGE_BYTES: u64 = 400;
+    /// What the report needs for one delivery.
+    const DELIVERY_BYTES: u64 = 80 + 3 * 8 + RECORD_BYTES as u64;
+    let nodes = scenario.nodes as u64;
+    let links = scenario.wiring.target_peers() as u64;
+    let messages = super::workload::submissions(scenario).len() as u64;
+    let blocks = if scenario.producers == 0 { 0 } else { micros(scenario.duration) / micros(scenario.slot).max(1) };
+    let remembered = messages.min(20_000);
+    let all = nodes * (NODE_BYTES + links * LINK_BYTES + remembered * MESSAGE_BYTES)
+        + nodes * (messages + blocks) * DELIVERY_BYTES;
+    all >> 20
+}
+
+/// Whether every node that runs has as many mesh links as it seeks at least, on both topics.
+fn is_ready(world: &World) -> bool {
+    let low = MeshConfig::with_topics(Vec::new()).degree.low.min(world.scenario().wiring.target_peers());
+    let degrees = &world.observer().degrees;
+    world.running().all(|(node, _)| degrees[node as usize].iter().all(|degree| *degree as usize >= low))
+}
+
+/// All nodes that run have to have the same head, but for the last block, which may be on its way.
+fn disagreement(world: &World, findings: &mut Vec<String>) {
+    let heads: Vec<_> = world.nodes().map(|node: &Node| node.chain().head()).collect();
+    let Some(highest) = heads.iter().map(|head| head.height).max() else { return };
+    let behind = heads.iter().filter(|head| head.height + 1 < highest).count();
+    if behind > 0 {
+        findings.push(format!("{behind} nodes are more than a block behind the highest head, which is at {highest}"));
+    }
+    let mut at_top: Vec<_> = heads.iter().filter(|head| head.height == highest).map(|head| head.id).collect();
+    at_top.sort_unstable();
+    at_top.dedup();
+    if at_top.len() > 1 {
+        findings.push(format!("there are {} different heads at height {highest}", at_top.len()));
+    }
+}
+
+/// What became of the messages of the window.
+fn deliveries(world: &World, window: &Window) -> Deliveries {
+    let nodes = world.scenario().nodes;
+    let counted = world.observer().messages().iter().filter(|message| {
+        let t0_us = message.published.as_micros();
+        let end_us = if message.is_block { window.load_end_us } else { window.drain_end_us };
+        (window.load_start_us..end_us).contains(&t0_us)
+    });
+    let messages = counted.map(|message| {
+        let t0_us = message.published.as_micros();
+        let at_us = |offset_us: Option<u32>| offset_us.map(|offset_us| t0_us + u64::from(offset_us));
+        let receptions = message.receptions().map(|reception| measure::Reception {
+            arrival: at_us(reception.arrival_us).map(|t_us| measure::Arrival {
+                t_us,
+                from: reception.from.map(|from| from as usize).filter(|from| *from < nodes),
+                how: if reception.pulled { How::Pulled } else { How::Pushed },
+            }),
+            accepted_us: at_us(reception.accepted_us),
+            in_block_us: at_us(reception.in_block_us),
+            copies: u32::from(reception.copies),
+            frame_bytes: u64::from(reception.copies) * u64::from(message.frame_bytes),
+        });
+        measure::Message {
+            id: message.id,
+            class: if message.is_block { Class::Block } else { Class::Transaction },
+            origin: message.origin as usize,
+            t0_us,
+            payload_bytes: u64::from(message.payload_bytes),
+            receptions: receptions.collect(),
+        }
+    });
+    let all = messages.collect();
+    Deliveries::new(nodes, all, window.drain_end_us, 0).with_absences(absences(world.scenario()))
+}
+
+/// From when until when nodes did not run.
+fn absences(scenario: &Scenario) -> Vec<(usize, u64, u64)> {
+    let mut gone = std::collections::BTreeMap::new();
+    let mut absences = Vec::new();
+    for (at, action) in &scenario.faults {
+        match action {
+            Action::Kill(node) | Action::Stop(node) => drop(gone.entry(*node).or_insert(at.as_micros())),
+            Action::Start(node) => {
+                absences.extend(gone.remove(node).map(|gone_us| (*node as usize, gone_us, at.as_micros())));
+            }
+            _ => {}
+        }
+    }
+    absences.extend(gone.into_iter().map(|(node, gone_us)| (node as usize, gone_us, u64::MAX)));
+    absences
+}
+
+fn honest_bounds(world: &World) -> crate::wan::Bounds {
+    let scenario = world.scenario();
+    crate::wan::Topology::new(scenario.profile.clone(), scenario.nodes, scenario.seed).bounds()
+}
+
+fn usage(world: &World, before: &[[u64; 2]]) -> Vec<NodeUsage> {
+    let running: std::collections::BTreeSet<u32> = world.running().map(|(node, _)| node).collect();
+    let after = world.traffic();
+    let nodes = (0_u32..).zip(before.iter().zip(&after)).zip(&world.observer().degrees);
+    nodes
+        .map(|((node, (before, after)), degrees)| {
+            let (bytes_in, bytes_out) = (after[0] - before[0], after[1] - before[1]);
+            let bytes =
+                Counters { socket_in: bytes_in, socket_out: bytes_out, frame_in: bytes_in, frame_out: bytes_out };
+            NodeUsage {
+                activity: Activity { bytes, lag_p99_us: None, degrees: *degrees, lines_dropped: 0 },
+                cpu_us: 0,
+                rss_kib_max: 0,
+                lost: !running.contains(&node),
+            }
+        })
+        .collect()
+}
+
+fn facts(manifest: &Manifest, world: &World, started: String) -> report::Manifest {
+    let (scenario, network) = (world.scenario(), world.network());
+    let width = (scenario.nodes - 1).to_string().len().max(2);
+    let submissions = super::workload::submissions(scenario);
+    let payload_bytes: u64 = submissions.iter().map(|submission| u64::from(submission.payload_bytes)).sum();
+    let duration_s = scenario.duration.as_secs_f64();
+    let node = |(place, ip): (usize, &std::net::IpAddr)| report::manifest::Node {
+        name: format!("n{place:0width$}"),
+        region: network.region_name(place).to_owned(),
+        ip: match ip {
+            std::net::IpAddr::V4(ip) => *ip,
+            std::net::IpAddr::V6(_) => std::net::Ipv4Addr::UNSPECIFIED,
+        },
+        peer_id: hex::encode(super::peer_id(u32::try_from(place).unwrap_or(u32::MAX)).as_bytes()),
+        producer: place < scenario.producers,
+        last_mile_us: network.site(place).last_mile_us,
+        uplink_bits_per_s: network.site(place).uplink_bits_per_s,
+    };
+    report::Manifest {
+        format: 1,
+        kind: "simulation".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        command: std::env::args().collect(),
+        started,
+        seed: manifest.seed,
+        network: report::manifest::Network {
+            nodes: scenario.nodes,
+            target_peers: scenario.wiring.target_peers(),
+            slot_s: scenario.slot.as_secs_f64(),
+            profile: scenario.profile.name().to_owned(),
+            network_id: String::new(),
+        },
+        load: report::manifest::Load {
+            duration_s,
+            tx_rate: if duration_s > 0.0 { float(submissions.len() as u64) / duration_s } else { 0.0 },
+            tx_bytes: usize::try_from(payload_bytes / (submissions.len() as u64).max(1)).unwrap_or(0),
+        },
+        host: host::facts(),
+        node: world.addresses().iter().take(scenario.nodes).enumerate().map(node).collect(),
+    }
+}
