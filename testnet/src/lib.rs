@@ -1,5 +1,6 @@
 //! Local Starling networks with measured propagation.
 //!
+//! - [`cli`] is the tool's command line.
 //! - [`wan`] describes the network to imitate: regions, delays, uplinks, and the least delay that is possible.
 //! - [`measure`] turns what nodes wrote down into deliveries and exact statistics.
 //! - [`report`] tells people and programs.
@@ -12,6 +13,7 @@
 //! and shown by the same code as those of real processes.
 
 pub mod attack;
+pub mod cli;
 #[cfg(feature = "cluster")]
 pub mod cluster;
 pub mod host;

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    starling_testnet::cluster::cli::main()
+    starling_testnet::cli::main()
 }

@@ -285,8 +285,9 @@ fn set(document: &mut toml::Value, path: &str, value: toml::Value) -> Result<(),
             toml::Value::Table(table) => table.entry(step).or_insert_with(|| toml::Value::Table(toml::Table::new())),
             toml::Value::Array(array) => {
                 let count = array.len();
-                let index: usize =
-                    step.parse().map_err(|_| format!("{step:?} is no number of an entry; write 0 for the first"))?;
+                let index: usize = step
+                    .parse()
+                    .map_err(|_not_a_number| format!("{step:?} is no number of an entry; write 0 for the first"))?;
                 let entry =
                     array.get_mut(index).ok_or_else(|| format!("there are only {count} entries, numbered from 0"))?;
                 if last {

@@ -13,6 +13,7 @@ pub mod format;
 pub mod html;
 pub mod manifest;
 mod plot;
+pub mod scaling;
 pub mod soak;
 pub mod summary;
 pub mod tables;
@@ -133,6 +134,11 @@ impl Run {
                 causes.join(" and "),
             )
         })
+    }
+
+    /// Drops what is known of single messages, which is most of the memory of a run.
+    pub fn forget_messages(&mut self) {
+        self.deliveries = Deliveries::new(self.deliveries.nodes(), Vec::new(), 0, 0);
     }
 
     /// Whether every submitted message reached every node over the mesh in time.

@@ -28,8 +28,15 @@ pub struct Observer {
     pub refused: u64,
     /// Each node's latest mesh degrees, for transactions and blocks.
     pub degrees: Vec<[u32; 2]>,
-    /// The message whose copies are to be written down, and what was.
-    followed: Option<(MessageId, Vec<Copy>)>,
+    followed: Option<Followed>,
+}
+
+/// The message whose copies are written down.
+#[derive(Debug)]
+struct Followed {
+    prefix: String,
+    id: Option<MessageId>,
+    copies: Vec<Copy>,
 }
 
 /// One message and what became of it.
@@ -105,15 +112,21 @@ impl Observer {
         }
     }
 
-    /// Writes down every copy of a message from now on.
-    pub fn follow(&mut self, id: MessageId) {
-        self.followed = Some((id, Vec::new()));
+    /// Writes down every copy of the first message whose id begins with these hexadecimal digits.
+    pub fn follow(&mut self, prefix: &str) {
+        self.followed = Some(Followed { prefix: prefix.to_owned(), id: None, copies: Vec::new() });
     }
 
-    /// Copies of the message that is followed, in the order in which they were taken in.
+    /// The message that is followed, if it has been published.
+    #[must_use]
+    pub fn followed(&self) -> Option<MessageId> {
+        self.followed.as_ref()?.id
+    }
+
+    /// Its copies, in the order in which they were taken in.
     #[must_use]
     pub fn copies(&self) -> &[Copy] {
-        self.followed.as_ref().map_or(&[], |(_, copies)| copies)
+        self.followed.as_ref().map_or(&[], |followed| &followed.copies)
     }
 
     /// Takes in what a machine says. `far` tells which node a handle of it stands for.
@@ -135,6 +148,11 @@ impl Observer {
                 let index = u32::try_from(self.messages.len()).expect("fewer than 2^32 messages");
                 if self.index.get(payload.id().as_bytes()).is_some() {
                     return;
+                }
+                if let Some(Followed { prefix, id: id @ None, .. }) = &mut self.followed
+                    && payload.id().to_string().starts_with(&*prefix)
+                {
+                    *id = Some(payload.id());
                 }
                 self.index.insert(payload.id().as_bytes(), index);
                 self.messages.push(Message {
@@ -188,10 +206,10 @@ impl Observer {
     }
 
     fn copy(&mut self, id: &MessageId, copy: Copy) {
-        if let Some((followed, copies)) = &mut self.followed
-            && followed == id
+        if let Some(followed) = &mut self.followed
+            && followed.id == Some(*id)
         {
-            copies.push(copy);
+            followed.copies.push(copy);
         }
     }
 

@@ -57,24 +57,19 @@ pub fn simulate(
     let started = host::date_time();
     let began = Instant::now();
     let mut world = World::new(scenario);
-    let (warm_up, load) = (world.scenario().warm_up, world.scenario().duration);
-    let end = world.scenario().end();
+    let (warm_up, load, end) = (world.scenario().warm_up, world.scenario().duration, world.scenario().end());
     let (load_start, load_end) = (Time::ZERO + warm_up, Time::ZERO + warm_up + load);
     let mut ready = None;
-    let (mut before, mut now) = (world.traffic(), Time::ZERO);
-    while now < end {
-        // Not beyond the moment at which the traffic is looked at.
-        let step = if now < load_start { (now + STEP).min(load_start) } else { now + STEP };
-        now = step.min(end);
-        world.run_until(now);
+    let mut before = world.traffic();
+    let look = |world: &World, now: Time| {
         if now == load_start {
             before = world.traffic();
         }
-        if ready.is_none() && is_ready(&world) {
+        if ready.is_none() && is_ready(world) {
             ready = Some(now);
         }
-        progress(Progress { now, end, events: world.counts().engine() });
-    }
+    };
+    advance(&mut world, look, &mut progress);
     let computed_s = began.elapsed().as_secs_f64();
     let events = world.counts().engine();
     let simulation = Simulation {
@@ -117,6 +112,19 @@ pub fn simulate(
         simulation: Some(simulation),
     };
     Ok(Simulated { run, findings })
+}
+
+/// Runs a world to its end, step by step: looks at it after each step, and once when the load begins, and reports on progress.
+pub fn advance(world: &mut World, mut look: impl FnMut(&World, Time), mut progress: impl FnMut(Progress)) {
+    let (load_start, end) = (Time::ZERO + world.scenario().warm_up, world.scenario().end());
+    let mut now = Time::ZERO;
+    while now < end {
+        let step = if now < load_start { (now + STEP).min(load_start) } else { now + STEP };
+        now = step.min(end);
+        world.run_until(now);
+        look(world, now);
+        progress(Progress { now, end, events: world.counts().engine() });
+    }
 }
 
 /// Memory that a run takes, in MiB, by what was measured: see `docs/SIMULATOR.md`.

@@ -59,7 +59,7 @@ struct Common {
 
 /// `crash`.
 #[derive(Debug, Args)]
-pub(in crate::cluster) struct Crash {
+pub(crate) struct Crash {
     /// Rounds of kills
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rounds: u32,
@@ -78,7 +78,7 @@ pub(in crate::cluster) struct Crash {
 
 /// `soak`.
 #[derive(Debug, Args)]
-pub(in crate::cluster) struct Soak {
+pub(crate) struct Soak {
     /// For how long
     #[arg(long, value_name = "TIME", default_value = "30m", value_parser = duration)]
     duration: Duration,

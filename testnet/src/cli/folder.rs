@@ -1,0 +1,150 @@
+//! Folders of simulations: what it takes to do one again is in them.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::Value;
+
+use super::sim::Bar;
+use super::{BAD, GOOD, USAGE, failed};
+use crate::manifest::{Manifest, ManifestError, Topology};
+use crate::sim::run::{Simulated, simulate};
+use crate::{host, report};
+
+/// The manifest of a simulation, with all its keys.
+const SCENARIO: &str = "scenario.toml";
+const PROFILE: &str = "profile.toml";
+const LINKS: &str = "links.txt";
+
+#[derive(Debug, Args)]
+pub(super) struct Reproduce {
+    /// A folder that `sim` has written
+    dir: PathBuf,
+}
+
+/// Why a folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FolderError {
+    #[error("{} is not empty; give a new or empty folder with --out", .0.display())]
+    NotEmpty(PathBuf),
+    #[error("cannot use {}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{} is no summary of a run: {problem}", path.display())]
+    Summary { path: PathBuf, problem: String },
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+}
+
+/// The folder for results: the one that is named, or a new one for this time and purpose.
+pub(super) fn out_folder(named: Option<&Path>, purpose: &str) -> PathBuf {
+    named.map_or_else(
+        || {
+            let time = host::date_time().replace([':', '-'], "");
+            PathBuf::from("testnet-runs").join(format!("{time}-{purpose}"))
+        },
+        Path::to_owned,
+    )
+}
+
+/// Makes a folder, or finds it empty.
+pub(super) fn make_empty(dir: &Path) -> Result<(), FolderError> {
+    let failed = |source| FolderError::Io { path: dir.to_owned(), source };
+    fs::create_dir_all(dir).map_err(failed)?;
+    match fs::read_dir(dir).map_err(failed)?.next() {
+        None => Ok(()),
+        Some(_) => Err(FolderError::NotEmpty(dir.to_owned())),
+    }
+}
+
+/// Writes the report of a simulation, and what it takes to do it again, into an empty folder.
+pub(super) fn write(dir: &Path, manifest: &Manifest, base: &Path, simulated: &Simulated) -> Result<(), FolderError> {
+    let failed = |path: PathBuf| move |source| FolderError::Io { path, source };
+    let mut own = manifest.clone();
+    let keep = |name: &str, text: String| fs::write(dir.join(name), text).map_err(failed(dir.join(name)));
+    if !matches!(&*own.links.profile, "wan" | "flat" | "loopback") {
+        keep(PROFILE, manifest.profile_toml(base)?)?;
+        own.links.profile = PROFILE.into();
+    }
+    if let Topology::File { path } = &mut own.topology {
+        let given = base.join(&*path);
+        keep(LINKS, fs::read_to_string(&given).map_err(failed(given))?)?;
+        *path = LINKS.into();
+    }
+    keep(SCENARIO, own.to_toml())?;
+    report::write(&simulated.run, dir).map_err(failed(dir.to_owned()))
+}
+
+/// The manifest that a folder was made of.
+pub(super) fn manifest(dir: &Path) -> Result<Manifest, FolderError> {
+    let path = dir.join(SCENARIO);
+    let text = fs::read_to_string(&path).map_err(|source| FolderError::Io { path: path.clone(), source })?;
+    Ok(Manifest::parse(&text, &path.display().to_string())?)
+}
+
+/// The summary in a folder.
+pub(super) fn summary(dir: &Path) -> Result<Value, FolderError> {
+    let path = dir.join("summary.json");
+    let text = fs::read_to_string(&path).map_err(|source| FolderError::Io { path: path.clone(), source })?;
+    serde_json::from_str(&text).map_err(|error| FolderError::Summary { path, problem: error.to_string() })
+}
+
+/// The folders of single runs in a folder: itself, or one for each seed.
+pub(super) fn runs(dir: &Path) -> Result<Vec<PathBuf>, FolderError> {
+    if dir.join("summary.json").is_file() {
+        return Ok(vec![dir.to_owned()]);
+    }
+    let failed = |source| FolderError::Io { path: dir.to_owned(), source };
+    let mut runs = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.join("summary.json").is_file() {
+            runs.push(path);
+        }
+    }
+    runs.sort();
+    if runs.is_empty() {
+        let source = io::Error::new(io::ErrorKind::NotFound, "there is no summary.json in it, nor in a folder inside");
+        return Err(FolderError::Io { path: dir.to_owned(), source });
+    }
+    Ok(runs)
+}
+
+/// Simulates what is in a folder once more.
+pub(super) fn reproduce(arguments: &Reproduce) -> u8 {
+    match try_reproduce(&arguments.dir) {
+        Ok(same) => {
+            if same {
+                GOOD
+            } else {
+                BAD
+            }
+        }
+        Err(error) => failed(&error, USAGE),
+    }
+}
+
+fn try_reproduce(dir: &Path) -> Result<bool, FolderError> {
+    let mut same = true;
+    for run in runs(dir)? {
+        let manifest = manifest(&run)?;
+        let then = summary(&run)?;
+        let then = then.get("trace_hash").and_then(Value::as_str).unwrap_or("none").to_owned();
+        let bar = Bar::new();
+        let again = simulate(&manifest, &run, 1, |progress| bar.show(progress))?;
+        bar.finish();
+        let now = again.run.simulation.map_or_else(String::new, |simulation| simulation.trace_hash);
+        if now == then {
+            println!("{}: the same trace, {now}", run.display());
+        } else {
+            println!(
+                "{}: another trace, {now} instead of {then}; it was made by another version of the tool or of the engine, or the folder \
+                 was changed",
+                run.display()
+            );
+            same = false;
+        }
+    }
+    Ok(same)
+}

@@ -1,0 +1,111 @@
+//! The command line of `starling-testnet`.
+//!
+//! Commands that simulate need nothing but this library; those that run real nodes come with the feature `cluster`
+//! ([`crate::cluster`] has them).
+
+mod compare;
+mod explain;
+mod folder;
+mod scaling;
+mod sim;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Exit code when everything is as it should be.
+const GOOD: u8 = 0;
+/// Exit code when something is missing, differs or has failed.
+const BAD: u8 = 1;
+/// Exit code when what was asked for cannot be.
+const USAGE: u8 = 2;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "starling-testnet",
+    version,
+    about = "Run networks of Starling nodes, real or simulated, and measure them",
+    long_about = None,
+    after_help = EXAMPLES
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[cfg(feature = "cluster")]
+    #[command(flatten)]
+    Processes(crate::cluster::cli::Command),
+    /// Simulate a network in virtual time, from a manifest or a preset
+    #[command(after_long_help = sim::EXAMPLES)]
+    Sim(Box<sim::Sim>),
+    /// Simulate what is in a folder once more, and see whether the same happens
+    Reproduce(folder::Reproduce),
+    /// State how two runs differ
+    #[command(after_long_help = compare::EXAMPLES)]
+    Compare(compare::Compare),
+    /// Follow one message of a simulation, hop by hop
+    Explain(explain::Explain),
+}
+
+const EXAMPLES: &str = "Examples:
+  starling-testnet run                    16 real nodes on this host
+  starling-testnet sim quick              64 simulated ones
+  starling-testnet sim scale --nodes 10000
+  starling-testnet sim --list
+
+The help of each command has more.";
+
+/// Runs the tool with the arguments of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    #[cfg(feature = "cluster")]
+    if let Some(code) = crate::cluster::cli::node() {
+        return code;
+    }
+    ExitCode::from(match Cli::parse().command {
+        #[cfg(feature = "cluster")]
+        Command::Processes(command) => crate::cluster::cli::execute(command),
+        Command::Sim(sim) => sim::execute(&sim),
+        Command::Reproduce(reproduce) => folder::reproduce(&reproduce),
+        Command::Compare(compare) => compare::execute(&compare),
+        Command::Explain(explain) => explain::execute(&explain),
+    })
+}
+
+/// Says what went wrong.
+fn failed(error: &dyn std::error::Error, code: u8) -> u8 {
+    eprintln!("error: {error}");
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn seeds_are_one_or_a_range() {
+        let seeds = |arguments: &[&str]| {
+            let words = ["starling-testnet", "sim", "quick"].iter().chain(arguments);
+            match Cli::try_parse_from(words).map(|cli| cli.command) {
+                Ok(Command::Sim(sim)) => sim.seeds(7),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(seeds(&[]), [7]);
+        assert_eq!(seeds(&["--seed", "3"]), [3]);
+        assert_eq!(seeds(&["--seeds", "2..4"]), [2, 3, 4]);
+        for wrong in ["4..2", "3", "a..b", "..", "1..99999"] {
+            assert!(Cli::try_parse_from(["starling-testnet", "sim", "quick", "--seeds", wrong]).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! `starling-testnet sim scaling`: what becomes of latency and hops as the network grows.
+
+use std::fs;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::folder::{FolderError, make_empty, out_folder};
+use super::sim::Bar;
+use super::{GOOD, USAGE, failed};
+use crate::manifest::Manifest;
+use crate::report::scaling::{Size, csv, page, table};
+use crate::sim::run::simulate;
+
+#[derive(Debug, Args)]
+pub(super) struct Scaling {
+    /// The largest network; at most 10000
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=10_000))]
+    nodes_max: u32,
+    /// The seed
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=i64::MAX.unsigned_abs()))]
+    seed: u64,
+    /// Set a value of the preset `scale` by its dotted path; can be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Folder for the results, new or empty [default: a new one under testnet-runs]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// Sizes in steps of 1, 2 and 5.
+const SIZES: [u32; 7] = [100, 200, 500, 1_000, 2_000, 5_000, 10_000];
+
+pub(super) fn scaling(arguments: &Scaling) -> u8 {
+    match run(arguments) {
+        Ok(()) => GOOD,
+        Err(error) => failed(&error, USAGE),
+    }
+}
+
+fn run(arguments: &Scaling) -> Result<(), FolderError> {
+    let (preset, base) = Manifest::named("scale")?;
+    let manifest = Manifest { seed: arguments.seed, ..preset.with(&arguments.set)? };
+    let out = out_folder(arguments.out.as_deref(), &format!("scaling-seed-{}", arguments.seed));
+    make_empty(&out)?;
+    let mut sizes = Vec::new();
+    for nodes in SIZES.into_iter().filter(|nodes| *nodes <= arguments.nodes_max) {
+        let manifest = manifest.with(&[format!("nodes={nodes}")])?;
+        let bar = Bar::new();
+        let simulated = simulate(&manifest, &base, 1, |progress| bar.show(progress))?;
+        bar.finish();
+        eprintln!("{nodes} nodes simulated");
+        sizes.push(Size::of(&simulated.run));
+    }
+    println!("{}", table(&sizes));
+    for (name, content) in [("scaling.csv", csv(&sizes)), ("report.html", page(&sizes))] {
+        let path = out.join(name);
+        fs::write(&path, content).map_err(|source| FolderError::Io { path, source })?;
+    }
+    println!("report           {}", out.join("report.html").display());
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! `starling-testnet sim`: simulating a manifest.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::folder::{self, FolderError, make_empty, out_folder};
+use super::scaling::{Scaling, scaling};
+use super::{BAD, GOOD, USAGE, compare, failed};
+use crate::host;
+use crate::manifest::{Manifest, PRESETS, schema};
+use crate::report::format::grouped;
+use crate::report::terminal;
+use crate::sim::run::{Progress, Simulated, simulate};
+
+pub(super) const EXAMPLES: &str = "Examples:
+  starling-testnet sim quick
+  starling-testnet sim scale --nodes 10000
+  starling-testnet sim my.toml --seeds 1..8 --set links.loss_percent=2 --out results
+  starling-testnet sim partition --set fault.0.for_s=10
+  starling-testnet sim scaling --nodes-max 5000
+
+Exit codes: 0 every message reached every node that ran, over the mesh or in a block, and all of them agree;
+1 they did not; 2 usage.";
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Sim {
+    #[command(subcommand)]
+    special: Option<Special>,
+    /// The path of a manifest, or the name of a preset
+    #[arg(required_unless_present_any = ["list", "schema"])]
+    scenario: Option<String>,
+    /// Name the presets
+    #[arg(long)]
+    list: bool,
+    /// Print the JSON schema of manifests
+    #[arg(long)]
+    schema: bool,
+    /// How many nodes, in place of what the manifest says
+    #[arg(long, value_name = "N")]
+    nodes: Option<u32>,
+    /// The seed, in place of the manifest's
+    #[arg(long, value_name = "N", conflicts_with = "seeds", value_parser = clap::value_parser!(u64).range(0..=i64::MAX.unsigned_abs()))]
+    seed: Option<u64>,
+    /// Several seeds, from A to B, both included; each gets a folder of its own
+    #[arg(long, value_name = "A..B", value_parser = range)]
+    seeds: Option<Seeds>,
+    /// Set a value of the manifest by its dotted path; can be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Folder for the results, new or empty [default: a new one under testnet-runs]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// How many seeds run at the same time [default: as many as there are processors]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: Option<u16>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Special {
+    /// Simulate networks of growing size: hops and times to half, nearly all and all nodes
+    Scaling(Scaling),
+}
+
+/// Seeds from the first to the last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seeds(u64, u64);
+
+/// More seeds than this at once are surely a mistake.
+const SEEDS_MAX: u64 = 10_000;
+
+fn range(text: &str) -> Result<Seeds, String> {
+    let seed = |text: &str| text.parse::<u64>().ok().filter(|seed| *seed <= i64::MAX.unsigned_abs());
+    let ends = text.split_once("..").and_then(|(first, last)| Some((seed(first)?, seed(last)?)));
+    let (first, last) = ends.ok_or("write the first and the last seed, such as 1..8")?;
+    match last.checked_sub(first) {
+        Some(more) if more < SEEDS_MAX => Ok(Seeds(first, last)),
+        Some(_) => Err(format!("at most {SEEDS_MAX} seeds can be run at once")),
+        None => Err("the first seed must not be above the last".into()),
+    }
+}
+
+impl Sim {
+    /// The seeds to be run.
+    pub(super) fn seeds(&self, usual: u64) -> Vec<u64> {
+        match (self.seed, self.seeds) {
+            (_, Some(Seeds(first, last))) => (first..=last).collect(),
+            (Some(seed), None) => vec![seed],
+            (None, None) => vec![usual],
+        }
+    }
+}
+
+pub(super) fn execute(sim: &Sim) -> u8 {
+    if let Some(Special::Scaling(arguments)) = &sim.special {
+        return scaling(arguments);
+    }
+    if sim.list {
+        let width = PRESETS.iter().map(|preset| preset.name.len()).max().unwrap_or(0);
+        for preset in PRESETS {
+            let about = Manifest::parse(preset.text, preset.name).map(|manifest| manifest.about).unwrap_or_default();
+            println!("{:width$}  {about}", preset.name);
+        }
+        return GOOD;
+    }
+    if sim.schema {
+        print!("{}", schema());
+        return GOOD;
+    }
+    match run(sim) {
+        Ok(code) => code,
+        Err(error) => failed(&error, USAGE),
+    }
+}
+
+fn run(sim: &Sim) -> Result<u8, FolderError> {
+    let scenario = sim.scenario.as_deref().unwrap_or_default();
+    let (manifest, base) = Manifest::named(scenario)?;
+    let nodes = sim.nodes.map(|nodes| format!("nodes={nodes}"));
+    let set: Vec<String> = nodes.into_iter().chain(sim.set.iter().cloned()).collect();
+    let manifest = manifest.with(&set)?;
+    let seeds = sim.seeds(manifest.seed);
+    let out = out_folder(sim.out.as_deref(), &format!("sim-{}-seed-{}", manifest.name, seeds[0]));
+    let several = seeds.len() > 1;
+    let jobs = sim.jobs.map_or_else(host::cores, usize::from).min(seeds.len()).max(1);
+    // Whatever is wrong with the manifest is said before anything is written.
+    manifest.scenario(&base)?;
+    make_empty(&out)?;
+    let bar = Bar::for_runs(seeds.len());
+    let results = each_seed(&manifest, &base, &seeds, jobs, &bar, |seed, simulated, manifest| {
+        let dir = if several { out.join(format!("seed-{seed}")) } else { out.clone() };
+        make_empty(&dir)?;
+        folder::write(&dir, manifest, &base, simulated)
+    });
+    bar.finish();
+    let results = results?;
+    let mut good = true;
+    for (seed, simulated) in &results {
+        if !several {
+            println!("{}", terminal::figures(&simulated.run));
+        }
+        let published = !simulated.run.deliveries.messages().is_empty();
+        if !published && !manifest.workload.is_empty() {
+            eprintln!("seed {seed}: no message was published");
+        }
+        for finding in &simulated.findings {
+            eprintln!("seed {seed}: {finding}");
+        }
+        good &= simulated.findings.is_empty();
+    }
+    if several {
+        println!("{}", compare::spread(&out)?);
+        println!("results          {}", out.display());
+    } else {
+        println!("report           {}", out.join("report.html").display());
+    }
+    if !good {
+        let again = set.iter().map(|assignment| format!(" --set {assignment}")).collect::<String>();
+        let seed = results.iter().find(|(_, simulated)| !simulated.findings.is_empty()).map_or(0, |(seed, _)| *seed);
+        eprintln!("again: starling-testnet sim {scenario} --seed {seed}{again}");
+    }
+    Ok(if good { GOOD } else { BAD })
+}
+
+/// Runs a manifest with each of these seeds, so many at a time, and does something with each result; in the order of seeds.
+fn each_seed(
+    manifest: &Manifest,
+    base: &Path,
+    seeds: &[u64],
+    jobs: usize,
+    bar: &Bar,
+    done: impl Fn(u64, &Simulated, &Manifest) -> Result<(), FolderError> + Sync,
+) -> Result<Vec<(u64, Simulated)>, FolderError> {
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
+    let keep = seeds.len() == 1;
+    let work = || {
+        while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let manifest = Manifest { seed: *seed, ..manifest.clone() };
+            let result = simulate(&manifest, base, jobs, |progress| bar.show(progress)).map_err(FolderError::from);
+            let result = result.and_then(|mut simulated| {
+                done(*seed, &simulated, &manifest)?;
+                if !keep {
+                    // Of many runs only what was found is needed any more.
+                    simulated.run.forget_messages();
+                }
+                Ok(simulated)
+            });
+            let stop = result.is_err();
+            results.lock().expect("no worker panics while it holds the lock").push((*seed, result));
+            bar.one_done();
+            if stop {
+                next.store(seeds.len(), Ordering::Relaxed);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            if let Err(panic) = worker.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    });
+    let mut results = results.into_inner().expect("no worker panics while it holds the lock");
+    results.sort_by_key(|(seed, _)| *seed);
+    results.into_iter().map(|(seed, result)| Ok((seed, result?))).collect()
+}
+
+/// The progress of simulations, in simulated time: a bar on a terminal, a line now and then elsewhere.
+#[derive(Debug)]
+pub(super) struct Bar {
+    bar: ProgressBar,
+    runs: usize,
+    plain: bool,
+}
+
+impl Bar {
+    pub(super) fn new() -> Self {
+        Self::for_runs(1)
+    }
+
+    fn for_runs(runs: usize) -> Self {
+        // indicatif draws on standard error, and on nothing if that is no terminal.
+        let bar = ProgressBar::new(if runs > 1 { runs as u64 } else { 1 });
+        let style = ProgressStyle::with_template("{spinner} {bar:32} {msg}");
+        bar.set_style(style.expect("the template is well-formed").progress_chars("=> "));
+        Self { bar, runs, plain: !std::io::stderr().is_terminal() }
+    }
+
+    /// Says how far a run is.
+    pub(super) fn show(&self, progress: Progress) {
+        let (now_s, end_s) = (progress.now.as_micros() / 1_000_000, progress.end.as_micros().div_ceil(1_000_000));
+        if self.runs == 1 {
+            self.bar.set_length(progress.end.as_micros());
+            self.bar.set_position(progress.now.as_micros());
+            self.bar.set_message(format!("{now_s} of {end_s} s simulated, {} events", grouped(progress.events)));
+            if self.plain && progress.now.as_micros().is_multiple_of(10_000_000) {
+                eprintln!("{now_s} of {end_s} s simulated, {} events", grouped(progress.events));
+            }
+        } else {
+            self.bar.tick();
+        }
+    }
+
+    fn one_done(&self) {
+        if self.runs > 1 {
+            self.bar.inc(1);
+            let done = self.bar.position();
+            self.bar.set_message(format!("{done} of {} seeds", self.runs));
+            if self.plain {
+                eprintln!("{done} of {} seeds", self.runs);
+            }
+        }
+    }
+
+    /// Takes the bar away.
+    pub(super) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
