@@ -2,7 +2,7 @@
 //!
 //! The simulation is run once more, with every copy of the message written down: nothing had to be kept of it.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -98,7 +98,7 @@ impl<'a> Way<'a> {
         let id = message.id;
         line(
             &mut text,
-            format!("{class} {id}, {} B of payload, published by {origin} at {at_s} ms", message.payload_bytes),
+            format_args!("{class} {id}, {} B of payload, published by {origin} at {at_s} ms", message.payload_bytes),
         );
         let mut arrivals: Vec<u32> = message.arrivals_us().collect();
         arrivals.sort_unstable();
@@ -107,7 +107,7 @@ impl<'a> Way<'a> {
         let others = self.receptions.len() - 1;
         line(
             &mut text,
-            format!(
+            format_args!(
                 "{} of {others} other nodes: {} pushed eagerly, {pulled} pulled after an announcement; {in_block} more saw it only in a \
                  block; {} further copies",
                 arrivals.len(),
@@ -119,15 +119,20 @@ impl<'a> Way<'a> {
             |percent: usize| arrivals.get((arrivals.len() * percent).div_ceil(100).max(1) - 1).copied().unwrap_or(0);
         line(
             &mut text,
-            format!("half of them had it after {}, 99 % after {}, all after {}", ms(at(50)), ms(at(99)), ms(at(100))),
+            format_args!(
+                "half of them had it after {}, 99 % after {}, all after {}",
+                ms(at(50)),
+                ms(at(99)),
+                ms(at(100))
+            ),
         );
         let slowest = (0_u32..).zip(&self.receptions).filter_map(|(node, it)| Some((it.arrival_us?, node))).max();
         if let Some((_, slowest)) = slowest {
-            line(&mut text, format!("\nThe way to the slowest node, {}:", self.name(slowest)));
+            line(&mut text, format_args!("\nThe way to the slowest node, {}:", self.name(slowest)));
             self.path(&mut text, slowest);
         }
         if let Some(node) = node.filter(|node| (*node as usize) < self.receptions.len()) {
-            line(&mut text, format!("\nThe way to {}:", self.name(node)));
+            line(&mut text, format_args!("\nThe way to {}:", self.name(node)));
             self.path(&mut text, node);
         }
         text
@@ -143,7 +148,7 @@ impl<'a> Way<'a> {
         }
         hops.reverse();
         if hops[0] != self.message.origin {
-            line(text, format!("  it is not known who sent it to {}", self.name(hops[0])));
+            line(text, format_args!("  it is not known who sent it to {}", self.name(hops[0])));
         }
         let (mut links_us, mut checks_us, mut waits_us, mut pulls) = (0_u64, 0_u64, 0_u64, 0);
         let mut left_us = 0;
@@ -160,7 +165,7 @@ impl<'a> Way<'a> {
             let how = if reception.pulled { "pulled from" } else { "pushed by" };
             line(
                 text,
-                format!(
+                format_args!(
                     "  +{:>10}  {}, {how} {}: {} after its check; the link takes {}, queues, jitter and computing {}; copy 1 of {}",
                     milliseconds(arrived_us),
                     self.name(to),
@@ -174,12 +179,12 @@ impl<'a> Way<'a> {
             left_us = arrived_us;
         }
         let Some(total_us) = self.receptions[node as usize].arrival_us else {
-            return line(text, "  it never came".into());
+            return line(text, format_args!("  it never came"));
         };
         let bound_us = self.bounds.least_us(self.message.origin as usize, node as usize);
         line(
             text,
-            format!(
+            format_args!(
                 "  {} hops in {}: {} on links, {} in checks, {} in queues, jitter and computing; nothing can be faster than {}",
                 hops.len() - 1,
                 ms(total_us),
@@ -196,13 +201,13 @@ impl<'a> Way<'a> {
             (waits_us, if pulls > 0 { "it waited for an announcement and a request" } else { "it waited in queues" }),
         ];
         if let Some((most_us, cause)) = causes.into_iter().max_by_key(|(us, _)| *us) {
-            line(text, format!("  most of the rest: {cause} ({})", milliseconds(most_us)));
+            line(text, format_args!("  most of the rest: {cause} ({})", milliseconds(most_us)));
         }
         let copies: Vec<&Copy> = self.copies.iter().filter(|copy| copy.node == node).collect();
         for copy in copies.iter().skip(1).take(12) {
             let after_us = copy.at.as_micros().saturating_sub(self.message.published.as_micros());
             let from = copy.from.map_or_else(|| "somebody".to_owned(), |from| self.name(from));
-            line(text, format!("  +{:>10}  a further copy from {from}", milliseconds(after_us)));
+            line(text, format_args!("  +{:>10}  a further copy from {from}", milliseconds(after_us)));
         }
     }
 
@@ -216,6 +221,6 @@ fn ms(time_us: u32) -> String {
     milliseconds(u64::from(time_us))
 }
 
-fn line(text: &mut String, line: String) {
+fn line(text: &mut String, line: fmt::Arguments<'_>) {
     writeln!(text, "{line}").expect("writing to a string");
 }

@@ -132,7 +132,7 @@ fn try_reproduce(dir: &Path) -> Result<bool, FolderError> {
         let then = summary(&run)?;
         let then = then.get("trace_hash").and_then(Value::as_str).unwrap_or("none").to_owned();
         let bar = Bar::new();
-        let again = simulate(&manifest, &run, 1, |progress| bar.show(progress))?;
+        let again = simulate(&manifest, &run, (1, false), |progress| bar.show(progress))?;
         bar.finish();
         let now = again.run.simulation.map_or_else(String::new, |simulation| simulation.trace_hash);
         if now == then {

@@ -47,7 +47,7 @@ fn run(arguments: &Scaling) -> Result<(), FolderError> {
     for nodes in SIZES.into_iter().filter(|nodes| *nodes <= arguments.nodes_max) {
         let manifest = manifest.with(&[format!("nodes={nodes}")])?;
         let bar = Bar::new();
-        let simulated = simulate(&manifest, &base, 1, |progress| bar.show(progress))?;
+        let simulated = simulate(&manifest, &base, (1, false), |progress| bar.show(progress))?;
         bar.finish();
         eprintln!("{nodes} nodes simulated");
         sizes.push(Size::of(&simulated.run));

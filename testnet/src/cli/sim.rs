@@ -12,7 +12,7 @@ use super::folder::{self, FolderError, make_empty, out_folder};
 use super::scaling::{Scaling, scaling};
 use super::{BAD, GOOD, USAGE, compare, failed};
 use crate::host;
-use crate::manifest::{Manifest, PRESETS, schema};
+use crate::manifest::{Manifest, PRESETS, RANDOM, schema};
 use crate::report::format::grouped;
 use crate::report::terminal;
 use crate::sim::run::{Progress, Simulated, simulate};
@@ -56,6 +56,9 @@ pub(super) struct Sim {
     /// Folder for the results, new or empty [default: a new one under testnet-runs]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Watch all the time that nothing happens that never must
+    #[arg(long)]
+    check: bool,
     /// How many seeds run at the same time [default: as many as there are processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
@@ -106,6 +109,9 @@ pub(super) fn execute(sim: &Sim) -> u8 {
             let about = Manifest::parse(preset.text, preset.name).map(|manifest| manifest.about).unwrap_or_default();
             println!("{:width$}  {about}", preset.name);
         }
+        println!(
+            "{RANDOM:width$}  a small network and faults drawn from the seed, and time to recover; to be run with --check"
+        );
         return GOOD;
     }
     if sim.schema {
@@ -132,7 +138,8 @@ fn run(sim: &Sim) -> Result<u8, FolderError> {
     manifest.scenario(&base)?;
     make_empty(&out)?;
     let bar = Bar::for_runs(seeds.len());
-    let results = each_seed(&manifest, &base, &seeds, jobs, &bar, |seed, simulated, manifest| {
+    let work = Work { manifest: &manifest, random: scenario == RANDOM, set: &set, base: &base, jobs, check: sim.check };
+    let results = work.each_seed(&seeds, &bar, |seed, simulated, manifest| {
         let dir = if several { out.join(format!("seed-{seed}")) } else { out.clone() };
         make_empty(&dir)?;
         folder::write(&dir, manifest, &base, simulated)
@@ -143,10 +150,6 @@ fn run(sim: &Sim) -> Result<u8, FolderError> {
     for (seed, simulated) in &results {
         if !several {
             println!("{}", terminal::figures(&simulated.run));
-        }
-        let published = !simulated.run.deliveries.messages().is_empty();
-        if !published && !manifest.workload.is_empty() {
-            eprintln!("seed {seed}: no message was published");
         }
         for finding in &simulated.findings {
             eprintln!("seed {seed}: {finding}");
@@ -162,54 +165,73 @@ fn run(sim: &Sim) -> Result<u8, FolderError> {
     if !good {
         let again = set.iter().map(|assignment| format!(" --set {assignment}")).collect::<String>();
         let seed = results.iter().find(|(_, simulated)| !simulated.findings.is_empty()).map_or(0, |(seed, _)| *seed);
-        eprintln!("again: starling-testnet sim {scenario} --seed {seed}{again}");
+        let check = if sim.check { " --check" } else { "" };
+        eprintln!("again: starling-testnet sim {scenario} --seed {seed}{again}{check}");
     }
     Ok(if good { GOOD } else { BAD })
 }
 
-/// Runs a manifest with each of these seeds, so many at a time, and does something with each result; in the order of seeds.
-fn each_seed(
-    manifest: &Manifest,
-    base: &Path,
-    seeds: &[u64],
+/// What is run with each seed.
+struct Work<'a> {
+    manifest: &'a Manifest,
+    /// Whether the seed decides about the manifest.
+    random: bool,
+    set: &'a [String],
+    base: &'a Path,
+    /// How many run at the same time.
     jobs: usize,
-    bar: &Bar,
-    done: impl Fn(u64, &Simulated, &Manifest) -> Result<(), FolderError> + Sync,
-) -> Result<Vec<(u64, Simulated)>, FolderError> {
-    let next = AtomicUsize::new(0);
-    let results = Mutex::new(Vec::new());
-    let keep = seeds.len() == 1;
-    let work = || {
-        while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let manifest = Manifest { seed: *seed, ..manifest.clone() };
-            let result = simulate(&manifest, base, jobs, |progress| bar.show(progress)).map_err(FolderError::from);
-            let result = result.and_then(|mut simulated| {
-                done(*seed, &simulated, &manifest)?;
-                if !keep {
-                    // Of many runs only what was found is needed any more.
-                    simulated.run.forget_messages();
+    check: bool,
+}
+
+impl Work<'_> {
+    fn manifest(&self, seed: u64) -> Result<Manifest, FolderError> {
+        if self.random {
+            return Ok(Manifest { seed, ..Manifest::random(seed).with(self.set)? });
+        }
+        Ok(Manifest { seed, ..self.manifest.clone() })
+    }
+
+    /// Runs each of these seeds and does something with each result; in the order of seeds.
+    fn each_seed(
+        &self,
+        seeds: &[u64],
+        bar: &Bar,
+        done: impl Fn(u64, &Simulated, &Manifest) -> Result<(), FolderError> + Sync,
+    ) -> Result<Vec<(u64, Simulated)>, FolderError> {
+        let next = AtomicUsize::new(0);
+        let results = Mutex::new(Vec::new());
+        let one = |seed: u64| -> Result<Simulated, FolderError> {
+            let manifest = self.manifest(seed)?;
+            let mut simulated = simulate(&manifest, self.base, (self.jobs, self.check), |progress| bar.show(progress))?;
+            done(seed, &simulated, &manifest)?;
+            if seeds.len() > 1 {
+                // Of many runs only what was found is needed any more.
+                simulated.run.forget_messages();
+            }
+            Ok(simulated)
+        };
+        let work = || {
+            while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let result = one(*seed);
+                if result.is_err() {
+                    next.store(seeds.len(), Ordering::Relaxed);
                 }
-                Ok(simulated)
-            });
-            let stop = result.is_err();
-            results.lock().expect("no worker panics while it holds the lock").push((*seed, result));
-            bar.one_done();
-            if stop {
-                next.store(seeds.len(), Ordering::Relaxed);
+                results.lock().expect("no worker panics while it holds the lock").push((*seed, result));
+                bar.one_done();
             }
-        }
-    };
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
-        for worker in workers {
-            if let Err(panic) = worker.join() {
-                std::panic::resume_unwind(panic);
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..self.jobs).map(|_| scope.spawn(work)).collect();
+            for worker in workers {
+                if let Err(panic) = worker.join() {
+                    std::panic::resume_unwind(panic);
+                }
             }
-        }
-    });
-    let mut results = results.into_inner().expect("no worker panics while it holds the lock");
-    results.sort_by_key(|(seed, _)| *seed);
-    results.into_iter().map(|(seed, result)| Ok((seed, result?))).collect()
+        });
+        let mut results = results.into_inner().expect("no worker panics while it holds the lock");
+        results.sort_by_key(|(seed, _)| *seed);
+        results.into_iter().map(|(seed, result)| Ok((seed, result?))).collect()
+    }
 }
 
 /// The progress of simulations, in simulated time: a bar on a terminal, a line now and then elsewhere.

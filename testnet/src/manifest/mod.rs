@@ -16,6 +16,7 @@ mod error;
 mod faults;
 mod keys;
 mod presets;
+mod random;
 mod resolve;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,7 @@ pub use error::ManifestError;
 pub use keys::{
     Attack, Blocks, Cpu, Disk, Fault, Limits, Links, Manifest, Publishers, Times, Topology, Who, Window, Workload,
 };
-pub use presets::{PRESETS, Preset};
+pub use presets::{PRESETS, Preset, RANDOM};
 
 /// The only format of manifests that this version reads.
 pub const FORMAT: u32 = 1;

@@ -15,6 +15,9 @@ macro_rules! preset {
     };
 }
 
+/// In place of a preset: whatever the seed makes of it ([`super::Manifest::random`]).
+pub const RANDOM: &str = "random";
+
 /// All presets.
 pub const PRESETS: &[Preset] = &[
     preset!("quick"),

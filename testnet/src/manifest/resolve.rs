@@ -35,8 +35,12 @@ impl Manifest {
         if let Some(preset) = presets::PRESETS.iter().find(|preset| preset.name == argument) {
             return Ok((Self::parse(preset.text, argument)?, PathBuf::new()));
         }
+        if argument == presets::RANDOM {
+            return Ok((Self::random(1), PathBuf::new()));
+        }
         let text = std::fs::read_to_string(argument).map_err(|source| {
-            let presets = presets::PRESETS.iter().map(|preset| preset.name).collect::<Vec<_>>().join(", ");
+            let names = presets::PRESETS.iter().map(|preset| preset.name);
+            let presets = names.chain([presets::RANDOM]).collect::<Vec<_>>().join(", ");
             ManifestError::Unknown { name: argument.to_owned(), presets, source }
         })?;
         let folder = Path::new(argument).parent().unwrap_or(Path::new("")).to_owned();

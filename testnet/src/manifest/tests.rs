@@ -27,6 +27,17 @@ fn every_preset_is_a_manifest_and_makes_a_scenario() {
 }
 
 #[test]
+fn every_seed_makes_a_good_manifest() {
+    for seed in 0..200 {
+        let manifest = Manifest::random(seed);
+        let again =
+            Manifest::parse(&manifest.to_toml(), "random").unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert_eq!(again, manifest);
+        manifest.scenario(Path::new("")).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    }
+}
+
+#[test]
 fn the_published_schema_is_the_present_one() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/manifest.schema.json");
     if std::env::var_os("UPDATE_DOCS").is_some() {

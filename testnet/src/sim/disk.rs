@@ -9,7 +9,7 @@ use starling_protocol::genesis::Genesis;
 use starling_protocol::id::{BlockId, TransactionId};
 use starling_protocol::node::NodeParts;
 use starling_protocol::store::{LoadRequest, StoreOp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is stored.
 #[derive(Debug, Default)]
@@ -18,6 +18,8 @@ pub(super) struct Disk {
     pub(super) free_us: u64,
     blocks: BTreeMap<BlockId, Bytes>,
     canonical: BTreeMap<u64, BlockId>,
+    /// Transactions in canonical blocks.
+    pub(super) included: BTreeSet<TransactionId>,
     pub(super) pending: BTreeMap<TransactionId, Bytes>,
     pub(super) signed: Option<u64>,
     pub(super) pool: Vec<Bytes>,
@@ -44,8 +46,14 @@ impl Disk {
                 }
                 StoreOp::SetSigned { slot } => self.signed = self.signed.max(Some(*slot)),
                 StoreOp::ReplacePool { transactions } => self.pool.clone_from(transactions),
-                // The head follows from the canonical blocks, and nobody asks a simulated node where a transaction is.
-                StoreOp::SetHead { .. } | StoreOp::IndexTransaction { .. } | StoreOp::UnindexTransaction { .. } => {}
+                StoreOp::IndexTransaction { transaction, .. } => {
+                    self.included.insert(*transaction);
+                }
+                StoreOp::UnindexTransaction { transaction } => {
+                    self.included.remove(transaction);
+                }
+                // The head follows from the canonical blocks.
+                StoreOp::SetHead { .. } => {}
             }
         }
     }

@@ -4,6 +4,7 @@ use super::link::{Busy, Line, SEGMENT_BYTES, Uplink, Window, retransmission_us};
 use super::observe::Observer;
 use super::parcel::{Carrier, Parcel, same};
 use super::queue::EventQueue;
+use super::safety::Safety;
 use super::scenario::Scenario;
 use super::trace::TraceHash;
 use super::verify::{Verifier, signatures};
@@ -48,6 +49,8 @@ pub(super) struct Shared {
     pub(super) observer: Observer,
     pub(super) trace: TraceHash,
     pub(super) wire: WireCounts,
+    /// Who watches the rules, if anybody does.
+    pub(super) safety: Option<Box<Safety>>,
     carrier: Carrier,
     verifier: Verifier,
     jitter: Stream,
@@ -88,6 +91,7 @@ impl Shared {
             observer,
             trace: TraceHash::default(),
             wire: WireCounts::default(),
+            safety: None,
             verifier: Verifier::default(),
             tickets: 0,
             honest,
@@ -150,6 +154,9 @@ impl Sink<Output> for Effects<'_> {
             Output::Send { peer, frame } => self.say(peer, frame),
             Output::Event(event) => {
                 if self.index < self.shared.honest {
+                    if let Some(safety) = &mut self.shared.safety {
+                        safety.event(self.now, (self.index, self.life), &event);
+                    }
                     let Self { now, index, lines, shared, .. } = self;
                     let line = |peer: PeerHandle| lines.get(peer.index()).filter(|line| line.is_for(peer));
                     shared.observer.event(*now, *index, &event, |peer| line(peer).map(|line| line.far));
@@ -170,6 +177,11 @@ impl Sink<Output> for Effects<'_> {
 impl Effects<'_> {
     /// Takes in a frame for a peer. It leaves with [`Self::flush`].
     fn say(&mut self, peer: PeerHandle, frame: Frame) {
+        if let Some(safety) = &mut self.shared.safety
+            && self.index < self.shared.honest
+        {
+            safety.said(self.now, (self.index, self.life), &frame);
+        }
         let Some(line) = self.lines.get_mut(peer.index()).filter(|line| line.is_for(peer)) else { return };
         if line.busy.is_none() && line.open.is_none() {
             let parcel = match &self.shared.last {

@@ -45,6 +45,7 @@ pub mod observe;
 mod parcel;
 pub mod queue;
 pub mod run;
+pub mod safety;
 pub mod scenario;
 pub mod topology;
 pub mod trace;

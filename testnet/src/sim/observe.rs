@@ -5,10 +5,11 @@
 //! node, of [`RECORD_BYTES`] bytes.
 
 use super::ids::DigestMap;
-use starling_protocol::id::{MessageId, PeerHandle, Topic};
+use starling_protocol::id::{MessageId, PeerHandle, Topic, TransactionId};
 use starling_protocol::mesh;
 use starling_protocol::node::Event;
 use starling_protocol::time::{Time, micros};
+use starling_protocol::transaction::Transaction;
 
 /// What a message takes for each node.
 pub const RECORD_BYTES: usize = size_of::<Record>();
@@ -46,6 +47,8 @@ pub struct Message {
     pub id: MessageId,
     /// Whether it is a block; otherwise it is a transaction.
     pub is_block: bool,
+    /// The transaction that it carries.
+    pub transaction: Option<TransactionId>,
     /// Who published it.
     pub origin: u32,
     /// When.
@@ -158,6 +161,7 @@ impl Observer {
                 self.messages.push(Message {
                     id: payload.id(),
                     is_block: *payload.topic() == self.blocks,
+                    transaction: payload.transaction().map(Transaction::id),
                     origin: node,
                     published: now,
                     payload_bytes: u32::try_from(payload.data().len()).unwrap_or(NONE),

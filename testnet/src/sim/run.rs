@@ -1,5 +1,6 @@
 //! Running a manifest and reporting on it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
 
@@ -35,7 +36,7 @@ pub struct Progress {
 pub struct Simulated {
     /// The report.
     pub run: Run,
-    /// What is wrong at the end; nothing if every message came, over the mesh or in a block, and all nodes agree.
+    /// What is wrong at the end; nothing if every transaction came, over the mesh or in a block, and all nodes agree.
     pub findings: Vec<String>,
 }
 
@@ -43,10 +44,12 @@ pub struct Simulated {
 ///
 /// # Errors
 /// When the manifest cannot be run, or would not fit into the memory that there is if `jobs` of its kind run at the same time.
+///
+/// A run that is `watched` checks the rules of [`super::safety`] all the time.
 pub fn simulate(
     manifest: &Manifest,
     folder: &Path,
-    jobs: usize,
+    (jobs, watched): (usize, bool),
     mut progress: impl FnMut(Progress),
 ) -> Result<Simulated, ManifestError> {
     let scenario = manifest.scenario(folder)?;
@@ -57,11 +60,15 @@ pub fn simulate(
     let started = host::date_time();
     let began = Instant::now();
     let mut world = World::new(scenario);
+    if watched {
+        world.watch();
+    }
     let (warm_up, load, end) = (world.scenario().warm_up, world.scenario().duration, world.scenario().end());
     let (load_start, load_end) = (Time::ZERO + warm_up, Time::ZERO + warm_up + load);
     let mut ready = None;
     let mut before = world.traffic();
-    let look = |world: &World, now: Time| {
+    let look = |world: &mut World, now: Time| {
+        world.look();
         if now == load_start {
             before = world.traffic();
         }
@@ -84,7 +91,7 @@ pub fn simulate(
         load_end_us: load_end.as_micros(),
         drain_end_us: end.as_micros(),
     };
-    let mut findings = Vec::new();
+    let mut findings = world.look().to_vec();
     disagreement(&world, &mut findings);
     let mut notes = Vec::new();
     if world.unpublished() > 0 {
@@ -92,10 +99,7 @@ pub fn simulate(
             .push(format!("{} messages were not published, because their publisher did not run.", world.unpublished()));
     }
     let deliveries = deliveries(&world, &window);
-    let missing = deliveries.missing().filter(|(_, _, in_block)| !in_block).count();
-    if missing > 0 {
-        findings.push(format!("{missing} deliveries are missing, over the mesh and in blocks"));
-    }
+    lost_transactions(&world, &deliveries, &mut findings);
     if deliveries.messages().len().saturating_mul(deliveries.nodes()) > report::DELIVERIES_ROWS_MAX {
         notes.push("There are too many deliveries for a table: deliveries.csv was left out.".into());
     }
@@ -115,7 +119,7 @@ pub fn simulate(
 }
 
 /// Runs a world to its end, step by step: looks at it after each step, and once when the load begins, and reports on progress.
-pub fn advance(world: &mut World, mut look: impl FnMut(&World, Time), mut progress: impl FnMut(Progress)) {
+pub fn advance(world: &mut World, mut look: impl FnMut(&mut World, Time), mut progress: impl FnMut(Progress)) {
     let (load_start, end) = (Time::ZERO + world.scenario().warm_up, world.scenario().end());
     let mut now = Time::ZERO;
     while now < end {
@@ -153,6 +157,22 @@ fn is_ready(world: &World) -> bool {
     let low = MeshConfig::with_topics(Vec::new()).degree.low.min(world.scenario().wiring.target_peers());
     let degrees = &world.observer().degrees;
     world.running().all(|(node, _)| degrees[node as usize].iter().all(|degree| *degree as usize >= low))
+}
+
+/// Every node that ran has to have got every transaction over the mesh, or has to have it now.
+fn lost_transactions(world: &World, deliveries: &Deliveries, findings: &mut Vec<String>) {
+    let transactions: BTreeMap<_, _> =
+        world.observer().messages().iter().filter_map(|message| Some((message.id, message.transaction?))).collect();
+    let running: BTreeSet<u32> = world.running().map(|(node, _)| node).collect();
+    let lost = deliveries.missing().filter(|(message, node, _)| {
+        let node = u32::try_from(*node).expect("fewer than 2^32 nodes");
+        let has = |id| world.has_transaction(node, id);
+        running.contains(&node) && transactions.get(&message.id).is_some_and(|id| !has(id))
+    });
+    let lost = lost.count();
+    if lost > 0 {
+        findings.push(format!("{lost} transactions did not reach a node, neither over the mesh nor in a block"));
+    }
 }
 
 /// All nodes that run have to have the same head, but for the last block, which may be on its way.
@@ -208,7 +228,7 @@ fn deliveries(world: &World, window: &Window) -> Deliveries {
 
 /// From when until when nodes did not run.
 fn absences(scenario: &Scenario) -> Vec<(usize, u64, u64)> {
-    let mut gone = std::collections::BTreeMap::new();
+    let mut gone = BTreeMap::new();
     let mut absences = Vec::new();
     for (at, action) in &scenario.faults {
         match action {
@@ -229,7 +249,7 @@ fn honest_bounds(world: &World) -> crate::wan::Bounds {
 }
 
 fn usage(world: &World, before: &[[u64; 2]]) -> Vec<NodeUsage> {
-    let running: std::collections::BTreeSet<u32> = world.running().map(|(node, _)| node).collect();
+    let running: BTreeSet<u32> = world.running().map(|(node, _)| node).collect();
     let after = world.traffic();
     let nodes = (0_u32..).zip(before.iter().zip(&after)).zip(&world.observer().degrees);
     nodes

@@ -18,9 +18,9 @@ use crate::wan::{Stream, Topology};
 use bytes::Bytes;
 use starling_crypto::SecretKey;
 use starling_protocol::genesis::{Genesis, GenesisParameters, Limits};
-use starling_protocol::id::{PeerHandle, PeerId};
+use starling_protocol::id::{PeerHandle, PeerId, TransactionId};
 use starling_protocol::mesh::{MeshConfig, ValidMeshConfig};
-use starling_protocol::node::{Input, Node, Ticket, topics};
+use starling_protocol::node::{Input, Node, Ticket, TransactionStatus, topics};
 use starling_protocol::peers::DialPurpose;
 use starling_protocol::store::{Batch, LoadRequest};
 use starling_protocol::time::Time;
@@ -316,6 +316,15 @@ impl World {
         &mut self.shared.observer
     }
 
+    /// Whether a running node has this transaction, in its chain or among those that wait.
+    #[must_use]
+    pub fn has_transaction(&self, node: u32, id: &TransactionId) -> bool {
+        let Some(machine) = self.machines.get(node as usize) else { return false };
+        let status = machine.actor.node().map(|node| node.transaction_status(id));
+        machine.disk.included.contains(id)
+            || matches!(status, Some(TransactionStatus::Included(_) | TransactionStatus::Pending))
+    }
+
     /// Bytes that each honest node has received and sent so far.
     #[must_use]
     pub fn traffic(&self) -> Vec<[u64; 2]> {
@@ -345,6 +354,21 @@ impl World {
     #[must_use]
     pub fn now(&self) -> Time {
         self.shared.queue.now()
+    }
+
+    /// Has the rules of [`super::safety`] watched from now on. To be called before anything has happened.
+    pub fn watch(&mut self) {
+        self.shared.safety = Some(Box::default());
+    }
+
+    /// Has those who watch look at everything; gives what they have found so far.
+    pub fn look(&mut self) -> &[String] {
+        // They see the world without themselves.
+        if let Some(mut safety) = self.shared.safety.take() {
+            safety.look(self);
+            self.shared.safety = Some(safety);
+        }
+        self.shared.safety.as_ref().map_or(&[], |safety| safety.violations())
     }
 
     /// Asserts the invariants of every machine.

@@ -1,0 +1,207 @@
+//! What must never happen, whatever goes wrong in the network.
+//!
+//! Each rule is a [`Checker`] of its own that sees what machines say and looks at the world now and then. They are no part of the
+//! machines and share no code with them. A run that is watched is slower and has the same trace.
+//!
+//! 1. [`OnceOnly`]: no message is delivered twice to the application of one process.
+//! 2. [`ValidOnly`]: a node sends no message that it has neither published nor accepted, in this life. So what is invalid goes no
+//!    further than to those whom an attacker tells.
+//! 3. [`MeshBounds`]: after a heartbeat no mesh is larger than D_high, and all that are in it are connected.
+//! 4. [`QueueBounds`]: no send queue holds more than its bound, and every queue's own invariants hold.
+//! 5. [`NothingLeft`]: a machine knows the peers that it is connected with and no others; each connection has two ends; and the machine's own
+//!    invariants hold.
+
+use super::link::Line;
+use super::world::World;
+use starling_protocol::id::MessageId;
+use starling_protocol::mesh::{self, MeshConfig};
+use starling_protocol::node::Event;
+use starling_protocol::rpc::Frame;
+use starling_protocol::send_queue::SendQueueConfig;
+use starling_protocol::time::Time;
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// Violations kept; one is enough to fail, and the first ones tell most.
+const VIOLATIONS_MAX: usize = 20;
+
+/// A process: the node's number, and how often it has been started.
+pub type Process = (u32, u32);
+
+/// A rule that is watched. What it returns is how the rule was broken.
+pub trait Checker: fmt::Debug {
+    /// An honest machine said that something happened.
+    fn event(&mut self, _process: Process, _event: &Event) -> Option<String> {
+        None
+    }
+
+    /// An honest machine says something to a peer.
+    fn said(&mut self, _process: Process, _frame: &Frame) -> Option<String> {
+        None
+    }
+
+    /// Between two events.
+    fn look(&mut self, _world: &World) -> Option<String> {
+        None
+    }
+}
+
+/// All rules, and how they were broken.
+#[derive(Debug)]
+pub struct Safety {
+    checkers: Vec<Box<dyn Checker>>,
+    violations: Vec<String>,
+}
+
+impl Default for Safety {
+    fn default() -> Self {
+        let checkers: Vec<Box<dyn Checker>> = vec![
+            Box::new(OnceOnly::default()),
+            Box::new(ValidOnly::default()),
+            Box::new(MeshBounds),
+            Box::new(QueueBounds),
+            Box::new(NothingLeft),
+        ];
+        Self { checkers, violations: Vec::new() }
+    }
+}
+
+impl Safety {
+    pub(super) fn event(&mut self, now: Time, process: Process, event: &Event) {
+        self.each(now, |checker| checker.event(process, event));
+    }
+
+    pub(super) fn said(&mut self, now: Time, process: Process, frame: &Frame) {
+        self.each(now, |checker| checker.said(process, frame));
+    }
+
+    pub(super) fn look(&mut self, world: &World) {
+        self.each(world.now(), |checker| checker.look(world));
+    }
+
+    /// How rules were broken, with the times.
+    #[must_use]
+    pub fn violations(&self) -> &[String] {
+        &self.violations
+    }
+
+    fn each(&mut self, now: Time, mut ask: impl FnMut(&mut dyn Checker) -> Option<String>) {
+        for checker in &mut self.checkers {
+            if let Some(violation) = ask(&mut **checker)
+                && self.violations.len() < VIOLATIONS_MAX
+            {
+                self.violations.push(format!("at {now}: {violation}"));
+            }
+        }
+    }
+}
+
+/// Rule 1.
+#[derive(Debug, Default)]
+pub struct OnceOnly(BTreeSet<(Process, MessageId)>);
+
+impl Checker for OnceOnly {
+    fn event(&mut self, process: Process, event: &Event) -> Option<String> {
+        let Event::Mesh(mesh::Event::Validated { payload, verdict: mesh::Verdict::Accept, .. }) = event else {
+            return None;
+        };
+        let fresh = self.0.insert((process, payload.id()));
+        (!fresh).then(|| format!("node {} delivered message {} twice", process.0, payload.id()))
+    }
+}
+
+/// Rule 2.
+#[derive(Debug, Default)]
+pub struct ValidOnly(BTreeSet<(Process, MessageId)>);
+
+impl Checker for ValidOnly {
+    fn event(&mut self, process: Process, event: &Event) -> Option<String> {
+        if let Event::Mesh(
+            mesh::Event::Published { payload } | mesh::Event::Validated { payload, verdict: mesh::Verdict::Accept, .. },
+        ) = event
+        {
+            self.0.insert((process, payload.id()));
+        }
+        None
+    }
+
+    fn said(&mut self, process: Process, frame: &Frame) -> Option<String> {
+        let Frame::Publish { payload, .. } = frame else { return None };
+        let may = self.0.contains(&(process, payload.id()));
+        (!may).then(|| format!("node {} sent message {}, which it has not accepted", process.0, payload.id()))
+    }
+}
+
+/// Rule 3.
+#[derive(Debug)]
+pub struct MeshBounds;
+
+impl Checker for MeshBounds {
+    fn event(&mut self, process: Process, event: &Event) -> Option<String> {
+        let Event::Mesh(mesh::Event::MeshDegree { topic, degree }) = event else { return None };
+        let most = MeshConfig::with_topics(Vec::new()).degree.high;
+        (*degree as usize > most)
+            .then(|| format!("node {} has {degree} mesh links on {topic}, more than {most}", process.0))
+    }
+
+    fn look(&mut self, world: &World) -> Option<String> {
+        for (number, node) in world.running() {
+            for (topic, _) in node.mesh().topics() {
+                let stranger = node.mesh().mesh_peers(topic).iter().find(|peer| node.peer_id(**peer).is_none());
+                if let Some(peer) = stranger {
+                    return Some(format!("node {number} has {peer:?} in its mesh on {topic}, who is not connected"));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Rule 4.
+#[derive(Debug)]
+pub struct QueueBounds;
+
+impl Checker for QueueBounds {
+    fn look(&mut self, world: &World) -> Option<String> {
+        let most = SendQueueConfig::default().bytes_max;
+        for (number, machine) in world.machines.iter().enumerate() {
+            for busy in machine.lines.iter().filter_map(|line| line.busy.as_deref()) {
+                busy.queue.check();
+                if busy.queue.bytes() > most {
+                    return Some(format!(
+                        "a queue of node {number} holds {} bytes, more than {most}",
+                        busy.queue.bytes()
+                    ));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Rule 5.
+#[derive(Debug)]
+pub struct NothingLeft;
+
+impl Checker for NothingLeft {
+    fn look(&mut self, world: &World) -> Option<String> {
+        for (number, node) in world.running() {
+            node.check();
+            let machine = &world.machines[number as usize];
+            let lines: Vec<(usize, &Line)> =
+                machine.lines.iter().enumerate().filter(|(_, line)| !line.is_free()).collect();
+            if node.mesh().peers_len() != lines.len() {
+                let (known, lines) = (node.mesh().peers_len(), lines.len());
+                return Some(format!("node {number} knows {known} peers and has {lines} connections"));
+            }
+            for (slot, line) in lines {
+                let far = world.machines[line.far as usize].line(line.far_handle);
+                // One end may have closed what the other one has not heard of yet; but nobody else may sit there.
+                if far.is_some_and(|far| far.far != number || far.far_handle.index() != slot) {
+                    return Some(format!("the ends of a connection of node {number} do not belong together"));
+                }
+            }
+        }
+        None
+    }
+}
