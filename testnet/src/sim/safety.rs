@@ -4,9 +4,10 @@
 //! machines and share no code with them. A run that is watched is slower and has the same trace.
 //!
 //! 1. [`OnceOnly`]: no message is delivered twice to the application of one process.
-//! 2. [`ValidOnly`]: a node sends no message that it has neither published nor accepted, in this life. So what is invalid goes no
+//! 2. [`ValidOnly`]: a node sends no message that it has neither published nor, in this life, accepted. So what is invalid goes no
 //!    further than to those whom an attacker tells.
-//! 3. [`MeshBounds`]: after a heartbeat no mesh is larger than D_high, and all that are in it are connected.
+//! 3. [`MeshBounds`]: after a heartbeat no mesh is larger than D_high and the D_out links that are grafted for being outbound, and all that
+//!    are in it are connected.
 //! 4. [`QueueBounds`]: no send queue holds more than its bound, and every queue's own invariants hold.
 //! 5. [`NothingLeft`]: a machine knows the peers that it is connected with and no others; each connection has two ends; and the machine's own
 //!    invariants hold.
@@ -110,25 +111,32 @@ impl Checker for OnceOnly {
     }
 }
 
-/// Rule 2.
+/// Rule 2. What a former life published is offered again by the next one.
 #[derive(Debug, Default)]
-pub struct ValidOnly(BTreeSet<(Process, MessageId)>);
+pub struct ValidOnly {
+    accepted: BTreeSet<(Process, MessageId)>,
+    published: BTreeSet<(u32, MessageId)>,
+}
 
 impl Checker for ValidOnly {
     fn event(&mut self, process: Process, event: &Event) -> Option<String> {
-        if let Event::Mesh(
-            mesh::Event::Published { payload } | mesh::Event::Validated { payload, verdict: mesh::Verdict::Accept, .. },
-        ) = event
-        {
-            self.0.insert((process, payload.id()));
+        match event {
+            Event::Mesh(mesh::Event::Published { payload }) => {
+                self.published.insert((process.0, payload.id()));
+            }
+            Event::Mesh(mesh::Event::Validated { payload, verdict: mesh::Verdict::Accept, .. }) => {
+                self.accepted.insert((process, payload.id()));
+            }
+            _ => {}
         }
         None
     }
 
     fn said(&mut self, process: Process, frame: &Frame) -> Option<String> {
         let Frame::Publish { payload, .. } = frame else { return None };
-        let may = self.0.contains(&(process, payload.id()));
-        (!may).then(|| format!("node {} sent message {}, which it has not accepted", process.0, payload.id()))
+        let id = payload.id();
+        let may = self.accepted.contains(&(process, id)) || self.published.contains(&(process.0, id));
+        (!may).then(|| format!("node {} sent message {id}, which it has not accepted", process.0))
     }
 }
 
@@ -139,7 +147,8 @@ pub struct MeshBounds;
 impl Checker for MeshBounds {
     fn event(&mut self, process: Process, event: &Event) -> Option<String> {
         let Event::Mesh(mesh::Event::MeshDegree { topic, degree }) = event else { return None };
-        let most = MeshConfig::with_topics(Vec::new()).degree.high;
+        let degrees = MeshConfig::with_topics(Vec::new()).degree;
+        let most = degrees.high + degrees.outbound;
         (*degree as usize > most)
             .then(|| format!("node {} has {degree} mesh links on {topic}, more than {most}", process.0))
     }

@@ -1,0 +1,56 @@
+//! Scenarios that nobody has thought of: drawn from seeds, with faults first and then time to recover.
+
+use std::path::Path;
+
+use starling_testnet::manifest::Manifest;
+use starling_testnet::sim::run::simulate;
+
+/// Few enough for every build. `starling-testnet sim random --seeds 1..1000 --check` tries more.
+const SEEDS: std::ops::RangeInclusive<u64> = 3..=6;
+
+#[test]
+fn after_whatever_faults_everything_is_well_again() {
+    let failures: Vec<String> = std::thread::scope(|scope| {
+        let seeds: Vec<_> = SEEDS
+            .map(|seed| {
+                scope.spawn(move || {
+                    let manifest = Manifest::random(seed);
+                    let simulated = simulate(&manifest, Path::new(""), (1, true), |_| {});
+                    let simulated = simulated.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+                    assert!(!simulated.run.deliveries.messages().is_empty(), "seed {seed}: nothing was published");
+                    let again = format!("again: starling-testnet sim random --seed {seed} --check");
+                    simulated.findings.into_iter().map(move |finding| format!("seed {seed}: {finding}; {again}"))
+                })
+            })
+            .collect();
+        seeds.into_iter().flat_map(|seed| seed.join().expect("a run that panics has said why")).collect()
+    });
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// The checkers see what is there to be seen: with a bound that is too low, they say so.
+#[test]
+fn a_rule_that_is_broken_is_found() {
+    use starling_protocol::mesh::Event;
+    use starling_protocol::node;
+    use starling_testnet::sim::safety::{Checker, MeshBounds, OnceOnly, ValidOnly};
+
+    let topic = starling_protocol::id::Topic::new("topic");
+    let payload = starling_protocol::message::Payload::new(&topic, b"something");
+    let peer = starling_protocol::id::PeerHandle { slot: 0, generation: 0 };
+    let verdict = starling_protocol::mesh::Verdict::Accept;
+    let accepted = node::Event::Mesh(Event::Validated { payload: payload.clone(), peer, verdict });
+    let mut once = OnceOnly::default();
+    assert_eq!(once.event((1, 1), &accepted), None);
+    assert_eq!(once.event((2, 1), &accepted), None, "another node");
+    assert_eq!(once.event((1, 2), &accepted), None, "another life");
+    assert!(once.event((1, 1), &accepted).is_some_and(|violation| violation.contains("twice")));
+    let mut valid = ValidOnly::default();
+    let frame = starling_protocol::rpc::Frame::Publish { payload, class: starling_protocol::rpc::Class::Forward };
+    assert!(valid.said((1, 1), &frame).is_some());
+    assert_eq!(valid.event((1, 1), &accepted), None);
+    assert_eq!(valid.said((1, 1), &frame), None);
+    let degree =
+        |degree| MeshBounds.event((1, 1), &node::Event::Mesh(Event::MeshDegree { topic: topic.clone(), degree }));
+    assert!(degree(8).is_none() && degree(30).is_some());
+}
