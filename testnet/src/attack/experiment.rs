@@ -187,7 +187,7 @@ impl Look {
     fn outcome(self, world: &World, engine: Engine, nodes: usize, cpu_s: f64) -> Outcome {
         let observer = world.observer();
         let messages = observer.messages();
-        let arrivals_us = messages.iter().flat_map(|message| message.arrivals_us.iter().copied());
+        let arrivals_us = messages.iter().flat_map(|message| message.arrivals_us());
         let mut latencies_us: Vec<u64> = arrivals_us.map(u64::from).collect();
         latencies_us.sort_unstable();
         let delivered = latencies_us.len() as u64;

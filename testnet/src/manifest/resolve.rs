@@ -145,6 +145,7 @@ impl Manifest {
             producers: self.blocks.producers as usize,
             slot: duration(self.blocks.slot_s),
             faults: timeline(self, &network),
+            engine: sim::Engine::default(),
             encode: self.encode,
             profile,
         })
