@@ -13,7 +13,7 @@ use super::score::{ScoreConfig, ScoreConfigError, ValidScoreConfig};
 use super::seen::{SeenConfig, SeenConfigError};
 use super::topic::TOPICS_MAX;
 use crate::id::{PeerId, Topic};
-use crate::time::Duration;
+use crate::time::{Duration, micros};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -325,10 +325,14 @@ impl ValidMeshConfig {
         &self.score
     }
 
-    /// For how long after acceptance a copy can still count as a mesh delivery, on whichever topic that is longest.
-    pub(super) fn delivery_window(&self) -> Duration {
+    /// For how many heartbeats a message is likely to be heard of again: as long as a copy can count as a mesh delivery, on whichever
+    /// topic that is longest, and as long as it is announced or refused.
+    pub(super) fn recent_ticks(&self) -> u64 {
         let windows = (0..self.topics.len()).map(|topic| self.score.get().topic(topic).mesh_deliveries.window);
-        windows.max().unwrap_or(Duration::ZERO)
+        let window_us = windows.max().map_or(0, micros);
+        let ticks = window_us.div_ceil(micros(self.heartbeat.interval).max(1));
+        // One more, because the first heartbeat comes at any time after the message.
+        ticks.max(self.cache.gossip_windows as u64).max(self.relay.idontwant_ticks).saturating_add(1)
     }
 }
 

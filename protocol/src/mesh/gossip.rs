@@ -54,7 +54,7 @@ impl Mesh {
                     self.counters.ihave_excess += 1;
                     break;
                 }
-                if self.seen.peek(self.seen.fingerprint(id)).is_none() && self.promises.announced(now, *id, peer) {
+                if self.state_of(self.seen.fingerprint(id)).is_none() && self.promises.announced(now, *id, peer) {
                     budget.asked_ids += 1;
                 }
             }
@@ -84,7 +84,7 @@ impl Mesh {
     }
 
     /// Serves requests.
-    pub(super) fn iwant(&mut self, now: Time, peer: PeerHandle, ids: &[MessageId], out: &mut impl Sink<Output>) {
+    pub(super) fn iwant(&mut self, peer: PeerHandle, ids: &[MessageId], out: &mut impl Sink<Output>) {
         let Some(slot) = self.peers.get_mut(peer).filter(|_| !ids.is_empty()) else { return };
         let limits = self.config.gossip;
         let left = limits.iwant_ids_max.saturating_sub(slot.budget.iwant_ids) as usize;
@@ -98,10 +98,11 @@ impl Mesh {
         let mut repeated = BTreeSet::new();
         for id in &ids[..taken] {
             let Some(slot) = self.peers.get_mut(peer) else { return };
-            if slot.refuses(self.seen.fingerprint(id)) || !repeated.insert(*id) {
+            let key = self.seen.fingerprint(id);
+            if self.recent.is_refused_by(key, peer.slot) || !repeated.insert(*id) {
                 continue;
             }
-            if slot.budget.served_bytes >= limits.iwant_bytes_max {
+            if slot.budget.served_bytes as usize >= limits.iwant_bytes_max {
                 self.counters.iwant_excess += 1;
                 continue;
             }
@@ -110,10 +111,10 @@ impl Mesh {
                 self.counters.iwant_excess += 1;
                 continue;
             }
-            slot.budget.served_bytes += payload.encoded().len();
+            let bytes = u32::try_from(payload.encoded().len()).unwrap_or(u32::MAX);
+            slot.budget.served_bytes = slot.budget.served_bytes.saturating_add(bytes);
             self.counters.messages_served += 1;
-            self.deliveries.expire(now);
-            self.deliveries.note(id, peer);
+            self.recent.note(key, peer.slot);
             send(out, peer, Frame::Publish { payload, class: Class::Reply });
         }
     }
@@ -134,14 +135,14 @@ impl Mesh {
             .collect();
         let share = outside.len() * self.config.gossip.factor_percent / 100;
         self.random.gossip.shuffle(&mut outside);
-        outside.sort_by_key(|peer| self.peers.get(*peer).map_or(0, |slot| slot.links[topic.index()].announced_at));
+        outside.sort_by_key(|peer| self.peers.get(*peer).map_or(0, |slot| slot.rest.links[topic.index()].announced_at));
         outside.truncate(share.max(self.config.degree.lazy));
         let ids_max = self.config.gossip.ihave_ids_max as usize;
         self.random.gossip.shuffle(&mut ids);
         let shared: Vec<Arc<[MessageId]>> = frames(&ids[..ids.len().min(ids_max)]);
         for peer in outside {
             if let Some(slot) = self.peers.get_mut(peer) {
-                slot.links[topic.index()].announced_at = self.beat.ticks;
+                slot.rest.links[topic.index()].announced_at = self.beat.ticks;
             }
             // With more ids than one peer takes, different peers get different ones.
             let own = if ids.len() > ids_max {

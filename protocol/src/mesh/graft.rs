@@ -40,10 +40,9 @@ impl Mesh {
     /// Whether we may add the peer to our mesh of the topic now.
     pub(super) fn may_graft(&self, now: Time, topic: TopicIndex, peer: PeerHandle) -> bool {
         self.is_eligible(topic, peer)
-            && self
-                .peers
-                .get(peer)
-                .is_some_and(|slot| !slot.mesh.contains(topic) && !self.backoffs.forbids_grafting(now, topic, &slot.id))
+            && self.peers.get(peer).is_some_and(|slot| {
+                !slot.mesh.contains(topic) && !self.backoffs.forbids_grafting(now, topic, &slot.rest.id)
+            })
     }
 
     /// All peers that we may add to our mesh now, in the order of slots.
@@ -124,7 +123,7 @@ impl Mesh {
         out: &mut impl Sink<Output>,
     ) {
         let Some(slot) = self.peers.get(peer) else { return };
-        let (id, version) = (slot.id, slot.version);
+        let (id, version) = (slot.rest.id, slot.version);
         self.backoffs.set(now, topic, id, backoff);
         let (backoff_seconds, peers) = if version == Version::V1_0 {
             (None, Vec::new())
@@ -143,7 +142,7 @@ impl Mesh {
         let mut others: Vec<PeerHandle> = self
             .peers
             .iter()
-            .filter(|slot| slot.handle != pruned && slot.record.is_some())
+            .filter(|slot| slot.handle != pruned && slot.rest.record.is_some())
             .map(|slot| slot.handle)
             .filter(|peer| self.is_eligible(topic, *peer))
             .collect();
@@ -151,11 +150,11 @@ impl Mesh {
         let mut bytes = 0;
         let mut offer = Vec::new();
         for slot in others.into_iter().filter_map(|peer| self.peers.get(peer)) {
-            bytes += slot.record.as_ref().map_or(0, bytes::Bytes::len);
+            bytes += slot.rest.record.as_ref().map_or(0, bytes::Bytes::len);
             if bytes > exchange.offer_bytes_max {
                 break;
             }
-            offer.push(ExchangedPeer { id: slot.id, signed_record: slot.record.clone() });
+            offer.push(ExchangedPeer { id: slot.rest.id, signed_record: slot.rest.record.clone() });
         }
         offer
     }
@@ -198,7 +197,7 @@ impl Mesh {
         if slot.direct {
             return GraftAnswer::Refuse { penalties: 0 };
         }
-        if let Some(violation) = self.backoffs.violation(now, topic, &slot.id) {
+        if let Some(violation) = self.backoffs.violation(now, topic, &slot.rest.id) {
             let penalties = match violation {
                 Violation::Early => 1,
                 Violation::Flood => 2,
@@ -222,12 +221,12 @@ impl Mesh {
                 continue;
             };
             let Some(slot) = self.peers.get(peer) else { return };
-            let refused = now.since(slot.links[index.index()].grafted_at) < REFUSAL_TIME;
+            let refused = now.since(slot.rest.links[index.index()].grafted_at) < REFUSAL_TIME;
             let backoff = match prune.backoff_seconds {
                 Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
                 _ => self.config.prune.backoff,
             };
-            self.backoffs.set(now, index, slot.id, backoff);
+            self.backoffs.set(now, index, slot.rest.id, backoff);
             if self.remove_from_mesh(now, index, peer, PruneReason::ByPeer, out) && !refused {
                 self.refill_mesh(now, index, out);
             }

@@ -26,10 +26,11 @@ impl Mesh {
         self.counters.heartbeats += 1;
         self.schedule_next(now);
         self.scores.decay(now);
+        self.tell_gater();
         self.gater.decay(now);
         self.backoffs.expire(now);
         self.seen.expire(now);
-        self.deliveries.expire(now);
+        self.recent.expire(self.beat.ticks);
         self.renew_budgets(now, out);
         self.close_graylisted(now, out);
         for topic in self.topics.iter() {
@@ -67,7 +68,6 @@ impl Mesh {
 
     /// Gives every peer its budgets anew, and takes the persistently slow ones out of the mesh.
     fn renew_budgets(&mut self, now: Time, out: &mut impl Sink<Output>) {
-        let ticks = self.beat.ticks;
         let slow_ticks_max = self.config.relay.slow_ticks_max;
         let mut slow = Vec::new();
         for slot in self.peers.iter_mut() {
@@ -77,7 +77,6 @@ impl Mesh {
                 slow.extend(slot.mesh.iter().map(|topic| (topic, slot.handle)));
             }
             slot.budget = Budget::default();
-            slot.unwanted.forget(ticks);
         }
         for (topic, peer) in slow {
             self.prune(now, topic, peer, PruneReason::Slow, out);

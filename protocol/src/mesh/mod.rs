@@ -32,7 +32,7 @@
 //! | `gossip` | IHAVE, IWANT, promises |
 //! | `heartbeat`, `upkeep` | what is due regularly; the mesh's maintenance |
 //! | `query` | reading the state |
-//! | `peers`, `pending`, `promises`, `seen`, `cache`, `backoff`, `score` | the tables |
+//! | `peers`, `pending`, `recent`, `promises`, `seen`, `cache`, `backoff`, `score` | the tables |
 //!
 //! # Limits
 //!
@@ -55,9 +55,11 @@ mod peers;
 mod pending;
 pub mod promises;
 pub mod query;
+mod recent;
 mod relay;
 pub mod score;
 pub mod seen;
+mod slots;
 mod subscribe;
 mod topic;
 mod upkeep;
@@ -76,8 +78,9 @@ use crate::time::{Duration, Time};
 use backoff::Backoffs;
 use cache::MessageCache;
 use peers::{PeerSlot, PeerTable};
-use pending::{Deliveries, Pending};
+use pending::Pending;
 use promises::Promises;
+use recent::{Fate, Recent, RecentConfig};
 use score::Scores;
 use score::gater::Gater;
 use seen::SeenCache;
@@ -95,7 +98,7 @@ pub struct Mesh {
     seen: SeenCache,
     cache: MessageCache,
     pending: Pending,
-    deliveries: Deliveries,
+    recent: Recent,
     promises: Promises,
     backoffs: Backoffs,
     random: Randomness,
@@ -153,7 +156,7 @@ impl Mesh {
         let nearer_phase = phase.below(config.heartbeat.nearer_ticks.max(1));
         let topics = TopicTable::new(config.topics.iter().map(|config| config.topic.clone()).collect());
         let scores = Scores::new(config.score().clone(), topics.len());
-        let window = config.delivery_window();
+        let recent = RecentConfig { ticks: config.recent_ticks(), refusal_ticks: config.relay.idontwant_ticks };
         Self {
             states: (0..topics.len()).map(|_| TopicState::default()).collect(),
             peers: PeerTable::default(),
@@ -162,7 +165,7 @@ impl Mesh {
             seen: SeenCache::new(config.seen, streams.stream("mesh/seen")),
             cache: MessageCache::new(config.cache),
             pending: Pending::default(),
-            deliveries: Deliveries::new(window),
+            recent: Recent::new(recent),
             promises: Promises::new(config.promise),
             backoffs: Backoffs::new(config.backoff),
             random: Randomness {
@@ -200,14 +203,14 @@ impl Mesh {
             Input::Unsubscribe { topic } => self.leave(now, &topic, out),
             Input::Rtt { peer, rtt } => {
                 if let Some(slot) = self.peers.get_mut(peer) {
-                    slot.rtt = Some(rtt);
+                    slot.rest.rtt = Some(rtt);
                     self.promises.measured_rtt(peer, rtt);
                 }
             }
             Input::PeerRecord { peer, signed_record } => {
                 let bytes_max = self.config.exchange.record_bytes_max;
                 if let Some(slot) = self.peers.get_mut(peer) {
-                    slot.record = Some(signed_record).filter(|record| record.len() <= bytes_max);
+                    slot.rest.record = Some(signed_record).filter(|record| record.len() <= bytes_max);
                 }
             }
             Input::SendQueueFull { peer, dropped } => {
@@ -221,6 +224,14 @@ impl Mesh {
                 self.close_if_graylisted(now, peer, out);
             }
         }
+    }
+
+    /// See [`crate::node::Node::anticipate`].
+    pub(crate) fn anticipate(&self, peer: PeerHandle, rpc: &Rpc) -> u64 {
+        let slot = self.peers.get(peer).map_or(0, |slot| u64::from(slot.duplicates));
+        let first = rpc.publish.first().map(|payload| payload.id()).or(rpc.idontwant.first().copied());
+        let fate = first.map_or(0, |id| u64::from(self.recent.fate(self.seen.fingerprint(&id)) == Fate::Unknown));
+        slot ^ fate ^ self.counters.idontwant_received ^ self.beat.next.as_micros()
     }
 
     /// Does what is due. A call when nothing is due does nothing.
@@ -277,7 +288,7 @@ impl Mesh {
         self.count_control(rpc);
         self.idontwant(peer, &rpc.idontwant, out);
         self.ihave(now, peer, &rpc.ihave);
-        self.iwant(now, peer, &rpc.iwant, out);
+        self.iwant(peer, &rpc.iwant, out);
         self.grafts(now, peer, &rpc.graft, out);
         self.prunes(now, peer, &rpc.prune, out);
         self.close_if_graylisted(now, peer, out);
@@ -318,7 +329,7 @@ impl Mesh {
 
     /// The link quality that breaks ties between peers of equal merit; a peer that was never measured counts as far.
     fn rtt_of(&self, peer: PeerHandle) -> Duration {
-        self.peers.get(peer).and_then(|slot| slot.rtt).unwrap_or(Duration::MAX)
+        self.peers.get(peer).and_then(|slot| slot.rest.rtt).unwrap_or(Duration::MAX)
     }
 
     /// Recomputes and asserts every invariant. For tests: it costs time in proportion to the whole state.
@@ -332,7 +343,7 @@ impl Mesh {
         self.seen.check();
         self.cache.check();
         self.pending.check();
-        self.deliveries.check();
+        self.recent.check(|key| self.seen.peek(key));
         self.promises.check();
         self.backoffs.check();
         self.check_topics();
@@ -365,12 +376,16 @@ impl Mesh {
                 let in_mesh = self.states[topic.index()].mesh.binary_search(&slot.handle).is_ok();
                 assert_eq!(slot.mesh.contains(topic), in_mesh, "the mesh of {topic:?} and its peer disagree");
             }
-            assert!(slot.unwanted.len() as u64 <= unwanted_max, "more unwanted messages than allowed");
-            let pending = self.pending.iter().filter(|validation| validation.from == slot.handle).count();
+            let unwanted = self.recent.refused_by(slot.handle.slot);
+            assert!(unwanted as u64 <= unwanted_max, "more unwanted messages than allowed");
+            let pending = self.pending.iter().filter(|(_, validation)| validation.from == slot.handle).count();
             assert_eq!(slot.pending as usize, pending, "the count of pending validations has drifted");
             assert!(slot.pending <= self.config.relay.pending_per_peer_max, "too many pending validations of one peer");
         }
         assert!(self.pending.len() <= self.config.relay.pending_max, "too many pending validations");
+        for (ticket, validation) in self.pending.iter() {
+            assert_eq!(self.recent.fate(validation.key), Fate::Pending(ticket), "a validation that nobody knows of");
+        }
     }
 }
 

@@ -4,44 +4,52 @@
 //! Every field that a remote can grow says its bound. Access is by [`PeerHandle`]; a handle of a former occupant of the
 //! slot finds nothing. Iteration is in the order of slots, which the driver's inputs determine.
 
-use super::seen::Fingerprint;
 use super::topic::TopicSet;
 use crate::id::{Direction, PeerHandle, PeerId, Version};
 use crate::time::{Duration, Time};
 use bytes::Bytes;
-use std::collections::VecDeque;
 use std::net::IpAddr;
 
-/// What the engine knows of a connected peer.
+/// What the engine knows of a connected peer: one line of the processor's cache with all that most inputs look at, and the rest elsewhere.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct PeerSlot {
     pub(super) handle: PeerHandle,
-    pub(super) id: PeerId,
-    pub(super) ip: IpAddr,
-    pub(super) direction: Direction,
-    pub(super) version: Version,
-    /// Whether the configuration names it as a direct peer.
-    pub(super) direct: bool,
-    /// Whether we asked the driver to disconnect it. From then on it sends to no one and no one sends to it.
-    pub(super) closing: bool,
+    /// What is seldom looked at.
+    pub(super) rest: Box<PeerRest>,
+    /// What it did since the last heartbeat.
+    pub(super) budget: Budget,
     /// What it is subscribed to, among the configured topics.
     pub(super) subscribed: TopicSet,
     /// Whose mesh it is in; mirrors the meshes themselves.
     pub(super) mesh: TopicSet,
+    /// Validations under way of messages it sent first; at most `pending_per_peer_max`.
+    pub(super) pending: u32,
+    /// Copies of known messages that the gater has not been told of.
+    pub(super) duplicates: u32,
+    /// Heartbeats in a row in which its send queue overflowed.
+    pub(super) slow_ticks: u32,
+    /// Whether the configuration names it as a direct peer.
+    pub(super) direct: bool,
+    /// Whether we asked the driver to disconnect it. From then on it sends to no one and no one sends to it.
+    pub(super) closing: bool,
+    pub(super) direction: Direction,
+    pub(super) version: Version,
+}
+
+const _: () = assert!(size_of::<Option<PeerSlot>>() == 64);
+
+/// What is seldom looked at of a connected peer.
+#[derive(Debug)]
+pub(super) struct PeerRest {
+    pub(super) id: PeerId,
+    pub(super) ip: IpAddr,
     /// The last measured round-trip time.
     pub(super) rtt: Option<Duration>,
     /// Its own signed peer record; at most `ExchangeConfig::record_bytes_max` bytes.
     pub(super) record: Option<Bytes>,
-    /// Messages that it does not want; at most `idontwant_ids_max` for each of `idontwant_ticks` heartbeats.
-    pub(super) unwanted: Unwanted,
-    /// Validations under way of messages it sent first; at most `pending_per_peer_max`.
-    pub(super) pending: u32,
-    /// Heartbeats in a row in which its send queue overflowed.
-    pub(super) slow_ticks: u32,
     /// By topic.
     pub(super) links: Vec<TopicLink>,
-    /// What it did since the last heartbeat.
-    pub(super) budget: Budget,
 }
 
 /// What is remembered of a peer on one topic.
@@ -62,8 +70,8 @@ pub(super) struct Budget {
     pub(super) asked_ids: u32,
     /// Ids in its IWANTs.
     pub(super) iwant_ids: u32,
-    /// Bytes served to it.
-    pub(super) served_bytes: usize,
+    /// Bytes served to it, up to `u32::MAX`.
+    pub(super) served_bytes: u32,
     /// Ids in its IDONTWANTs.
     pub(super) idontwant_ids: u32,
     /// Whether its send queue overflowed.
@@ -71,65 +79,11 @@ pub(super) struct Budget {
 }
 
 impl PeerSlot {
-    /// Whether a message of this id should not be sent to it.
-    pub(super) fn refuses(&self, key: Fingerprint) -> bool {
-        self.unwanted.contains(key)
-    }
-
     /// Whether it understands IDONTWANT.
     pub(super) fn has_idontwant(&self) -> bool {
         self.version >= Version::V1_2
     }
 }
-
-/// The messages that a peer said it does not want, by the heartbeat at which that is forgotten.
-///
-/// Looking through all of them is linear, and cheaper than any index for the dozens that an honest peer says; for the most that a peer
-/// may say it is a microsecond.
-#[derive(Debug, Default)]
-pub(super) struct Unwanted {
-    /// Ascending heartbeats.
-    groups: VecDeque<(u64, Vec<Fingerprint>)>,
-    /// The allocation of a group that was forgotten.
-    spare: Vec<Fingerprint>,
-}
-
-impl Unwanted {
-    /// Adds a message, to be forgotten at the heartbeat `until`, which never falls from call to call.
-    pub(super) fn insert(&mut self, key: Fingerprint, until: u64) {
-        match self.groups.back_mut() {
-            Some((tick, keys)) if *tick == until => keys.push(key),
-            _ => {
-                let mut keys = core::mem::take(&mut self.spare);
-                keys.push(key);
-                self.groups.push_back((until, keys));
-            }
-        }
-    }
-
-    fn contains(&self, key: Fingerprint) -> bool {
-        self.groups.iter().any(|(_, keys)| keys.contains(&key))
-    }
-
-    /// Forgets what is due at the heartbeat `tick`.
-    pub(super) fn forget(&mut self, tick: u64) {
-        while self.groups.front().is_some_and(|(until, _)| *until <= tick)
-            && let Some((_, mut keys)) = self.groups.pop_front()
-        {
-            keys.clear();
-            // What a flood has left behind is given back.
-            self.spare = if keys.capacity() <= UNWANTED_KEPT { keys } else { Vec::new() };
-        }
-    }
-
-    /// How many there are, repetitions included.
-    pub(super) fn len(&self) -> usize {
-        self.groups.iter().map(|(_, keys)| keys.len()).sum()
-    }
-}
-
-/// An allocation for at most so many messages is kept for the next heartbeat.
-const UNWANTED_KEPT: usize = 64;
 
 /// All connected peers.
 #[derive(Debug, Default)]
@@ -149,9 +103,9 @@ impl PeerTable {
         self.slots.get_mut(peer.index())?.as_mut().filter(|slot| slot.handle == peer)
     }
 
-    /// The present occupant of the handle's slot, of whatever generation.
-    pub(super) fn occupant(&self, peer: PeerHandle) -> Option<PeerHandle> {
-        self.slots.get(peer.index())?.as_ref().map(|slot| slot.handle)
+    /// The present occupant of the slot.
+    pub(super) fn occupant(&self, slot: u32) -> Option<PeerHandle> {
+        self.slots.get(slot as usize)?.as_ref().map(|slot| slot.handle)
     }
 
     /// Puts a peer into its slot, which must be free.

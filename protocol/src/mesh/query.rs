@@ -163,7 +163,7 @@ impl Mesh {
     /// Whether the message is known, whatever became of it.
     #[must_use]
     pub fn has_seen(&self, id: &MessageId) -> bool {
-        self.seen.peek(self.seen.fingerprint(id)).is_some()
+        self.state_of(self.seen.fingerprint(id)).is_some()
     }
 
     /// How many peers are connected.
@@ -185,12 +185,12 @@ impl Mesh {
         let names = |set: super::TopicSet| set.iter().map(|topic| self.topics.name(topic).clone()).collect();
         Some(PeerView {
             handle: peer,
-            id: slot.id,
-            ip: slot.ip,
+            id: slot.rest.id,
+            ip: slot.rest.ip,
             direction: slot.direction,
             version: slot.version,
             direct: slot.direct,
-            rtt: slot.rtt,
+            rtt: slot.rest.rtt,
             subscribed: names(slot.subscribed),
             mesh: names(slot.mesh),
             score: self.scores.breakdown(peer)?,
@@ -244,6 +244,7 @@ impl Mesh {
     pub fn knows(&self, peer: PeerHandle) -> bool {
         self.peers.get(peer).is_some()
             || self.cache.knows(peer)
+            || self.recent.knows(peer.slot)
             || self.states.iter().any(|state| {
                 let fanout = state.fanout.iter().flat_map(|fanout| &fanout.peers);
                 state.mesh.iter().chain(fanout).any(|other| *other == peer)

@@ -22,10 +22,11 @@
 
 use super::io::{Event, Output, Sink, ValidationTicket, Verdict};
 use super::pending::Validation;
+use super::recent::{Fate, Recent};
 use super::score::gater::Outcome;
-use super::seen::SeenState;
+use super::seen::{Fingerprint, SeenState};
 use super::topic::TopicIndex;
-use super::{Fanout, Mesh, send};
+use super::{Counters, Fanout, Mesh, send};
 use crate::id::{MessageId, PeerHandle};
 use crate::message::Payload;
 use crate::rpc::{Class, Frame};
@@ -50,17 +51,41 @@ impl Mesh {
             return;
         };
         let key = self.seen.fingerprint(&payload.id());
-        match self.seen.peek(key) {
-            None => self.receive_first(now, peer, payload, topic, received, out),
-            Some(state) => {
-                self.counters.messages_duplicate += 1;
-                self.seen.touch(now, key);
-                let frame_bytes = u32::try_from(payload.encoded().len()).unwrap_or(u32::MAX);
-                let (id, topic_name) = (payload.id(), payload.topic().clone());
-                out.emit(Output::Event(Event::Duplicate { id, topic: topic_name, peer, received, frame_bytes }));
-                self.receive_duplicate(now, peer, id, topic, state);
-            }
+        let (fate, news) = self.recent.note(key, peer.slot);
+        let older = if fate == Fate::Unknown { self.seen.peek(key) } else { None };
+        let Some(state) = fate.seen().or(older) else {
+            return self.receive_first(now, peer, payload, (key, topic), received, out);
+        };
+        if older.is_some() {
+            self.seen.touch(now, key);
         }
+        self.counters.messages_duplicate += 1;
+        let frame_bytes = u32::try_from(payload.encoded().len()).unwrap_or(u32::MAX);
+        let (id, topic_name) = (payload.id(), payload.topic().clone());
+        out.emit(Output::Event(Event::Duplicate { id, topic: topic_name, peer, received, frame_bytes }));
+        if state == SeenState::Rejected {
+            self.gater.outcome(peer, Outcome::Rejected);
+        } else if let Some(slot) = self.peers.get_mut(peer) {
+            slot.duplicates += 1;
+        }
+        match fate {
+            Fate::Accepted(at) if news => self.scores.duplicate_delivery(now, peer, topic, Some(at)),
+            _ if state == SeenState::Rejected => self.scores.invalid_message(peer, topic),
+            _ => {}
+        }
+    }
+
+    /// Tells the gater of the duplicates that were counted with the peers, which is where counting them costs nothing. To be done before
+    /// the gater decides, decays or loses a peer; at the latest at the heartbeat.
+    pub(super) fn tell_gater(&mut self) {
+        for slot in self.peers.iter_mut().filter(|slot| slot.duplicates > 0) {
+            self.gater.duplicates(slot.handle, core::mem::take(&mut slot.duplicates));
+        }
+    }
+
+    /// What is known of the message.
+    pub(super) fn state_of(&self, key: Fingerprint) -> Option<SeenState> {
+        self.recent.fate(key).seen().or_else(|| self.seen.peek(key))
     }
 
     fn receive_first(
@@ -68,13 +93,16 @@ impl Mesh {
         now: Time,
         peer: PeerHandle,
         payload: &Arc<Payload>,
-        topic: TopicIndex,
+        (key, topic): (Fingerprint, TopicIndex),
         received: Time,
         out: &mut impl Sink<Output>,
     ) {
         let id = payload.id();
         let asked = self.promises.asked(&id);
         let how = self.promises.delivered(now, &id, peer);
+        if self.gater.is_closed(now) {
+            self.tell_gater();
+        }
         let relay = &self.config.relay;
         let Some(slot) = self.peers.get_mut(peer) else { return };
         let overloaded = self.pending.len() >= relay.pending_max;
@@ -87,7 +115,7 @@ impl Mesh {
             out.emit(Output::Event(Event::Validated { payload: payload.clone(), peer, verdict: Verdict::Shed }));
             return;
         }
-        if !self.seen.insert_pending(now, self.seen.fingerprint(&id)) {
+        if !self.seen.insert_pending(now, key) {
             return;
         }
         slot.pending += 1;
@@ -97,33 +125,11 @@ impl Mesh {
             self.send_idontwant(topic, id, Some(peer), &asked, out);
         }
         let deadline = now + self.config.relay.validation_timeout;
-        let copies = Vec::new();
-        let ticket = self.pending.insert(Validation { payload: payload.clone(), topic, from: peer, copies, deadline });
+        let ticket = self.pending.insert(Validation { payload: payload.clone(), key, topic, from: peer, deadline });
+        self.recent.settle(key, Fate::Pending(ticket));
+        self.recent.note(key, peer.slot);
         out.emit(Output::Event(Event::Arrived { payload: payload.clone(), peer, received, how }));
         out.emit(Output::Validate { ticket, payload: payload.clone(), peer });
-    }
-
-    fn receive_duplicate(&mut self, now: Time, peer: PeerHandle, id: MessageId, topic: TopicIndex, state: SeenState) {
-        let invalid = state == SeenState::Rejected;
-        self.gater.outcome(peer, if invalid { Outcome::Rejected } else { Outcome::Duplicate });
-        match state {
-            SeenState::Pending => {
-                if let Some(validation) = self.pending.find(&id)
-                    && validation.from != peer
-                    && !validation.copies.contains(&peer)
-                {
-                    validation.copies.push(peer);
-                }
-            }
-            SeenState::Accepted => {
-                self.deliveries.expire(now);
-                if let Some(accepted) = self.deliveries.note(&id, peer) {
-                    self.scores.duplicate_delivery(now, peer, topic, Some(accepted));
-                }
-            }
-            SeenState::Rejected => self.scores.invalid_message(peer, topic),
-            SeenState::Ignored => {}
-        }
     }
 
     /// Tells the mesh, except the peer that sent the message, that the message need not be sent to us, and so the peers
@@ -156,9 +162,7 @@ impl Mesh {
         out: &mut impl Sink<Output>,
     ) {
         let Some(validation) = self.end_validation(ticket) else { return };
-        let Validation { payload, topic, from, copies, .. } = validation;
-        let id = payload.id();
-        let key = self.seen.fingerprint(&id);
+        let Validation { payload, key, topic, from, .. } = validation;
         out.emit(Output::Event(Event::Validated { payload: payload.clone(), peer: from, verdict }));
         match verdict {
             Verdict::Accept => {
@@ -166,26 +170,29 @@ impl Mesh {
                 self.seen.accept(now, key);
                 self.scores.first_delivery(now, from, topic);
                 self.gater.outcome(from, Outcome::Accepted);
-                for peer in &copies {
-                    self.scores.duplicate_delivery(now, *peer, topic, None);
+                for peer in self.recent.holders(key).iter().filter_map(|slot| self.peers.occupant(slot)) {
+                    if peer != from {
+                        self.scores.duplicate_delivery(now, peer, topic, None);
+                    }
                 }
-                let mut holders = copies;
-                holders.push(from);
-                self.deliveries.accepted(now, id, holders);
+                self.recent.settle(key, Fate::Accepted(now));
                 out.emit(Output::Deliver { payload: payload.clone(), peer: from });
                 self.cache.put(payload.clone());
-                self.forward(topic, &payload, out);
+                self.forward(topic, key, &payload, out);
             }
             Verdict::Ignore => {
                 self.counters.messages_ignored += 1;
                 self.seen.ignore(now, key);
+                self.recent.settle(key, Fate::Ignored);
                 self.gater.outcome(from, Outcome::Ignored);
             }
             Verdict::Reject => {
                 self.counters.messages_rejected += 1;
                 self.seen.reject(now, key);
+                self.recent.settle(key, Fate::Rejected);
                 self.gater.outcome(from, Outcome::Rejected);
-                for peer in copies.into_iter().chain([from]) {
+                for peer in self.recent.holders(key).iter() {
+                    let Some(peer) = self.peers.occupant(peer) else { continue };
                     self.scores.invalid_message(peer, topic);
                     self.close_if_graylisted(now, peer, out);
                 }
@@ -194,6 +201,7 @@ impl Mesh {
                 self.counters.messages_shed += 1;
                 self.gater.shed(now);
                 self.seen.forget(key);
+                self.recent.settle(key, Fate::Unknown);
             }
         }
     }
@@ -216,44 +224,29 @@ impl Mesh {
         }
     }
 
-    /// Sends an accepted message on. Who has it is in `deliveries`.
-    fn forward(&mut self, topic: TopicIndex, payload: &Arc<Payload>, out: &mut impl Sink<Output>) {
+    /// Sends an accepted message on.
+    fn forward(&mut self, topic: TopicIndex, key: Fingerprint, payload: &Arc<Payload>, out: &mut impl Sink<Output>) {
         let class = if self.config.topics[topic.index()].priority { Class::Priority } else { Class::Forward };
-        let recipients = self.mesh_and_direct(topic);
-        self.send_message(&recipients, payload, class, out);
+        let direct = self.direct(topic);
+        let mesh = self.states[topic.index()].mesh.iter().copied();
+        let send = |peer| send(out, peer, Frame::Publish { payload: payload.clone(), class });
+        spread(&mut self.recent, &mut self.counters, key, mesh.chain(direct), send);
     }
 
     /// The mesh of the topic and the direct peers that are subscribed to it.
     fn mesh_and_direct(&self, topic: TopicIndex) -> Vec<PeerHandle> {
         let mut recipients = self.states[topic.index()].mesh.clone();
-        if !self.config.direct_peers.is_empty() {
-            let direct = self.peers.iter().filter(|slot| slot.direct && slot.subscribed.contains(topic));
-            recipients.extend(direct.map(|slot| slot.handle));
-        }
+        recipients.extend(self.direct(topic));
         recipients
     }
 
-    /// Sends the message to those of the recipients that neither have it nor refuse it.
-    fn send_message(
-        &mut self,
-        recipients: &[PeerHandle],
-        payload: &Arc<Payload>,
-        class: Class,
-        out: &mut impl Sink<Output>,
-    ) {
-        let id = payload.id();
-        let key = self.seen.fingerprint(&id);
-        for peer in recipients {
-            if self.peers.get(*peer).is_none_or(|slot| slot.refuses(key)) {
-                self.counters.sends_refused += 1;
-                continue;
-            }
-            // A peer that delivered the message, or was sent it, answers None here.
-            if self.deliveries.note(&id, *peer).is_some() {
-                self.counters.messages_sent += 1;
-                send(out, *peer, Frame::Publish { payload: payload.clone(), class });
-            }
+    /// The direct peers that are subscribed to the topic.
+    fn direct(&self, topic: TopicIndex) -> Vec<PeerHandle> {
+        if self.config.direct_peers.is_empty() {
+            return Vec::new();
         }
+        let direct = self.peers.iter().filter(|slot| slot.direct && slot.subscribed.contains(topic));
+        direct.map(|slot| slot.handle).collect()
     }
 
     /// Publishes a message of our own. A message that was accepted before is not published again; one that is being
@@ -265,38 +258,41 @@ impl Mesh {
         };
         let id = payload.id();
         let key = self.seen.fingerprint(&id);
-        if self.seen.peek(key) == Some(SeenState::Accepted) {
+        if self.state_of(key) == Some(SeenState::Accepted) {
             return;
         }
-        let mut holders = Vec::new();
-        if let Some(validation) = self.pending.ticket(&id).and_then(|ticket| self.end_validation(ticket)) {
+        if let Fate::Pending(ticket) = self.recent.fate(key) {
             // It came from a peer at the same time. Our own word settles it.
-            holders = validation.copies;
-            holders.push(validation.from);
+            self.end_validation(ticket);
         }
         self.counters.messages_published += 1;
         let asked = self.promises.asked(&id);
         self.promises.forget(&id);
         self.seen.accept(now, key);
-        self.deliveries.accepted(now, id, holders);
+        self.recent.settle(key, Fate::Accepted(now));
         self.cache.put(payload.clone());
         out.emit(Output::Event(Event::Published { payload: payload.clone() }));
         if payload.data().len() >= self.config.relay.idontwant_bytes_min {
             self.send_idontwant(topic, id, None, &asked, out);
         }
         let recipients = self.publish_recipients(now, topic, payload.data().len());
-        self.send_message(&recipients, payload, Class::Priority, out);
+        let send = |peer| send(out, peer, Frame::Publish { payload: payload.clone(), class: Class::Priority });
+        spread(&mut self.recent, &mut self.counters, key, recipients, send);
     }
 
     /// Sends and announces a message again that we vouch for. One that is being validated came from a peer this moment and is
     /// spreading.
     pub(super) fn repeat(&mut self, now: Time, payload: &Arc<Payload>, out: &mut impl Sink<Output>) {
         let (key, topic) = (self.seen.fingerprint(&payload.id()), self.topics.find(payload.topic()));
-        let Some(topic) = topic.filter(|_| self.seen.peek(key) != Some(SeenState::Pending)) else { return };
+        let Some(topic) = topic.filter(|_| self.state_of(key) != Some(SeenState::Pending)) else { return };
         self.seen.accept(now, key);
+        if !matches!(self.recent.fate(key), Fate::Accepted(_)) {
+            // No copy of it counts as a delivery any more.
+            self.recent.settle(key, Fate::Accepted(Time::ZERO));
+        }
         self.cache.put(payload.clone());
         for peer in self.publish_recipients(now, topic, payload.data().len()) {
-            if self.peers.get(peer).is_some_and(|slot| !slot.refuses(key)) {
+            if !self.recent.is_refused_by(key, peer.slot) {
                 self.counters.messages_sent += 1;
                 send(out, peer, Frame::Publish { payload: payload.clone(), class: Class::Forward });
             }
@@ -362,13 +358,11 @@ impl Mesh {
         slot.budget.idontwant_ids += u32::try_from(taken).unwrap_or(u32::MAX);
         self.counters.idontwant_received += taken as u64;
         self.counters.idontwant_excess += (ids.len() - taken) as u64;
-        let until = self.beat.ticks + relay.idontwant_ticks;
         let mut queued = Vec::new();
         for id in &ids[..taken] {
             let key = self.seen.fingerprint(id);
-            slot.unwanted.insert(key, until);
-            // Only what we accepted can stand in the peer's queue.
-            if self.seen.peek(key) == Some(SeenState::Accepted) {
+            // Only what we accepted can stand in the peer's queue, and nothing stands there for long.
+            if matches!(self.recent.refuse(key, peer.slot), Fate::Accepted(_)) {
                 queued.push(*id);
             }
         }
@@ -376,4 +370,18 @@ impl Mesh {
             out.emit(Output::Cancel { peer, ids: queued });
         }
     }
+}
+
+/// Sends the message to those of the peers that neither have it nor refuse it.
+fn spread(
+    recent: &mut Recent,
+    counters: &mut Counters,
+    key: Fingerprint,
+    peers: impl IntoIterator<Item = PeerHandle>,
+    mut send: impl FnMut(PeerHandle),
+) {
+    counters.sends_refused += recent.spread(key, peers, |peer| {
+        counters.messages_sent += 1;
+        send(peer);
+    });
 }

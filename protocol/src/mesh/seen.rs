@@ -149,7 +149,7 @@ fn modulo_prime(value: u128) -> u64 {
     if folded >= PRIME { folded - PRIME } else { folded }
 }
 
-type FingerprintHash = BuildHasherDefault<FingerprintHasher>;
+pub(super) type FingerprintHash = BuildHasherDefault<FingerprintHasher>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {

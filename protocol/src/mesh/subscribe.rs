@@ -7,7 +7,7 @@
 //! younger than our leaving. Leaving sends PRUNE with the unsubscribe backoff to the mesh.
 
 use super::io::{Event, Output, PruneReason, Sink};
-use super::peers::{Budget, PeerSlot, TopicLink, Unwanted};
+use super::peers::{Budget, PeerRest, PeerSlot, TopicLink};
 use super::topic::{TopicIndex, TopicSet};
 use super::{Mesh, send};
 use crate::id::{Direction, PeerHandle, PeerId, Topic, Version};
@@ -28,28 +28,30 @@ pub(super) struct Arrived {
 impl Mesh {
     pub(super) fn connected(&mut self, now: Time, arrived: Arrived, out: &mut impl Sink<Output>) {
         let Arrived { peer, id, ip, direction, version } = arrived;
-        if let Some(former) = self.peers.occupant(peer) {
+        if let Some(former) = self.peers.occupant(peer.slot) {
             self.disconnected(now, former, out);
         }
         self.scores.connected(now, peer, id, ip);
         self.gater.connected(peer, ip);
         self.peers.insert(PeerSlot {
             handle: peer,
-            id,
-            ip,
             direction,
             version,
             direct: self.config.direct_peers.contains(&id),
             closing: false,
             subscribed: TopicSet::default(),
             mesh: TopicSet::default(),
-            rtt: None,
-            record: None,
-            unwanted: Unwanted::default(),
             pending: 0,
+            duplicates: 0,
             slow_ticks: 0,
-            links: vec![TopicLink { announced_at: self.beat.ticks, grafted_at: Time::ZERO }; self.topics.len()],
             budget: Budget::default(),
+            rest: Box::new(PeerRest {
+                id,
+                ip,
+                rtt: None,
+                record: None,
+                links: vec![TopicLink { announced_at: self.beat.ticks, grafted_at: Time::ZERO }; self.topics.len()],
+            }),
         });
         for topic in self.topics.iter() {
             if self.states[topic.index()].joined {
@@ -66,7 +68,9 @@ impl Mesh {
             return;
         }
         self.forget_memberships(now, peer, PruneReason::Disconnected, out);
+        self.tell_gater();
         self.peers.remove(peer);
+        self.recent.disconnected(peer.slot);
         self.scores.disconnected(now, peer);
         self.gater.disconnected(now, peer);
         for topic in self.topics.iter() {
@@ -188,7 +192,7 @@ impl Mesh {
         mesh.insert(position, peer);
         if let Some(slot) = self.peers.get_mut(peer) {
             slot.mesh.insert(topic);
-            slot.links[topic.index()].grafted_at = now;
+            slot.rest.links[topic.index()].grafted_at = now;
         }
         self.scores.grafted(now, peer, topic);
         out.emit(Output::Event(Event::Grafted { peer, topic: self.topics.name(topic).clone() }));

@@ -109,7 +109,9 @@ impl Node {
 
     /// Drops bans that have ended; true if there were any.
     pub fn expire_bans(&mut self, now: Time) -> bool {
-        self.peers.expire_bans(now)
+        let ended = self.peers.expire_bans(now);
+        self.others_wake = self.find_others_wake();
+        ended
     }
 
     /// Who a handle stands for, while the peer is connected.

@@ -57,12 +57,16 @@ impl<S: Sink<Output>> Sink<mesh::Output> for MeshSink<'_, S> {
 }
 
 impl Node {
-    /// Hands an input to the mesh and acts on what it asks for.
-    pub(super) fn mesh_input(&mut self, now: Time, input: mesh::Input<'_>, out: &mut impl Sink<Output>) {
+    /// Hands an input to the mesh and acts on what it asks for; says whether it asked for anything.
+    pub(super) fn mesh_input(&mut self, now: Time, input: mesh::Input<'_>, out: &mut impl Sink<Output>) -> bool {
         let mut sink = MeshSink::new(out);
         self.mesh.handle(now, input, &mut sink);
         let MeshSink { validations, sent_away, .. } = sink;
-        self.follow_up(now, validations, &sent_away, out);
+        let asked = !validations.is_empty() || !sent_away.is_empty();
+        if asked {
+            self.follow_up(now, validations, &sent_away, out);
+        }
+        asked
     }
 
     /// Does what the mesh has asked the node itself to do.

@@ -1,6 +1,6 @@
 //! Carrying out what a machine wants.
 
-use super::link::{Busy, Line, SEGMENT_BYTES, Uplink, Window, retransmission_us};
+use super::link::{Busy, Line, NOTHING, SEGMENT_BYTES, Uplink, Window, retransmission_us};
 use super::observe::Observer;
 use super::parcel::{Carrier, Parcel, same};
 use super::queue::EventQueue;
@@ -63,10 +63,8 @@ pub(super) struct Shared {
     pub(super) askers: BTreeMap<Ticket, Asker>,
     /// Whether the machine wants its file of peers written, in the present input.
     pub(super) save_peers: bool,
-    /// Slots of the lines on which the machine says something in the present input.
-    touched: Vec<u32>,
-    /// The last frame that was made into an RPC: the next one is often the same, for somebody else.
-    last: Option<(Frame, Rc<Parcel>)>,
+    /// What the machine says in the present input. The next frame is often the same as the last one, for somebody else.
+    said: Vec<Said>,
 }
 
 impl Shared {
@@ -97,8 +95,7 @@ impl Shared {
             honest,
             askers: BTreeMap::new(),
             save_peers: false,
-            touched: Vec::new(),
-            last: None,
+            said: Vec::new(),
         }
     }
 
@@ -132,6 +129,14 @@ impl Shared {
         self.wire.chunks_lost += u64::from(lost);
         departure_ns.div_ceil(1_000) + latency_us + jitter_us + again_us
     }
+}
+
+/// What a machine says on a line in one input.
+#[derive(Debug)]
+struct Said {
+    slot: u32,
+    /// The frame and the RPC that it makes, while it is the only thing that was said; with the second one both go into what waits at the line.
+    only: Option<(Frame, Rc<Parcel>)>,
 }
 
 /// Where a machine puts its effects while it handles one input.
@@ -183,21 +188,18 @@ impl Effects<'_> {
             safety.said(self.now, (self.index, self.life), &frame);
         }
         let Some(line) = self.lines.get_mut(peer.index()).filter(|line| line.is_for(peer)) else { return };
-        if line.busy.is_none() && line.open.is_none() {
-            let parcel = match &self.shared.last {
-                Some((last, parcel)) if same(last, &frame) => Rc::clone(parcel),
-                _ => {
-                    let parcel = Rc::new(self.shared.carrier.single(&frame));
-                    self.shared.last = Some((frame.clone(), Rc::clone(&parcel)));
-                    parcel
-                }
+        if line.busy.is_none() && line.open == NOTHING {
+            let parcel = match self.shared.said.last() {
+                Some(Said { only: Some((last, parcel)), .. }) if same(last, &frame) => Rc::clone(parcel),
+                _ => Rc::new(self.shared.carrier.single(&frame)),
             };
-            line.open = Some((frame, parcel));
-            self.shared.touched.push(peer.slot);
+            line.open = u32::try_from(self.shared.said.len()).expect("an input has few effects");
+            self.shared.said.push(Said { slot: peer.slot, only: Some((frame, parcel)) });
             return;
         }
         let busy = line.busy.get_or_insert_with(|| Box::new(Busy::default()));
-        let frames = line.open.take().map(|(first, _)| first).into_iter().chain([frame]);
+        let first = self.shared.said.get_mut(line.open as usize).and_then(|said| said.only.take());
+        let frames = first.map(|(first, _)| first).into_iter().chain([frame]);
         let mut dropped = 0;
         for frame in frames {
             if let PushResult::Dropped { frames } = busy.queue.push(self.now, frame) {
@@ -213,17 +215,18 @@ impl Effects<'_> {
 
     /// Puts what was said onto the lines.
     pub(super) fn flush(&mut self) {
-        self.shared.last = None;
-        let mut touched = core::mem::take(&mut self.shared.touched);
-        for slot in touched.drain(..) {
-            let line = &mut self.lines[slot as usize];
-            if let Some((_, parcel)) = line.open.take() {
-                self.write(slot, parcel);
-            } else {
-                self.write_on(slot);
+        if self.shared.said.is_empty() {
+            return;
+        }
+        let mut said = core::mem::take(&mut self.shared.said);
+        for Said { slot, only } in said.drain(..) {
+            self.lines[slot as usize].open = NOTHING;
+            match only {
+                Some((_, parcel)) => self.write(slot, parcel),
+                None => self.write_on(slot),
             }
         }
-        self.shared.touched = touched;
+        self.shared.said = said;
     }
 
     /// Writes an RPC to a line on which nothing waits. The usual case: all of it goes at once.
@@ -461,14 +464,14 @@ impl Effects<'_> {
         /// What opening a stream and naming its protocol takes, and the length of what follows.
         const STREAM_BYTES: u64 = 64;
         let line = &mut self.lines[slot as usize];
-        let said = line.open.take();
+        let said = self.shared.said.get_mut(line.open as usize).and_then(|said| said.only.take());
         let busy = line.busy.get_or_insert_with(|| Box::new(Busy::default()));
         if let Some((frame, _)) = said {
             // There is room: nothing was waiting.
             let _: PushResult = busy.queue.push(self.now, frame);
         }
         busy.bodies.push_back((STREAM_BYTES + length as u64, what));
-        self.shared.touched.push(slot);
+        self.shared.said.push(Said { slot, only: None });
     }
 }
 

@@ -16,7 +16,6 @@
 use super::parcel::Parcel;
 use super::world::Rare;
 use starling_protocol::id::{Direction, PeerHandle};
-use starling_protocol::rpc::Frame;
 use starling_protocol::send_queue::SendQueue;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -30,8 +29,12 @@ const CHUNK_BYTES_MIN: u64 = SEGMENT_BYTES;
 /// What one segment of TCP carries.
 pub(super) const SEGMENT_BYTES: u64 = 1_460;
 
-/// One direction of a connection, at its sender.
+/// See [`Line::open`].
+pub(super) const NOTHING: u32 = u32::MAX;
+
+/// One direction of a connection, at its sender: one line of the processor's cache.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Line {
     /// Of our handle of the peer; the slot is where the line stands.
     pub(super) generation: u32,
@@ -48,8 +51,8 @@ pub(super) struct Line {
     pub(super) direction: Direction,
     /// When the last bytes that were sent arrive.
     pub(super) arrival_us: u64,
-    /// The one frame that the machine has said since it began to handle the present input.
-    pub(super) open: Option<(Frame, Rc<Parcel>)>,
+    /// Where in the list of what the machine says in the present input its frame for this line stands; [`NOTHING`] if it has said none.
+    pub(super) open: u32,
     /// Present while something waits.
     pub(super) busy: Option<Box<Busy>>,
     /// Present once something was sent, where windows are modelled.
@@ -71,7 +74,7 @@ impl Line {
             cut: false,
             direction: Direction::Inbound,
             arrival_us: 0,
-            open: None,
+            open: NOTHING,
             busy: None,
             window: None,
         }
@@ -86,6 +89,8 @@ impl Line {
         self.generation == peer.generation && !self.is_free()
     }
 }
+
+const _: () = assert!(size_of::<Line>() == 64);
 
 /// What waits at a connection.
 #[derive(Debug)]

@@ -32,8 +32,8 @@ pub const BUCKET_US: u64 = 1 << BUCKET_BITS;
 /// How many buckets the wheel has.
 pub const WHEEL_BUCKETS: u64 = 1 << WHEEL_BITS;
 
-const BUCKET_BITS: u32 = 3;
-const WHEEL_BITS: u32 = 16;
+const BUCKET_BITS: u32 = 6;
+const WHEEL_BITS: u32 = 13;
 /// End of a chain.
 const NONE: u32 = u32::MAX;
 
@@ -56,6 +56,8 @@ pub struct EventQueue<T> {
     sequence: u64,
     len: usize,
     now: Time,
+    /// Whether a bucket was entered since that was last asked.
+    entered: bool,
 }
 
 #[derive(Debug)]
@@ -92,6 +94,7 @@ impl<T> Default for EventQueue<T> {
             sequence: 0,
             len: 0,
             now: Time::ZERO,
+            entered: false,
         }
     }
 }
@@ -140,6 +143,16 @@ impl<T> EventQueue<T> {
     #[must_use]
     pub fn now(&self) -> Time {
         self.now
+    }
+
+    /// Whether another bucket was entered since this was last asked.
+    pub fn has_entered(&mut self) -> bool {
+        core::mem::take(&mut self.entered)
+    }
+
+    /// The events of the bucket that was entered last, the next one last.
+    pub fn present(&self) -> impl Iterator<Item = &T> + Clone {
+        self.present.iter().map(|entry| &entry.event)
     }
 
     /// How many events are still to come.
@@ -209,6 +222,7 @@ impl<T> EventQueue<T> {
             at = next;
         }
         self.present.sort_unstable_by_key(|entry| core::cmp::Reverse(entry.key()));
+        self.entered = true;
         true
     }
 

@@ -142,6 +142,22 @@ pub(super) enum Rare {
 
 const _: () = assert!(size_of::<Event>() <= 32);
 
+impl Event {
+    /// Whom it happens to, if it is one.
+    fn node(&self) -> Option<u32> {
+        match self {
+            Self::Arrive { node, .. }
+            | Self::Deliver { node, .. }
+            | Self::Line { node, .. }
+            | Self::Uplink { node }
+            | Self::Wake { node }
+            | Self::Verified { node, .. }
+            | Self::Rare { node, .. } => Some(*node),
+            Self::Fault { .. } => None,
+        }
+    }
+}
+
 /// How much happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventCounts {
@@ -267,8 +283,29 @@ impl World {
     /// Runs up to and including this moment.
     pub fn run_until(&mut self, end: Time) {
         while let Some((at, event)) = self.shared.queue.pop(end) {
+            if self.shared.queue.has_entered() {
+                self.anticipate(&event);
+            }
             self.happen(at, event);
         }
+    }
+
+    /// Reads what the events of the present bucket are going to touch. The memory of thousands of nodes does not fit into the processor's
+    /// caches, and while a machine handles one event nobody fetches what the next one needs; here the waits for all of them overlap.
+    fn anticipate(&self, first: &Event) {
+        let events = || core::iter::once(first).chain(self.shared.queue.present());
+        let mut read = 0;
+        for node in events().filter_map(Event::node) {
+            read ^= self.machines[node as usize].wake_at.as_micros();
+        }
+        for event in events() {
+            if let Event::Deliver { node, peer, parcel } = event
+                && let Some(node) = self.machines[*node as usize].actor.node()
+            {
+                read ^= node.anticipate(*peer, &parcel.rpc);
+            }
+        }
+        core::hint::black_box(read);
     }
 
     /// What happened so far.

@@ -263,6 +263,13 @@ impl Gater {
         self.shed_at = Some(now);
     }
 
+    /// The peer brought so many copies of messages that were known; as so many [`Outcome::Duplicate`].
+    pub fn duplicates(&mut self, peer: PeerHandle, count: u32) {
+        if let Some(source) = self.place_of(peer).and_then(|place| self.sources[place].as_mut()) {
+            source.duplicate += f64::from(count);
+        }
+    }
+
     /// What became of a message that the peer brought.
     pub fn outcome(&mut self, peer: PeerHandle, outcome: Outcome) {
         let Some(source) = self.place_of(peer).and_then(|place| self.sources[place].as_mut()) else { return };

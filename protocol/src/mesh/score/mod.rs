@@ -54,6 +54,7 @@ pub use config::{
 pub use numeric::decay_factor;
 pub use validate::{DECAY_INTERVAL_MIN, REJECTIONS_TO_GRAYLIST, ScoreConfigError, ValidScoreConfig};
 
+use super::slots::SlotSet;
 use super::topic::TopicIndex;
 use crate::id::{PeerHandle, PeerId};
 use crate::time::{Duration, Time, micros};
@@ -71,6 +72,8 @@ pub struct Scores {
     /// Messages that each topic carried, one count for every topic there is, decayed like the mesh deliveries they are compared with.
     traffic: Vec<f64>,
     slots: Vec<Option<Peer>>,
+    /// Slots of peers no part of whose score is negative, as far as that is known: what nearly every question is about.
+    clean: SlotSet,
     /// Counters, one for every topic of each slot.
     stats: Vec<TopicStats>,
     colocation: Colocation,
@@ -140,6 +143,7 @@ impl Scores {
         Self {
             traffic: vec![0.0; topics],
             slots: Vec::new(),
+            clean: SlotSet::default(),
             stats: Vec::new(),
             colocation: Colocation::default(),
             retained: Retained::new(config.retention),
@@ -166,18 +170,18 @@ impl Scores {
     /// takes a few steps, whatever the number of topics.
     #[must_use]
     pub fn is_below(&self, peer: PeerHandle, limit: f64) -> bool {
-        match self.live(peer) {
-            Some(known) if limit <= 0.0 && self.has_no_penalty(known) => false,
-            Some(known) => self.total(peer.index(), known) < limit,
-            None => limit > 0.0,
+        // Neither a peer without penalties nor one that is not connected is below zero.
+        if limit <= 0.0 && self.clean.contains(peer.slot) {
+            return false;
         }
+        self.score(peer) < limit
     }
 
     /// Whether neither the score nor that on the topic alone is negative; true for a handle that is not in force.
     #[must_use]
     pub fn has_merit(&self, peer: PeerHandle, topic: TopicIndex) -> bool {
         match self.live(peer) {
-            Some(known) if self.has_no_penalty(known) => true,
+            Some(_) if self.clean.contains(peer.slot) => true,
             Some(known) => self.total(peer.index(), known) >= 0.0 && self.topic_score(peer, topic) >= 0.0,
             None => true,
         }
@@ -250,6 +254,7 @@ impl Scores {
             }
         }
         self.slots[peer.index()] = Some(known);
+        self.find_clean();
     }
 
     /// A peer is gone. Unless its score is positive, its penalties are retained, together with what it owes to the
@@ -339,8 +344,8 @@ impl Scores {
     pub fn penalize(&mut self, peer: PeerHandle, count: u32) {
         if let Some(known) = self.live_mut(peer) {
             known.behaviour = (known.behaviour + f64::from(count)).min(COUNTER_MAX);
-            known.spotless = false;
         }
+        self.spot(peer);
     }
 
     /// The peer broke `count` promises to deliver; a breach unless deficits are suspended.
@@ -356,8 +361,8 @@ impl Scores {
         let most = self.config.application.magnitude_max;
         if let Some(known) = self.live_mut(peer) {
             known.application = if value.is_nan() { 0.0 } else { value.clamp(-most, most) };
-            known.spotless = false;
         }
+        self.spot(peer);
     }
 
     /// Until then no deficit counts, no broken promise is charged and mesh deliveries neither decay nor fall due, because
@@ -443,6 +448,9 @@ impl Scores {
             let spotless = known.as_ref().is_none_or(|known| !known.spotless || self.is_spotless(slot, known));
             assert!(spotless, "a peer with a penalty passes for one without");
         }
+        let clean = |slot: u32| self.slots[slot as usize].as_ref().is_some_and(|known| self.has_no_penalty(known));
+        let slots = self.slots.iter().zip(0..).map(|(_, slot)| slot);
+        assert!(slots.filter(|slot| clean(*slot)).eq(self.clean.iter()), "the set of clean peers has drifted");
         self.retained.check();
         assert!(self.decayed_until <= self.now, "decay does not run ahead of time");
         assert!(self.traffic.iter().all(|count| count.is_finite() && *count >= 0.0), "traffic is a count");
@@ -529,13 +537,25 @@ impl Scores {
                 known.spotless = spotless;
             }
         }
+        self.find_clean();
+    }
+
+    /// Finds out anew who is clean, after a change that may concern several peers.
+    fn find_clean(&mut self) {
+        for (known, slot) in self.slots.iter().zip(0..) {
+            if known.as_ref().is_some_and(|known| self.has_no_penalty(known)) {
+                self.clean.insert(slot);
+            } else {
+                self.clean.remove(slot);
+            }
+        }
     }
 
     /// Something of the peer may have become negative.
     fn spot(&mut self, peer: PeerHandle) {
-        if let Some(known) = self.live_mut(peer) {
-            known.spotless = false;
-        }
+        let Some(known) = self.live_mut(peer) else { return };
+        known.spotless = false;
+        self.clean.remove(peer.slot);
     }
 
     fn application_part(&self, known: &Peer) -> f64 {
@@ -585,6 +605,7 @@ impl Scores {
         }
         let topics = self.traffic.len();
         self.stats[slot * topics..(slot + 1) * topics].fill(TopicStats::default());
+        self.find_clean();
     }
 
     fn live(&self, peer: PeerHandle) -> Option<&Peer> {
