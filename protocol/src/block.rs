@@ -208,6 +208,22 @@ pub struct SignedHeader {
 }
 
 impl SignedHeader {
+    /// The header of a block with this encoding, which stands first and has a fixed size. The rest is judged by its length
+    /// alone; the rules of the header are checked, but for the signature.
+    ///
+    /// # Errors
+    /// See [`BlockError`].
+    pub fn of_block(encoded: &[u8], genesis: &Genesis) -> Result<Self, BlockError> {
+        let (found, max) = (encoded.len(), genesis.limits().block_bytes_max as usize);
+        if found > max {
+            return Err(BlockError::TooLong { found, max });
+        }
+        let bytes = encoded.get(..SIGNED_HEADER_BYTES).ok_or(CodecError::Truncated)?;
+        let header: Self = codec::decode_canonical(bytes, SIGNED_HEADER_BYTES)?;
+        header.header.check(genesis)?;
+        Ok(header)
+    }
+
     /// Verifies that the producer of the header's slot signed it. Takes some tens of microseconds.
     ///
     /// # Errors
@@ -249,16 +265,9 @@ impl Block {
     /// See [`BlockError`]; whoever sent the bytes is to blame for any of them.
     pub fn decode(bytes: impl Into<Bytes>, genesis: &Genesis) -> Result<Self, BlockError> {
         let encoded: Bytes = bytes.into();
-        let limits = genesis.limits();
-        let (found, max) = (encoded.len(), limits.block_bytes_max as usize);
-        if found > max {
-            return Err(BlockError::TooLong { found, max });
-        }
-        // The header stands first and has a fixed size: it is judged before anything is done about the body.
-        let header_bytes = encoded.get(..SIGNED_HEADER_BYTES).ok_or(CodecError::Truncated)?;
-        codec::decode_canonical::<SignedHeader>(header_bytes, SIGNED_HEADER_BYTES)?.header.check(genesis)?;
-
-        let block: BlockRef<'_> = codec::decode_canonical(&encoded, max)?;
+        // Before anything is done about the body.
+        SignedHeader::of_block(&encoded, genesis)?;
+        let block: BlockRef<'_> = codec::decode_canonical(&encoded, genesis.limits().block_bytes_max as usize)?;
         let header = block.header.header;
         if header.transaction_count as usize != block.transactions.len() {
             let (header, body) = (header.transaction_count, block.transactions.len());

@@ -47,7 +47,8 @@ enum Purpose {
 }
 
 impl Node {
-    /// The verdict on a block that came over the mesh, or none while its header's signature is being verified.
+    /// The verdict on a block that came over the mesh, or none while its header's signature is being verified. Only its
+    /// header is looked at here: to decode the largest block takes as long as some thousand other messages.
     pub(super) fn validate_block(
         &mut self,
         now: Time,
@@ -55,40 +56,45 @@ impl Node {
         out: &mut impl Sink<Output>,
     ) -> Option<Verdict> {
         let Validation { ticket, payload, peer } = validation;
-        let Ok(block) = Block::decode(payload.data_bytes(), &self.genesis) else {
+        let encoded = payload.data_bytes();
+        let Ok(header) = SignedHeader::of_block(&encoded, &self.genesis) else {
             return Some(Verdict::Reject);
         };
-        match self.chain.precheck_relay(self.moment(now), block.header()) {
+        match self.chain.precheck_relay(self.moment(now), &header.header) {
             Relay::Accept => {
-                let purpose = Verification::Header { validation: ticket, block: block.clone(), peer };
-                if self.verify(Job::Header(block), purpose, out) { None } else { Some(Verdict::Shed) }
+                let purpose = Verification::Relayed { validation: ticket, bytes: encoded.len(), peer };
+                if self.verify(Job::Relayed(encoded), purpose, out) { None } else { Some(Verdict::Shed) }
             }
             other => Some(verdict_of(other)),
         }
     }
 
-    /// Relays a block whose header is signed by its producer, then looks at its body.
-    pub(super) fn header_verified(
+    /// Relays a block whose header is signed by its producer and commits to its body, then has its body verified.
+    pub(super) fn relayed_decoded(
         &mut self,
         now: Time,
-        validation: ValidationTicket,
-        (block, peer): (&Block, PeerHandle),
-        outcome: &Outcome,
+        (validation, peer): (ValidationTicket, PeerHandle),
+        outcome: Outcome,
         out: &mut impl Sink<Output>,
     ) {
         let mut effects = Vec::new();
-        let verdict = match outcome {
-            Outcome::Invalid { .. } => Verdict::Reject,
-            Outcome::Shed | Outcome::Stamp(_) | Outcome::Block(_) => Verdict::Shed,
-            Outcome::Valid => verdict_of(self.chain.check_relay(self.moment(now), block.signed_header(), &mut effects)),
+        let decoded = match outcome {
+            Outcome::Block(decoded) => decoded.map_err(|_error| Verdict::Reject),
+            Outcome::Invalid { .. } => Err(Verdict::Reject),
+            Outcome::Shed | Outcome::Stamp(_) | Outcome::Valid => Err(Verdict::Shed),
+        };
+        let verdict = match &decoded {
+            Ok(DecodedBlock { block, .. }) => {
+                verdict_of(self.chain.check_relay(self.moment(now), block.signed_header(), &mut effects))
+            }
+            Err(verdict) => *verdict,
         };
         self.mesh_input(now, mesh::Input::Verdict { ticket: validation, verdict }, out);
         self.chain_effects(now, effects, out);
-        if verdict == Verdict::Accept {
+        if let (Verdict::Accept, Ok(DecodedBlock { block, body })) = (verdict, decoded) {
             self.news(now);
-            self.report_transactions_in(block, peer, out);
-            let body = block.check_bodies(&self.genesis);
-            self.check_block(now, block.clone(), body, Purpose::Insert { from: peer }, out);
+            self.report_transactions_in(&block, peer, out);
+            self.check_block(now, block, body, Purpose::Insert { from: peer }, out);
         }
     }
 

@@ -39,7 +39,7 @@ mod slots;
 mod submit;
 mod turns;
 
-use crate::block::{Block, SignedHeader};
+use crate::block::SignedHeader;
 use crate::chain::{Chain, ResponseTicket, VerifyTicket};
 use crate::genesis::Genesis;
 use crate::id::{PeerHandle, PeerId, Topic};
@@ -102,8 +102,8 @@ enum Verification {
     Submission { ticket: Ticket, transaction: Transaction },
     /// A transaction that an earlier life left on the disk, and whether it was submitted here.
     Restored { transaction: Transaction, own: bool },
-    /// The header of a block that came over the mesh.
-    Header { validation: mesh::ValidationTicket, block: Block, peer: PeerHandle },
+    /// A block of so many bytes that came over the mesh: its header's signature, and decoding it.
+    Relayed { validation: mesh::ValidationTicket, bytes: usize, peer: PeerHandle },
     /// Headers that were asked for.
     Headers { ticket: VerifyTicket },
     /// Decoding a block that was asked for; its header, if that was verified.
@@ -126,7 +126,7 @@ impl Verification {
             Self::Relay { transaction, .. }
             | Self::Submission { transaction, .. }
             | Self::Restored { transaction, .. } => transaction.encoded_len(),
-            Self::Header { block, .. } => block.encoded_len(),
+            Self::Relayed { bytes, .. } => *bytes,
             Self::Headers { .. } | Self::Decode { .. } | Self::Block { .. } | Self::Stamp => 0,
         }
     }
@@ -404,8 +404,8 @@ impl Node {
             Some(Verification::Restored { transaction, own }) => {
                 self.restored_verified(now, (transaction, own), &outcome, out);
             }
-            Some(Verification::Header { validation, block, peer }) => {
-                self.header_verified(now, validation, (&block, peer), &outcome, out);
+            Some(Verification::Relayed { validation, peer, .. }) => {
+                self.relayed_decoded(now, (validation, peer), outcome, out);
             }
             Some(Verification::Block { check, header }) => self.block_job_done(now, (check, header), &outcome, out),
             Some(Verification::Headers { ticket }) => self.headers_verified(now, ticket, &outcome, out),

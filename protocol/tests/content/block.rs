@@ -6,6 +6,7 @@ use starling_protocol::codec::CodecError;
 use starling_protocol::genesis::{Genesis, GenesisParameters};
 use starling_protocol::id::NetworkId;
 use starling_protocol::transaction::{Transaction, TransactionBody, TransactionBuilder, TransactionError};
+use starling_protocol::verify::{Job, Outcome};
 
 /// A valid block of slot 3 with `count` transactions.
 fn block(genesis: &Genesis, count: u64) -> Block {
@@ -216,4 +217,28 @@ proptest! {
         let longer = [made.bytes(), &extra[..]].concat();
         prop_assert_eq!(Block::decode(longer, &genesis), Err(CodecError::TrailingBytes.into()));
     }
+}
+
+/// Whoever is no producer has nobody decode anything but a header.
+#[test]
+fn a_relayed_block_is_decoded_only_if_its_producer_has_signed_it() {
+    let genesis = network();
+    let good = block(&genesis, 3);
+    let decoded = |encoded: &[u8]| match Job::Relayed(encoded.to_vec().into()).run(&genesis) {
+        Outcome::Block(decoded) => Some(decoded.map(|decoded| (decoded.block, decoded.body))),
+        Outcome::Invalid { index: 0 } => None,
+        other => panic!("{other:?} is no answer to this job"),
+    };
+    assert_eq!(decoded(good.bytes()), Some(Ok((good.clone(), Ok(())))));
+    let other_body = changed(&good, &key(2), |header| header.transaction_root = Digest::ZERO);
+    assert!(matches!(decoded(other_body.bytes()), Some(Err(BlockError::Root { .. }))));
+    let repeated = with(&genesis, vec![transaction(&genesis, 1), transaction(&genesis, 1)]);
+    assert!(matches!(decoded(repeated.bytes()), Some(Ok((_, Err(BodyError::Duplicate { first: 0, second: 1, .. }))))));
+    // That the body is garbage is not found out, because nobody looks.
+    for block in [changed(&good, &key(3), |_| ()), changed(&good, &key(2), |header| header.slot = 4)] {
+        let mut spoilt = block.bytes().to_vec();
+        spoilt.truncate(BLOCK_OVERHEAD_BYTES + 9);
+        assert_eq!(decoded(&spoilt), None);
+    }
+    assert_eq!(decoded(&good.bytes()[..BLOCK_OVERHEAD_BYTES / 2]), None);
 }

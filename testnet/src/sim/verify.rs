@@ -40,7 +40,7 @@ impl Verifier {
 /// How many signatures a job verifies.
 pub(super) fn signatures(job: &Job) -> u64 {
     match job {
-        Job::Transaction(_) | Job::Header(_) => 1,
+        Job::Transaction(_) | Job::Header(_) | Job::Relayed(_) => 1,
         Job::Headers(headers) => headers.len() as u64,
         Job::Body(transactions) => transactions.len() as u64,
         Job::Block(_) | Job::Stamp { .. } => 1,

@@ -294,6 +294,8 @@ impl Driver<'_> {
         let key: Vec<u8> = match job {
             Job::Transaction(transaction) => transaction.bytes().to_vec(),
             Job::Header(block) => block.bytes().to_vec(),
+            // The same block may be the content of another job.
+            Job::Relayed(encoded) => [b"relayed", &encoded[..]].concat(),
             Job::Body(transactions) => {
                 transactions.iter().flat_map(|(_, transaction)| transaction.bytes().to_vec()).collect()
             }
