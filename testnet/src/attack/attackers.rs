@@ -18,6 +18,7 @@ use super::spam::{Spam, Spammer};
 use super::sybil::{Conduct, Conspiracy, Sybil};
 use super::{Adversary, Recruit, Setting};
 use crate::wan::Stream;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use starling_protocol::id::{PeerId, Topic};
 use starling_protocol::time::{Duration, Time};
@@ -98,7 +99,7 @@ pub const KINDS: &[Kind] = &[
 ];
 
 /// Some attackers of one kind.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Attackers {
     /// One of [`KINDS`].
@@ -123,7 +124,7 @@ pub struct Attackers {
 }
 
 /// Whom attackers connect with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Targets {
     /// `all` honest nodes, or the `publishers` among them.

@@ -13,7 +13,7 @@ use super::{BAD, GOOD, USAGE, failed};
 use crate::report::format::milliseconds;
 use crate::sim::World;
 use crate::sim::observe::{Copy, Message, Reception};
-use crate::sim::run::advance;
+use crate::sim::run::{advance, world};
 use crate::wan::Bounds;
 
 #[derive(Debug, Args)]
@@ -63,8 +63,7 @@ fn explain(arguments: &Explain) -> Result<Option<String>, FolderError> {
 }
 
 fn in_run(dir: &Path, arguments: &Explain) -> Result<Option<String>, FolderError> {
-    let scenario = manifest(dir)?.scenario(dir)?;
-    let mut world = World::new(scenario);
+    let mut world = world(&manifest(dir)?, dir)?;
     world.observer_mut().follow(&arguments.message);
     let bar = Bar::new();
     advance(&mut world, |_, _| {}, |progress| bar.show(progress));

@@ -3,7 +3,8 @@
 use super::FORMAT;
 use super::error::Problem;
 use super::error::Step::{self, Index, Key};
-use super::keys::{Attack, Fault, Manifest, Publishers, Topology, Who, Workload};
+use super::keys::{Fault, Manifest, Publishers, Topology, Who, Workload};
+use crate::attack::Attackers;
 use starling_protocol::genesis::SLOT_MS_RANGE;
 
 /// More nodes than this are surely a mistake.
@@ -261,21 +262,11 @@ fn check_who(manifest: &Manifest, who: &Who, path: &[Step]) -> Checked {
     }
 }
 
-fn check_attack(manifest: &Manifest, attack: &Attack, path: &[Step]) -> Checked {
-    let at = |key| [path, &[Key(key)]].concat();
-    if attack.count == 0 || attack.count > NODES_MAX {
-        return Err(Problem::new(&at("count"), format!("there must be from 1 to {NODES_MAX} attackers")));
-    }
-    if !(1..=manifest.nodes).contains(&attack.connections) {
-        let message = format!("an attacker connects with 1 to {} nodes, which is how many there are", manifest.nodes);
-        return Err(Problem::new(&at("connections"), message));
-    }
-    if attack.per_ip == 0 {
-        return Err(Problem::new(&at("per_ip"), "at least one attacker is behind an address"));
-    }
-    if !(0.0..=total_s(manifest)).contains(&attack.at_s) {
-        let message = format!("attackers must start from 0 to {} s, when the run ends", total_s(manifest));
-        return Err(Problem::new(&at("at_s"), message));
+fn check_attack(manifest: &Manifest, attackers: &Attackers, path: &[Step]) -> Checked {
+    attackers.check(manifest.nodes as usize).map_err(|error| Problem::new(path, error.to_string()))?;
+    if !(0.0..=total_s(manifest)).contains(&attackers.at_s) {
+        let message = format!("attackers must come from 0 to {} s, when the run ends", total_s(manifest));
+        return Err(Problem::new(&[path, &[Key("at_s")]].concat(), message));
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! The keys of a manifest.
 
+use crate::attack::Attackers;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// What is to be run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -53,7 +53,7 @@ pub struct Manifest {
     pub fault: Vec<Fault>,
     /// Who attacks.
     #[serde(default)]
-    pub attack: Vec<Attack>,
+    pub attack: Vec<Attackers>,
 }
 
 /// How long the parts of a run are.
@@ -446,28 +446,6 @@ pub enum Fault {
     },
 }
 
-/// A group of attackers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Attack {
-    /// What they do.
-    pub kind: String,
-    /// How many there are.
-    pub count: u32,
-    /// When they start.
-    #[serde(default)]
-    pub at_s: f64,
-    /// How many honest nodes each connects with.
-    #[serde(default = "twenty")]
-    pub connections: u32,
-    /// How many of them share an address.
-    #[serde(default = "one_attacker")]
-    pub per_ip: u32,
-    /// What else the kind of attack takes.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub params: BTreeMap<String, f64>,
-}
-
 fn unnamed() -> String {
     "unnamed".into()
 }
@@ -484,16 +462,8 @@ const fn one_second() -> f64 {
     1.0
 }
 
-const fn one_attacker() -> u32 {
-    1
-}
-
 const fn three() -> u32 {
     3
-}
-
-const fn twenty() -> u32 {
-    20
 }
 
 const fn twenty_four() -> u32 {

@@ -22,9 +22,7 @@ mod resolve;
 mod tests;
 
 pub use error::ManifestError;
-pub use keys::{
-    Attack, Blocks, Cpu, Disk, Fault, Limits, Links, Manifest, Publishers, Times, Topology, Who, Window, Workload,
-};
+pub use keys::{Blocks, Cpu, Disk, Fault, Limits, Links, Manifest, Publishers, Times, Topology, Who, Window, Workload};
 pub use presets::{PRESETS, Preset, RANDOM};
 
 /// The only format of manifests that this version reads.

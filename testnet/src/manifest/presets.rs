@@ -28,4 +28,5 @@ pub const PRESETS: &[Preset] = &[
     preset!("churn"),
     preset!("discovery"),
     preset!("regions"),
+    preset!("attacked"),
 ];

@@ -70,7 +70,7 @@ fn what_is_wrong_is_said_with_its_line_and_a_remedy() {
             "[[fault]]\nkind = \"degrade\"\nat_s = 3\nlatency_ms = 3\nfrom = { regions = [\"atlantis\"] }\n",
             &["fault.0.from", "atlantis", "us-east-1"],
         ),
-        ("[[attack]]\nkind = \"x\"\ncount = 3\nconnections = 99\n", &["line 9 (attack.0.connections)", "1 to 16"]),
+        ("[[attack]]\nkind = \"x\"\ncount = 3\n", &["line 6 (attack.0)", "no attacker of kind `x`", "sybil"]),
     ] {
         let error = error(rest);
         for part in expected {

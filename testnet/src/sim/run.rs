@@ -11,6 +11,7 @@ use starling_protocol::time::{Duration, Time, micros};
 use super::faults::Action;
 use super::observe::RECORD_BYTES;
 use super::{Scenario, World};
+use crate::attack::{Attackers, recruits};
 use crate::host;
 use crate::manifest::{Manifest, ManifestError};
 use crate::measure::{self, Activity, Class, Counters, Deliveries, How, Window};
@@ -52,14 +53,14 @@ pub fn simulate(
     (jobs, watched): (usize, bool),
     mut progress: impl FnMut(Progress),
 ) -> Result<Simulated, ManifestError> {
-    let scenario = manifest.scenario(folder)?;
-    let needed_mib = memory_mib(&scenario).saturating_mul(jobs as u64);
+    let attackers: usize = manifest.attack.iter().map(Attackers::identities).sum();
+    let needed_mib = memory_mib(&manifest.scenario(folder)?, attackers).saturating_mul(jobs as u64);
     if let Some(available_mib) = host::available_mib().filter(|available_mib| *available_mib < needed_mib) {
         return Err(ManifestError::Memory { needed_mib, available_mib });
     }
     let started = host::date_time();
     let began = Instant::now();
-    let mut world = World::new(scenario);
+    let mut world = world(manifest, folder)?;
     if watched {
         world.watch();
     }
@@ -118,6 +119,20 @@ pub fn simulate(
     Ok(Simulated { run, findings })
 }
 
+/// The world of a manifest at its beginning, with its attackers. Paths count from `folder`.
+///
+/// # Errors
+/// When a file that it names cannot be used.
+///
+/// # Panics
+/// Never with a manifest that was parsed: its attackers have been checked.
+pub fn world(manifest: &Manifest, folder: &Path) -> Result<World, ManifestError> {
+    let scenario = manifest.scenario(folder)?;
+    Ok(World::with_adversaries(scenario, |setting| {
+        recruits(&manifest.attack, setting).expect("the attackers of a manifest have been checked")
+    }))
+}
+
 /// Runs a world to its end, step by step: looks at it after each step, and once when the load begins, and reports on progress.
 pub fn advance(world: &mut World, mut look: impl FnMut(&mut World, Time), mut progress: impl FnMut(Progress)) {
     let (load_start, end) = (Time::ZERO + world.scenario().warm_up, world.scenario().end());
@@ -133,7 +148,7 @@ pub fn advance(world: &mut World, mut look: impl FnMut(&mut World, Time), mut pr
 
 /// Memory that a run takes, in MiB, by what was measured: see `docs/SIMULATOR.md`.
 #[must_use]
-pub fn memory_mib(scenario: &Scenario) -> u64 {
+pub fn memory_mib(scenario: &Scenario, attackers: usize) -> u64 {
     /// A node without links.
     const NODE_BYTES: u64 = 60 << 10;
     /// One end of a link: line, peer slot, scores, address book.
@@ -142,12 +157,14 @@ pub fn memory_mib(scenario: &Scenario) -> u64 {
     const MESSAGE_BYTES: u64 = 400;
     /// What the report needs for one delivery.
     const DELIVERY_BYTES: u64 = 80 + 3 * 8 + RECORD_BYTES as u64;
-    let nodes = scenario.nodes as u64;
+    let (nodes, attackers) = (scenario.nodes as u64, attackers as u64);
     let links = scenario.wiring.target_peers() as u64;
     let messages = super::workload::submissions(scenario).len() as u64;
     let blocks = if scenario.producers == 0 { 0 } else { micros(scenario.duration) / micros(scenario.slot).max(1) };
     let remembered = messages.min(20_000);
-    let all = nodes * (NODE_BYTES + links * LINK_BYTES + remembered * MESSAGE_BYTES)
+    // At worst an attacker has as many links as a node, and each ends at one.
+    let all = attackers * 2 * links * LINK_BYTES
+        + nodes * (NODE_BYTES + links * LINK_BYTES + remembered * MESSAGE_BYTES)
         + nodes * (messages + blocks) * DELIVERY_BYTES;
     all >> 20
 }

@@ -1,0 +1,102 @@
+//! The simulator's commands, as they are called from a shell.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+const MANIFEST: &str = r#"
+format = 1
+name = "tiny"
+nodes = 12
+[time]
+warm_up_s = 4
+load_s = 4
+drain_s = 3.5
+[topology]
+kind = "random"
+degree = 6
+[blocks]
+producers = 2
+slot_s = 1
+[[workload]]
+kind = "constant"
+per_s = 4
+bytes = 200
+publishers = { count = 4 }
+"#;
+
+fn tool(arguments: &[&str]) -> Output {
+    let program = env!("CARGO_BIN_EXE_starling-testnet");
+    Command::new(program).args(arguments).output().expect("the tool starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What the tool prints when it ends with this code.
+fn said(arguments: &[&str], code: i32) -> String {
+    let output = tool(arguments);
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {out}{err}");
+    out + &err
+}
+
+fn summary(dir: &Path) -> serde_json::Value {
+    let text = std::fs::read_to_string(dir.join("summary.json")).expect("there is a summary");
+    serde_json::from_str(&text).expect("it is JSON")
+}
+
+#[test]
+fn a_simulation_is_reported_reproduced_explained_and_compared() {
+    let temporary = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| temporary.path().join(name).display().to_string();
+    std::fs::write(path("tiny.toml"), MANIFEST).expect("written");
+    let shown = said(&["sim", &path("tiny.toml"), "--seed", "3", "--check", "--out", &path("a")], 0);
+    assert!(shown.contains("coverage") && shown.contains("report.html"), "{shown}");
+    for name in ["scenario.toml", "manifest.toml", "summary.json", "deliveries.csv", "nodes.csv", "report.html"] {
+        assert!(temporary.path().join("a").join(name).is_file(), "{name}");
+    }
+    let first = summary(&temporary.path().join("a"));
+    assert_eq!((&first["kind"], &first["seed"]), (&"simulation".into(), &3.into()));
+    assert!(first["events"].as_u64() > Some(1_000) && first["events_per_s"].as_f64() > Some(0.0), "{first}");
+    assert_eq!(first["classes"]["transaction"]["coverage"], 1.0);
+
+    let trace = first["trace_hash"].as_str().expect("a hash").to_owned();
+    assert!(said(&["reproduce", &path("a")], 0).contains(&trace));
+    let csv = std::fs::read_to_string(temporary.path().join("a/deliveries.csv")).expect("a table");
+    let id = csv.lines().find(|line| line.contains(",transaction,")).and_then(|line| line.get(..12)).expect("one");
+    let shown = said(&["explain", &path("a"), "--message", id], 0);
+    assert!(shown.contains("11 of 11 other nodes") && shown.contains("pushed by"), "{shown}");
+    said(&["explain", &path("a"), "--message", "00112233445566"], 1);
+
+    // Much latency more, and another trace.
+    let slower = ["sim", &path("tiny.toml"), "--seeds", "3..4", "--set", "links.loss_percent=8", "--out", &path("b")];
+    assert!(said(&slower, 0).contains("simulation of 2 seeds"));
+    assert_ne!(summary(&temporary.path().join("b/seed-3"))["trace_hash"], trace.as_str());
+    assert!(said(&["compare", &path("a"), &path("a"), "--fail-above", "1%"], 0).contains("+0.0 %"));
+    let shown = said(&["compare", &path("a"), &path("b"), "--fail-above", "10%"], 1);
+    assert!(shown.contains("p99") && shown.contains("is worse by"), "{shown}");
+    let scenario = temporary.path().join("a/scenario.toml");
+    let changed = std::fs::read_to_string(&scenario).expect("kept").replace("degree = 6", "degree = 4");
+    std::fs::write(&scenario, changed).expect("written");
+    assert!(said(&["reproduce", &path("a")], 1).contains("another trace"));
+}
+
+#[test]
+fn what_cannot_be_is_refused_before_anything_starts() {
+    let temporary = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| temporary.path().join(name).display().to_string();
+    std::fs::write(path("wrong.toml"), MANIFEST.replace("degree = 6", "degree = 12")).expect("written");
+    let shown = said(&["sim", &path("wrong.toml"), "--out", &path("out")], 2);
+    assert!(shown.contains("line 11 (topology.degree)") && shown.contains("from 1 to 11"), "{shown}");
+    assert!(!temporary.path().join("out").exists());
+    assert!(said(&["sim", "no-such-preset"], 2).contains("baseline"));
+    assert!(said(&["sim", "quick", "--set", "nodes=1"], 2).contains("from 2"));
+    std::fs::write(path("precious"), "").expect("written");
+    let folder = temporary.path().display().to_string();
+    assert!(said(&["sim", "quick", "--out", &folder], 2).contains("is not empty"));
+    let huge = ["sim", "scale", "--nodes", "200000", "--set", "topology.degree=150", "--out", &path("out")];
+    assert!(said(&huge, 2).contains("MiB of memory"));
+    let list = said(&["sim", "--list"], 0);
+    assert!(["baseline", "scale", "partition", "churn", "random"].iter().all(|name| list.contains(name)), "{list}");
+}
