@@ -209,6 +209,7 @@ fn machine(
     let mut parts = parts?;
     parts.mesh = mesh.validate().map_err(NodeConfigError::from)?;
     parts.config.suspect_after_slots = settings.suspect_after_slots;
+    parts.config.listen_first = std::time::Duration::from_micros(genesis.slot_us() / 2);
     parts.account = Some(settings.account_key.clone());
     (parts.peers.book, parts.peers.bans) = remembered(&settings.datadir, &parts.peers.config);
     parts.signed_slot = store.signed()?;

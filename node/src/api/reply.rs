@@ -262,6 +262,9 @@ pub struct NodeReply {
     /// The key that the node makes blocks with.
     #[schemars(with = "Option<Hex32>")]
     pub producer: Option<PublicKeyBytes>,
+    /// The last slot for which another node has signed a block with that key, since the start.
+    #[serde(default)]
+    pub producer_elsewhere_slot: Option<u64>,
     /// Operating-system process id.
     pub pid: u32,
     /// Time since the start.

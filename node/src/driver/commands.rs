@@ -289,6 +289,7 @@ impl Driver {
             peer_id: peer_id_text(&self.network.own_id()),
             account: self.node.account(),
             producer: self.node.producer(),
+            producer_elsewhere_slot: self.node.key_elsewhere(),
             pid: std::process::id(),
             uptime_s: clock::now().since(self.started).as_secs(),
             slot_now: self.slot_now(),

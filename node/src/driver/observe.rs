@@ -91,6 +91,17 @@ impl Observer {
                 signed,
                 "leaving out a turn: an earlier run may have signed a block for it; if the clock was set back, set it right"
             ),
+            Event::KeyElsewhere { slot, block, height } => {
+                self.metrics.chain.key_elsewhere.inc();
+                rate_limited!(
+                    error,
+                    slot,
+                    height,
+                    %block,
+                    "another node signs blocks with the producer key of this one: stop one of the two, before they sign \
+                     different blocks for one slot, which is proof of misbehaviour"
+                );
+            }
             Event::BehindPeers { slot, height, target } => {
                 tracing::info!(
                     slot,

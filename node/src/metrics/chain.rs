@@ -34,6 +34,8 @@ pub struct ChainMetrics {
     pub reorganisations: Counter,
     /// Blocks of our own.
     pub produced: Counter,
+    /// Blocks that another node has made with this node's producer key.
+    pub key_elsewhere: Counter,
     /// Time from the beginning of a block's slot to the arrival of its first copy.
     pub arrival_delay_seconds: Histogram,
     /// Time from the beginning of a block's slot until it was the head.
@@ -57,6 +59,11 @@ impl ChainMetrics {
             syncing: of("syncing", "1 while the node catches up with the chain, else 0").single(own),
             reorganisations: of("chain_reorganisations", "Moves of the head to another branch").single(own),
             produced: of("chain_blocks_produced", "Blocks that this node made").single(own),
+            key_elsewhere: of(
+                "chain_producer_key_elsewhere",
+                "Blocks that another node made with this node's producer key",
+            )
+            .single(own),
             arrival_delay_seconds: seconds("block_arrival_delay", arrival).histogram(own, delays()),
             head_delay_seconds: seconds("block_head_delay", head).histogram(own, delays()),
         }

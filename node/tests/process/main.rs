@@ -6,6 +6,7 @@ mod damage;
 mod database;
 mod disk;
 mod durability;
+mod elsewhere;
 mod face;
 mod lab;
 mod monitored;

@@ -49,7 +49,11 @@ fn check(document: &Value, schema: &Value, value: &Value) -> Option<String> {
                 (!wanted.as_array().expect("values").contains(value)).then(|| format!("{value} is none of {wanted}"))
             }
             "const" => (wanted != value).then(|| format!("{value} is not {wanted}")),
-            "minimum" => (value.as_f64() < wanted.as_f64()).then(|| format!("{value} is less than {wanted}")),
+            // It says something about numbers alone.
+            "minimum" => {
+                let is_less = value.is_number() && value.as_f64() < wanted.as_f64();
+                is_less.then(|| format!("{value} is less than {wanted}"))
+            }
             "pattern" => {
                 let (text, pattern) = (value.as_str().unwrap_or_default(), wanted.as_str().expect("a pattern"));
                 let length = pattern.split(['{', '}']).nth(1).and_then(|length| length.parse::<usize>().ok());

@@ -85,6 +85,7 @@ impl Node {
         };
         let verdict = match &decoded {
             Ok(DecodedBlock { block, .. }) => {
+                self.note_signer(now, block.header(), out);
                 verdict_of(self.chain.check_relay(self.moment(now), block.signed_header(), &mut effects))
             }
             Err(verdict) => *verdict,
@@ -256,6 +257,9 @@ impl Node {
         match purpose {
             Purpose::Insert { from } => self.chain.insert_block(at, block, Some(from), verified, &mut effects),
             Purpose::Fetched { ticket, .. } => {
+                if verified == Verified::Valid {
+                    self.note_signer(now, block.header(), out);
+                }
                 return self.fetched(now, ticket, Checked::Block(block, verified), out);
             }
         }

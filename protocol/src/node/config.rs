@@ -23,6 +23,9 @@ pub struct NodeConfig {
     /// After so many slots without anything new of the network the node suspects that it is cut off. A guess: with several
     /// producers of which some are down, this many empty slots in a row are rare.
     pub suspect_after_slots: u64,
+    /// How long a producer listens in its first turn for another node with its key, before it makes a block. Zero for not at
+    /// all; it should be longer than a block takes through the network, and leave time to spread one within the slot.
+    pub listen_first: Duration,
 }
 
 impl Default for NodeConfig {
@@ -32,6 +35,7 @@ impl Default for NodeConfig {
             verifications_max: 4_096,
             verification_bytes_max: 64 << 20,
             suspect_after_slots: 16,
+            listen_first: Duration::ZERO,
         }
     }
 }

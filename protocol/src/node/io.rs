@@ -379,6 +379,15 @@ pub enum Event {
         /// Up to which slot blocks may have been signed.
         signed: u64,
     },
+    /// Another node makes blocks with our producer key: this one was signed with it, and not by us.
+    KeyElsewhere {
+        /// The block's slot.
+        slot: u64,
+        /// The block.
+        block: BlockId,
+        /// Its height.
+        height: u64,
+    },
     /// It is our turn, but peers say that their chain is longer than ours and we are fetching it.
     BehindPeers {
         /// The slot.
@@ -439,6 +448,8 @@ pub enum WakeReason {
     Peers,
     /// A slot begins.
     Slot,
+    /// We have listened in our first turn, and make a block.
+    Turn,
     /// Nothing was seen of the network for a while.
     Silence,
 }

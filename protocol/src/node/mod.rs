@@ -264,6 +264,7 @@ impl Node {
                 self.name_anchors(now);
             }
         }
+        self.act_on_turn(now, out);
         self.act_on_slot(now, out);
         self.act_on_silence(now, out);
         self.act_on_peers(now, out);
@@ -284,8 +285,9 @@ impl Node {
         let chain = self.chain.next_wake().map(|at| (at, WakeReason::Chain));
         let peers = Some((self.peers.next_wake(), WakeReason::Peers));
         let slot = self.clock.next_slot(&self.genesis).map(|at| (at, WakeReason::Slot));
+        let turn = self.turns.next_wake().map(|at| (at, WakeReason::Turn));
         let silence = Some((self.silence.next_wake(), WakeReason::Silence));
-        [chain, peers, slot, silence].into_iter().flatten().min_by_key(|(at, _)| *at)
+        [chain, peers, slot, turn, silence].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// Asserts every invariant of every machine inside.

@@ -61,6 +61,7 @@ impl SlotClock {
 impl Node {
     pub(super) fn set_wall_clock(&mut self, now: Time, unix_us_at_zero: u64) {
         if let Some(slot) = self.clock.set(now, unix_us_at_zero, &self.genesis) {
+            self.turns.begin(slot);
             self.mempool.expire(slot);
         }
     }

@@ -11,15 +11,28 @@
 //! 4. While blocks that a peer claims to have are being fetched, at most [`TURNS_LEFT_OUT_MAX`] turns in a row are left
 //!    out without the head moving. *Rationale:* a producer that has just started would build on what the others have
 //!    left behind; a peer that lies must not keep it from producing.
+//! 5. A block that our key has signed and we have not, for a slot that began after we did, tells of *another node with our key*:
+//!    [`Event::KeyElsewhere`]. It can be nobody else, so nobody can have a false alarm raised.
+//! 6. In its first turn a producer listens for [`NodeConfig::listen_first`] before it makes its block. *Rationale:* nodes with one key that
+//!    have the same transactions make the very same block, which looks like our own coming back, until one day they
+//!    differ and the blocks are proof of misbehaviour. A producer that starts beside another learns of it by not being the
+//!    first. Validators of other networks listen much longer, which costs them turns.
+//!
+//! [`NodeConfig::listen_first`]: super::NodeConfig::listen_first
 
 use super::io::{Event, Output};
 use super::{Node, Ticket};
-use crate::block::Block;
+use crate::block::{Block, Header};
 use crate::chain::Template;
+use crate::id::BlockId;
 use crate::mesh::{self, Sink};
 use crate::message::Payload;
 use crate::store::StoreOp;
-use crate::time::Time;
+use crate::time::{Duration, Time};
+use std::collections::BTreeMap;
+
+/// How many of our blocks are remembered as made by us: more than slots in which blocks are relayed.
+const MADE_MAX: usize = 1_024;
 
 /// How many turns in a row are left out for blocks that do not come. A guess: a request and its repetition to another
 /// peer have timed out by then.
@@ -38,15 +51,86 @@ pub(super) struct Turns {
     waiting: Option<u64>,
     /// How many turns in a row were left out, and the height of the head then.
     left_out: (u32, u64),
+    /// The slot in which this life began, if the network had.
+    began: Option<u64>,
+    /// The blocks that this life has made, by their slots; the last ones.
+    made: BTreeMap<u64, BlockId>,
+    /// The last slot for which another node has signed with our key.
+    elsewhere: Option<u64>,
+    /// Until when we listen in our first turn, and its slot.
+    listening: Option<(Time, u64)>,
+    /// Whether that is over.
+    listened: bool,
 }
 
 impl Turns {
     pub(super) fn new(signed_before: Option<u64>) -> Self {
         Self { signed_before, ..Self::default() }
     }
+
+    /// The wall clock is known, and this is the slot; to be told at the start.
+    pub(super) fn begin(&mut self, slot: u64) {
+        self.began.get_or_insert(slot);
+    }
+
+    /// When there is something to do.
+    pub(super) fn next_wake(&self) -> Option<Time> {
+        self.listening.map(|(until, _)| until)
+    }
+
+    /// Whether a block that our key has signed was made elsewhere. What an earlier life of ours can have made does not count.
+    fn is_elsewhere(&self, slot: u64, id: &BlockId) -> bool {
+        let earlier = self.began.max(self.signed_before);
+        let forgotten = self.made.first_key_value().filter(|_| self.made.len() >= MADE_MAX).map(|(first, _)| *first);
+        earlier.max(forgotten).is_none_or(|known| slot > known) && self.made.get(&slot) != Some(id)
+    }
+
+    fn note_made(&mut self, slot: u64, id: BlockId) {
+        self.made.insert(slot, id);
+        if self.made.len() > MADE_MAX {
+            self.made.pop_first();
+        }
+    }
 }
 
 impl Node {
+    /// The last slot for which another node has signed with our producer key.
+    #[must_use]
+    pub fn key_elsewhere(&self) -> Option<u64> {
+        self.turns.elsewhere
+    }
+
+    /// Looks at who has signed a block; its signature is valid.
+    pub(super) fn note_signer(&mut self, now: Time, header: &Header, out: &mut impl Sink<Output>) {
+        let ours = self.producer.as_ref().is_some_and(|key| key.public_key().to_bytes() == header.producer);
+        let (slot, id) = (header.slot, header.id());
+        // Without a clock it is not known what came before this life.
+        if ours && self.slot(now).is_some() && self.turns.is_elsewhere(slot, &id) {
+            self.turns.elsewhere = self.turns.elsewhere.max(Some(slot));
+            out.emit(Output::Event(Event::KeyElsewhere { slot, block: id, height: header.height }));
+        }
+    }
+
+    /// Makes the block of our first turn, if we have listened long enough.
+    pub(super) fn act_on_turn(&mut self, now: Time, out: &mut impl Sink<Output>) {
+        if let Some((_, slot)) = self.turns.listening.take_if(|(until, _)| *until <= now) {
+            self.turns.listened = true;
+            if self.slot(now) == Some(slot) && !self.storage_is_failing() {
+                self.produce_block(now, slot, out);
+            }
+        }
+    }
+
+    /// Whether our block of this slot has to wait, because it would be the first.
+    fn listens_first(&mut self, now: Time, slot: u64) -> bool {
+        let listens = self.config.listen_first;
+        if self.turns.listened || listens == Duration::ZERO {
+            return false;
+        }
+        self.turns.listening = Some((now + listens, slot));
+        true
+    }
+
     /// Does what our turn asks for, if it is ours, and prepares the next one.
     pub(super) fn produce(&mut self, now: Time, slot: u64, out: &mut impl Sink<Output>) {
         self.turns.waiting = None;
@@ -118,7 +202,7 @@ impl Node {
     }
 
     fn produce_block(&mut self, now: Time, slot: u64, out: &mut impl Sink<Output>) {
-        if self.is_behind_peers(now, slot, out) {
+        if self.listens_first(now, slot) || self.is_behind_peers(now, slot, out) {
             return;
         }
         let Some(key) = &self.producer else { return };
@@ -127,6 +211,7 @@ impl Node {
         let count = transactions.len();
         let block = Block::produce(&self.genesis, key, (slot, height, parent), transactions)
             .expect("it is our turn, and the chain keeps to the limits of the genesis");
+        self.turns.note_made(slot, block.id());
         let payload = Payload::new(self.genesis.block_topic(), block.bytes());
         let transactions = u32::try_from(count).unwrap_or(u32::MAX);
         out.emit(Output::Event(Event::Produced { id: block.id(), height, slot, transactions }));

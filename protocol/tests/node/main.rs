@@ -7,6 +7,7 @@ mod bench;
 mod chaos;
 mod clock;
 mod durability;
+mod elsewhere;
 mod overload;
 mod payloads;
 mod rules;

@@ -28,6 +28,7 @@ pub(in crate::cli) fn healthy() -> Status {
             peer_id: "12D3KooWHyku2BBBqEaCYPbayhhTne15vYwV3P7YFTLrwVb2dmo4".into(),
             account: Some(account),
             producer: None,
+            producer_elsewhere_slot: None,
             pid: 4_711,
             uptime_s: 11_520,
             slot_now: 6_003,
@@ -228,6 +229,17 @@ fn a_node_that_has_just_started_is_given_time() {
     let whats: Vec<_> = old.warnings.iter().map(|warning| warning.what.as_str()).collect();
     assert_eq!(whats, ["no peers", "no new block for 6003 slots"]);
     assert!(old.text(&Screen::of(80)).contains("height 0: no block yet"));
+}
+
+#[test]
+fn another_node_with_the_producer_key_is_told_of_for_an_hour() {
+    let since = |slots: u64| {
+        let status = changed(|status| status.node.producer_elsewhere_slot = Some(status.node.slot_now - slots));
+        status.warnings.first().map(|warning| (warning.severity, warning.what.clone()))
+    };
+    let (severity, what) = since(2).expect("a warning");
+    assert_eq!((severity, what.contains("producer key, last 2 slots ago")), (Severity::Bad, true), "{what}");
+    assert!(since(1_800).is_some() && since(1_801).is_none(), "slots of 2 s");
 }
 
 #[test]

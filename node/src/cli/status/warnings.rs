@@ -17,6 +17,9 @@ const SETTLING_S: u64 = 60;
 /// So many slots without a block are a silence: with producers that take turns, several are down, or the node is cut off.
 const SILENT_SLOTS: u64 = 10;
 
+/// For so long it is told that another node has signed with the producer key. Whoever has stopped it need not see that for ever.
+const ELSEWHERE_S: u64 = 3_600;
+
 /// From this share on, the mempool counts as full.
 const FULL_PERCENT: u64 = 90;
 
@@ -59,6 +62,17 @@ pub(in crate::cli) fn warnings(status: &Status) -> Vec<Warning> {
             Severity::Warn,
             format!("this machine's clock was set {seconds:.1} s {direction} within the last quarter of an hour"),
             "check that it is right now, and let NTP keep it; a laptop that slept does the same",
+        );
+    }
+    let elsewhere = node.producer_elsewhere_slot.map(|slot| node.slot_now.saturating_sub(slot));
+    if let Some(slots) = elsewhere.filter(|slots| slots.saturating_mul(node.slot_ms) <= ELSEWHERE_S * 1_000) {
+        add(
+            Severity::Bad,
+            format!(
+                "another node signs blocks with this node's producer key, last {} ago",
+                format::counted(slots, "slot")
+            ),
+            "stop one of the two at once: two blocks of one producer for one slot are proof of misbehaviour",
         );
     }
     if peers == 0 && settled && !told(WaitReason::NoPeers) {
