@@ -332,6 +332,7 @@ impl Driver {
             },
             topics: self.topics(),
             sync: self.sync(),
+            unheard: self.node.sync_progress(clock::now()).unheard,
             silent_slots: self.node.silent_slots(clock::now()),
         }
     }

@@ -19,6 +19,8 @@ pub(super) struct Facts {
     pub(super) topics: Vec<TopicReply>,
     /// None when the chain is complete as far as is known.
     pub(super) sync: Option<SyncReply>,
+    /// Whether that is not known, because no peer has told yet how it stands.
+    pub(super) unheard: bool,
     /// Slots for which nothing has been seen of the network, if that is reason to suspect that we are cut off.
     pub(super) silent_slots: Option<u64>,
 }
@@ -55,7 +57,14 @@ pub(super) fn waiting(facts: &Facts) -> Vec<Waiting> {
     if peers.connected > 0 {
         waiting.extend(facts.topics.iter().filter_map(mesh));
     }
-    waiting.extend(facts.sync.as_ref().map(chain));
+    match &facts.sync {
+        Some(sync) => waiting.push(chain(sync)),
+        None if facts.unheard => {
+            let text = "the chain: no connected peer has told yet how high it is".to_owned();
+            waiting.push(Waiting { reason: WaitReason::Chain, text });
+        }
+        None => {}
+    }
     waiting
 }
 
@@ -146,6 +155,7 @@ mod tests {
             peers: Peers { connected: 8, dialling: 0, known: 20, unreachable: 0, itself: false },
             topics: vec![topic(MessageClass::Transaction, 6, 8), topic(MessageClass::Block, 5, 8)],
             sync: None,
+            unheard: false,
             silent_slots: None,
         }
     }
@@ -213,6 +223,10 @@ mod tests {
             let sync = SyncReply { height: 1_000, target: 5_000, blocks_per_s, ..SyncReply::default() };
             texts(&Facts { sync: Some(sync), ..well() }).remove(0)
         };
+        assert_eq!(
+            texts(&Facts { unheard: true, ..well() }),
+            ["the chain: no connected peer has told yet how high it is"]
+        );
         assert_eq!(sync(None), "the chain: at height 1000 of 5000");
         assert_eq!(sync(Some(0.0)), "the chain: at height 1000 of 5000");
         assert_eq!(sync(Some(100.0)), "the chain: at height 1000 of 5000, 100 blocks a second, about 40 s left");
@@ -248,6 +262,7 @@ mod tests {
             peers: Peers { connected: 1, ..Peers::default() },
             topics: vec![topic(MessageClass::Transaction, 0, 1)],
             sync: Some(SyncReply { height: 1, target: 2, ..SyncReply::default() }),
+            unheard: true,
             silent_slots: Some(9),
         };
         assert_eq!(texts(&all)[0], "the disk: no space left on device");

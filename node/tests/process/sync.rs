@@ -1,6 +1,6 @@
 //! Catching up, between real processes.
 
-use crate::lab::{Lab, Running, eventually};
+use crate::lab::{DEADLINE, Lab, Running, eventually};
 use crate::ready;
 use starling_crypto::SecretKey;
 use starling_node::api::{BlockSelector, WaitReason};
@@ -13,7 +13,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Blocks that the producer has when a node joins.
 const HEIGHT: u64 = 5_000;
@@ -99,6 +100,87 @@ async fn a_node_that_was_stopped_for_100_blocks_converges_by_itself() {
     }
     assert_eq!(id_at(&sleeper, 300).await, Some(blocks[299].id()));
     ready(&sleeper.rpc()).await;
+}
+
+/// A way to this address on an address of its own, over which at most so many bytes a second come.
+async fn narrow_way(to: SocketAddr, bytes_per_s: u64) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.77.0.9:0").await.expect("a socket");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((here, _)) = listener.accept().await {
+            let there = tokio::net::TcpStream::connect(to).await.expect("connected");
+            let ((mut from_here, mut to_here), (mut from_there, mut to_there)) =
+                (here.into_split(), there.into_split());
+            tokio::spawn(async move { tokio::io::copy(&mut from_here, &mut to_there).await });
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 4_096];
+                while let Ok(read @ 1..) = from_there.read(&mut buffer).await {
+                    tokio::time::sleep(Duration::from_micros(read as u64 * 1_000_000 / bytes_per_s)).await;
+                    if to_here.write_all(&buffer[..read]).await.is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// What was told of the progress of a node that catches up.
+#[derive(Debug, Default)]
+struct Told {
+    /// In `/ready`, whenever it was looked at.
+    heights: Vec<u64>,
+    /// How often with the rate and the time left.
+    with_rate: usize,
+    in_metrics: usize,
+    in_status: usize,
+}
+
+impl Told {
+    /// Looks once more; whether the node is up to date.
+    async fn look(&mut self, lab: &Lab, joiner: &Running, chain: u64) -> bool {
+        let ready = joiner.rpc().ready().await.expect("an answer");
+        let Some(sync) = ready.sync else { return ready.ready };
+        assert!(!ready.ready && sync.from <= sync.height && sync.height <= sync.target, "{sync:?}");
+        if sync.target < chain || sync.height == 0 || sync.height + 100 > sync.target {
+            return false;
+        }
+        assert!(ready.reasons.contains(&WaitReason::Chain), "{:?}", ready.reasons);
+        let said = format!("the chain: at height {} of {}", sync.height, sync.target);
+        assert!(ready.waiting_for.iter().any(|text| text.starts_with(&said)), "{said}: {:?}", ready.waiting_for);
+        self.heights.push(sync.height);
+        self.with_rate += usize::from(sync.blocks_per_s.is_some_and(|rate| rate > 0.0) && sync.remaining_s.is_some());
+        let metrics = metrics(joiner.addresses().rpc);
+        let value = |name: &str| metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+        let waits = value("starling_waiting{reason=\"chain\"} ") == Some(1);
+        let (height, target) = (value("starling_chain_height "), value("starling_sync_target_height "));
+        self.in_metrics += usize::from(waits && height > Some(0) && height < target);
+        let status = lab.run(&["status", "--datadir", "joiner"]).good();
+        let shows = |line: &str| line.trim_start().starts_with("sync") && line.contains('%') && line.contains(" of ");
+        self.in_status += usize::from(status.lines().any(shows));
+        false
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_is_told_while_a_node_catches_up() {
+    const CHAIN: u64 = 2_000;
+    let lab = Lab::old("midway", CHAIN, 200);
+    let producer = lab.start_producer(&[]);
+    // So narrow that there is time to look.
+    let way = narrow_way(socket_of(&producer), 400_000).await;
+    let bootnode = format!("/ip4/{}/tcp/{}/p2p/{}", way.ip(), way.port(), producer.addresses().peer_id);
+    let joiner = lab.start("joiner", 2, &["--bootnodes", &bootnode]);
+    let (mut told, deadline) = (Told::default(), Instant::now() + DEADLINE);
+    while !told.look(&lab, &joiner, CHAIN).await {
+        assert!(Instant::now() < deadline, "waited too long for the chain: {told:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let heights = &told.heights;
+    assert!(heights.len() > 2 && heights.is_sorted() && heights.first() < heights.last(), "{told:?}");
+    assert!(told.with_rate > 0 && told.in_metrics > 0 && told.in_status > 0, "{told:?}");
+    assert!(height(&joiner).await >= CHAIN);
 }
 
 /// The only way between two halves of a network: connections are closed at once until it is opened.

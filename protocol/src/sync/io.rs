@@ -203,6 +203,8 @@ pub struct SyncProgress {
     pub height: u64,
     /// The greatest height that a connected peer claims, but at least ours.
     pub target: u64,
+    /// No connected peer has told how it stands so far, and one is being asked: whether we are behind is not known.
+    pub unheard: bool,
     /// Blocks placed in a second, lately; 0 when nothing is being done.
     pub blocks_per_second: f64,
     /// How long the rest takes at this rate, if that can be said.

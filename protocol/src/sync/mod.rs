@@ -134,6 +134,7 @@ impl Sync {
             // There are no more blocks than slots, whatever it claims.
             state.height = status.head.height.min(at.slot_ahead);
             state.earliest = status.earliest;
+            state.told = true;
         }
     }
 

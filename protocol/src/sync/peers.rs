@@ -18,6 +18,8 @@ pub(super) struct Peer {
     pub(super) height: u64,
     /// The lowest height from which on it keeps blocks.
     pub(super) earliest: u64,
+    /// It has told how it stands.
+    pub(super) told: bool,
     /// It did what no honest peer does.
     pub(super) barred: bool,
     /// It is asked for nothing before.
@@ -38,6 +40,7 @@ impl Default for Peer {
         Self {
             height: 0,
             earliest: 1,
+            told: false,
             barred: false,
             rests_until: Time::ZERO,
             rests: 0,

@@ -53,8 +53,10 @@ impl Sync {
         let claims = self.peers.values().filter(|peer| !peer.barred).map(|peer| peer.height);
         let target = claims.max().unwrap_or(0).max(height);
         let requests = self.requests.len();
+        let asking = self.requests.iter().any(|(_, open)| open.purpose == Purpose::Status);
+        let unheard = asking && !self.peers.values().any(|peer| peer.told && !peer.barred);
         let Some(session) = &self.session else {
-            return SyncProgress { from: height, height, target, requests, ..SyncProgress::default() };
+            return SyncProgress { from: height, height, target, unheard, requests, ..SyncProgress::default() };
         };
         let mut asked: Vec<PeerHandle> = self.requests.iter().map(|(_, open)| open.peer).collect();
         asked.sort_unstable();
@@ -70,6 +72,7 @@ impl Sync {
             from: session.from,
             height,
             target,
+            unheard,
             blocks_per_second,
             remaining: known.then(|| Duration::from_secs_f64(seconds)),
             peers: asked.len(),

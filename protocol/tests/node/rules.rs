@@ -1,12 +1,13 @@
 //! What is done with what a peer sends, in which order, and who is blamed.
 
-use crate::bench::{Bench, Judgement};
+use crate::bench::{Bench, Judgement, response};
 use crate::support::*;
 use starling_protocol::block::{Block, Header};
 use starling_protocol::chain::{self, Position};
 use starling_protocol::genesis::Genesis;
 use starling_protocol::mesh::{self, Verdict};
-use starling_protocol::node::{Event, Output, TransactionStatus};
+use starling_protocol::node::{Event, Input, Output, TransactionStatus};
+use starling_protocol::request::{Answer, Request};
 use starling_protocol::time::Duration;
 use starling_protocol::transaction::{SignedTransaction, Transaction, TransactionBuilder};
 
@@ -224,4 +225,25 @@ fn two_blocks_for_a_slot_are_evidence_and_a_third_is_not_passed_on() {
     let lowest = twins[..2].iter().map(Block::id).min();
     assert_eq!(Some(bench.node.chain().head().id), lowest);
     bench.run(Duration::from_secs(1));
+}
+
+#[test]
+fn whether_the_chain_is_complete_is_not_known_until_a_peer_has_told() {
+    let genesis = genesis(1);
+    let mut bench = Bench::new(&genesis);
+    let unheard = |bench: &Bench| bench.node.sync_progress(bench.now).unheard;
+    assert!(!unheard(&bench), "nobody is there to tell");
+    bench.connect();
+    assert!(unheard(&bench));
+    let (first, ..) = bench.requests().pop().expect("it is asked how it stands");
+    bench.connect();
+    // One that does not speak of blocks at all.
+    bench.input(Input::Response { ticket: first, body: None });
+    assert!(unheard(&bench), "the second may know");
+    let (second, _, request) = bench.requests().pop().expect("so is the second");
+    assert!(matches!(request, Request::Status(_)));
+    let body = response(&genesis, &origin(&genesis), Answer::Status);
+    bench.input(Input::Response { ticket: second, body: Some(body) });
+    bench.connect();
+    assert!(!unheard(&bench), "one has told, whatever others will say");
 }
