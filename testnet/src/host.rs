@@ -45,6 +45,13 @@ pub fn own_rss_kib_max() -> u64 {
     field_kib(&fs::read_to_string("/proc/self/status").unwrap_or_default(), "VmHWM:")
 }
 
+/// Seconds for which this thread has worked; none if the system does not say.
+#[must_use]
+pub fn own_thread_s() -> Option<f64> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(text.split(' ').next()?.parse::<f64>().ok()? / 1e9)
+}
+
 /// A figure in KiB from a file of `Name: figure kB` lines.
 pub(crate) fn field_kib(text: &str, name: &str) -> u64 {
     let field = text.lines().find_map(|line| line.strip_prefix(name));

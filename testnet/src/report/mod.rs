@@ -70,7 +70,7 @@ pub struct Simulation {
     pub events: u64,
     /// How many of them were computed in a second.
     pub events_per_s: f64,
-    /// How long the run took.
+    /// How long that took, in processor time of one thread.
     pub computed_s: f64,
     /// The most memory that this process had resident, the report not counted, in MiB.
     pub resident_mib_max: f64,

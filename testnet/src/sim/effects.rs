@@ -1,5 +1,6 @@
 //! Carrying out what a machine wants.
 
+use super::counts::WireCounts;
 use super::link::{Busy, Line, NOTHING, SEGMENT_BYTES, Uplink, Window, retransmission_us};
 use super::observe::Observer;
 use super::parcel::{Carrier, Parcel, same};
@@ -8,7 +9,7 @@ use super::safety::Safety;
 use super::scenario::Scenario;
 use super::trace::TraceHash;
 use super::verify::{Verifier, signatures};
-use super::world::{ANY_LIFE, Event, Rare, WireCounts};
+use super::world::{ANY_LIFE, Event, Rare};
 use crate::wan::{Stream, Topology};
 use bytes::Bytes;
 use starling_protocol::genesis::Genesis;

@@ -33,6 +33,7 @@
 
 mod actor;
 mod connect;
+mod counts;
 mod directory;
 mod disk;
 mod effects;
@@ -54,8 +55,9 @@ pub mod workload;
 mod world;
 
 pub use actor::{Adversary, Recruit, Setting};
+pub use counts::{EventCounts, WireCounts};
 pub use directory::peer_id;
 pub use link::WindowModel;
 pub use scenario::{Engine, Scenario, Wiring};
 pub use workload::{Pace, Publishers, Workload};
-pub use world::{EventCounts, WireCounts, World};
+pub use world::World;

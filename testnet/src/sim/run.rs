@@ -59,26 +59,20 @@ pub fn simulate(
         return Err(ManifestError::Memory { needed_mib, available_mib });
     }
     let started = host::date_time();
-    let began = Instant::now();
+    let (began, worked_s) = (Instant::now(), host::own_thread_s());
     let mut world = world(manifest, folder)?;
     if watched {
         world.watch();
     }
-    let (warm_up, load, end) = (world.scenario().warm_up, world.scenario().duration, world.scenario().end());
-    let (load_start, load_end) = (Time::ZERO + warm_up, Time::ZERO + warm_up + load);
-    let mut ready = None;
-    let mut before = world.traffic();
-    let look = |world: &mut World, now: Time| {
-        world.look();
-        if now == load_start {
-            before = world.traffic();
-        }
-        if ready.is_none() && is_ready(world) {
-            ready = Some(now);
-        }
+    let (load_start, end) = (Time::ZERO + world.scenario().warm_up, world.scenario().end());
+    let load_end = load_start + world.scenario().duration;
+    let mut seen = Seen::of(&world);
+    advance(&mut world, |world, now| seen.look(world, now), &mut progress);
+    // Processor time, because a busy host says nothing of the simulator; time on the wall where the system does not tell.
+    let computed_s = match (worked_s, host::own_thread_s()) {
+        (Some(before_s), Some(after_s)) => after_s - before_s,
+        _ => began.elapsed().as_secs_f64(),
     };
-    advance(&mut world, look, &mut progress);
-    let computed_s = began.elapsed().as_secs_f64();
     let events = world.counts().engine();
     let simulation = Simulation {
         trace_hash: world.trace().to_string(),
@@ -99,6 +93,7 @@ pub fn simulate(
         notes
             .push(format!("{} messages were not published, because their publisher did not run.", world.unpublished()));
     }
+    notes.extend(seen.convergence());
     let deliveries = deliveries(&world, &window);
     lost_transactions(&world, &deliveries, &mut findings);
     if deliveries.messages().len().saturating_mul(deliveries.nodes()) > report::DELIVERIES_ROWS_MAX {
@@ -110,13 +105,67 @@ pub fn simulate(
         deliveries,
         window,
         host: HostLoad { cores: host::cores(), cpu_busy_fraction: 0.0 },
-        nodes: usage(&world, &before),
-        ready_s: float(ready.unwrap_or(load_start).as_micros()) / 1e6,
+        nodes: usage(&world, &seen.before),
+        ready_s: float(seen.ready.unwrap_or(load_start).as_micros()) / 1e6,
         refused: Vec::new(),
         notes,
         simulation: Some(simulation),
     };
     Ok(Simulated { run, findings })
+}
+
+/// What is noted while a world runs.
+#[derive(Debug)]
+struct Seen {
+    load_start: Time,
+    /// Traffic of all nodes when the load began.
+    before: Vec<[u64; 2]>,
+    /// When the mesh was ready.
+    ready: Option<Time>,
+    /// When the last partition was healed.
+    healed: Option<Time>,
+    /// Since when, after that, all nodes agree about the chain.
+    agreed: Option<Time>,
+}
+
+impl Seen {
+    fn of(world: &World) -> Self {
+        let heals = world.scenario().faults.iter().filter(|(_, action)| *action == Action::Heal);
+        Self {
+            load_start: Time::ZERO + world.scenario().warm_up,
+            before: world.traffic(),
+            ready: None,
+            healed: heals.map(|(at, _)| *at).max(),
+            agreed: None,
+        }
+    }
+
+    fn look(&mut self, world: &mut World, now: Time) {
+        world.look();
+        if now == self.load_start {
+            self.before = world.traffic();
+        }
+        if self.ready.is_none() && is_ready(world) {
+            self.ready = Some(now);
+        }
+        if self.agreed.is_none() && self.healed.is_some_and(|healed| healed <= now) {
+            let mut findings = Vec::new();
+            disagreement(world, &mut findings);
+            self.agreed = findings.is_empty().then_some(now);
+        }
+    }
+
+    /// How long it took until all nodes agreed after a partition.
+    fn convergence(&self) -> Option<String> {
+        let healed = self.healed?;
+        Some(match self.agreed {
+            Some(agreed) => {
+                let after_s = float(micros(agreed.since(healed))) / 1e6;
+                format!("All nodes had one head again {after_s:.2} s after the partition was healed.")
+            }
+            None => "The nodes never had one head again after the partition was healed.".into(),
+        })
+    }
 }
 
 /// The world of a manifest at its beginning, with its attackers. Paths count from `folder`.
