@@ -138,7 +138,7 @@ async fn speak(version: Version, we_dial: bool) {
     pair.send(Frame::Publish { payload: pulled, class: Class::Reply });
     pair.run(|pair| pair.messages.iter().any(|data| data == b"pulled by them")).await;
     pair.rpcs.clear();
-    pair.send(Frame::IWant(vec![message_id(TOPIC, b"from them")]));
+    pair.send(Frame::IWant([message_id(TOPIC, b"from them")].into()));
     pair.run(|pair| pair.saw(|rpc| rpc.publish.iter().any(|payload| payload.data() == b"from them"))).await;
 
     // Leaving prunes us.
@@ -187,7 +187,7 @@ async fn idontwant_is_sent_and_honoured() {
     let id = to_protocol_id(pair.theirs.local_peer_id()).expect("an id");
     let second = Box::pin(second_sender(address, id)).await;
     let [unwanted, wanted] = [1, 2].map(|byte| Payload::new(&topic, &[byte; 40_000]));
-    pair.send(Frame::IDontWant(vec![unwanted.id()]));
+    pair.send(Frame::IDontWant([unwanted.id()].into()));
     // A round trip makes sure that it has been read.
     let pulled = Payload::new(&topic, b"read up to here");
     pair.send(Frame::Publish { payload: pulled, class: Class::Forward });

@@ -112,9 +112,9 @@ pub enum Frame {
         ids: Arc<[MessageId]>,
     },
     /// Asks for messages.
-    IWant(Vec<MessageId>),
-    /// Says that these messages need not be sent to us.
-    IDontWant(Vec<MessageId>),
+    IWant(Arc<[MessageId]>),
+    /// Says that these messages need not be sent to us; shared between the peers that are told.
+    IDontWant(Arc<[MessageId]>),
 }
 
 impl Frame {

@@ -47,6 +47,15 @@ fn measure(scenario: Scenario) {
         kib(empty, warm),
         kib(empty, resident_bytes())
     );
+    let resident_kib = kib(empty, resident_bytes());
+    let mut rest_kib = resident_kib;
+    print!("  ledger, KiB a node:");
+    for (component, bytes) in world.memory() {
+        let component_kib = bytes as f64 / nodes as f64 / 1_024.0;
+        rest_kib -= component_kib;
+        print!(" {component} {component_kib:.1},");
+    }
+    println!(" not accounted for {rest_kib:.1}");
     let messages = world.observer().messages();
     let mut arrivals_us: Vec<u32> = messages.iter().flat_map(|message| message.arrivals_us()).collect();
     arrivals_us.sort_unstable();

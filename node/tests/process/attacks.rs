@@ -61,8 +61,8 @@ fn floods(lab: &Lab) -> Vec<(&'static str, Vec<u8>)> {
             }),
         ),
         ("IHAVE", rpcs(200, &|rpc| vec![Frame::IHave { topic: known.clone(), ids: ids(rpc * 5_000, 5_000).into() }])),
-        ("IWANT", rpcs(200, &|rpc| vec![Frame::IWant(ids(rpc * 5_000, 5_000))])),
-        ("IDONTWANT", rpcs(1_000, &|rpc| vec![Frame::IDontWant(ids(rpc * 1_000, 1_000))])),
+        ("IWANT", rpcs(200, &|rpc| vec![Frame::IWant(ids(rpc * 5_000, 5_000).into())])),
+        ("IDONTWANT", rpcs(1_000, &|rpc| vec![Frame::IDontWant(ids(rpc * 1_000, 1_000).into())])),
     ]
 }
 

@@ -149,8 +149,8 @@ fn control() -> [Frame; 7] {
         Frame::Graft(topic.clone()),
         Frame::Prune(Prune { topic: topic.clone(), backoff_seconds: Some(60), peers: vec![peer] }),
         Frame::IHave { topic, ids: ids.into() },
-        Frame::IWant(ids.to_vec()),
-        Frame::IDontWant(ids.to_vec()),
+        Frame::IWant(ids.to_vec().into()),
+        Frame::IDontWant(ids.to_vec().into()),
     ]
 }
 

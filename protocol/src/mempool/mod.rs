@@ -56,6 +56,7 @@ mod types;
 use crate::block::Block;
 use crate::genesis::Genesis;
 use crate::id::TransactionId;
+use crate::memory::tree_bytes;
 use crate::transaction::Transaction;
 use core::ops::Bound;
 use outcome::Outcomes;
@@ -426,6 +427,17 @@ impl Mempool {
         self.outcomes.check();
     }
 
+    /// Bytes that are allocated but for the transactions, estimated.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let (entries, senders) = (self.entries.len(), self.senders.len());
+        tree_bytes::<(TransactionId, Entry)>(entries)
+            + tree_bytes::<(u64, TransactionId)>(entries)
+            + tree_bytes::<(u64, Place)>(entries)
+            + tree_bytes::<(Account, Sender)>(senders)
+            + tree_bytes::<(usize, Account)>(self.loads.len() + self.future_loads.len())
+            + self.outcomes.memory_bytes()
+    }
+
     fn check_expiry(&self, transaction: &Transaction, slot: u64) -> Result<(), MempoolError> {
         let expiry_slot = transaction.expiry_slot();
         if expiry_slot < slot {
@@ -470,7 +482,7 @@ impl Mempool {
         for id in &superseded {
             self.retire(id, Status::Superseded);
         }
-        if self.senders.contains_key(account) {
+        if self.senders.get(account).is_some_and(|sender| sender.next != next) {
             self.change_sender(*account, |sender| sender.next = next);
         }
         superseded.len()
@@ -527,7 +539,9 @@ impl Mempool {
     fn change_sender(&mut self, account: Account, change: impl FnOnce(&mut Sender)) {
         let sender = self.senders.entry(account).or_default();
         self.loads.remove(&(sender.load, account));
-        self.future_loads.remove(&(sender.future_load, account));
+        if sender.future_load > 0 {
+            self.future_loads.remove(&(sender.future_load, account));
+        }
         self.future -= sender.future();
         change(sender);
         sender.recompute();

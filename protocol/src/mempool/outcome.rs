@@ -5,6 +5,7 @@
 
 use super::Status;
 use crate::id::TransactionId;
+use crate::memory::tree_bytes;
 use std::collections::BTreeMap;
 
 #[derive(Clone, Debug)]
@@ -33,13 +34,21 @@ impl Outcomes {
     }
 
     pub(super) fn forget(&mut self, id: &TransactionId) {
-        if let Some((_, age)) = self.by_id.remove(id) {
+        if !self.by_id.is_empty()
+            && let Some((_, age)) = self.by_id.remove(id)
+        {
             self.by_age.remove(&age);
         }
     }
 
     pub(super) fn get(&self, id: &TransactionId) -> Option<Status> {
         self.by_id.get(id).map(|(status, _)| *status)
+    }
+
+    /// Bytes that are allocated, estimated.
+    pub(super) fn memory_bytes(&self) -> usize {
+        tree_bytes::<(TransactionId, (Status, u64))>(self.by_id.len())
+            + tree_bytes::<(u64, TransactionId)>(self.by_age.len())
     }
 
     pub(super) fn check(&self) {

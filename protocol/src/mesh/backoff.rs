@@ -19,6 +19,7 @@
 
 use super::topic::TopicIndex;
 use crate::id::PeerId;
+use crate::memory::tree_bytes;
 use crate::time::{Duration, Time};
 use crate::wire::limits::PRUNE_BACKOFF_SECONDS_MAX;
 use std::collections::{BTreeMap, BTreeSet};
@@ -120,6 +121,12 @@ impl Backoffs {
         {
             self.remove(topic, id);
         }
+    }
+
+    /// Bytes that are allocated, estimated.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        tree_bytes::<((TopicIndex, PeerId), Backoff)>(self.entries.len())
+            + tree_bytes::<(Time, TopicIndex, PeerId)>(self.by_end.len())
     }
 
     /// How many back-offs are remembered.

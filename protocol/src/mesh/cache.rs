@@ -17,6 +17,7 @@
 //! advertised windows) and [`MessageCache::disconnected`] (all entries).
 
 use crate::id::{MessageId, PeerHandle, Topic};
+use crate::memory::tree_bytes;
 use crate::message::Payload;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -198,6 +199,15 @@ impl MessageCache {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Bytes that are allocated but for the messages, estimated.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let listed: usize = self.windows.iter().map(VecDeque::capacity).sum();
+        let counts: usize = self.entries.values().map(|entry| entry.transmissions.capacity()).sum();
+        tree_bytes::<(MessageId, Entry)>(self.entries.len())
+            + listed * size_of::<MessageId>()
+            + counts * size_of::<(PeerHandle, u32)>()
     }
 
     /// Bytes of the encoded messages that are kept.

@@ -35,9 +35,10 @@ pub(super) const IHAVE_IDS_PER_FRAME: usize = 500;
 impl Mesh {
     /// Takes in announcements.
     pub(super) fn ihave(&mut self, now: Time, peer: PeerHandle, announcements: &[IHave]) {
-        let Some(slot) = self.peers.get(peer).filter(|slot| !announcements.is_empty() && self.gossips(slot)) else {
+        if announcements.is_empty() {
             return;
-        };
+        }
+        let Some(slot) = self.peers.get(peer).filter(|slot| self.gossips(slot)) else { return };
         let mut budget = slot.budget;
         let limits = self.config.gossip;
         for IHave { topic, ids } in announcements {
@@ -73,7 +74,7 @@ impl Mesh {
         for (peer, ids) in due.requests {
             for batch in ids.chunks(IHAVE_IDS_PER_FRAME) {
                 self.counters.ids_pulled += batch.len() as u64;
-                send(out, peer, Frame::IWant(batch.to_vec()));
+                send(out, peer, Frame::IWant(batch.into()));
             }
         }
         for (peer, count) in due.broken {
@@ -85,7 +86,10 @@ impl Mesh {
 
     /// Serves requests.
     pub(super) fn iwant(&mut self, peer: PeerHandle, ids: &[MessageId], out: &mut impl Sink<Output>) {
-        let Some(slot) = self.peers.get_mut(peer).filter(|_| !ids.is_empty()) else { return };
+        if ids.is_empty() {
+            return;
+        }
+        let Some(slot) = self.peers.get_mut(peer) else { return };
         let limits = self.config.gossip;
         let left = limits.iwant_ids_max.saturating_sub(slot.budget.iwant_ids) as usize;
         let taken = ids.len().min(left);

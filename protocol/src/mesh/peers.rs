@@ -6,6 +6,7 @@
 
 use super::topic::TopicSet;
 use crate::id::{Direction, PeerHandle, PeerId, Version};
+use crate::memory::boxed_bytes;
 use crate::time::{Duration, Time};
 use bytes::Bytes;
 use std::net::IpAddr;
@@ -139,6 +140,16 @@ impl PeerTable {
     /// How many peers are connected.
     pub(super) fn len(&self) -> usize {
         self.connected
+    }
+
+    /// Bytes that are allocated, estimated.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let links: usize = self.iter().map(|slot| slot.rest.links.capacity() * size_of::<TopicLink>()).sum();
+        let records: usize = self.iter().filter_map(|slot| slot.rest.record.as_ref()).map(Bytes::len).sum();
+        self.slots.capacity() * size_of::<Option<PeerSlot>>()
+            + boxed_bytes::<PeerRest>(self.connected)
+            + links
+            + records
     }
 
     /// Asserts that the count and the slots' own handles agree with the table.

@@ -33,6 +33,7 @@
 
 use super::io::Arrival;
 use crate::id::{MessageId, PeerHandle};
+use crate::memory::tree_bytes;
 use crate::time::{Duration, Time, micros};
 use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
@@ -250,7 +251,8 @@ impl Promises {
     /// When [`Promises::due`] next has something to say. Announcements, deliveries and disconnections may change it.
     #[must_use]
     pub fn next_due(&self) -> Option<Time> {
-        self.timers.first().map(|(at, _)| *at)
+        // An ordered set that was emptied keeps a node, which need not be looked at.
+        if self.timers.is_empty() { None } else { self.timers.first().map(|(at, _)| *at) }
     }
 
     /// A copy of the message arrived from the peer. All promises for it are settled. Says whether the peer had been asked.
@@ -285,6 +287,17 @@ impl Promises {
             }
             self.reset_timer(id);
         }
+    }
+
+    /// Bytes that are allocated, estimated.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let announcers: usize = self.entries.values().map(|entry| entry.announcers.capacity()).sum();
+        let announced: usize = self.peers.values().map(|state| state.announced.len()).sum();
+        tree_bytes::<(MessageId, Entry)>(self.entries.len())
+            + tree_bytes::<(PeerHandle, PeerState)>(self.peers.len())
+            + tree_bytes::<(Time, MessageId)>(self.timers.len())
+            + tree_bytes::<MessageId>(announced)
+            + announcers * size_of::<Announcer>()
     }
 
     /// How many messages are announced and have not arrived.
@@ -422,6 +435,9 @@ impl Promises {
     }
 
     fn take(&mut self, id: &MessageId) -> Option<Entry> {
+        if self.entries.is_empty() {
+            return None;
+        }
         let entry = self.entries.remove(id)?;
         self.timers.remove(&(entry.timer, *id));
         for announcer in &entry.announcers {

@@ -3,6 +3,7 @@
 use super::Mesh;
 use super::score::{ScoreBreakdown, Thresholds};
 use crate::id::{Direction, MessageId, PeerHandle, PeerId, Topic, Version};
+use crate::memory::MemoryLedger;
 use crate::message::Payload;
 use crate::time::Duration;
 use std::net::IpAddr;
@@ -164,6 +165,15 @@ impl Mesh {
     #[must_use]
     pub fn has_seen(&self, id: &MessageId) -> bool {
         self.state_of(self.seen.fingerprint(id)).is_some()
+    }
+
+    /// Adds what the engine has allocated, estimated.
+    pub(crate) fn add_memory(&self, ledger: &mut MemoryLedger) {
+        ledger.seen += self.seen.memory_bytes();
+        ledger.recent += self.recent.memory_bytes();
+        ledger.peers += self.peers.memory_bytes() + self.promises.memory_bytes() + self.backoffs.memory_bytes();
+        ledger.scores += self.scores.memory_bytes() + self.gater.memory_bytes();
+        ledger.cache += self.cache.memory_bytes();
     }
 
     /// How many peers are connected.

@@ -22,6 +22,7 @@ use super::ValidationTicket;
 use super::seen::{Fingerprint, FingerprintHash, SeenState};
 use super::slots::SlotSet;
 use crate::id::PeerHandle;
+use crate::memory::table_bytes;
 use crate::time::Time;
 use std::collections::{HashMap, VecDeque};
 
@@ -179,6 +180,12 @@ impl Recent {
                 self.forget(key, tick);
             }
         }
+    }
+
+    /// Bytes that are allocated, estimated.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let listed: usize = self.due.iter().map(|(_, keys)| keys.capacity()).sum();
+        table_bytes::<(Fingerprint, Entry)>(self.entries.capacity()) + listed * size_of::<Fingerprint>()
     }
 
     /// A peer is gone.
@@ -394,7 +401,7 @@ mod tests {
                 recent.disconnected(slot);
                 prop_assert!(!recent.knows(slot));
                 model.holders.retain(|(_, other)| *other != slot);
-                model.refusers.values_mut().for_each(|(slots, _)| drop(slots.remove(&slot)));
+                model.refusers.values_mut().for_each(|(slots, _)| slots.retain(|other| *other != slot));
             }
             Step::Tick => {
                 model.expire();

@@ -142,13 +142,14 @@ impl Mesh {
         asked: &[PeerHandle],
         out: &mut impl Sink<Output>,
     ) {
+        let ids: Arc<[MessageId]> = [id].into();
         let mesh = &self.states[topic.index()].mesh;
         let asked = asked.iter().filter(|asked| mesh.binary_search(asked).is_err());
         for peer in mesh.iter().chain(asked).copied() {
             let understands = self.peers.get(peer).is_some_and(|slot| slot.has_idontwant() && !slot.closing);
             if understands && Some(peer) != from {
                 self.counters.idontwant_sent += 1;
-                send(out, peer, Frame::IDontWant(vec![id]));
+                send(out, peer, Frame::IDontWant(Arc::clone(&ids)));
             }
         }
     }
@@ -352,7 +353,10 @@ impl Mesh {
     /// Takes in IDONTWANT: remembers the ids, within a budget, and has what is queued of them cancelled.
     pub(super) fn idontwant(&mut self, peer: PeerHandle, ids: &[MessageId], out: &mut impl Sink<Output>) {
         let relay = &self.config.relay;
-        let Some(slot) = self.peers.get_mut(peer).filter(|_| !ids.is_empty()) else { return };
+        if ids.is_empty() {
+            return;
+        }
+        let Some(slot) = self.peers.get_mut(peer) else { return };
         let left = relay.idontwant_ids_max.saturating_sub(slot.budget.idontwant_ids) as usize;
         let taken = ids.len().min(left);
         slot.budget.idontwant_ids += u32::try_from(taken).unwrap_or(u32::MAX);

@@ -33,6 +33,7 @@
 //! `LruCache::new` allocates its whole table at once.
 
 use crate::id::{MESSAGE_ID_BYTES, MessageId};
+use crate::memory::{boxed_bytes, table_bytes, tree_bytes};
 use crate::random::Stream;
 use crate::time::{Duration, Time};
 use core::hash::{BuildHasherDefault, Hasher};
@@ -260,6 +261,15 @@ impl SeenCache {
         {
             self.remove_pending(key);
         }
+    }
+
+    /// Bytes that are allocated, estimated.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        // `lru` boxes each entry with two links, and keeps a table of pointers to keys and entries.
+        let listed = self.accepted.len() + self.refused.len();
+        boxed_bytes::<[u64; 4]>(listed)
+            + table_bytes::<[u64; 2]>(listed * 4 / 3)
+            + tree_bytes::<(Fingerprint, Time)>(2 * self.pending.len())
     }
 
     /// How many messages are known.

@@ -4,6 +4,7 @@ use super::Node;
 use crate::chain::{Chain, Location};
 use crate::genesis::Genesis;
 use crate::id::{PeerHandle, PeerId, TransactionId};
+use crate::memory::MemoryLedger;
 use crate::mempool::{self, Account, Mempool};
 use crate::mesh::Mesh;
 use crate::peers::PeerStats;
@@ -119,6 +120,16 @@ impl Node {
     pub fn peer_id(&self, peer: PeerHandle) -> Option<PeerId> {
         let seat = self.connected.get(peer.index())?.as_ref()?;
         (seat.0 == peer).then_some(seat.1)
+    }
+
+    /// What the node has allocated, by component; estimates. Of the chain only what is in the machine itself.
+    #[must_use]
+    pub fn memory(&self) -> MemoryLedger {
+        let mut ledger = MemoryLedger { node: size_of::<Self>(), ..MemoryLedger::default() };
+        self.mesh.add_memory(&mut ledger);
+        ledger.book += self.peers.memory_bytes();
+        ledger.mempool += self.mempool.memory_bytes();
+        ledger
     }
 
     /// What the node waits for or keeps on behalf of others at the moment. Nothing of it when no peer is connected and

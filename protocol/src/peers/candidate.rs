@@ -2,6 +2,7 @@
 
 use super::{ADDRESSES_MAX, Address, DialPurpose, PeerBook, Standing};
 use crate::id::{Direction, PeerId};
+use crate::memory::tree_bytes;
 use crate::time::Time;
 use std::net::IpAddr;
 
@@ -104,6 +105,11 @@ impl PeerBook {
             anchors: self.book.anchors().len(),
             bans: self.bans.len(),
         }
+    }
+
+    /// Bytes that the book has allocated, estimated.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        tree_bytes::<(PeerId, Candidate)>(self.candidates.len()) + self.book.memory_bytes()
     }
 
     pub(super) fn counts(&self) -> Counts {

@@ -9,6 +9,7 @@ use crate::rpc::{Frame, Prune, Subscription};
 use crate::time::Time;
 use crate::wire::{CONTROL_ID_BYTES, RpcAssembly, graft_len, idontwant_len, prune_len, subscription_len};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 #[derive(Debug, Default)]
 pub(super) struct ControlQueue {
@@ -34,7 +35,7 @@ enum MeshChange {
 #[derive(Debug)]
 struct IDontWant {
     queued: Time,
-    ids: Vec<MessageId>,
+    ids: Arc<[MessageId]>,
     /// How many of the ids were sent already.
     sent: usize,
 }

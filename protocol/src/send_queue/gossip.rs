@@ -25,7 +25,7 @@ struct Waiting {
 #[derive(Debug)]
 enum Ids {
     IHave(Topic, Arc<[MessageId]>),
-    IWant(Vec<MessageId>),
+    IWant(Arc<[MessageId]>),
 }
 
 /// What a waiting frame is charged: all its ids, although those of an IHAVE are shared with other peers' queues.

@@ -339,8 +339,8 @@ fn append(rpc: &mut Rpc, frame: Frame) {
         Frame::Graft(topic) => rpc.graft.push(topic),
         Frame::Prune(prune) => rpc.prune.push(prune),
         Frame::IHave { topic, ids } => rpc.ihave.push(IHave { topic, ids: ids.to_vec() }),
-        Frame::IWant(ids) => rpc.iwant.extend(ids),
-        Frame::IDontWant(ids) => rpc.idontwant.extend(ids),
+        Frame::IWant(ids) => rpc.iwant.extend_from_slice(&ids),
+        Frame::IDontWant(ids) => rpc.idontwant.extend_from_slice(&ids),
     }
 }
 

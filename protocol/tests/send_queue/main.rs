@@ -36,8 +36,8 @@ fn expected(frames: &[Frame]) -> Rpc {
             Frame::Graft(topic) => rpc.graft.push(topic),
             Frame::Prune(prune) => rpc.prune.push(prune),
             Frame::IHave { topic, ids } => rpc.ihave.push(IHave { topic, ids: ids.to_vec() }),
-            Frame::IWant(ids) => rpc.iwant.extend(ids),
-            Frame::IDontWant(ids) => rpc.idontwant.extend(ids),
+            Frame::IWant(ids) => rpc.iwant.extend_from_slice(&ids),
+            Frame::IDontWant(ids) => rpc.idontwant.extend_from_slice(&ids),
         }
     }
     rpc
@@ -96,8 +96,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => (0..4u8).prop_map(|number| Frame::Graft(topic(number))),
         1 => (0..4u8, 0..4u8, 0..120usize).prop_map(|(number, peers, record)| prune(number, peers, record)),
         2 => (0..3u8, 0..30u8).prop_map(|(number, count)| Frame::IHave { topic: topic(number), ids: ids(count).into() }),
-        2 => (0..30u8).prop_map(|count| Frame::IWant(ids(count))),
-        2 => (0..8u8).prop_map(|count| Frame::IDontWant(ids(count))),
+        2 => (0..30u8).prop_map(|count| Frame::IWant(ids(count).into())),
+        2 => (0..8u8).prop_map(|count| Frame::IDontWant(ids(count).into())),
     ];
     let cancelled = prop::collection::vec((0..24u8).prop_map(|number| id_of(&pool(number, Class::Forward))), 0..4);
     prop_oneof![
@@ -231,7 +231,7 @@ fn an_empty_queue_has_nothing_to_send() {
     assert_eq!(queue.pop(Time::ZERO, 1_000), None);
     push_all(
         &mut queue,
-        [Frame::IWant(vec![]), Frame::IDontWant(vec![]), Frame::IHave { topic: topic(0), ids: [].into() }],
+        [Frame::IWant([].into()), Frame::IDontWant([].into()), Frame::IHave { topic: topic(0), ids: [].into() }],
     );
     assert!(queue.is_empty(), "empty lists say nothing");
 }
@@ -242,7 +242,7 @@ fn classes_go_in_order_and_each_in_the_order_of_arrival() {
     push_all(
         &mut queue,
         [
-            Frame::IWant(ids(1)),
+            Frame::IWant(ids(1).into()),
             publish(1, 50, Class::Reply),
             publish(2, 50, Class::Forward),
             publish(3, 50, Class::Priority),
@@ -263,7 +263,7 @@ fn classes_go_in_order_and_each_in_the_order_of_arrival() {
 fn frames_go_together_when_they_fit() {
     let mut queue = queue_of(1 << 20);
     push_all(&mut queue, (0..20).map(|number| publish(number, 300, Class::Forward)));
-    push_all(&mut queue, [Frame::Graft(topic(1)), Frame::IWant(ids(3))]);
+    push_all(&mut queue, [Frame::Graft(topic(1)), Frame::IWant(ids(3).into())]);
     let rpcs = drain(&mut queue, Time::ZERO);
     assert_eq!(rpcs.len(), 1);
     assert_eq!((rpcs[0].publish.len(), rpcs[0].graft.len(), rpcs[0].iwant.len()), (20, 1, 3));
@@ -301,14 +301,14 @@ fn under_pressure_gossip_goes_before_replies_before_forwards_and_the_urgent_stay
             publish(1, 950, Class::Priority),
             publish(2, 950, Class::Forward),
             publish(3, 950, Class::Reply),
-            Frame::IWant(ids(44)),
+            Frame::IWant(ids(44).into()),
         ],
     );
     assert_eq!(dropped(queue.push(Time::ZERO, publish(4, 950, Class::Forward))), [(Class::Gossip, 1)]);
     assert_eq!(dropped(queue.push(Time::ZERO, publish(5, 950, Class::Forward))), [(Class::Reply, 1)]);
     assert_eq!(dropped(queue.push(Time::ZERO, publish(6, 950, Class::Forward))), [(Class::Forward, 1)]);
     assert_eq!(dropped(queue.push(Time::ZERO, publish(7, 950, Class::Reply))), [(Class::Reply, 1)], "refused");
-    assert_eq!(dropped(queue.push(Time::ZERO, Frame::IWant(ids(44)))), [(Class::Gossip, 1)], "refused");
+    assert_eq!(dropped(queue.push(Time::ZERO, Frame::IWant(ids(44).into()))), [(Class::Gossip, 1)], "refused");
     assert_eq!(dropped(queue.push(Time::ZERO, publish(8, 950, Class::Priority))), [(Class::Forward, 1)]);
     assert_eq!(data(&drain(&mut queue, Time::ZERO)[0]), [1, 8, 5, 6]);
     assert_eq!(queue.stats().dropped.total(), 6);
@@ -317,7 +317,10 @@ fn under_pressure_gossip_goes_before_replies_before_forwards_and_the_urgent_stay
 #[test]
 fn a_frame_that_cannot_fit_touches_nothing() {
     let mut queue = queue_of(2_000);
-    push_all(&mut queue, [publish(1, 500, Class::Priority), publish(2, 500, Class::Forward), Frame::IWant(ids(5))]);
+    push_all(
+        &mut queue,
+        [publish(1, 500, Class::Priority), publish(2, 500, Class::Forward), Frame::IWant(ids(5).into())],
+    );
     let before = queue.len();
     assert_eq!(dropped(queue.push(Time::ZERO, publish(3, 1_500, Class::Forward))), [(Class::Forward, 1)]);
     assert_eq!(queue.len(), before);
@@ -361,7 +364,7 @@ fn control_is_bounded_and_old_idontwants_make_room_in_it() {
     let config = SendQueueConfig { control_bytes_max: 4_096, ..SendQueueConfig::default() };
     let mut queue = SendQueue::new(config);
     for number in 0..100 {
-        let _dropped_or_not = queue.push(Time::ZERO, Frame::IDontWant(vec![MessageId([number; 20])]));
+        let _dropped_or_not = queue.push(Time::ZERO, Frame::IDontWant([MessageId([number; 20])].into()));
     }
     queue.check();
     assert_eq!(queue.len(), 4_096 / (PIECE_OVERHEAD_BYTES + 22));
@@ -371,7 +374,7 @@ fn control_is_bounded_and_old_idontwants_make_room_in_it() {
     }
     queue.check();
     assert_eq!(dropped(queue.push(Time::ZERO, Frame::Graft(topic(101)))), [(Class::Control, 1)]);
-    assert_eq!(dropped(queue.push(Time::ZERO, Frame::IDontWant(ids(1)))), [(Class::Control, 1)]);
+    assert_eq!(dropped(queue.push(Time::ZERO, Frame::IDontWant(ids(1).into()))), [(Class::Control, 1)]);
     let rpc = &drain(&mut queue, Time::ZERO)[0];
     assert!(rpc.idontwant.is_empty(), "lasting control took all the room");
 }
@@ -434,8 +437,8 @@ fn what_waited_too_long_is_dropped_but_lasting_control_is_not() {
             publish(1, 10, Class::Priority),
             publish(2, 10, Class::Forward),
             publish(3, 10, Class::Reply),
-            Frame::IWant(ids(1)),
-            Frame::IDontWant(ids(1)),
+            Frame::IWant(ids(1).into()),
+            Frame::IDontWant(ids(1).into()),
             Frame::Graft(topic(1)),
         ],
     );
@@ -515,9 +518,9 @@ fn rpcs_keep_to_what_stock_implementations_accept() {
             class: Class::Forward,
         }),
     );
-    push_all(&mut queue, (0..5).map(|number| Frame::IDontWant(ids(5 + number))));
+    push_all(&mut queue, (0..5).map(|number| Frame::IDontWant(ids(5 + number).into())));
     push_all(&mut queue, [Frame::IHave { topic: topic(0), ids: vec![MessageId([9; 20]); 5_000].into() }]);
-    push_all(&mut queue, [Frame::IWant(vec![MessageId([8; 20]); 1_000])]);
+    push_all(&mut queue, [Frame::IWant([MessageId([8; 20]); 1_000].into())]);
     push_all(&mut queue, (0..3).map(|number| prune(number, 16, 400)));
     let (mut publish, mut idontwant, mut ihave, mut iwant, mut pruned) = (0, 0, 0, 0, 0);
     while let Some(encoded) = queue.pop(Time::ZERO, usize::MAX) {
@@ -551,7 +554,7 @@ fn a_prune_loses_the_peers_that_no_rpc_could_carry() {
 fn gossip_keeps_an_eighth_of_a_busy_link() {
     let mut queue = queue_of(1 << 20);
     push_all(&mut queue, (0..100).map(|number| publish(number, 300, Class::Forward)));
-    push_all(&mut queue, [Frame::IWant(ids(10))]);
+    push_all(&mut queue, [Frame::IWant(ids(10).into())]);
     let rpc = received(&queue.pop(Time::ZERO, 8_000).expect("something waits"));
     assert_eq!(rpc.iwant, ids(10));
     assert!(rpc.publish.len() > 20);

@@ -187,7 +187,7 @@ impl Model {
             let mut more = ids.clone();
             more.push(all[piece.sent]);
             let mut trial = rpc.clone();
-            trial.push(Frame::IDontWant(more.clone()));
+            trial.push(Frame::IDontWant(more.clone().into()));
             let fits = more.len() <= self.config.rpc_idontwant_ids_max
                 && frame_len(&trial) <= max_bytes.min(self.config.rpc_control_bytes_max);
             let first = rpc.is_empty() && ids.is_empty();
@@ -201,7 +201,7 @@ impl Model {
             }
         }
         if !ids.is_empty() {
-            rpc.push(Frame::IDontWant(ids));
+            rpc.push(Frame::IDontWant(ids.into()));
         }
     }
 
@@ -229,7 +229,7 @@ impl Model {
                     Frame::IHave { topic, ids } => {
                         Frame::IHave { topic: topic.clone(), ids: ids[piece.sent..piece.sent + count].into() }
                     }
-                    Frame::IWant(ids) => Frame::IWant(ids[piece.sent..piece.sent + count].to_vec()),
+                    Frame::IWant(ids) => Frame::IWant(ids[piece.sent..piece.sent + count].into()),
                     _ => unreachable!("gossip is one of the two"),
                 });
                 more

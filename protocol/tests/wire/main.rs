@@ -64,8 +64,8 @@ fn frame() -> impl Strategy<Value = Frame> {
         1 => topic().prop_map(Frame::Graft),
         1 => prune().prop_map(Frame::Prune),
         1 => (topic(), ids()).prop_map(|(topic, ids)| Frame::IHave { topic, ids: ids.into() }),
-        1 => ids().prop_map(Frame::IWant),
-        1 => ids().prop_map(Frame::IDontWant),
+        1 => ids().prop_map(|ids| Frame::IWant(ids.into())),
+        1 => ids().prop_map(|ids| Frame::IDontWant(ids.into())),
     ]
 }
 
@@ -79,8 +79,8 @@ fn expected(frames: &[Frame]) -> Rpc {
             Frame::Graft(topic) => rpc.graft.push(topic),
             Frame::Prune(prune) => rpc.prune.push(prune),
             Frame::IHave { topic, ids } => rpc.ihave.push(IHave { topic, ids: ids.to_vec() }),
-            Frame::IWant(ids) => rpc.iwant.extend(ids),
-            Frame::IDontWant(ids) => rpc.idontwant.extend(ids),
+            Frame::IWant(ids) => rpc.iwant.extend_from_slice(&ids),
+            Frame::IDontWant(ids) => rpc.idontwant.extend_from_slice(&ids),
         }
     }
     rpc

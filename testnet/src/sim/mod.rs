@@ -39,6 +39,7 @@ mod disk;
 mod effects;
 pub mod faults;
 mod ids;
+mod ledger;
 mod link;
 mod lives;
 mod machine;

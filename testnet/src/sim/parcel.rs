@@ -73,7 +73,7 @@ impl Parcel {
 pub(super) fn same(a: &Frame, b: &Frame) -> bool {
     match (a, b) {
         (Frame::Publish { payload: a, .. }, Frame::Publish { payload: b, .. }) => Arc::ptr_eq(a, b),
-        (Frame::IDontWant(a), Frame::IDontWant(b)) => a == b,
+        (Frame::IDontWant(a), Frame::IDontWant(b)) => Arc::ptr_eq(a, b),
         (Frame::IHave { topic: a, ids: b }, Frame::IHave { topic: c, ids: d }) => a == c && Arc::ptr_eq(b, d),
         _ => false,
     }

@@ -12,17 +12,17 @@
 //!
 //! 1. *The present*: the events of one bucket of [`BUCKET_US`], sorted when the bucket is entered. An event that is
 //!    pushed into it while it is being emptied is put into its place.
-//! 2. *The wheel*: [`WHEEL_BUCKETS`] buckets, half a second in all. A bucket is an unsorted chain of places in a slab, so that a
-//!    push writes one cell, and what is freed last is used first.
-//! 3. *Later*: chains by lap of the wheel, in an ordered map; what is in a lap goes onto the wheel when the lap begins.
+//! 2. *The wheels*: [`WHEEL_BUCKETS`] buckets each, half a second, one for the present lap and one for the next. A bucket is an unsorted
+//!    list; the lists that were emptied last are used first.
+//! 3. *Later*: lists by lap, in an ordered map; what is in a lap goes onto a wheel one lap before it begins.
 //!
-//! *Rationale for the width:* a bucket should hold a handful of events. Networks of a thousand to ten thousand nodes have
-//! one to ten every 8 microseconds. A binary heap would touch a dozen cells spread over all pending events for each push and
-//! pop.
+//! *Rationale for the width:* a bucket should hold a handful of events, so that sorting it is cheap, and enough of them for what they
+//! touch to be read ahead ([`EventQueue::present`]). Networks of a thousand to ten thousand nodes have one to ten every 8
+//! microseconds. A binary heap would touch a dozen places spread over all pending events for each push and pop.
 //!
 //! # Cost
-//! A push is O(1), plus O(log laps) beyond the wheel; a pop is amortised O(log k) for k events in its bucket. The slab keeps the
-//! size of its largest hour.
+//! A push is O(1), plus O(log laps) beyond the wheels; a pop is amortised O(log k) for k events in its bucket. Lists keep the size of
+//! their largest hour.
 
 use starling_protocol::time::Time;
 use std::collections::BTreeMap;
@@ -34,8 +34,6 @@ pub const WHEEL_BUCKETS: u64 = 1 << WHEEL_BITS;
 
 const BUCKET_BITS: u32 = 6;
 const WHEEL_BITS: u32 = 13;
-/// End of a chain.
-const NONE: u32 = u32::MAX;
 
 /// Events that are still to come; see the module.
 #[derive(Debug)]
@@ -44,20 +42,24 @@ pub struct EventQueue<T> {
     present: Vec<Entry<T>>,
     /// The bucket that `present` belongs to, counted from the beginning of time.
     bucket: u64,
-    /// First cell of each bucket of the present lap that is still to come.
-    wheel: Vec<u32>,
-    /// One bit for each bucket of the wheel that is not empty.
-    occupied: Vec<u64>,
-    /// First cell of each later lap.
-    later: BTreeMap<u64, u32>,
-    cells: Vec<Cell<T>>,
-    /// First of the chain of free cells.
-    free: u32,
+    /// The present lap and the next one, by whether their number is even.
+    wheels: [Wheel<T>; 2],
+    /// What is in laps after these.
+    later: BTreeMap<u64, Vec<Entry<T>>>,
+    /// Empty lists that have an allocation.
+    spare: Vec<Vec<Entry<T>>>,
     sequence: u64,
     len: usize,
     now: Time,
     /// Whether a bucket was entered since that was last asked.
     entered: bool,
+}
+
+#[derive(Debug)]
+struct Wheel<T> {
+    buckets: Vec<Vec<Entry<T>>>,
+    /// One bit for each bucket that is not empty.
+    occupied: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -67,35 +69,63 @@ struct Entry<T> {
     event: T,
 }
 
-#[derive(Debug)]
-struct Cell<T> {
-    /// None while the cell is free.
-    entry: Option<Entry<T>>,
-    next: u32,
-}
-
 impl<T> Entry<T> {
     fn key(&self) -> (u64, u64) {
         (self.at_us, self.sequence)
     }
 }
 
-impl<T> Default for EventQueue<T> {
+impl<T> Default for Wheel<T> {
     fn default() -> Self {
         let buckets = usize::try_from(WHEEL_BUCKETS).expect("a small number");
+        Self { buckets: (0..buckets).map(|_| Vec::new()).collect(), occupied: vec![0; buckets / 64] }
+    }
+}
+
+impl<T> Default for EventQueue<T> {
+    fn default() -> Self {
         Self {
             present: Vec::new(),
             bucket: 0,
-            wheel: vec![NONE; buckets],
-            occupied: vec![0; buckets / 64],
+            wheels: Default::default(),
             later: BTreeMap::new(),
-            cells: Vec::new(),
-            free: NONE,
+            spare: Vec::new(),
             sequence: 0,
             len: 0,
             now: Time::ZERO,
             entered: false,
         }
+    }
+}
+
+impl<T> Wheel<T> {
+    /// Adds an event; a list without an allocation gets one of the spare ones.
+    fn push(&mut self, entry: Entry<T>, spare: &mut Vec<Vec<Entry<T>>>) {
+        let place = place_of(entry.at_us >> BUCKET_BITS);
+        let list = &mut self.buckets[place];
+        if list.capacity() == 0
+            && let Some(other) = spare.pop()
+        {
+            *list = other;
+        }
+        list.push(entry);
+        self.occupied[place / 64] |= 1 << (place % 64);
+    }
+
+    fn take(&mut self, place: usize) -> Vec<Entry<T>> {
+        self.occupied[place / 64] &= !(1 << (place % 64));
+        core::mem::take(&mut self.buckets[place])
+    }
+
+    /// The first bucket from this place on that is not empty.
+    fn first_occupied(&self, from: usize) -> Option<usize> {
+        let word = from / 64;
+        let first = self.occupied[word] & (u64::MAX << (from % 64));
+        if first != 0 {
+            return Some(word * 64 + first.trailing_zeros() as usize);
+        }
+        let (offset, bits) = self.occupied[word + 1..].iter().enumerate().find(|(_, bits)| **bits != 0)?;
+        Some((word + 1 + offset) * 64 + bits.trailing_zeros() as usize)
     }
 }
 
@@ -117,14 +147,11 @@ impl<T> EventQueue<T> {
             return;
         }
         assert!(bucket > self.bucket, "an event at {at} comes too late: that moment has passed");
-        if lap_of(bucket) == lap_of(self.bucket) {
-            let place = place_of(bucket);
-            self.wheel[place] = self.link(entry, self.wheel[place]);
-            self.occupied[place / 64] |= 1 << (place % 64);
+        let lap = lap_of(bucket);
+        if lap <= lap_of(self.bucket) + 1 {
+            self.wheels[parity(lap)].push(entry, &mut self.spare);
         } else {
-            let first = self.later.get(&lap_of(bucket)).copied().unwrap_or(NONE);
-            let cell = self.link(entry, first);
-            self.later.insert(lap_of(bucket), cell);
+            self.later.entry(lap).or_default().push(entry);
         }
     }
 
@@ -170,90 +197,57 @@ impl<T> EventQueue<T> {
     /// Bytes that the queue has allocated.
     #[must_use]
     pub fn allocated_bytes(&self) -> usize {
-        self.cells.capacity() * size_of::<Cell<T>>()
-            + self.present.capacity() * size_of::<Entry<T>>()
-            + self.wheel.len() * size_of::<u32>()
-            + self.occupied.len() * size_of::<u64>()
-    }
-
-    fn link(&mut self, entry: Entry<T>, next: u32) -> u32 {
-        let cell = Cell { entry: Some(entry), next };
-        if self.free == NONE {
-            let at = u32::try_from(self.cells.len()).expect("fewer than 2^32 events are pending");
-            self.cells.push(cell);
-            return at;
-        }
-        let at = self.free;
-        self.free = self.cells[at as usize].next;
-        self.cells[at as usize] = cell;
-        at
-    }
-
-    fn unlink(&mut self, at: u32) -> (Entry<T>, u32) {
-        let cell = &mut self.cells[at as usize];
-        let entry = cell.entry.take().expect("a linked cell holds an event");
-        let next = cell.next;
-        cell.next = self.free;
-        self.free = at;
-        (entry, next)
+        let wheels = self.wheels.iter().flat_map(|wheel| &wheel.buckets);
+        let lists = wheels.chain(&self.spare).chain(self.later.values()).chain([&self.present]);
+        let headers = self.spare.capacity() + self.wheels.iter().map(|wheel| wheel.buckets.len()).sum::<usize>();
+        lists.map(|list| list.capacity() * size_of::<Entry<T>>()).sum::<usize>() + headers * size_of::<Vec<Entry<T>>>()
     }
 
     /// Goes on to the next bucket that is not empty and sorts it; false when there is none up to `last`.
     fn enter_next_bucket(&mut self, last: u64) -> bool {
-        let place = loop {
+        let (lap, place) = loop {
+            let lap = lap_of(self.bucket);
             // Buckets of the present lap up to the present one are empty.
-            if let Some(place) = self.first_occupied(place_of(self.bucket)) {
-                break place;
+            if let Some(place) = self.wheels[parity(lap)].first_occupied(place_of(self.bucket)) {
+                break (lap, place);
             }
-            if !self.begin_next_lap(lap_of(last)) {
+            if !self.begin_next_lap(lap, lap_of(last)) {
                 return false;
             }
         };
-        let bucket = (lap_of(self.bucket) << WHEEL_BITS) + place as u64;
+        let bucket = (lap << WHEEL_BITS) + place as u64;
         if bucket > last {
             return false;
         }
         self.bucket = bucket;
-        self.occupied[place / 64] &= !(1 << (place % 64));
-        let mut at = core::mem::replace(&mut self.wheel[place], NONE);
-        while at != NONE {
-            let (entry, next) = self.unlink(at);
-            self.present.push(entry);
-            at = next;
+        let emptied = core::mem::replace(&mut self.present, self.wheels[parity(lap)].take(place));
+        if emptied.capacity() > 0 {
+            self.spare.push(emptied);
         }
         self.present.sort_unstable_by_key(|entry| core::cmp::Reverse(entry.key()));
         self.entered = true;
         true
     }
 
-    /// The first bucket of the wheel from this place on that is not empty.
-    fn first_occupied(&self, from: usize) -> Option<usize> {
-        let word = from / 64;
-        let first = self.occupied[word] & (u64::MAX << (from % 64));
-        if first != 0 {
-            return Some(word * 64 + first.trailing_zeros() as usize);
-        }
-        let (offset, bits) = self.occupied[word + 1..].iter().enumerate().find(|(_, bits)| **bits != 0)?;
-        Some((word + 1 + offset) * 64 + bits.trailing_zeros() as usize)
-    }
-
-    /// Moves the next lap that has events onto the wheel, which is empty; false when there is none up to `last`.
-    fn begin_next_lap(&mut self, last: u64) -> bool {
-        let Some(first) = self.later.first_entry().filter(|first| *first.key() <= last) else { return false };
-        let (lap, mut at) = first.remove_entry();
-        self.bucket = lap << WHEEL_BITS;
-        while at != NONE {
-            let cell = &mut self.cells[at as usize];
-            let next = cell.next;
-            let at_us = cell.entry.as_ref().map_or(0, |entry| entry.at_us);
-            let place = place_of(at_us >> BUCKET_BITS);
-            cell.next = self.wheel[place];
-            self.wheel[place] = at;
-            self.occupied[place / 64] |= 1 << (place % 64);
-            at = next;
+    /// Goes on to the next lap that has events, where the present one has none left; false when there is none up to `last`.
+    fn begin_next_lap(&mut self, lap: u64, last: u64) -> bool {
+        let next = match self.wheels[parity(lap + 1)].first_occupied(0) {
+            Some(_) => Some(lap + 1),
+            None => self.later.first_key_value().map(|(lap, _)| *lap),
+        };
+        let Some(next) = next.filter(|next| *next <= last) else { return false };
+        self.bucket = next << WHEEL_BITS;
+        for lap in [next, next + 1] {
+            for entry in self.later.remove(&lap).into_iter().flatten() {
+                self.wheels[parity(lap)].push(entry, &mut self.spare);
+            }
         }
         true
     }
+}
+
+fn parity(lap: u64) -> usize {
+    usize::from(lap % 2 == 1)
 }
 
 const fn lap_of(bucket: u64) -> u64 {
@@ -318,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn cells_are_used_again() {
+    fn allocations_are_used_again() {
         let mut queue = EventQueue::default();
         for round in 0..1_000_u64 {
             for offset in 0..10 {
@@ -326,7 +320,8 @@ mod tests {
             }
             while queue.pop(Time::from_millis(round * 30)).is_some() {}
         }
-        assert!(queue.cells.len() < 100, "{} cells for a few dozen pending events", queue.cells.len());
+        let allocated = queue.allocated_bytes() - EventQueue::<()>::default().allocated_bytes();
+        assert!(allocated < 20_000, "{allocated} bytes for a few dozen pending events");
     }
 
     #[test]

@@ -48,7 +48,8 @@ impl Stream {
         loop {
             let product = u128::from(self.next_u64()) * u128::from(end);
             let (high, low) = ((product >> 64) as u64, product & u128::from(u64::MAX));
-            if low >= u128::from(end.wrapping_neg() % end) {
+            // The remainder, which takes a division, is below the end.
+            if low >= u128::from(end) || low >= u128::from(end.wrapping_neg() % end) {
                 return high;
             }
         }

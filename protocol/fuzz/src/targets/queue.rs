@@ -91,7 +91,7 @@ fn frame(input: &mut Input<'_>) -> Frame {
         7 => Frame::IHave { topic: topic(input), ids: ids(input).into() },
         _ => {
             let ids = ids(input);
-            if input.below(2) == 1 { Frame::IWant(ids) } else { Frame::IDontWant(ids) }
+            if input.below(2) == 1 { Frame::IWant(ids.into()) } else { Frame::IDontWant(ids.into()) }
         }
     }
 }

@@ -62,8 +62,8 @@ fn survives_encoding(rpc: &Rpc, limits: &WireLimits) {
     frames.extend(rpc.ihave.iter().map(|i| Frame::IHave { topic: i.topic.clone(), ids: i.ids.clone().into() }));
     frames.extend(rpc.graft.iter().cloned().map(Frame::Graft));
     frames.extend(rpc.prune.iter().cloned().map(Frame::Prune));
-    frames.push(Frame::IWant(rpc.iwant.clone()));
-    frames.push(Frame::IDontWant(rpc.idontwant.clone()));
+    frames.push(Frame::IWant(rpc.iwant.clone().into()));
+    frames.push(Frame::IDontWant(rpc.idontwant.clone().into()));
     let encoded = wire::encode(&frames).to_vec();
     let prefix = wire::read_prefix(&encoded, limits).expect("no longer than before").expect("complete");
     let again = wire::decode(&encoded[prefix.prefix_bytes..], limits, &TopicInterner::default());

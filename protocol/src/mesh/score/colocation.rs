@@ -5,6 +5,7 @@
 //!
 //! Only connected peers count, so the map has at most one entry per connected peer.
 
+use crate::memory::tree_bytes;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -99,6 +100,12 @@ impl Colocation {
     /// Peers at the address of this number.
     pub(super) fn count(&self, number: u32) -> u32 {
         self.counts[number as usize]
+    }
+
+    /// Bytes that are allocated, estimated.
+    pub(super) fn memory_bytes(&self) -> usize {
+        tree_bytes::<(AddressGroup, u32)>(self.numbers.len())
+            + (self.counts.capacity() + self.free.capacity()) * size_of::<u32>()
     }
 
     /// Asserts that the counts are exactly those of the given peers.

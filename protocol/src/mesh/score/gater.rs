@@ -22,6 +22,7 @@
 use super::colocation::AddressGroup;
 use super::numeric::{decay_factor, power};
 use crate::id::PeerHandle;
+use crate::memory::tree_bytes;
 use crate::random::Stream;
 use crate::time::{Duration, Time, micros};
 use std::collections::{BTreeMap, BTreeSet};
@@ -307,6 +308,15 @@ impl Gater {
             let Source { accepted, duplicate, ignored, rejected, .. } = source;
             [accepted, duplicate, ignored, rejected].into_iter().for_each(|count| shrink(count, factor));
         }
+    }
+
+    /// Bytes that are allocated, estimated.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.sources.capacity() * size_of::<Option<Source>>()
+            + self.peers.capacity() * size_of::<Option<(u32, usize)>>()
+            + self.free.capacity() * size_of::<usize>()
+            + tree_bytes::<(AddressGroup, usize)>(self.index.len())
+            + tree_bytes::<(Time, AddressGroup)>(self.abandoned.len())
     }
 
     /// How many addresses are remembered.

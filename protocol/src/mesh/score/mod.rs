@@ -469,6 +469,14 @@ impl Scores {
         }
     }
 
+    /// Bytes that are allocated, estimated.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<Option<Peer>>()
+            + self.stats.capacity() * size_of::<TopicStats>()
+            + self.colocation.memory_bytes()
+            + self.retained.memory_bytes()
+    }
+
     fn total(&self, slot: usize, known: &Peer) -> f64 {
         let (mut positive, mut negative) = (0.0, 0.0);
         for index in 0..self.traffic.len() {

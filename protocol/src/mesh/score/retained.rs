@@ -9,6 +9,7 @@
 
 use super::config::RetentionConfig;
 use crate::id::PeerId;
+use crate::memory::tree_bytes;
 use crate::time::Time;
 use core::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,6 +53,15 @@ pub(super) struct Retained {
 }
 
 impl Retained {
+    /// Bytes that are allocated, estimated.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let topics: usize = self.records.values().map(|(_, record)| record.topics.len()).sum();
+        tree_bytes::<(PeerId, (Time, Record))>(self.records.len())
+            + tree_bytes::<(Time, PeerId)>(self.by_expiry.len())
+            + tree_bytes::<(OrderedScore, Time, PeerId)>(self.by_score.len())
+            + topics * size_of::<TopicPenalties>()
+    }
+
     pub(super) fn new(config: RetentionConfig) -> Self {
         Self { config, records: BTreeMap::new(), by_expiry: BTreeSet::new(), by_score: BTreeSet::new() }
     }

@@ -48,6 +48,7 @@ pub use file::FILE_BYTES_MAX;
 use super::address::{Group, Scope, ip_of};
 use super::{ADDRESS_BYTES_MAX, Address};
 use crate::id::PeerId;
+use crate::memory::{boxed_bytes, tree_bytes};
 use crate::random::Stream;
 use crate::time::{Duration, Time};
 use core::hash::Hasher as _;
@@ -133,6 +134,15 @@ pub struct AddressBook {
 }
 
 impl AddressBook {
+    /// Bytes that are allocated, estimated.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let addresses = self.entries.values().flat_map(|entry| &entry.addresses);
+        tree_bytes::<(PeerId, Entry)>(self.entries.len())
+            + addresses.map(|address| boxed_bytes::<Address>(1) + address.len()).sum::<usize>()
+            + self.new.memory_bytes()
+            + self.tried.memory_bytes()
+    }
+
     /// An empty book.
     #[must_use]
     pub fn new(config: BookConfig, key: [u8; 16], random: Stream) -> Self {

@@ -1,6 +1,7 @@
 //! A table of buckets with a bounded number of slots each.
 
 use crate::id::PeerId;
+use crate::memory::tree_bytes;
 use crate::random::Stream;
 use std::collections::BTreeMap;
 
@@ -29,6 +30,11 @@ impl Table {
 
     pub(super) fn len(&self) -> usize {
         self.occupied.len()
+    }
+
+    /// Bytes that are allocated, estimated.
+    pub(super) fn memory_bytes(&self) -> usize {
+        tree_bytes::<(Place, PeerId)>(self.occupied.len()) + self.counts.capacity() * size_of::<u16>()
     }
 
     pub(super) fn get(&self, place: Place) -> Option<PeerId> {
