@@ -2,6 +2,7 @@
 
 use super::link::Line;
 use super::machine::Machine;
+use super::observe::Message;
 use super::world::World;
 use starling_protocol::memory::MemoryLedger;
 
@@ -22,8 +23,7 @@ impl World {
         let busy = self.machines.iter().flat_map(|machine| &machine.lines).filter_map(|line| line.busy.as_ref());
         sums.push(("send queues", busy.map(|busy| size_of_val(&**busy) + busy.queue.bytes()).sum()));
         sums.push(("events", self.shared.queue.allocated_bytes()));
-        let messages = self.observer().messages();
-        sums.push(("measured", messages.iter().map(|message| message.arrivals_us.capacity() * size_of::<u32>()).sum()));
+        sums.push(("measured", self.observer().messages().iter().map(Message::memory_bytes).sum()));
         sums
     }
 }

@@ -243,6 +243,11 @@ impl Message {
         self.records.iter().filter_map(|record| known(record.arrival_us))
     }
 
+    /// Bytes that are allocated.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.records.capacity() * size_of::<Record>()
+    }
+
     /// How many nodes accepted it, its origin not counted.
     #[must_use]
     pub fn accepted(&self) -> usize {
