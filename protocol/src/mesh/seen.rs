@@ -16,6 +16,8 @@
 //!
 //! - Age counts from the last [`SeenCache::touch`], so that a message which is still going round stays known (the "last
 //!   seen" strategy of go-libp2p-pubsub's time cache); every touch also makes the id the most recent one.
+//!   The engine touches a message when a copy comes after what it remembers of recent messages has expired: copies within seconds of
+//!   the first make no difference to an age of minutes.
 //!   *Rationale:* recency order and age order are then the same, so expiry looks only at the oldest end.
 //! - Keys are 61-bit fingerprints: a secret number of this node plus the inner product of the id's five words with five more, modulo
 //!   the prime 2^61 - 1. This hash is strongly universal (Carter and Wegman, "Universal classes of hash functions", 1979; Lemire and
