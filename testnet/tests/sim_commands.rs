@@ -90,6 +90,10 @@ fn what_cannot_be_is_refused_before_anything_starts() {
     let shown = said(&["sim", &path("wrong.toml"), "--out", &path("out")], 2);
     assert!(shown.contains("line 11 (topology.degree)") && shown.contains("from 1 to 11"), "{shown}");
     assert!(!temporary.path().join("out").exists());
+    let elsewhere = "[[fault]]\nkind = \"kill\"\nat_s = 5\nwho = { regions = [\"atlantis\"] }\n";
+    std::fs::write(path("elsewhere.toml"), format!("{MANIFEST}{elsewhere}")).expect("written");
+    let shown = said(&["sim", &path("elsewhere.toml"), "--out", &path("out")], 2);
+    assert!(shown.contains("line 23 (fault.0.who)") && shown.contains("us-east-1"), "{shown}");
     assert!(said(&["sim", "no-such-preset"], 2).contains("baseline"));
     assert!(said(&["sim", "quick", "--set", "nodes=1"], 2).contains("from 2"));
     std::fs::write(path("precious"), "").expect("written");

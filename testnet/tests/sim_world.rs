@@ -66,6 +66,13 @@ fn a_killed_node_comes_back_with_its_disk_and_catches_up() {
     let mut world = World::new(scenario);
     world.run_until(at(11));
     assert_eq!(world.running().count(), 15);
+    world.run_until(at(12) + Duration::from_millis(1));
+    let (_, node) = world.running().find(|(number, _)| *number == 9).expect("it has just started");
+    let (height, peers) = (node.chain().head().height, node.mesh().peers_len());
+    assert!(
+        peers == 0 && (4..=6).contains(&height),
+        "from its disk it has {height} blocks, before it has {peers} peers"
+    );
     world.run();
     world.check();
     assert_eq!(world.running().count(), 16);

@@ -44,7 +44,11 @@ impl Manifest {
             ManifestError::Unknown { name: argument.to_owned(), presets, source }
         })?;
         let folder = Path::new(argument).parent().unwrap_or(Path::new("")).to_owned();
-        Ok((Self::parse(&text, argument)?, folder))
+        let manifest = Self::parse(&text, argument)?;
+        // Checked here too, because only here the text is at hand to say in which line.
+        let regions = manifest.regions_exist(&manifest.profile(&folder)?);
+        regions.map_err(|problem| problem.in_text(argument, Some(&text)))?;
+        Ok((manifest, folder))
     }
 
     /// The same with values set by `key=value`, where a key is a dotted path such as `links.loss_percent` or `fault.0.at_s`, and a
@@ -100,8 +104,7 @@ impl Manifest {
     /// # Errors
     /// When a file that it names cannot be used, or does not go with the rest.
     pub fn scenario(&self, folder: &Path) -> Result<Scenario, ManifestError> {
-        let profile = Profile::parse(&self.profile_toml(folder)?)
-            .map_err(|error| self.unusable(folder.join(&self.links.profile), error.to_string()))?;
+        let profile = self.profile(folder)?;
         let profile = match self.links.uplink_mbit_per_s {
             None => profile,
             Some(rate) => profile.with_uplink(whole(rate * 1e6)),
@@ -149,6 +152,11 @@ impl Manifest {
             encode: self.encode,
             profile,
         })
+    }
+
+    fn profile(&self, folder: &Path) -> Result<Profile, ManifestError> {
+        let profile = Profile::parse(&self.profile_toml(folder)?);
+        profile.map_err(|error| self.unusable(folder.join(&self.links.profile), error.to_string()))
     }
 
     fn wiring(&self, folder: &Path) -> Result<Wiring, ManifestError> {
