@@ -199,11 +199,11 @@ pub fn advance(world: &mut World, mut look: impl FnMut(&mut World, Time), mut pr
 #[must_use]
 pub fn memory_mib(scenario: &Scenario, attackers: usize) -> u64 {
     /// A node without links.
-    const NODE_BYTES: u64 = 60 << 10;
+    const NODE_BYTES: u64 = 40 << 10;
     /// One end of a link: line, peer slot, scores, address book.
-    const LINK_BYTES: u64 = 6 << 10;
+    const LINK_BYTES: u64 = 3 << 10;
     /// What one node remembers of one message: seen ids, caches, mempool.
-    const MESSAGE_BYTES: u64 = 400;
+    const MESSAGE_BYTES: u64 = 200;
     /// What the report needs for one delivery.
     const DELIVERY_BYTES: u64 = 80 + 3 * 8 + RECORD_BYTES as u64;
     let (nodes, attackers) = (scenario.nodes as u64, attackers as u64);
