@@ -2,7 +2,8 @@
 //!
 //! A [`Disk`] holds what a crash leaves, what reads see, and the writes between. A crash keeps everything up to the last
 //! flush and any of the later writes, whole, torn or not at all: that is what a disk without power may do, and what
-//! killing a process never shows.
+//! killing a process never shows. Such a disk is also the only one that turns read-only under a test: a file system on
+//! which a file is open for writing is not remounted so (`EBUSY`, mount(2)), unless it does that by itself, for an error.
 
 use super::model::Model;
 use super::tests::real_chain;
@@ -25,6 +26,10 @@ struct State {
     calls_left: u64,
     /// How many of a thousand writes and flushes are refused.
     refused: u64,
+    /// Whether the next write or flush is refused.
+    refuses_next: bool,
+    /// Bytes that there is room for.
+    len_max: u64,
     /// Whether a flush does nothing, as a store that forgets it.
     lies: bool,
     random: u64,
@@ -43,6 +48,8 @@ impl Disk {
             later,
             calls_left: u64::MAX,
             refused: 0,
+            refuses_next: false,
+            len_max: u64::MAX,
             lies: false,
             random,
         })))
@@ -96,7 +103,7 @@ impl State {
             return Err(io::Error::other("the power is gone"));
         }
         self.calls_left -= 1;
-        if self.draw(1_000) < self.refused {
+        if std::mem::take(&mut self.refuses_next) || self.draw(1_000) < self.refused {
             let kinds = [io::ErrorKind::StorageFull, io::ErrorKind::ReadOnlyFilesystem, io::ErrorKind::Other];
             return Err(kinds[usize::try_from(self.draw(3)).expect("small")].into());
         }
@@ -119,6 +126,9 @@ impl redb::StorageBackend for Disk {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.state();
         state.call()?;
+        if len > state.len_max {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         state.seen.resize(usize::try_from(len).expect("small"), 0);
         state.later.push((len, None));
         Ok(())
@@ -291,14 +301,16 @@ async fn a_disk_is_called_good_when_it_takes_writes_and_not_before() {
     let store = disk.open().expect("a new store");
     let (mut thread, mut answers) = StorageThread::start(store, ThreadOptions::default()).expect("a thread");
     let batches = batches();
+    let began = std::time::Instant::now();
     disk.state().refused = 1_000;
     assert!(thread.persist(1, batches[0].clone()), "there is room");
     assert!(matches!(answers.recv().await, Some(Answer::Failed(_))));
     assert_eq!(answers.recv().await, Some(Answer::Persisted { ticket: 1, durable: false }));
-    // At once, and a quarter of a second later.
-    while thread.report().attempts < 2 {
+    // At once, a quarter of a second later, and half a second after that.
+    while thread.report().attempts < 3 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    assert!(began.elapsed() >= Duration::from_millis(740), "attempts follow ever more rarely");
     assert!(answers.try_recv().is_err(), "nothing has changed");
     disk.state().refused = 0;
     assert_eq!(answers.recv().await, Some(Answer::Back));
@@ -307,8 +319,34 @@ async fn a_disk_is_called_good_when_it_takes_writes_and_not_before() {
     assert_eq!(thread.report().failing, None);
     assert!(thread.persist(2, batches[0].clone()), "there is room");
     assert_eq!(answers.recv().await, Some(Answer::Persisted { ticket: 2, durable: true }));
+    // Another failure is counted from its own beginning.
+    disk.state().refuses_next = true;
+    assert!(thread.persist(3, batches[1].clone()), "there is room");
+    while answers.recv().await != Some(Answer::Back) {}
+    assert_eq!(thread.report().attempts, 0, "the first attempt was not in vain");
     thread.close();
     assert_eq!(&content(&disk.after_crash().open().expect("a good disk")), expected(1));
+}
+
+/// Room for something small is not room for what could not be stored.
+#[tokio::test]
+async fn a_disk_is_good_only_when_it_takes_as_much_as_it_refused() {
+    let disk = Disk::new(5);
+    let store = disk.open().expect("a new store");
+    let (mut thread, mut answers) = StorageThread::start(store, ThreadOptions::default()).expect("a thread");
+    let length = disk.state().seen.len() as u64;
+    disk.state().len_max = length;
+    let (transaction, bytes) = (TransactionId(Digest::ZERO), Bytes::from(vec![7; 1 << 20]));
+    assert!(thread.persist(1, vec![StoreOp::PutPending { transaction, expiry_slot: 9, bytes }]), "there is room");
+    assert!(matches!(answers.recv().await, Some(Answer::Failed(_))));
+    assert_eq!(answers.recv().await, Some(Answer::Persisted { ticket: 1, durable: false }));
+    while thread.report().attempts < 2 {
+        assert!(answers.try_recv().is_err(), "a batch of this size would fail again");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    disk.state().len_max = u64::MAX;
+    assert_eq!(answers.recv().await, Some(Answer::Back));
+    thread.close();
 }
 
 /// Whatever is done to the file, opening and verifying it ends with an answer.

@@ -289,6 +289,54 @@ async fn after_a_batch_that_was_not_taken_none_is_stored_until_the_owner_is_read
     assert_eq!(store.canonical(durable + 2).expect("read"), None, "what was refused is not stored");
 }
 
+/// Questions have places of their own in the queue, which they leave when they are asked or refused.
+#[test]
+fn refused_questions_take_no_places() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut thread, _answers) =
+        StorageThread::start(store_with(&dir.path().join("chain.redb"), 1), ThreadOptions::default())
+            .expect("a thread");
+    let taken = || {
+        let (release, held) = std::sync::mpsc::sync_channel::<()>(1);
+        let (begin, begun) = std::sync::mpsc::sync_channel::<()>(1);
+        let hold = move |_: &Store| {
+            begin.send(()).expect("it is awaited");
+            held.recv().expect("is released");
+        };
+        assert!(thread.query(hold));
+        begun.recv().expect("it begins");
+        let taken = (0..10_000).take_while(|_| thread.query(|_| ())).count();
+        assert!((0..100).all(|_| !thread.query(|_| ())), "there was a place after all");
+        release.send(()).expect("the thread waits");
+        // All before it are done when this one is.
+        let (last, done) = std::sync::mpsc::sync_channel::<()>(1);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while !thread.query({
+            let last = last.clone();
+            move |_| last.send(()).expect("it is awaited")
+        }) {
+            assert!(std::time::Instant::now() < deadline, "no place becomes free");
+            std::thread::yield_now();
+        }
+        done.recv().expect("it is asked");
+        taken
+    };
+    let first = taken();
+    assert!(first > 100, "{first} places");
+    assert_eq!(taken(), first);
+    thread.close();
+}
+
+#[test]
+fn reading_the_last_blocks_ends_with_the_first_that_is_missing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = store_with(&dir.path().join("chain.redb"), 30);
+    store.apply([&[StoreOp::SetCanonical { height: 12, id: block_id(id(77)) }][..]]).expect("applied");
+    let read: Vec<_> = store.recent_canonical(100).expect("read").collect();
+    let good = read.iter().filter(|block| block.is_ok()).count();
+    assert!(read.last().expect("some").is_err() && good + 1 == read.len() && good < 12, "{good} of {}", read.len());
+}
+
 /// A store of the real chain.
 fn real_store(path: &Path) -> Store {
     let (genesis, blocks) = real_chain();

@@ -62,23 +62,24 @@ fn a_chain_is_checked_exported_imported_and_pruned() {
 
 #[test]
 fn a_bad_export_is_named_with_the_place_and_the_remedy_and_costs_nothing() {
-    let lab = Lab::old("bad", HEIGHT, 100);
+    // Seven imports verify it, in several commits each.
+    let lab = Lab::old("bad", 150, 100);
     lab.db("export", "producer", &["chain"]).good();
     let whole = fs::read(lab.path("chain")).expect("an export");
     // Empty blocks have one size.
-    let record = (whole.len() - 68 - 17) / 500;
+    let record = (whole.len() - 68 - 17) / 150;
     let at = |number: usize| 68 + number * record;
     let mut flipped = whole.clone();
-    flipped[at(250) + 100] ^= 1;
-    let swapped = [&whole[..at(300)], &whole[at(301)..at(302)], &whole[at(300)..at(301)], &whole[at(302)..]].concat();
-    let left_out = [&whole[..at(300)], &whole[at(301)..]].concat();
+    flipped[at(75) + 100] ^= 1;
+    let swapped = [&whole[..at(90)], &whole[at(91)..at(92)], &whole[at(90)..at(91)], &whole[at(92)..]].concat();
+    let left_out = [&whole[..at(90)], &whole[at(91)..]].concat();
     let cases = [
-        ("cut", whole[..at(450) + 9].to_vec(), 450, "was cut off"),
-        ("cut between blocks", whole[..at(451)].to_vec(), 451, "was cut off"),
-        ("without its end", whole[..at(500)].to_vec(), 500, "was cut off"),
-        ("flipped", flipped, 250, "its check does not match"),
-        ("swapped", swapped, 300, "its check does not match"),
-        ("left out", left_out, 300, "its check does not match"),
+        ("cut", whole[..at(135) + 9].to_vec(), 135, "was cut off"),
+        ("cut between blocks", whole[..at(136)].to_vec(), 136, "was cut off"),
+        ("without its end", whole[..at(150)].to_vec(), 150, "was cut off"),
+        ("flipped", flipped, 75, "its check does not match"),
+        ("swapped", swapped, 90, "its check does not match"),
+        ("left out", left_out, 90, "its check does not match"),
     ];
     for (case, bytes, good, problem) in cases {
         fs::write(lab.path(case), bytes).expect("written");
@@ -92,7 +93,7 @@ fn a_bad_export_is_named_with_the_place_and_the_remedy_and_costs_nothing() {
         assert_eq!(checked["height"], good, "{case}");
     }
     let done = lab.db("import", "into flipped", &["chain"]).good();
-    assert!(done.contains("250 were new"), "{done}");
+    assert!(done.contains("75 were new"), "{done}");
 
     fs::write(lab.path("text"), "my diary").expect("written");
     lab.db("import", "into cut", &["text"]).refused(2, &["text: this is no export", "`starling db export`"]);
@@ -106,7 +107,7 @@ fn a_bad_export_is_named_with_the_place_and_the_remedy_and_costs_nothing() {
     fs::copy(other.path("chain"), lab.path("foreign")).expect("copied");
     let ids = [other.genesis.network_id().to_string(), lab.genesis.network_id().to_string()];
     lab.db("import", "into cut", &["foreign"]).refused(2, &["foreign: ", &ids[0], &ids[1], "give the genesis"]);
-    assert_eq!(lab.checked("into cut")["height"], 450, "nothing was lost");
+    assert_eq!(lab.checked("into cut")["height"], 135, "nothing was lost");
 }
 
 /// Each command that could disturb a running node is refused, and the message says which process is meant.
@@ -176,7 +177,7 @@ fn without_room(lab: &Lab, bytes_max: u64, args: &[&str]) -> Done {
 #[test]
 fn without_room_an_export_leaves_nothing_and_an_import_what_was_stored() {
     // More than the megabyte that a new store has.
-    const MANY: u64 = 3_000;
+    const MANY: u64 = 2_400;
     let lab = Lab::old("room", MANY, 100);
     let place = ["--genesis", "genesis.toml", "--datadir"];
     let args = [&["db", "export", "chain"][..], &place, &["producer"]].concat();

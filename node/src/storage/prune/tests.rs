@@ -4,7 +4,7 @@ use super::super::model::Model;
 use super::super::size;
 use super::super::tests::adopt;
 use super::*;
-use crate::storage::Keep;
+use crate::storage::{Keep, StorageThread, ThreadOptions};
 use proptest::prelude::*;
 use starling_crypto::SecretKey;
 use starling_protocol::genesis::{GenesisParameters, Limits};
@@ -75,6 +75,15 @@ fn taken(model: &Model) -> u64 {
     size::of_all(blocks, lens[0] as u64, lens[1] as u64, lens[2] as u64)
 }
 
+/// What the chain emits when it adopts a block and then another one instead.
+fn give_way(block: &Block) -> Vec<StoreOp> {
+    let mut batch = adopt(block);
+    batch.push(StoreOp::UnsetCanonicalFrom { height: block.header().height });
+    let transactions = block.transactions().iter();
+    batch.extend(transactions.map(|one| StoreOp::UnindexTransaction { transaction: one.id() }));
+    batch
+}
+
 /// Removes one block, the oldest, with what belongs to it; says whether one had to go.
 fn prune_one(model: &mut Model, keep: Keep) -> bool {
     let Some(block) = model.blocks.values().min_by_key(|block| (block.height, block.id)).cloned() else { return false };
@@ -102,10 +111,7 @@ fn play(steps: &[Step]) -> Result<(), TestCaseError> {
         for [block, rival] in blocks.iter().skip(next).take(*count) {
             next += 1;
             if *rivals {
-                batch.extend(adopt(rival));
-                batch.push(StoreOp::UnsetCanonicalFrom { height: rival.header().height });
-                let transactions = rival.transactions().iter();
-                batch.extend(transactions.map(|one| StoreOp::UnindexTransaction { transaction: one.id() }));
+                batch.extend(give_way(rival));
             }
             batch.extend(adopt(block));
             // A block may be stored again.
@@ -200,6 +206,50 @@ fn a_count_that_is_out_of_date_is_not_believed() {
     let bound = |bytes| Retention::keeping(genesis, Keep { blocks: 0, bytes: Some(bytes) }, BLOCKS_MIN);
     assert_eq!(store.apply_and_prune([], Some(&bound(kept))).expect("stored").blocks, 0);
     assert_eq!(store.apply_and_prune([], Some(&bound(kept - 1))).expect("stored").blocks, 1);
+}
+
+/// A block of a side branch takes nothing along that belongs to the canonical one of its height, nor the other way round.
+#[test]
+fn blocks_of_one_height_go_one_by_one() {
+    let Forked { genesis, blocks } = &*FORKED;
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = Store::open(&dir.path().join("chain.redb"), genesis.network_id()).expect("a new store");
+    let pairs = blocks[..16].iter();
+    let batch: Vec<StoreOp> = pairs.flat_map(|[block, rival]| [give_way(rival), adopt(block)].concat()).collect();
+    store.apply([&batch[..]]).expect("stored");
+    let mut model = Model::default();
+    batch.iter().for_each(|operation| model.apply(operation));
+    let mut gone = 0;
+    loop {
+        let keep = Keep { blocks: 0, bytes: Some(taken(&model) - 1) };
+        let one = prune_one(&mut model, keep);
+        let pruned = store.apply_and_prune([], Some(&Retention::keeping(genesis, keep, BLOCKS_MIN))).expect("pruned");
+        assert_eq!((pruned.blocks, &Model::of(&store).expect("readable")), (usize::from(one), &model), "after {gone}");
+        if !one {
+            break;
+        }
+        gone += 1;
+    }
+    assert_eq!(gone, 2 * 12);
+}
+
+/// A backlog is worked off while nothing is stored.
+#[test]
+fn what_need_not_be_kept_goes_in_idle_time() {
+    let Forked { genesis, blocks } = &*FORKED;
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = Store::open(&dir.path().join("chain.redb"), genesis.network_id()).expect("a new store");
+    let batches: Vec<_> = blocks.iter().map(|[block, _]| adopt(block)).collect();
+    store.apply(batches.iter().map(Vec::as_slice)).expect("stored");
+    let retention = Some(Retention::keeping(genesis, Keep { blocks: BLOCKS_MIN, bytes: None }, BLOCKS_MIN));
+    let (mut thread, _answers) = StorageThread::start(store, ThreadOptions { retention }).expect("a thread");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while thread.earliest() < 97 {
+        assert!(std::time::Instant::now() < deadline, "from {} on is kept", thread.earliest());
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    thread.close();
+    assert_eq!(thread.earliest(), 97);
 }
 
 /// What a node needs to start again stays, whatever it takes.
