@@ -169,6 +169,8 @@ pub enum PruneReason {
     Score,
     /// Its send queue kept overflowing.
     Slow,
+    /// It brought nothing, even what was left to it to bring.
+    Silent,
     /// One of the two left the topic.
     Unsubscribed,
     /// The connection ended.
@@ -182,6 +184,7 @@ impl From<MeshPruneReason> for PruneReason {
             MeshPruneReason::Excess => Self::Excess,
             MeshPruneReason::Score => Self::Score,
             MeshPruneReason::Slow => Self::Slow,
+            MeshPruneReason::Silent => Self::Silent,
             MeshPruneReason::Unsubscribed => Self::Unsubscribed,
             MeshPruneReason::Disconnected => Self::Disconnected,
         }

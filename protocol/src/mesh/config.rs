@@ -12,6 +12,7 @@ use super::score::gater::{GaterConfig, GaterConfigError};
 use super::score::{ScoreConfig, ScoreConfigError, ValidScoreConfig};
 use super::seen::{SeenConfig, SeenConfigError};
 use super::topic::TOPICS_MAX;
+use super::trial::TrialConfig;
 use crate::id::{PeerId, Topic};
 use crate::time::{Duration, micros};
 use std::collections::BTreeSet;
@@ -30,6 +31,8 @@ pub struct MeshConfig {
     pub gossip: GossipConfig,
     /// Whom to ask for what is announced, and when that is a broken promise.
     pub promise: PromiseConfig,
+    /// Which links of the mesh are tried, and how.
+    pub trial: TrialConfig,
     /// Publishing and forwarding.
     pub relay: RelayConfig,
     /// How long a PRUNE of ours keeps both sides apart.
@@ -61,6 +64,7 @@ impl MeshConfig {
             heartbeat: HeartbeatConfig::default(),
             gossip: GossipConfig::default(),
             promise: PromiseConfig::default(),
+            trial: TrialConfig::default(),
             relay: RelayConfig::default(),
             prune: PruneConfig::default(),
             backoff: BackoffConfig::default(),
@@ -329,7 +333,8 @@ impl ValidMeshConfig {
     /// topic that is longest, and as long as it is announced or refused.
     pub(super) fn recent_ticks(&self) -> u64 {
         let windows = (0..self.topics.len()).map(|topic| self.score.get().topic(topic).mesh_deliveries.window);
-        let window_us = windows.max().map_or(0, micros);
+        // What was held back from a peer is not to be forgotten while it is.
+        let window_us = windows.max().map_or(0, micros).max(micros(self.trial.time_max));
         let ticks = window_us.div_ceil(micros(self.heartbeat.interval).max(1));
         // One more, because the first heartbeat comes at any time after the message.
         ticks.max(self.cache.gossip_windows as u64).max(self.relay.idontwant_ticks).saturating_add(1)

@@ -272,6 +272,8 @@ pub enum PruneReason {
     Score,
     /// Its send queue kept overflowing.
     Slow,
+    /// It brought nothing, even what was left to it to bring ([`super::trial`]).
+    Silent,
     /// One of the two left the topic.
     Unsubscribed,
     /// The connection ended.
@@ -287,6 +289,8 @@ pub enum WakeReason {
     ValidationDeadline,
     /// An announced message is to be asked for.
     Pull,
+    /// A trial of a silent peer ends.
+    Trial,
 }
 
 /// Where a machine puts its effects. The sink belongs to the driver, so nothing is queued inside a machine.

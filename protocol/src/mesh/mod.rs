@@ -30,6 +30,7 @@
 //! | `graft` | GRAFT and PRUNE, backoffs, peer exchange |
 //! | `relay` | receiving, validating, publishing, forwarding, IDONTWANT |
 //! | `gossip` | IHAVE, IWANT, promises |
+//! | `trial` | whether silent links are of use |
 //! | `heartbeat`, `upkeep` | what is due regularly; the mesh's maintenance |
 //! | `query` | reading the state |
 //! | `peers`, `pending`, `recent`, `promises`, `seen`, `cache`, `backoff`, `score` | the tables |
@@ -62,6 +63,7 @@ pub mod seen;
 mod slots;
 mod subscribe;
 mod topic;
+pub mod trial;
 mod upkeep;
 
 pub use config::{MeshConfig, MeshConfigError, TopicConfig, ValidMeshConfig};
@@ -84,6 +86,7 @@ use recent::{Fate, Recent, RecentConfig};
 use score::Scores;
 use score::gater::Gater;
 use seen::SeenCache;
+use trial::{Trials, Use};
 
 /// The gossipsub engine of one node. See the module documentation.
 #[derive(Debug)]
@@ -100,6 +103,7 @@ pub struct Mesh {
     pending: Pending,
     recent: Recent,
     promises: Promises,
+    trials: Trials,
     backoffs: Backoffs,
     random: Randomness,
     beat: Beat,
@@ -113,6 +117,8 @@ struct TopicState {
     joined: bool,
     /// Our mesh, ascending; empty unless joined. At most the connected peers.
     mesh: Vec<PeerHandle>,
+    /// What each of them brought, in the same order.
+    uses: Vec<Use>,
     /// To whom we publish while not joined; none unless we did of late.
     fanout: Option<Fanout>,
 }
@@ -132,6 +138,7 @@ struct Randomness {
     gossip: Stream,
     publish: Stream,
     exchange: Stream,
+    trial: Stream,
     gater: Stream,
     phase: Stream,
 }
@@ -167,12 +174,14 @@ impl Mesh {
             pending: Pending::default(),
             recent: Recent::new(recent),
             promises: Promises::new(config.promise),
+            trials: Trials::default(),
             backoffs: Backoffs::new(config.backoff),
             random: Randomness {
                 graft: streams.stream("mesh/graft"),
                 gossip: streams.stream("mesh/gossip"),
                 publish: streams.stream("mesh/publish"),
                 exchange: streams.stream("mesh/exchange"),
+                trial: streams.stream("mesh/trial"),
                 gater: streams.stream("mesh/gater"),
                 phase,
             },
@@ -242,6 +251,7 @@ impl Mesh {
         }
         self.expire_validations(now, out);
         self.pull_due(now, out);
+        self.end_trials(now, out);
     }
 
     /// When [`Mesh::on_wake`] has something to do, and what. Any call of `handle` or `on_wake` may change the answer.
@@ -257,6 +267,11 @@ impl Mesh {
             && due < next.0
         {
             next = (due, WakeReason::Pull);
+        }
+        if let Some(ends) = self.trials.next_end()
+            && ends < next.0
+        {
+            next = (ends, WakeReason::Trial);
         }
         Some(next)
     }
@@ -345,6 +360,10 @@ impl Mesh {
         self.pending.check();
         self.recent.check(|key| self.seen.peek(key));
         self.promises.check();
+        self.trials.check();
+        for (peer, topic) in self.trials.links() {
+            assert!(self.states[topic.index()].mesh.contains(&peer), "a peer outside the mesh is tried");
+        }
         self.backoffs.check();
         self.check_topics();
         self.check_peers();
@@ -354,6 +373,7 @@ impl Mesh {
         for topic in self.topics.iter() {
             let state = &self.states[topic.index()];
             assert!(state.joined || state.mesh.is_empty(), "a mesh of a topic that we left");
+            assert_eq!(state.mesh.len(), state.uses.len(), "what mesh peers brought is kept for each of them");
             assert!(state.mesh.is_sorted_by(|a, b| a < b), "the mesh is ascending and without repetition");
             for peer in &state.mesh {
                 let slot = self.peers.get(*peer).expect("a mesh peer is connected");

@@ -60,6 +60,14 @@ pub struct Counters {
     pub ihave_excess: u64,
     /// Requests beyond the budgets.
     pub iwant_excess: u64,
+    /// Messages held back from silent peers of the mesh, to try them.
+    pub trials: u64,
+    /// Of those, how many the peer has brought itself.
+    pub trials_passed: u64,
+    /// And how many it has not.
+    pub trials_failed: u64,
+    /// Peers of the mesh that were replaced because they failed.
+    pub links_replaced: u64,
     /// Batches of IWANT that nobody answered.
     pub promises_broken: u64,
     /// GRAFTs sent.

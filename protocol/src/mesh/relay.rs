@@ -69,7 +69,10 @@ impl Mesh {
             slot.duplicates += 1;
         }
         match fate {
-            Fate::Accepted(at) if news => self.scores.duplicate_delivery(now, peer, topic, Some(at)),
+            Fate::Accepted(at) if news => {
+                self.note_use(topic, peer, key);
+                self.scores.duplicate_delivery(now, peer, topic, Some(at));
+            }
             _ if state == SeenState::Rejected => self.scores.invalid_message(peer, topic),
             _ => {}
         }
@@ -147,7 +150,7 @@ impl Mesh {
         let asked = asked.iter().filter(|asked| mesh.binary_search(asked).is_err());
         for peer in mesh.iter().chain(asked).copied() {
             let understands = self.peers.get(peer).is_some_and(|slot| slot.has_idontwant() && !slot.closing);
-            if understands && Some(peer) != from {
+            if understands && Some(peer) != from && !(from.is_some() && self.is_suspect(topic, peer)) {
                 self.counters.idontwant_sent += 1;
                 send(out, peer, Frame::IDontWant(Arc::clone(&ids)));
             }
@@ -179,7 +182,8 @@ impl Mesh {
                 self.recent.settle(key, Fate::Accepted(now));
                 out.emit(Output::Deliver { payload: payload.clone(), peer: from });
                 self.cache.put(payload.clone());
-                self.forward(topic, key, &payload, out);
+                self.count_silence(topic, key);
+                self.forward(now, topic, key, &payload, out);
             }
             Verdict::Ignore => {
                 self.counters.messages_ignored += 1;
@@ -226,10 +230,19 @@ impl Mesh {
     }
 
     /// Sends an accepted message on.
-    fn forward(&mut self, topic: TopicIndex, key: Fingerprint, payload: &Arc<Payload>, out: &mut impl Sink<Output>) {
+    fn forward(
+        &mut self,
+        now: Time,
+        topic: TopicIndex,
+        key: Fingerprint,
+        payload: &Arc<Payload>,
+        out: &mut impl Sink<Output>,
+    ) {
         let class = if self.config.topics[topic.index()].priority { Class::Priority } else { Class::Forward };
         let direct = self.direct(topic);
-        let mesh = self.states[topic.index()].mesh.iter().copied();
+        self.begin_trials(now, topic, key, payload);
+        let trials = &self.trials;
+        let mesh = self.states[topic.index()].mesh.iter().copied().filter(|peer| !trials.is_of(*peer, key));
         let send = |peer| send(out, peer, Frame::Publish { payload: payload.clone(), class });
         spread(&mut self.recent, &mut self.counters, key, mesh.chain(direct), send);
     }

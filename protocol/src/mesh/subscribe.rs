@@ -190,6 +190,7 @@ impl Mesh {
         let mesh = &mut self.states[topic.index()].mesh;
         let Err(position) = mesh.binary_search(&peer) else { return false };
         mesh.insert(position, peer);
+        self.begin_use(topic, position);
         if let Some(slot) = self.peers.get_mut(peer) {
             slot.mesh.insert(topic);
             slot.rest.links[topic.index()].grafted_at = now;
@@ -212,6 +213,7 @@ impl Mesh {
         let mesh = &mut self.states[topic.index()].mesh;
         let Ok(position) = mesh.binary_search(&peer) else { return false };
         mesh.remove(position);
+        self.end_use(topic, position, peer);
         if let Some(slot) = self.peers.get_mut(peer) {
             slot.mesh.remove(topic);
         }

@@ -12,3 +12,4 @@ mod membership;
 mod network;
 mod scoring;
 mod spread;
+mod trials;

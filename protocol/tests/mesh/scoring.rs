@@ -129,6 +129,8 @@ fn everybody_who_sent_a_rejected_message_answers_for_it_and_nobody_for_an_ignore
 /// A bench on two topics with P3 on the second, and two peers in both meshes.
 fn watched() -> (Bench, [starling_protocol::id::PeerHandle; 2]) {
     let mut config = config();
+    // The silent peer is to be seen through its score alone.
+    config.trial.messages = 0;
     // Silence on blocks costs 20 points, more than can be earned there and less than can be earned on transactions.
     config.score.topics[1].positive_max = 10.0;
     config.score.topics[1].mesh_deliveries =

@@ -63,6 +63,7 @@ fn without_scores(config: &mut MeshConfig) {
     config.heartbeat.opportunistic_ticks = u64::MAX;
     config.heartbeat.nearer_ticks = 0;
     config.relay.flood_publish = false;
+    config.trial.messages = 0;
     config.relay.idontwant_bytes_min = usize::MAX;
     let score = &mut config.score;
     for topic in score.topics.iter_mut().chain([&mut score.other_topics]) {
