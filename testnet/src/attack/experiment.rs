@@ -57,7 +57,7 @@ pub struct Outcome {
     pub degree: f64,
     /// Of these, the share that leads to honest nodes, second by second from the start.
     pub honest_share: Vec<f64>,
-    /// Seconds from the turn until four of five mesh links lead to honest nodes for good; none if they never do.
+    /// Seconds from the turn until four of five mesh links lead to honest nodes for as long as there are messages; none if they never do.
     pub healed_s: Option<f64>,
     /// The longest time in seconds for which one attacker kept a place in one mesh of transactions after the turn.
     pub clung_s: f64,
@@ -115,6 +115,8 @@ impl Experiment {
 /// What is seen of the meshes while a run goes on.
 struct Look {
     turns: Time,
+    /// When the load ends. Without messages nobody can be told from a silent peer.
+    load_ends: Time,
     victim: Option<u32>,
     attackers: usize,
     honest_share: Vec<f64>,
@@ -131,6 +133,7 @@ impl Look {
     fn new(experiment: &Experiment) -> Self {
         Self {
             turns: experiment.turns,
+            load_ends: Time::ZERO + experiment.scenario.warm_up + experiment.scenario.duration,
             victim: experiment.victim,
             attackers: experiment.attackers.iter().map(Attackers::identities).sum(),
             honest_share: Vec::new(),
@@ -175,10 +178,11 @@ impl Look {
         self.honest_share.push(if links == 0 { 0.0 } else { honest_links as f64 / links as f64 });
     }
 
-    /// Seconds from the turn after which the share stays above four fifths.
+    /// Seconds from the turn after which the share stays above four fifths as long as there are messages.
     fn healed_s(&self) -> Option<f64> {
         let turned = usize::try_from(micros(self.turns.since(Time::ZERO)) / 1_000_000).unwrap_or(usize::MAX);
-        let after = self.honest_share.get(turned..)?;
+        let load_ends = usize::try_from(micros(self.load_ends.since(Time::ZERO)) / 1_000_000).unwrap_or(usize::MAX);
+        let after = self.honest_share.get(turned..load_ends.min(self.honest_share.len()))?;
         let bad = after.iter().rposition(|share| *share < 0.8);
         let healed = bad.map_or(0, |last| last + 1);
         (healed < after.len()).then_some(healed as f64)

@@ -391,12 +391,14 @@ pub const ROWS: &[Row] = &[
         vec![plain(many(scale, seed, Attackers::new("sybil", scale.per_node(4.0), 100).with("drop", 0.95)))]
     }),
     persistent("score-banking", "forwards everything for a while and then nothing", |scale, seed| {
-        vec![plain(turning(scale, seed, Attackers::new("sybil", scale.per_node(4.0), 100)))]
+        vec![plain(turning(scale, seed, Attackers::new("sybil", scale.per_node(4.0), 100).at_s(SOON_S)))]
     }),
     persistent(
         "fast-then-withhold",
         "forwards everything before anybody else for a while and then nothing",
-        |scale, seed| vec![plain(turning(scale, seed, Attackers::new("outrun", scale.per_node(4.0), 100)))],
+        |scale, seed| {
+            vec![plain(turning(scale, seed, Attackers::new("outrun", scale.per_node(4.0), 100).at_s(SOON_S)))]
+        },
     ),
     persistent("whitewashing", "is silent and comes again under a new id", |scale, seed| {
         vec![plain(many(scale, seed, Attackers::new("whitewash", scale.per_node(2.0), 100).with("life_s", 10.0)))]
@@ -454,15 +456,19 @@ fn later(scale: &Scale, seed: u64, attackers: Attackers) -> Experiment {
     scale.attacked(seed, scale.attack_s, vec![attackers.at_s(scale.attack_s as f64)])
 }
 
-/// Attackers that come together with the honest nodes, seen for longer than they may stay.
+/// When attackers come that would otherwise take all the places that nodes have for others before honest nodes are connected: who is first is
+/// another attack.
+const SOON_S: f64 = 3.0;
+
+/// Attackers that come when the honest nodes are connected, seen for longer than they may stay.
 fn many(scale: &Scale, seed: u64, attackers: Attackers) -> Experiment {
-    let mut experiment = scale.attacked(seed, scale.warm_up_s, vec![attackers]);
+    let mut experiment = scale.attacked(seed, scale.warm_up_s, vec![attackers.at_s(SOON_S)]);
     experiment.scenario.duration = experiment.scenario.duration.max(Duration::from_secs(130));
     experiment.scenario.workloads[0].pace = Pace::Constant { messages_per_ks: scale.messages_per_ks / 4 };
     experiment
 }
 
-/// Attackers that come together with the honest nodes and turn later.
+/// Attackers that behave at first and turn later.
 fn turning(scale: &Scale, seed: u64, attackers: Attackers) -> Experiment {
     let attackers = attackers.with("turn_s", scale.turn_s as f64);
     let mut experiment = scale.attacked(seed, scale.turn_s, vec![attackers]);

@@ -1,8 +1,9 @@
 //! The command line of `starling-testnet`.
 //!
 //! Commands that simulate need nothing but this library; those that run real nodes come with the feature `cluster`
-//! ([`crate::cluster`] has them).
+//! (`cluster` has them).
 
+mod attacks;
 mod compare;
 mod explain;
 mod folder;
@@ -41,6 +42,9 @@ enum Command {
     /// Simulate a network in virtual time, from a manifest or a preset
     #[command(after_long_help = sim::EXAMPLES)]
     Sim(Box<sim::Sim>),
+    /// Attack simulated networks, and see that they hold
+    #[command(after_long_help = attacks::EXAMPLES)]
+    Attacks(attacks::Attacks),
     /// Simulate what is in a folder once more, and see whether the same happens
     Reproduce(folder::Reproduce),
     /// State how two runs differ
@@ -55,6 +59,7 @@ const EXAMPLES: &str = "Examples:
   starling-testnet sim quick              64 simulated ones
   starling-testnet sim scale --nodes 10000
   starling-testnet sim --list
+  starling-testnet attacks --quick        the table of attacks, scaled down
 
 The help of each command has more.";
 
@@ -69,6 +74,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "cluster")]
         Command::Processes(command) => crate::cluster::cli::execute(command),
         Command::Sim(sim) => sim::execute(&sim),
+        Command::Attacks(arguments) => attacks::execute(&arguments),
         Command::Reproduce(reproduce) => folder::reproduce(&reproduce),
         Command::Compare(compare) => compare::execute(&compare),
         Command::Explain(explain) => explain::execute(&explain),

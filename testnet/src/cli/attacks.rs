@@ -1,0 +1,109 @@
+//! `starling-testnet attacks`: the table of attacks.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{BAD, GOOD, USAGE, failed};
+use crate::attack::suite::{self, Plan, RowResult, SuiteError};
+use crate::attack::table::{ROWS, Scale};
+use crate::host;
+use crate::report::attacks;
+
+pub(super) const EXAMPLES: &str = "Examples:
+  starling-testnet attacks --quick
+  starling-testnet attacks --only cold-boot --only covert-flash --seeds 5
+  starling-testnet attacks --list
+
+What each run has found is kept in the folder, so a table that was stopped goes on where it stopped when it is
+given the same --out. A changed program begins anew.
+Exit codes: 0 all that is demanded holds; 1 it does not; 2 usage.";
+
+#[derive(Debug, Args)]
+pub(super) struct Attacks {
+    /// Fewer nodes and messages, latencies as multiples of a baseline of the same size: for continuous integration
+    #[arg(long)]
+    quick: bool,
+    /// This row only, and the baseline; can be repeated
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// How many seeds, from 1 on
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    seeds: u64,
+    /// Honest nodes, in place of the table's own number
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(42..=20_000))]
+    nodes: Option<u32>,
+    /// Folder for the results [default: testnet-runs/attacks or testnet-runs/attacks-quick]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// How many runs go on at the same time [default: as many as there are processors]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: Option<u16>,
+    /// Name the rows
+    #[arg(long)]
+    list: bool,
+}
+
+pub(super) fn execute(arguments: &Attacks) -> u8 {
+    if arguments.list {
+        let width = ROWS.iter().map(|row| row.name.len()).max().unwrap_or(0);
+        ROWS.iter().for_each(|row| println!("{:width$}  {}", row.name, row.about));
+        return GOOD;
+    }
+    let plan = arguments.plan();
+    match run(&plan) {
+        Ok(rows) => tell(&rows, &plan),
+        Err(error @ SuiteError::Row { .. }) => failed(&error, USAGE),
+        Err(error) => failed(&error, BAD),
+    }
+}
+
+impl Attacks {
+    fn plan(&self) -> Plan {
+        let scale = if self.quick { Scale::QUICK } else { Scale::FULL };
+        let usual = if self.quick { "testnet-runs/attacks-quick" } else { "testnet-runs/attacks" };
+        Plan {
+            scale: Scale { nodes: self.nodes.map_or(scale.nodes, |nodes| nodes as usize), ..scale },
+            only: self.only.clone(),
+            seeds: self.seeds,
+            out: self.out.clone().unwrap_or_else(|| PathBuf::from(usual)),
+            threads: self.jobs.map_or_else(host::cores, usize::from),
+        }
+    }
+}
+
+fn run(plan: &Plan) -> Result<Vec<RowResult>, SuiteError> {
+    let bar = ProgressBar::new(0);
+    let style = ProgressStyle::with_template("{bar:32} {pos} of {len} runs, {elapsed}, {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.enable_steady_tick(Duration::from_secs(1));
+    let plain = !std::io::stderr().is_terminal();
+    let rows = suite::run(plan, &|done, of, name| {
+        bar.set_length(of as u64);
+        bar.set_position(done as u64);
+        bar.set_message(name.to_owned());
+        if plain {
+            eprintln!("{done} of {of}: {name}");
+        }
+    });
+    bar.finish_and_clear();
+    rows
+}
+
+fn tell(rows: &[RowResult], plan: &Plan) -> u8 {
+    println!("{}", attacks::table(rows));
+    let title = format!("Attacks on {} nodes, {} seeds", plan.scale.nodes, plan.seeds);
+    if let Err(error) = attacks::write(rows, &title, &plan.out) {
+        return failed(&error, BAD);
+    }
+    println!("report           {}", plan.out.join("report.html").display());
+    let failures = rows.iter().filter(|row| !row.holds()).map(|row| row.row.name).collect::<Vec<_>>();
+    if failures.is_empty() {
+        return GOOD;
+    }
+    eprintln!("these do not hold: {}", failures.join(", "));
+    BAD
+}
