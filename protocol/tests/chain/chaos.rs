@@ -110,8 +110,9 @@ fn run(scenario: &Scenario) -> World {
             produce(&mut world, slot, count);
         }
     }
-    // Long enough to ask for, or give up, what a side branch still lacks when every answer takes nearly as long as it may.
-    world.run_for(Duration::from_secs(60));
+    // Long enough to fetch a side branch of all the slots, one parent after the other, from one who takes nearly as long for each as
+    // an answer may.
+    world.run_for(Duration::from_secs(5 * (TROUBLE_SLOTS + CALM_SLOTS)));
     world
 }
 
