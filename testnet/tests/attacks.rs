@@ -2,11 +2,12 @@
 
 use std::sync::Mutex;
 
-use starling_testnet::attack::experiment::{Experiment, Outcome};
+use starling_protocol::time::{Duration, Time};
+use starling_testnet::attack::experiment::{Experiment, Outcome, Study};
 use starling_testnet::attack::suite::{self, Plan, SuiteError};
-use starling_testnet::attack::table::{ROWS, Scale};
+use starling_testnet::attack::table::{Scale, Trial, rows};
 use starling_testnet::attack::{Attackers, engines};
-use starling_testnet::sim::Engine;
+use starling_testnet::sim::{Engine, Pace};
 
 /// A table that debug builds run in seconds.
 const TINY: Scale = Scale {
@@ -22,8 +23,11 @@ const TINY: Scale = Scale {
 };
 
 fn case(name: &str) -> Experiment {
-    let row = ROWS.iter().find(|row| row.name == name).expect("it is in the table");
-    row.cases(&TINY, 1).swap_remove(0).experiment
+    let row = rows().find(|row| row.name == name).expect("it is in the table");
+    match row.cases(&TINY, 1).swap_remove(0).trial {
+        Trial::Network(experiment) => *experiment,
+        Trial::Decoders { .. } => panic!("no network"),
+    }
 }
 
 fn run(experiment: &Experiment, engine: Engine) -> Outcome {
@@ -56,10 +60,51 @@ fn attackers_do_what_they_are_called() {
     let invalid = of(vec![Attackers::new("invalid", 4, 10).with("per_s", 50.0)]);
     assert!(invalid.refused > 0 && invalid.graylisted > 0, "{invalid:?}");
     assert_eq!(invalid.delivered, invalid.expected);
+    // Each message has its own sender, whatever became of the connection.
+    assert!(invalid.rejected_max > 0 && invalid.verified_max > 0, "{invalid:?}");
+    assert_eq!((nobody.rejected_max, nobody.verified_max, nobody.stayed_s.to_bits()), (0, 0, 0.0_f64.to_bits()));
+    assert!(silent.stayed_s > 3.0 && silent.memory_bytes > nobody.memory_bytes, "{silent:?}");
     let expired = of(vec![Attackers::new("expired", 1, 10).with("per_s", 50.0)]);
     assert!(expired.refused > 100, "{} refused", expired.refused);
     let error = Experiment { attackers: vec![Attackers::new("sybil", 1, 1).with("foo", 1.0)], ..case("degrade") };
     assert!(error.run(Engine::default()).is_err());
+}
+
+#[test]
+fn two_blocks_for_a_slot_are_noticed_and_one_chain_remains() {
+    let mut experiment = case("equivocation");
+    experiment.scenario.workloads[0].pace = Pace::Constant { messages_per_ks: 6_000 };
+    let outcome = run(&experiment, Engine::default());
+    assert!(outcome.equivocations > 10, "{outcome:?}");
+    assert_eq!((outcome.recovery.heads, outcome.delivered), (1, outcome.expected));
+}
+
+/// A network that falls apart for good has neither one head nor one pool.
+#[test]
+fn what_does_not_heal_is_seen() {
+    let mut experiment = case("partition");
+    let scenario = &mut experiment.scenario;
+    // Ten seconds apart, and ten to come together in.
+    scenario.faults[1].0 = Time::from_secs(40);
+    (scenario.duration, scenario.drain) = (Duration::from_secs(25), Duration::from_secs(5));
+    experiment.study = Study::Heals(Time::from_secs(40));
+    let healed = run(&experiment, Engine::default()).recovery;
+    assert!(healed.head_s.is_some() && healed.pending_slots.is_some() && healed.pending > 0, "{healed:?}");
+    experiment.scenario.faults.truncate(1);
+    let divided = run(&experiment, Engine::default()).recovery;
+    assert_eq!((divided.head_s, divided.pending_slots), (None, None), "{divided:?}");
+}
+
+#[test]
+fn crashes_are_found_and_told_from_slow_nodes() {
+    let mut experiment = case("starved");
+    experiment.scenario.duration = Duration::from_secs(20);
+    let seen = run(&experiment, Engine::default()).suspicion;
+    assert!(seen.crashed > 0 && seen.found_p99_s > 0.0, "{seen:?}");
+    experiment.study = Study::Suspects(Vec::new());
+    let seen_wrongly = run(&experiment, Engine::default()).suspicion;
+    assert_eq!((seen_wrongly.crashed, seen_wrongly.found), (0, 0));
+    assert!(seen_wrongly.ours > seen.ours, "who was right is wrong now: {seen_wrongly:?} and {seen:?}");
 }
 
 #[test]

@@ -104,3 +104,24 @@ fn what_cannot_be_is_refused_before_anything_starts() {
     let list = said(&["sim", "--list"], 0);
     assert!(["baseline", "scale", "partition", "churn", "random"].iter().all(|name| list.contains(name)), "{list}");
 }
+
+#[test]
+fn attackers_of_a_manifest_take_part() {
+    let temporary = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| temporary.path().join(name).display().to_string();
+    let attack = "[[attack]]\nkind = \"mirror\"\ncount = 8\nconnections = 12\n";
+    let run = |name: &str, attack: &str| {
+        std::fs::write(path("attacked.toml"), format!("{MANIFEST}{attack}")).expect("written");
+        said(&["sim", &path("attacked.toml"), "--seed", "3", "--out", &path(name)], 0);
+        let summary = summary(&temporary.path().join(name));
+        (summary["trace_hash"].to_string(), summary["classes"]["transaction"]["copies_per_delivery"].as_f64())
+    };
+    let (alone, attacked) = (run("alone", ""), run("attacked", attack));
+    assert_eq!(alone.0, run("nobody", &attack.replace("count = 8", "count = 0")).0);
+    assert_ne!(alone.0, attacked.0);
+    // Whoever mirrors sends back what it gets, so nodes receive more copies.
+    assert!(attacked.1 > alone.1.map(|copies| copies + 0.5), "{attacked:?} and {alone:?}");
+    let late = format!("{MANIFEST}{attack}at_s = 1000\n");
+    std::fs::write(path("late.toml"), late).expect("written");
+    assert!(said(&["sim", &path("late.toml"), "--out", &path("late")], 2).contains("attack.0"));
+}

@@ -12,6 +12,7 @@
 //! drop = 0.5
 //! ```
 
+use super::double::Equivocator;
 use super::flood::{Flood, Flooder};
 use super::links::Links;
 use super::spam::{Spam, Spammer};
@@ -77,7 +78,11 @@ pub const KINDS: &[Kind] = &[
         about: "announces every message at once to everybody and delivers none",
         params: &[REGRAFT, REGRAFT_SPREAD],
     },
-    Kind { name: "invalid", about: "sends messages whose signature is wrong", params: &[("per_s", 1_000.0)] },
+    Kind {
+        name: "invalid",
+        about: "forwards all until it turns, and then sends messages whose signature is wrong",
+        params: &[("per_s", 1_000.0), ("turn_s", 0.0)],
+    },
     Kind {
         name: "conflict",
         about: "sends transactions that cannot stand beside others that were sent",
@@ -86,6 +91,12 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "garbage", about: "sends messages that cannot be decoded", params: &[("per_s", 1_000.0)] },
     Kind { name: "replay", about: "sends old messages again", params: &[("per_s", 100.0), ("age_s", 60.0)] },
     Kind { name: "expired", about: "sends transactions of its own that have expired", params: &[("per_s", 100.0)] },
+    Kind {
+        name: "ground",
+        about: "sends valid transactions of its own, for which it has found all stamps beforehand",
+        params: &[("per_s", 10.0)],
+    },
+    Kind { name: "equivocate", about: "makes two blocks for each slot of a producer whose key it has", params: &[] },
     Kind { name: "ihave", about: "announces messages that do not exist", params: &[("times_cap", 10.0)] },
     Kind { name: "iwant", about: "asks for everything again and again", params: &[("times_cap", 10.0)] },
     Kind { name: "idontwant", about: "refuses messages that do not exist", params: &[("times_cap", 10.0)] },
@@ -277,6 +288,12 @@ impl Attackers {
         self.params.get(name).copied().or(default.map(|(_, value)| *value)).unwrap_or(0.0)
     }
 
+    /// Whether each of them has the key of a producer.
+    #[must_use]
+    pub fn has_producers(&self) -> bool {
+        self.kind == "equivocate"
+    }
+
     /// How many identities they use up in all.
     #[must_use]
     pub fn identities(&self) -> usize {
@@ -345,7 +362,15 @@ impl Attackers {
             return;
         }
         let mut random = Stream::new(seed, "attacker");
-        let adversary: Box<dyn Adversary> = match (Flood::named(&self.kind), self.spam(setting)) {
+        let place = u32::try_from(all.len()).expect("fewer than 2^32 attackers");
+        let producer = setting.absent.get(place as usize % setting.absent.len().max(1));
+        let adversary: Box<dyn Adversary> = match (Flood::named(&self.kind), self.spam(setting, place)) {
+            _ if self.has_producers() && producer.is_some() => {
+                let links = Links::new(parts.targets.clone(), self.connections, &mut random);
+                let key = producer.expect("there is one").clone();
+                let id = crate::sim::peer_id(setting.first + place);
+                Box::new(Equivocator::new(setting.genesis, key, id, links, seed))
+            }
             (Some(flood), _) => {
                 let links = Links::new(parts.targets.clone(), self.connections, &mut random);
                 let topics = parts.topics.clone();
@@ -353,7 +378,8 @@ impl Attackers {
             }
             (None, Some(spam)) => {
                 let links = Links::new(parts.targets.clone(), self.connections, &mut random);
-                Box::new(Spammer::new(spam, self.param("per_s"), setting.genesis.clone(), links, random))
+                let spammer = Spammer::new(spam, self.param("per_s"), setting.genesis.clone(), links, random);
+                Box::new(spammer.turning(seconds(self.param("turn_s"))))
             }
             (None, None) => self.sybil(seed, self.conduct(setting), parts),
         };
@@ -366,16 +392,18 @@ impl Attackers {
         Box::new(Sybil::new(conduct, parts.topics.clone(), links, parts.conspiracy.clone(), random))
     }
 
-    fn spam(&self, setting: &Setting<'_>) -> Option<Spam> {
+    fn spam(&self, setting: &Setting<'_>, number: u32) -> Option<Spam> {
         match self.kind.as_str() {
             "invalid" => {
-                let slot = whole(self.at_s * 1e6) as u64 / setting.genesis.slot_us();
-                Some(Spam::bad_signature(setting.genesis, slot, &setting.stranger()))
+                let turns_s = self.at_s.max(self.param("turn_s"));
+                let slot = whole(turns_s * 1e6) as u64 / setting.genesis.slot_us();
+                Some(Spam::bad_signature(setting.genesis, slot, &setting.stranger(0)))
             }
             "conflict" => Some(Spam::Conflict),
             "garbage" => Some(Spam::Garbage),
             "replay" => Some(Spam::Replay { age: length(self.param("age_s")) }),
-            "expired" => Some(Spam::Expired { key: Box::new(setting.stranger()) }),
+            "expired" => Some(Spam::Expired { key: Box::new(setting.stranger(0)) }),
+            "ground" => Some(Spam::Ground { key: Box::new(setting.stranger(number + 1)) }),
             _ => None,
         }
     }

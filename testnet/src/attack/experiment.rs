@@ -1,19 +1,24 @@
-//! One simulated attack, and what is measured of it.
+//! One simulated attack or fault, and what is measured of it.
 //!
 //! Only honest nodes are measured. A delivery is the arrival of a message's first copy at a node that did not publish it, within the
-//! drain; every message counts, whenever it was published. Meshes are looked at once a second of simulated time.
+//! drain; every message counts, whenever it was published, for every node that ran when it was published and for [`AROUND`] after that.
+//! Meshes, connections and memory are looked at once a second of simulated time. What only some rows ask for is a
+//! [`Study`].
 
-use super::{Attackers, AttackersError, recruits};
+use super::look::Look;
+use super::recovery::{self, Recovery};
+use super::suspicion::{self, Suspicion};
+use super::{Attackers, AttackersError, floor, recruits};
 use crate::measure::statistics::nearest_rank;
+use crate::sim::run::absences;
 use crate::sim::{Engine, Scenario, World};
 use serde::{Deserialize, Serialize};
-use starling_protocol::id::{PeerHandle, PeerId};
-use starling_protocol::node::Node;
 use starling_protocol::time::{Duration, Time, micros};
-use std::collections::BTreeMap;
 
 /// Between two looks at the meshes.
 const LOOK: Duration = Duration::from_secs(1);
+/// A node that ends so soon after a message was published need not have received it.
+pub const AROUND: Duration = Duration::from_secs(5);
 
 /// What is to be tried.
 #[derive(Clone, Debug)]
@@ -26,10 +31,32 @@ pub struct Experiment {
     pub turns: Time,
     /// A node that is looked at by itself.
     pub victim: Option<u32>,
+    /// What else is to be found out.
+    pub study: Study,
+    /// How often it is run, each time with a seed of its own: what is counted is summed up.
+    pub repeats: u64,
+}
+
+/// What else is to be found out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Study {
+    /// Nothing.
+    #[default]
+    None,
+    /// How soon a network is one again after this moment.
+    Heals(Time),
+    /// Whether nodes that were started again then have honest peers half a minute later.
+    Restarts(Vec<(u32, Time)>),
+    /// Who is suspected rightly and wrongly, where these nodes stop for ever then.
+    Suspects(Vec<(u32, Time)>),
+    /// Whether the nodes agree about the chain in the end.
+    Agreement,
+    /// Nothing but what becomes of links: the run is long, so nothing is looked at between times.
+    Links,
 }
 
 /// What came of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// The engine's name.
     pub engine: String,
@@ -39,18 +66,22 @@ pub struct Outcome {
     pub attackers: usize,
     /// Messages that were published.
     pub published: u64,
-    /// Messages that their publisher could not publish.
+    /// Messages that their publisher could not publish although it should have been there.
     pub unpublished: u64,
     /// Deliveries that there should have been.
     pub expected: u64,
     /// Deliveries that there were.
     pub delivered: u64,
+    /// Of these, how many came by being asked for.
+    pub pulled: u64,
     /// Latency of deliveries in microseconds: median.
     pub p50_us: u64,
     /// The same: 99th percentile.
     pub p99_us: u64,
     /// The same: the worst.
     pub max_us: u64,
+    /// The 99th percentile of latency that no engine can beat ([`super::floor`]).
+    pub floor_p99_us: u64,
     /// Copies that honest nodes received for each delivery.
     pub copies: f64,
     /// Links in a mesh of transactions on average over nodes and time.
@@ -63,6 +94,14 @@ pub struct Outcome {
     pub clung_s: f64,
     /// The same in meshes of blocks.
     pub clung_blocks_s: f64,
+    /// The longest time in seconds for which an attacker was connected with one node after the turn.
+    pub stayed_s: f64,
+    /// Messages of one attacker that one node rejected, at most.
+    pub rejected_max: u64,
+    /// Invalid transactions of one attacker that one node verified, at most.
+    pub verified_max: u64,
+    /// The most bytes that one node had allocated and queued.
+    pub memory_bytes: u64,
     /// The least number of the victim's mesh links that lead to honest nodes, after the turn.
     pub victim_links: Option<usize>,
     /// Peers of one address in the mesh of one node, at most.
@@ -71,6 +110,18 @@ pub struct Outcome {
     pub refused: u64,
     /// Peers that were sent away for their score, of all honest nodes.
     pub graylisted: u64,
+    /// Honest peers that honest nodes took out of their meshes for bringing nothing, or for their score.
+    pub false_prunes: u64,
+    /// For how many days nodes ran, added up over nodes.
+    pub node_days: f64,
+    /// How often a node saw two blocks of one producer for one slot.
+    pub equivocations: u64,
+    /// What became of a network that was divided, or of nodes that were started again.
+    pub recovery: Recovery,
+    /// Who was suspected.
+    pub suspicion: Suspicion,
+    /// Inputs that decoders and machines were given.
+    pub inputs: u64,
     /// Events of the engine.
     pub events: u64,
     /// What the run hashes to.
@@ -85,6 +136,23 @@ impl Outcome {
     pub fn coverage(&self) -> f64 {
         if self.expected == 0 { 0.0 } else { self.delivered as f64 / self.expected as f64 }
     }
+
+    /// Adds what another run of the same experiment has found.
+    fn add(&mut self, other: &Self) {
+        self.published += other.published;
+        self.unpublished += other.unpublished;
+        self.expected += other.expected;
+        self.delivered += other.delivered;
+        self.pulled += other.pulled;
+        self.p99_us = self.p99_us.max(other.p99_us);
+        self.max_us = self.max_us.max(other.max_us);
+        self.graylisted += other.graylisted;
+        self.false_prunes += other.false_prunes;
+        self.node_days += other.node_days;
+        self.recovery.add(&other.recovery);
+        self.events += other.events;
+        self.cpu_s += other.cpu_s;
+    }
 }
 
 impl Experiment {
@@ -94,155 +162,143 @@ impl Experiment {
     /// If the attackers cannot take part.
     pub fn run(&self, engine: Engine) -> Result<Outcome, AttackersError> {
         self.attackers.iter().try_for_each(|some| some.check(self.scenario.nodes))?;
+        let mut outcome = self.run_once(self.scenario.seed, engine)?;
+        for repeat in 1..self.repeats {
+            outcome.add(&self.run_once(self.scenario.seed.wrapping_add(repeat << 32), engine)?);
+        }
+        Ok(outcome)
+    }
+
+    fn run_once(&self, seed: u64, engine: Engine) -> Result<Outcome, AttackersError> {
         let began_s = processor_s();
-        let scenario = Scenario { engine, ..self.scenario.clone() };
-        let (end, nodes) = (scenario.end(), scenario.nodes);
+        let scenario = Scenario { engine, seed, ..self.scenario.clone() };
+        let (end, floor_p99_us) = (scenario.end(), floor::least_p99_us(&scenario));
         let mut world = World::with_adversaries(scenario, |setting| {
             recruits(&self.attackers, setting).expect("attackers were checked")
         });
         let mut look = Look::new(self);
-        let mut at = Time::ZERO;
+        let mut studied = Studied::new(&self.study, &mut world);
+        let between = if self.study == Study::Links { Duration::from_secs(600) } else { LOOK };
+        let step = studied.step().unwrap_or(between);
+        let (mut at, mut look_at) = (Time::ZERO, Time::ZERO + between);
         while at < end {
-            at = (at + LOOK).min(end);
+            at = (at + step).min(end);
             world.run_until(at);
-            look.at(&world, at);
+            studied.at(&world, at);
+            if at >= look_at {
+                look.at(&world, at);
+                look_at = look_at + between;
+            }
         }
         world.check();
-        Ok(look.outcome(&world, engine, nodes, processor_s() - began_s))
+        let mut outcome = deliveries(&world);
+        outcome.engine = engine.name.to_owned();
+        outcome.floor_p99_us = floor_p99_us;
+        outcome.attackers = self.attackers.iter().map(Attackers::identities).sum();
+        outcome.events = world.counts().engine();
+        outcome.trace = world.trace().to_string();
+        outcome.node_days = world.scenario().nodes as f64 * end.since(Time::ZERO).as_secs_f64() / 86_400.0;
+        look.finish(&world, &mut outcome);
+        studied.finish(&world, &mut outcome);
+        outcome.cpu_s = processor_s() - began_s;
+        Ok(outcome)
     }
 }
 
-/// What is seen of the meshes while a run goes on.
-struct Look {
-    turns: Time,
-    /// When the load ends. Without messages nobody can be told from a silent peer.
-    load_ends: Time,
-    victim: Option<u32>,
-    attackers: usize,
-    honest_share: Vec<f64>,
-    links: u64,
-    looks: u64,
-    /// Since when an attacker is in a mesh: by node, peer and topic.
-    places: BTreeMap<(u32, PeerHandle, usize), Time>,
-    clung: [Duration; 2],
-    victim_links: Option<usize>,
-    per_ip: usize,
+/// A study under way.
+enum Studied {
+    None,
+    Heals(recovery::Healing),
+    Restarts(recovery::Restarts),
+    Suspects(suspicion::Watch),
+    Agreement,
 }
 
-impl Look {
-    fn new(experiment: &Experiment) -> Self {
-        Self {
-            turns: experiment.turns,
-            load_ends: Time::ZERO + experiment.scenario.warm_up + experiment.scenario.duration,
-            victim: experiment.victim,
-            attackers: experiment.attackers.iter().map(Attackers::identities).sum(),
-            honest_share: Vec::new(),
-            links: 0,
-            looks: 0,
-            places: BTreeMap::new(),
-            clung: [Duration::ZERO; 2],
-            victim_links: None,
-            per_ip: 0,
+impl Studied {
+    fn new(study: &Study, world: &mut World) -> Self {
+        match study {
+            Study::None | Study::Links => Self::None,
+            Study::Heals(at) => Self::Heals(recovery::Healing::new(*at)),
+            Study::Restarts(restarts) => Self::Restarts(recovery::Restarts::new(restarts)),
+            Study::Suspects(crashes) => Self::Suspects(suspicion::Watch::new(crashes, world)),
+            Study::Agreement => Self::Agreement,
+        }
+    }
+
+    /// Between two looks, if they have to be closer together than usual.
+    fn step(&self) -> Option<Duration> {
+        match self {
+            Self::Heals(_) | Self::Suspects(_) => Some(Duration::from_millis(100)),
+            Self::None | Self::Restarts(_) | Self::Agreement => None,
         }
     }
 
     fn at(&mut self, world: &World, now: Time) {
-        let (mut links, mut honest_links) = (0, 0);
-        let mut places = BTreeMap::new();
-        for (number, node) in world.running() {
-            let topics = [node.genesis().transaction_topic(), node.genesis().block_topic()];
-            for (place, topic) in topics.into_iter().enumerate() {
-                let mesh = node.mesh().mesh_peers(topic);
-                let honest = mesh.iter().filter(|peer| is_honest(world, node, **peer)).count();
-                if place == 0 {
-                    links += mesh.len();
-                    honest_links += honest;
-                    self.per_ip = self.per_ip.max(most_of_an_address(world, node, mesh));
-                    if self.victim == Some(number) && now >= self.turns {
-                        self.victim_links = Some(self.victim_links.unwrap_or(usize::MAX).min(honest));
-                    }
-                }
-                if self.attackers > 0 && now >= self.turns {
-                    for peer in mesh.iter().filter(|peer| !is_honest(world, node, **peer)) {
-                        let key = (number, *peer, place);
-                        let since = self.places.get(&key).copied().unwrap_or(now);
-                        self.clung[place] = self.clung[place].max(now.since(since));
-                        places.insert(key, since);
-                    }
-                }
+        match self {
+            Self::None | Self::Agreement => {}
+            Self::Heals(healing) => healing.at(world, now),
+            Self::Restarts(restarts) => restarts.at(world, now),
+            Self::Suspects(watch) => watch.at(world, now),
+        }
+    }
+
+    fn finish(self, world: &World, outcome: &mut Outcome) {
+        match self {
+            Self::None => {}
+            Self::Heals(healing) => outcome.recovery = healing.finish(),
+            Self::Restarts(restarts) => outcome.recovery = restarts.finish(),
+            Self::Suspects(watch) => outcome.suspicion = watch.finish(world),
+            Self::Agreement => outcome.recovery.heads = recovery::heads(world),
+        }
+    }
+}
+
+/// What arrived where and when.
+fn deliveries(world: &World) -> Outcome {
+    let observer = world.observer();
+    let nodes = world.scenario().nodes;
+    let mut gone: Vec<Vec<(u64, u64)>> = vec![Vec::new(); nodes];
+    for (node, from_us, until_us) in absences(world.scenario()) {
+        gone[node].push((from_us, until_us));
+    }
+    let (mut latencies_us, mut published, mut expected, mut delivered, mut pulled) = (Vec::new(), 0, 0, 0, 0);
+    for message in observer.messages() {
+        published += 1;
+        let published_us = message.published.as_micros();
+        let owed_until_us = published_us + micros(AROUND);
+        for (node, reception) in message.receptions().enumerate() {
+            let absent =
+                gone[node].iter().any(|(from_us, until_us)| published_us < *until_us && *from_us < owed_until_us);
+            if node == message.origin as usize || absent {
+                continue;
+            }
+            expected += 1;
+            if let Some(arrival_us) = reception.arrival_us {
+                delivered += 1;
+                pulled += u64::from(reception.pulled);
+                latencies_us.push(u64::from(arrival_us));
             }
         }
-        self.places = places;
-        self.links += links as u64;
-        self.looks += world.scenario().nodes as u64;
-        self.honest_share.push(if links == 0 { 0.0 } else { honest_links as f64 / links as f64 });
     }
-
-    /// Seconds from the turn after which the share stays above four fifths as long as there are messages.
-    fn healed_s(&self) -> Option<f64> {
-        let turned = usize::try_from(micros(self.turns.since(Time::ZERO)) / 1_000_000).unwrap_or(usize::MAX);
-        let load_ends = usize::try_from(micros(self.load_ends.since(Time::ZERO)) / 1_000_000).unwrap_or(usize::MAX);
-        let after = self.honest_share.get(turned..load_ends.min(self.honest_share.len()))?;
-        let bad = after.iter().rposition(|share| *share < 0.8);
-        let healed = bad.map_or(0, |last| last + 1);
-        (healed < after.len()).then_some(healed as f64)
+    latencies_us.sort_unstable();
+    let quantile = |percent| nearest_rank(&latencies_us, percent).unwrap_or(0);
+    Outcome {
+        nodes,
+        published,
+        // Who does not run publishes nothing, and owes nothing.
+        unpublished: if world.scenario().faults.is_empty() { world.unpublished() } else { 0 },
+        expected,
+        delivered,
+        pulled,
+        p50_us: quantile(50),
+        p99_us: quantile(99),
+        max_us: latencies_us.last().copied().unwrap_or(0),
+        copies: (delivered + observer.duplicates) as f64 / delivered.max(1) as f64,
+        refused: observer.refused,
+        equivocations: observer.equivocations,
+        graylisted: world.nodes().map(|node| node.mesh().counters().graylisted).sum(),
+        ..Outcome::default()
     }
-
-    fn outcome(self, world: &World, engine: Engine, nodes: usize, cpu_s: f64) -> Outcome {
-        let observer = world.observer();
-        let messages = observer.messages();
-        let arrivals_us = messages.iter().flat_map(|message| message.arrivals_us());
-        let mut latencies_us: Vec<u64> = arrivals_us.map(u64::from).collect();
-        latencies_us.sort_unstable();
-        let delivered = latencies_us.len() as u64;
-        let published = messages.len() as u64;
-        let quantile = |percent| nearest_rank(&latencies_us, percent).unwrap_or(0);
-        Outcome {
-            engine: engine.name.to_owned(),
-            nodes,
-            attackers: self.attackers,
-            published,
-            unpublished: world.unpublished(),
-            expected: published * (nodes as u64 - 1),
-            delivered,
-            p50_us: quantile(50),
-            p99_us: quantile(99),
-            max_us: latencies_us.last().copied().unwrap_or(0),
-            copies: (delivered + observer.duplicates) as f64 / delivered.max(1) as f64,
-            degree: self.links as f64 / self.looks.max(1) as f64,
-            healed_s: self.healed_s(),
-            clung_s: self.clung[0].as_secs_f64(),
-            clung_blocks_s: self.clung[1].as_secs_f64(),
-            honest_share: self.honest_share,
-            victim_links: self.victim_links,
-            per_ip: self.per_ip,
-            refused: observer.refused,
-            graylisted: world.nodes().map(|node| node.mesh().counters().graylisted).sum(),
-            events: world.counts().engine(),
-            trace: world.trace().to_string(),
-            cpu_s,
-        }
-    }
-}
-
-/// The place of a peer in the network.
-fn place_of(id: &PeerId) -> Option<usize> {
-    let number = u64::from_be_bytes(id.as_bytes().try_into().ok()?);
-    usize::try_from(number.checked_sub(1)?).ok()
-}
-
-fn is_honest(world: &World, node: &Node, peer: PeerHandle) -> bool {
-    node.peer_id(peer).and_then(|id| place_of(&id)).is_some_and(|place| place < world.scenario().nodes)
-}
-
-/// How many of these peers share one address, at most.
-fn most_of_an_address(world: &World, node: &Node, mesh: &[PeerHandle]) -> usize {
-    let places = mesh.iter().filter_map(|peer| place_of(&node.peer_id(*peer)?));
-    let mut counts = BTreeMap::new();
-    for ip in places.filter_map(|place| world.addresses().get(place)) {
-        *counts.entry(*ip).or_insert(0_usize) += 1;
-    }
-    counts.into_values().max().unwrap_or(0)
 }
 
 /// Seconds for which this thread has run, as Linux counts them; zero elsewhere.

@@ -18,9 +18,11 @@
 //! | `sybil` | peers that join meshes and then do not do their part: the published attack and its relatives |
 //! | `flood` | peers that send too much of what is allowed |
 //! | `spam` | peers that send messages which are not valid, or not any more |
+//! | `double` | a producer that signs two blocks for one slot |
 //! | [`engines`] | weaker engines, as controls |
-//! | [`experiment`] | one simulated attack, and what is measured of it |
-//! | [`table`] | every attack with what is demanded |
+//! | [`experiment`] | one simulated attack or fault, and what is measured of it: `look`, `recovery`, `suspicion`, [`floor`] |
+//! | [`demand`] | what can be demanded of that, and whether it holds |
+//! | [`table`] | every row, at two scales: `attacks`, `faults`, `malformed` |
 //! | [`suite`] | runs the table, in parallel, and picks up where it stopped |
 //!
 //! # Sources
@@ -29,12 +31,21 @@
 //! CVE-2022-47547 (Kumar et al., arXiv 2212.05197). Others name their source where they are defined.
 
 mod attackers;
+mod attacks;
+pub mod demand;
+mod double;
 pub mod engines;
 pub mod experiment;
+mod faults;
 mod flood;
+pub mod floor;
 mod links;
+mod look;
+mod malformed;
+pub mod recovery;
 mod spam;
 pub mod suite;
+pub mod suspicion;
 mod sybil;
 pub mod table;
 

@@ -10,20 +10,22 @@ use super::links::Links;
 use crate::wan::Stream;
 use starling_crypto::SecretKey;
 use starling_protocol::genesis::Genesis;
-use starling_protocol::id::Topic;
+use starling_protocol::id::{MessageId, PeerHandle, Topic};
 use starling_protocol::mesh::Sink;
 use starling_protocol::message::Payload;
 use starling_protocol::node::{Input, Output};
-use starling_protocol::rpc::{Class, Frame};
+use starling_protocol::rpc::{Class, Frame, Rpc};
 use starling_protocol::time::{Duration, Time, micros};
 use starling_protocol::transaction::TransactionBuilder;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Between two portions.
 const PORTION: Duration = Duration::from_millis(20);
 /// Bytes of a message of nonsense.
 const GARBAGE_BYTES: usize = 300;
+/// For so many slots own transactions are valid.
+const LASTS_SLOTS: u64 = 100;
 /// Old messages kept to be sent again.
 const KEPT_MAX: usize = 20_000;
 
@@ -48,6 +50,11 @@ pub(super) enum Spam {
     },
     /// Transactions of the spammer's own whose time is over.
     Expired {
+        /// Signs them.
+        key: Box<SecretKey>,
+    },
+    /// Valid transactions of the spammer's own.
+    Ground {
         /// Signs them.
         key: Box<SecretKey>,
     },
@@ -77,6 +84,9 @@ pub(super) struct Spammer {
     seen: VecDeque<(Time, Arc<Payload>)>,
     portion_at: Option<Time>,
     nonce: u64,
+    /// Until when it forwards what it hears and spams nobody, and what it has forwarded.
+    turns: Time,
+    forwarded: BTreeSet<MessageId>,
 }
 
 impl Spammer {
@@ -84,7 +94,34 @@ impl Spammer {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and at most thousands")]
         let portion = (per_s * micros(PORTION) as f64 / 1e6).ceil() as usize;
         let topics = [genesis.transaction_topic().clone(), genesis.block_topic().clone()];
-        Self { spam, portion, genesis, topics, links, random, seen: VecDeque::new(), portion_at: None, nonce: 0 }
+        Self {
+            spam,
+            portion,
+            genesis,
+            topics,
+            links,
+            random,
+            seen: VecDeque::new(),
+            portion_at: None,
+            nonce: 0,
+            turns: Time::ZERO,
+            forwarded: BTreeSet::new(),
+        }
+    }
+
+    /// The same, which is a good peer until then.
+    pub(super) fn turning(self, turns: Time) -> Self {
+        Self { turns, ..self }
+    }
+
+    /// Forwards what it has not heard before to everybody.
+    fn forward(&mut self, from: PeerHandle, rpc: &Rpc, out: &mut dyn Sink<Output>) {
+        for payload in rpc.publish.iter().filter(|payload| self.forwarded.insert(payload.id())) {
+            for peer in self.links.connected().filter(|peer| *peer != from) {
+                let frame = Frame::Publish { payload: payload.clone(), class: Class::Forward };
+                out.emit(Output::Send { peer, frame });
+            }
+        }
     }
 
     fn message(&mut self, now: Time) -> Option<Arc<Payload>> {
@@ -117,6 +154,13 @@ impl Spammer {
                 let transaction = TransactionBuilder::new(&self.genesis, 0).nonce(self.nonce).payload(vec![0; 100]);
                 transaction.build(key).ok().map(|transaction| Payload::new(topic, transaction.bytes()))
             }
+            Spam::Ground { key } => {
+                self.nonce += 1;
+                let expires = micros(now.since(Time::ZERO)) / self.genesis.slot_us() + LASTS_SLOTS;
+                let transaction = TransactionBuilder::new(&self.genesis, expires).nonce(self.nonce);
+                let built = transaction.payload(vec![0; 100]).build(key);
+                built.ok().map(|transaction| Payload::new(topic, transaction.bytes()))
+            }
         }
     }
 }
@@ -126,13 +170,14 @@ impl Adversary for Spammer {
         match &input {
             Input::WallClock { .. } => {
                 self.links.begin(out);
-                self.portion_at = Some(now + PORTION);
+                self.portion_at = Some(self.turns.max(now + PORTION));
             }
+            Input::Rpc { peer, rpc, .. } if now < self.turns => self.forward(*peer, rpc, out),
             Input::Rpc { rpc, .. } => {
                 let kept = match self.spam {
                     Spam::Replay { .. } => KEPT_MAX,
                     Spam::Conflict => 1,
-                    Spam::Garbage | Spam::BadSignature { .. } | Spam::Expired { .. } => 0,
+                    Spam::Garbage | Spam::BadSignature { .. } | Spam::Expired { .. } | Spam::Ground { .. } => 0,
                 };
                 let transactions = rpc.publish.iter().filter(|payload| *payload.topic() == self.topics[0]);
                 self.seen.extend(transactions.map(|payload| (now, payload.clone())));
@@ -148,6 +193,7 @@ impl Adversary for Spammer {
     fn on_wake(&mut self, now: Time, out: &mut dyn Sink<Output>) {
         self.links.on_wake(now, out);
         if self.portion_at.is_some_and(|at| at <= now) {
+            self.forwarded.clear();
             self.portion_at = Some(now + PORTION);
             for _ in 0..self.portion {
                 let Some(payload) = self.message(now) else { break };

@@ -6,8 +6,9 @@
 //!
 //! A run that panics is a finding like others: no attack may bring a node down.
 
+use super::demand::{Demand, Finding};
 use super::experiment::Outcome;
-use super::table::{Case, Demand, Fate, Finding, ROWS, Row, Scale};
+use super::table::{BASELINE, Case, Fate, Row, Scale, rows};
 use crate::sim::Engine;
 use crate::sim::trace::TraceHash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -157,13 +158,13 @@ fn number_of(jobs: &[Job], job: &Job) -> usize {
 /// The rows of these names, the baseline always among them.
 fn chosen(only: &[String]) -> Result<Vec<&'static Row>, SuiteError> {
     for name in only {
-        if !ROWS.iter().any(|row| row.name == name) {
-            let known: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
+        if !rows().any(|row| row.name == name) {
+            let known: Vec<&str> = rows().map(|row| row.name).collect();
             return Err(SuiteError::Row { found: name.clone(), known: known.join(", ") });
         }
     }
-    let wanted = |row: &&Row| only.is_empty() || row.name == ROWS[0].name || only.iter().any(|name| name == row.name);
-    Ok(ROWS.iter().filter(wanted).collect())
+    let wanted = |row: &&Row| only.is_empty() || row.name == BASELINE || only.iter().any(|name| name == row.name);
+    Ok(rows().filter(wanted).collect())
 }
 
 /// All runs. Controls need one seed only: they show that the attack is one.
@@ -199,7 +200,7 @@ impl Job {
         {
             return Ok(Ok(outcome));
         }
-        let ran = catch_unwind(AssertUnwindSafe(|| self.case.experiment.run(self.engine)));
+        let ran = catch_unwind(AssertUnwindSafe(|| self.case.trial.run(self.engine)));
         let ran = match ran {
             Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(error)) => Err(error.to_string()),
@@ -227,18 +228,18 @@ fn program_digest() -> String {
 }
 
 fn collect(rows: &[&'static Row], jobs: &[Job], results: &[Option<Ran>], plan: &Plan) -> Vec<RowResult> {
-    let find = |row: &Row, label: &str, engine: &str, seed: u64| -> Ran {
+    let find = |row: &str, label: &str, engine: &str, seed: u64| -> Ran {
         let same = |job: &&(usize, &Job)| {
-            job.1.row.name == row.name && job.1.case.label == label && job.1.engine.name == engine && job.1.seed == seed
+            job.1.row.name == row && job.1.case.label == label && job.1.engine.name == engine && job.1.seed == seed
         };
         let found = jobs.iter().enumerate().collect::<Vec<_>>().iter().find(same).map(|(number, _)| *number);
         found.and_then(|number| results[number].clone()).unwrap_or_else(|| Err("it was not run".to_owned()))
     };
     let own = Engine::default().name;
     let seeds = 1..=plan.seeds.max(1);
-    let baselines: Vec<Ran> = seeds.clone().map(|seed| find(&ROWS[0], "", own, seed)).collect();
+    let baselines: Vec<Ran> = seeds.clone().map(|seed| find(BASELINE, "", own, seed)).collect();
     let case = |row: &'static Row, label: &'static str| {
-        let runs: Vec<Ran> = seeds.clone().map(|seed| find(row, label, own, seed)).collect();
+        let runs: Vec<Ran> = seeds.clone().map(|seed| find(row.name, label, own, seed)).collect();
         let worst = |demand: &Demand| {
             let both =
                 runs.iter().zip(&baselines).filter_map(|(run, base)| Some((run.as_ref().ok()?, base.as_ref().ok()?)));
@@ -247,7 +248,8 @@ fn collect(rows: &[&'static Row], jobs: &[Job], results: &[Option<Ran>], plan: &
         };
         let findings = row.demands.iter().filter_map(worst).collect();
         let controls = row.controls.iter();
-        let controls = controls.map(|(engine, fate)| (engine.name, *fate, find(row, label, engine.name, 1))).collect();
+        let controls =
+            controls.map(|(engine, fate)| (engine.name, *fate, find(row.name, label, engine.name, 1))).collect();
         CaseResult { label, runs, findings, controls }
     };
     let result = |row: &&'static Row| RowResult {

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{BAD, GOOD, USAGE, failed};
 use crate::attack::suite::{self, Plan, RowResult, SuiteError};
-use crate::attack::table::{ROWS, Scale};
+use crate::attack::table::{Scale, rows};
 use crate::host;
 use crate::report::attacks;
 
@@ -49,8 +49,8 @@ pub(super) struct Attacks {
 
 pub(super) fn execute(arguments: &Attacks) -> u8 {
     if arguments.list {
-        let width = ROWS.iter().map(|row| row.name.len()).max().unwrap_or(0);
-        ROWS.iter().for_each(|row| println!("{:width$}  {}", row.name, row.about));
+        let width = rows().map(|row| row.name.len()).max().unwrap_or(0);
+        rows().for_each(|row| println!("{:width$}  {}", row.name, row.about));
         return GOOD;
     }
     let plan = arguments.plan();
@@ -95,7 +95,8 @@ fn run(plan: &Plan) -> Result<Vec<RowResult>, SuiteError> {
 
 fn tell(rows: &[RowResult], plan: &Plan) -> u8 {
     println!("{}", attacks::table(rows));
-    let title = format!("Attacks on {} nodes, {} seeds", plan.scale.nodes, plan.seeds);
+    let seeds = if plan.seeds == 1 { "1 seed".to_owned() } else { format!("{} seeds", plan.seeds) };
+    let title = format!("Attacks on {} nodes, {seeds}", plan.scale.nodes);
     if let Err(error) = attacks::write(rows, &title, &plan.out) {
         return failed(&error, BAD);
     }

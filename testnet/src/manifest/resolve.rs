@@ -146,6 +146,12 @@ impl Manifest {
             duration: duration(self.time.load_s),
             drain: duration(self.time.drain_s),
             producers: self.blocks.producers as usize,
+            absent_producers: self
+                .attack
+                .iter()
+                .filter(|some| some.has_producers())
+                .map(|some| some.count as usize)
+                .sum(),
             slot: duration(self.blocks.slot_s),
             faults: timeline(self, &network),
             engine: sim::Engine::default(),

@@ -94,10 +94,14 @@ fn json(rows: &[RowResult]) -> Value {
     json!({ "kind": "attacks", "holds": rows.iter().all(RowResult::holds), "rows": rows.iter().map(row).collect::<Vec<_>>() })
 }
 
+/// What these pages have beside the common style: tables of words, charts no wider than they are drawn for, links in the page's own colours.
+const STYLE: &str = "table { margin: 0 0 24px; } .words th, .words td { text-align: left; vertical-align: top; white-space: normal; }\n\
+    figure.card { max-width: 600px; margin: 0 0 32px; } a { color: var(--transaction); } b { color: var(--bad); }\n";
+
 fn frame(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>\n{}</style>\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>\n{}{STYLE}</style>\n\
          </head>\n<body>\n<main>\n<h1>{title}</h1>\n{body}</main>\n</body>\n</html>\n",
         include_str!("page.css"),
         title = escape(title),
@@ -106,7 +110,9 @@ fn frame(title: &str, body: &str) -> String {
 
 fn index(rows: &[RowResult], title: &str) -> String {
     let mut body = verdict(rows.iter().all(RowResult::holds));
-    body.push_str("<table><tr><th>scenario<th>demanded<th>measured (worst seed)<th>controls<th></tr>\n");
+    body.push_str(
+        "<table class=\"words\"><tr><th>scenario<th>demanded<th>measured (worst seed)<th>controls<th></tr>\n",
+    );
     for row in rows {
         for case in &row.cases {
             let name = format!("<a href=\"{}.html\">{}</a> {}", row.row.name, row.row.name, escape(case.label));
@@ -139,7 +145,7 @@ fn page(row: &RowResult, title: &str) -> String {
         if !case.label.is_empty() {
             writeln!(body, "<h2>{}</h2>", escape(case.label)).expect("writing to a string");
         }
-        body.push_str("<table><tr><th>demanded<th>measured (worst seed)<th></tr>\n");
+        body.push_str("<table class=\"words\"><tr><th>demanded<th>measured (worst seed)<th></tr>\n");
         for finding in &case.findings {
             let verdict = if finding.holds { "holds" } else { "<b>does not hold</b>" };
             let (demanded, measured) = (escape(&finding.demanded), escape(&finding.measured));
@@ -156,12 +162,12 @@ fn page(row: &RowResult, title: &str) -> String {
 fn figures(case: &CaseResult) -> String {
     let mut html = String::from(
         "<table><tr><th>engine<th>seed<th>delivered<th>p50<th>p99<th>max<th>copies<th>mesh degree<th>refused<th>sent away\
-         <th>trace</tr>\n",
+         <th>rejected of one<th>verified of one<th>node memory<th>honest prunes<th>trace</tr>\n",
     );
     let mut add = |seed: usize, ran: &Ran| {
         let line = match ran {
             Ok(outcome) => cells(seed, outcome),
-            Err(error) => format!("<tr><td>-<td>{seed}<td colspan=\"9\">{}</tr>", escape(error)),
+            Err(error) => format!("<tr><td>-<td>{seed}<td colspan=\"13\">{}</tr>", escape(error)),
         };
         html.push_str(&line);
         html.push('\n');
@@ -175,10 +181,12 @@ fn cells(seed: usize, outcome: &Outcome) -> String {
     let Outcome {
         engine, delivered, expected, p50_us, p99_us, max_us, copies, degree, refused, graylisted, trace, ..
     } = outcome;
+    let Outcome { rejected_max, verified_max, memory_bytes, false_prunes, .. } = outcome;
+    let memory_mib = float(*memory_bytes) / f64::from(1 << 20);
     let [p50, p99, max] = [*p50_us, *p99_us, *max_us].map(milliseconds);
     format!(
         "<tr><td>{}<td>{seed}<td>{delivered} of {expected}<td>{p50}<td>{p99}<td>{max}<td>{copies:.2}<td>{degree:.2}\
-         <td>{refused}<td>{graylisted}<td><code>{trace}</code></tr>",
+         <td>{refused}<td>{graylisted}<td>{rejected_max}<td>{verified_max}<td>{memory_mib:.2} MiB<td>{false_prunes}<td><code>{trace}</code></tr>",
         escape(engine)
     )
 }

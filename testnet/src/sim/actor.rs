@@ -57,6 +57,8 @@ pub struct Setting<'a> {
     pub honest: &'a [PeerId],
     /// The nodes that publish, by their numbers.
     pub publishers: &'a [u32],
+    /// Keys of producers that no honest node has.
+    pub absent: &'a [SecretKey],
     /// The number of the first recruit; the others follow. [`super::peer_id`] gives their ids.
     pub first: u32,
 }
@@ -68,10 +70,10 @@ impl Setting<'_> {
         key(self.seed, "account", node as usize).public_key().to_bytes()
     }
 
-    /// A key that nobody else has.
+    /// A key that no node has, by its number.
     #[must_use]
-    pub fn stranger(&self) -> SecretKey {
-        key(self.seed, "stranger", 0)
+    pub fn stranger(&self, number: u32) -> SecretKey {
+        key(self.seed, "stranger", number as usize)
     }
 }
 

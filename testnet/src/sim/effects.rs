@@ -1,6 +1,7 @@
 //! Carrying out what a machine wants.
 
 use super::counts::WireCounts;
+use super::gaps::Gaps;
 use super::link::{Busy, Line, NOTHING, SEGMENT_BYTES, Uplink, Window, retransmission_us};
 use super::observe::Observer;
 use super::parcel::{Carrier, Parcel, same};
@@ -52,6 +53,8 @@ pub(super) struct Shared {
     pub(super) wire: WireCounts,
     /// Who watches the rules, if anybody does.
     pub(super) safety: Option<Box<Safety>>,
+    /// Who takes note of silences, if anybody does.
+    pub(super) gaps: Option<Box<Gaps>>,
     carrier: Carrier,
     verifier: Verifier,
     jitter: Stream,
@@ -91,6 +94,7 @@ impl Shared {
             trace: TraceHash::default(),
             wire: WireCounts::default(),
             safety: None,
+            gaps: None,
             verifier: Verifier::default(),
             tickets: 0,
             honest,
@@ -390,6 +394,9 @@ impl Effects<'_> {
 
     fn verify(&mut self, ticket: Ticket, job: &Job) {
         let outcome = self.shared.verifier.run(job, &self.shared.genesis);
+        if let (Job::Transaction(transaction), Outcome::Invalid { .. }) = (job, &outcome) {
+            self.shared.observer.dealings.found_invalid(self.index, transaction);
+        }
         let start_ns = (*self.verifier_free_ns).max(self.now.as_micros() * 1_000);
         let cost_ns = signatures(job) * self.shared.scenario.cpu.signature_ns;
         *self.verifier_free_ns = start_ns + cost_ns.saturating_mul(self.cpu_permille) / 1_000;

@@ -7,6 +7,17 @@ use super::world::World;
 use starling_protocol::memory::MemoryLedger;
 
 impl World {
+    /// What a node has allocated, and what waits in its send queues, messages at their full length although they are shared. Zero if it does
+    /// not run. It is what remotes can make grow: see [`starling_protocol::memory`] for what is estimated how.
+    #[must_use]
+    pub fn memory_of(&self, node: u32) -> usize {
+        let Some(machine) = self.machines.get(node as usize) else { return 0 };
+        let Some(own) = machine.actor.node() else { return 0 };
+        let kept: usize = own.memory().components().iter().map(|(_, bytes)| bytes).sum();
+        let busy = machine.lines.iter().filter_map(|line| line.busy.as_ref());
+        kept + busy.map(|busy| busy.queue.bytes()).sum::<usize>()
+    }
+
     /// What the run has allocated, by component, summed over all nodes; estimates, as in [`starling_protocol::memory`]. Messages and RPCs on
     /// their way are not in it: they are shared.
     #[must_use]

@@ -34,10 +34,12 @@
 mod actor;
 mod connect;
 mod counts;
+pub mod dealings;
 mod directory;
 mod disk;
 mod effects;
 pub mod faults;
+pub mod gaps;
 mod ids;
 mod ledger;
 mod link;

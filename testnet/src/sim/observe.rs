@@ -4,9 +4,11 @@
 //! validation has said yes. Times are exact, because there is one clock. Nothing is condensed here: there is a record for each message and
 //! node, of [`RECORD_BYTES`] bytes.
 
+use super::dealings::Dealings;
 use super::ids::DigestMap;
+use starling_protocol::chain;
 use starling_protocol::id::{MessageId, PeerHandle, Topic, TransactionId};
-use starling_protocol::mesh;
+use starling_protocol::mesh::{self, PruneReason};
 use starling_protocol::node::Event;
 use starling_protocol::time::{Time, micros};
 use starling_protocol::transaction::Transaction;
@@ -29,6 +31,12 @@ pub struct Observer {
     pub refused: u64,
     /// Each node's latest mesh degrees, for transactions and blocks.
     pub degrees: Vec<[u32; 2]>,
+    /// Two blocks of one producer for one slot, as often as a node noticed.
+    pub equivocations: u64,
+    /// Nodes that others took out of their meshes for bringing nothing or for their score, attackers not counted: when, by whom, and who.
+    pub prunes: Vec<(Time, u32, u32)>,
+    /// What nodes had to do with attackers.
+    pub dealings: Dealings,
     followed: Option<Followed>,
 }
 
@@ -111,6 +119,9 @@ impl Observer {
             duplicates: 0,
             refused: 0,
             degrees: vec![[0; 2]; nodes],
+            equivocations: 0,
+            prunes: Vec::new(),
+            dealings: Dealings::default(),
             followed: None,
         }
     }
@@ -141,6 +152,7 @@ impl Observer {
                     set(&mut record.in_block_us, now, message);
                 }
             }
+            Event::Chain(chain::Event::Equivocation { .. }) => self.equivocations += 1,
             _ => {}
         }
     }
@@ -171,6 +183,9 @@ impl Observer {
             }
             mesh::Event::Arrived { payload, received, peer, how } => {
                 let (id, pulled) = (payload.id(), *how == mesh::Arrival::Pulled);
+                if let Some(attacker) = far(*peer).filter(|far| *far as usize >= self.nodes) {
+                    self.dealings.taken_in(node, attacker, payload);
+                }
                 if let Some((message, record)) = self.record(&id, node) {
                     if record.arrival_us == NONE {
                         set(&mut record.arrival_us, *received, message);
@@ -189,6 +204,7 @@ impl Observer {
                 self.copy(id, Copy { at: *received, node, from: far(*peer), pulled: None });
             }
             mesh::Event::Validated { payload, verdict, .. } => {
+                self.dealings.judged(node, payload, *verdict);
                 if *verdict != mesh::Verdict::Accept {
                     self.refused += 1;
                 } else if let Some((message, record)) = self.record(&payload.id(), node) {
@@ -198,6 +214,10 @@ impl Observer {
             mesh::Event::MeshDegree { topic, degree } => {
                 let class = usize::from(*topic == self.blocks);
                 self.degrees[node as usize][class] = *degree;
+            }
+            mesh::Event::Pruned { peer, reason: PruneReason::Silent | PruneReason::Score, .. } => {
+                let far = far(*peer).filter(|far| (*far as usize) < self.nodes);
+                self.prunes.extend(far.map(|far| (now, node, far)));
             }
             mesh::Event::Grafted { .. } | mesh::Event::Pruned { .. } => {}
         }

@@ -292,8 +292,8 @@ fn deliveries(world: &World, window: &Window) -> Deliveries {
     Deliveries::new(nodes, all, window.drain_end_us, 0).with_absences(absences(world.scenario()))
 }
 
-/// From when until when nodes did not run.
-fn absences(scenario: &Scenario) -> Vec<(usize, u64, u64)> {
+/// From when until when nodes did not run, in microseconds, by their numbers.
+pub(crate) fn absences(scenario: &Scenario) -> Vec<(usize, u64, u64)> {
     let mut gone = BTreeMap::new();
     let mut absences = Vec::new();
     for (at, action) in &scenario.faults {

@@ -2,10 +2,11 @@
 
 use super::faults::Action;
 use super::link::WindowModel;
-use super::workload::{Pace, Publishers, Workload};
+use super::workload::{self, Pace, Publishers, Workload};
 use crate::wan::Profile;
 use starling_protocol::mesh::MeshConfig;
 use starling_protocol::time::{Duration, Time};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A run, wholly described: the same scenario gives the same trace.
@@ -48,6 +49,8 @@ pub struct Scenario {
     pub drain: Duration,
     /// How many producers make blocks; none when zero.
     pub producers: usize,
+    /// How many producers more the genesis names whose keys no node has: attackers may have them.
+    pub absent_producers: usize,
     /// Length of a slot.
     pub slot: Duration,
     /// What goes wrong, in the order of time.
@@ -206,11 +209,19 @@ impl Scenario {
             duration: Duration::from_secs(30),
             drain: Duration::from_secs(5),
             producers: 0,
+            absent_producers: 0,
             slot: Duration::from_secs(2),
             faults: Vec::new(),
             engine: Engine::default(),
             encode: false,
         }
+    }
+
+    /// The nodes that publish, in ascending order.
+    #[must_use]
+    pub fn publishers(&self) -> Vec<u32> {
+        let all: BTreeSet<u32> = workload::submissions(self).iter().map(|submission| submission.node).collect();
+        all.into_iter().collect()
     }
 
     /// When it ends.

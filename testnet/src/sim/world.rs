@@ -198,8 +198,9 @@ impl World {
     #[must_use]
     pub fn with_adversaries(scenario: Scenario, recruit: impl FnOnce(&Setting<'_>) -> Vec<Recruit>) -> Self {
         let seed = scenario.seed;
-        let producers: Vec<SecretKey> =
-            (0..scenario.producers.max(1)).map(|place| key(seed, "producer", place)).collect();
+        let producers: Vec<SecretKey> = (0..(scenario.producers + scenario.absent_producers).max(1))
+            .map(|place| key(seed, "producer", place))
+            .collect();
         let genesis = genesis(&scenario, &producers);
         let honest = u32::try_from(scenario.nodes).expect("fewer than 2^32 nodes");
         let submissions = workload::submissions(&scenario);
@@ -207,7 +208,8 @@ impl World {
         publishers.sort_unstable();
         publishers.dedup();
         let ids: Vec<PeerId> = (0..honest).map(peer_id).collect();
-        let setting = Setting { seed, genesis: &genesis, honest: &ids, publishers: &publishers, first: honest };
+        let absent = &producers[scenario.producers.min(producers.len())..];
+        let setting = Setting { seed, genesis: &genesis, honest: &ids, publishers: &publishers, absent, first: honest };
         let recruits = recruit(&setting);
         let network = Topology::new(scenario.profile.clone(), scenario.nodes, seed).and_more(recruits.len(), seed);
         let places = scenario.nodes + recruits.len();
@@ -300,6 +302,14 @@ impl World {
     #[must_use]
     pub fn wire(&self) -> WireCounts {
         self.shared.wire
+    }
+
+    /// The connections of a place, and who is at their other ends.
+    pub fn connections(&self, node: u32) -> impl Iterator<Item = (PeerHandle, u32)> + '_ {
+        let machine = self.machines.get(node as usize);
+        machine
+            .into_iter()
+            .flat_map(|machine| machine.handles().into_iter().map(|peer| (peer, machine.lines[peer.index()].far)))
     }
 
     /// Messages that were not published because their publisher did not run.
@@ -399,6 +409,9 @@ impl World {
                 let cost_ns = cpu.rpc_ns + cpu.byte_ns * u64::from(parcel.wire_bytes);
                 let now = self.begin(at, node, cost_ns);
                 self.shared.trace.mix(u64::from(peer.slot) << 32 | u64::from(parcel.wire_bytes));
+                if let Some(gaps) = &mut self.shared.gaps {
+                    gaps.heard(now, node, peer);
+                }
                 let input = Input::Rpc { peer, rpc: &parcel.rpc, received: now };
                 self.act(now, node, |actor, effects| actor.handle(now, input, effects));
             }

@@ -1,0 +1,284 @@
+//! The rows of the table with attackers in them. What each attacker does is told by [`super::KINDS`].
+
+use super::demand::Demand;
+use super::engines;
+use super::experiment::{Experiment, Study};
+use super::table::{BASELINE, Case, Fate, Row, Scale, network, plain};
+use super::{Attackers, Targets};
+use crate::sim::{Engine, Pace};
+use starling_protocol::time::Duration;
+
+const LOSERS: &[(Engine, Fate)] = &[
+    (engines::GOSSIPSUB_1_0, Fate::Loses),
+    (engines::SQUARE_ROOT_PUSH, Fate::Loses),
+    (engines::FLOODSUB, Fate::DeliversAtGreatCost),
+];
+
+/// The rows. The baseline is the first one, because others are measured by it.
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        name: BASELINE,
+        about: "no attack",
+        demands: &[Demand::Everything, Demand::P99Ms(130.0), Demand::MaxMs(200.0), Demand::CopiesTimesDegree(1.1)],
+        cases: |scale, seed| vec![plain(scale.attacked(seed, 0, Vec::new()))],
+        controls: &[],
+    },
+    Row {
+        name: "eclipse-network",
+        about: "four silent sybils for each node come in the middle, with 100 connections each",
+        demands: &[Demand::Everything, Demand::P99Times(1.1)],
+        cases: |scale, seed| vec![plain(later(scale, seed, Attackers::new("sybil", scale.per_node(4.0), 100)))],
+        controls: &[],
+    },
+    Row {
+        name: "eclipse-publishers",
+        about: "the same, but they connect with publishers only",
+        demands: &[Demand::Everything, Demand::P99Times(1.1)],
+        cases: |scale, seed| {
+            let publishers = Targets::Named("publishers".into());
+            vec![plain(later(scale, seed, Attackers::new("sybil", scale.per_node(4.0), 100).aimed(publishers)))]
+        },
+        controls: &[],
+    },
+    Row {
+        name: "eclipse-node",
+        about: "as many silent sybils as there are nodes connect with one node in the middle",
+        demands: &[Demand::Everything, Demand::VictimLinks(2)],
+        cases: |scale, seed| {
+            let sybils = Attackers::new("sybil", scale.nodes, 1).aimed(Targets::Nodes(vec![0]));
+            vec![plain(Experiment { victim: Some(0), ..later(scale, seed, sybils) })]
+        },
+        controls: &[],
+    },
+    Row {
+        name: "censor",
+        about: "two sybils for each node forward all but what one node publishes",
+        demands: &[Demand::Everything, Demand::P99Times(1.2)],
+        cases: |scale, seed| vec![plain(later(scale, seed, Attackers::new("censor", scale.per_node(2.0), 20)))],
+        controls: &[],
+    },
+    Row {
+        name: "degrade",
+        about: "two sybils for each node drop a share of the messages",
+        demands: &[Demand::Everything, Demand::P99Times(1.5)],
+        cases: |scale, seed| {
+            let drops = [("25 %", 0.25), ("50 %", 0.5), ("90 %", 0.9)];
+            let sybils = |drop| Attackers::new("sybil", scale.per_node(2.0), 20).with("drop", drop);
+            drops.map(|(label, drop)| network(label, later(scale, seed, sybils(drop)))).into()
+        },
+        controls: &[],
+    },
+    Row {
+        name: "cold-boot",
+        about: "four silent sybils for each node come together with the honest nodes, with 20 connections each",
+        demands: &[Demand::Everything, Demand::P99Ms(180.0), Demand::HardMaxMs(1_000.0)],
+        cases: |scale, seed| {
+            vec![plain(scale.attacked(seed, 0, vec![Attackers::new("sybil", scale.per_node(4.0), 20)]))]
+        },
+        controls: LOSERS,
+    },
+    Row {
+        name: "covert-flash",
+        about: "the same, but they behave at first and then all fall silent at once",
+        demands: &[Demand::Everything, Demand::P99Ms(250.0), Demand::HardMaxMs(1_000.0), Demand::HealedBeats(30.0)],
+        cases: |scale, seed| vec![plain(turning(scale, seed, Attackers::new("sybil", scale.per_node(4.0), 20)))],
+        controls: LOSERS,
+    },
+    Row {
+        name: "dawn",
+        about: "four silent sybils for each node are there first; honest nodes connect later",
+        demands: &[Demand::Everything, Demand::HardMaxMs(1_000.0)],
+        cases: |scale, seed| {
+            let case = |(label, late_s): (&'static str, u64)| {
+                let sybils = Attackers::new("sybil", scale.per_node(4.0), 20);
+                let mut experiment = scale.attacked(seed, 0, vec![sybils]);
+                experiment.scenario.connect_from = Duration::from_secs(late_s);
+                experiment.scenario.warm_up += Duration::from_secs(late_s);
+                network(label, experiment)
+            };
+            vec![case(("first late", scale.late_s[0])), case(("second late", scale.late_s[1]))]
+        },
+        controls: &[],
+    },
+    Row {
+        name: "first-comers",
+        about: "four sybils for each node take all places for others before anybody else connects, with 100 connections each",
+        demands: &[Demand::Everything],
+        cases: |scale, seed| {
+            let case = |(label, kind)| {
+                let attackers = Attackers::new(kind, scale.per_node(4.0), 100);
+                network(label, scale.attacked(seed, scale.warm_up_s, vec![attackers]))
+            };
+            [("silent", "sybil"), ("mirrors", "mirror")].map(case).into()
+        },
+        controls: &[],
+    },
+    Row {
+        name: "equivocation",
+        about: "one of four producers makes two blocks for each of its slots and sends each to half of its peers",
+        demands: &[Demand::Everything, Demand::OneChain],
+        cases: |scale, seed| {
+            let mut experiment = scale.attacked(seed, scale.warm_up_s, vec![Attackers::new("equivocate", 1, 40)]);
+            experiment.study = Study::Agreement;
+            let scenario = &mut experiment.scenario;
+            (scenario.producers, scenario.absent_producers) = (3, 1);
+            scenario.slot = Duration::from_secs(1);
+            scenario.workloads[0].pace = Pace::Constant { messages_per_ks: scale.messages_per_ks / 4 };
+            // Ends between two blocks.
+            scenario.drain = Duration::from_millis(9_800);
+            vec![plain(experiment)]
+        },
+        controls: &[],
+    },
+    Row {
+        name: "colocation",
+        about: "four silent sybils for each node, 160 to an address, come together with the honest nodes",
+        demands: &[Demand::Everything, Demand::PerIp(5)],
+        cases: |scale, seed| {
+            let sybils = Attackers { per_ip: 160, ..Attackers::new("sybil", scale.per_node(4.0), 20) };
+            vec![plain(scale.attacked(seed, 0, vec![sybils]))]
+        },
+        controls: &[],
+    },
+    Row {
+        name: "withhold-blocks",
+        about: "a sybil for each node is good on transactions and silent on blocks (CVE-2022-47547)",
+        demands: &[Demand::Everything, Demand::OutOfBlocksWithinS(60.0)],
+        cases: |scale, seed| {
+            let mut experiment = scale.attacked(seed, 0, vec![Attackers::new("withhold", scale.nodes, 20)]);
+            let scenario = &mut experiment.scenario;
+            scenario.producers = 3;
+            scenario.slot = Duration::from_secs(1);
+            scenario.workloads[0].pace = Pace::Constant { messages_per_ks: scale.messages_per_ks / 10 };
+            scenario.duration = scenario.duration.max(Duration::from_secs(90));
+            // Ends between two blocks.
+            scenario.drain = Duration::from_millis(9_800);
+            vec![plain(experiment)]
+        },
+        controls: &[],
+    },
+    persistent("mirror", "sends messages back to whom they came from", |scale, seed| {
+        vec![plain(many(scale, seed, Attackers::new("mirror", scale.per_node(4.0), 100)))]
+    }),
+    persistent("slow-drip", "forwards one message of twenty", |scale, seed| {
+        vec![plain(many(scale, seed, Attackers::new("sybil", scale.per_node(4.0), 100).with("drop", 0.95)))]
+    }),
+    persistent("score-banking", "forwards everything for a while and then nothing", |scale, seed| {
+        vec![plain(banking(scale, seed, Attackers::new("sybil", scale.per_node(4.0), 100).at_s(SOON_S)))]
+    }),
+    persistent(
+        "fast-then-withhold",
+        "forwards everything before anybody else for a while and then nothing",
+        |scale, seed| {
+            vec![plain(banking(scale, seed, Attackers::new("outrun", scale.per_node(4.0), 100).at_s(SOON_S)))]
+        },
+    ),
+    Row {
+        name: "whitewashing",
+        about: "two silent sybils for each node come again under new ids every 10 s",
+        // No place can last longer than a life, so what is judged beside delivery is what new ids gain.
+        demands: &[Demand::Everything, Demand::P99Times(1.5)],
+        cases: |scale, seed| {
+            let sybils = Attackers::new("whitewash", scale.per_node(2.0), 100).with("life_s", 10.0);
+            vec![plain(scale.attacked(seed, scale.warm_up_s, vec![sybils.at_s(SOON_S)]))]
+        },
+        controls: &[],
+    },
+    persistent("announce-only", "announces everything first and delivers nothing", |scale, seed| {
+        vec![plain(many(scale, seed, Attackers::new("announce", scale.per_node(1.0), 100)))]
+    }),
+    Row {
+        name: "invalid-messages",
+        about: "three of ten peers of each node send messages that are not valid as fast as their lines carry",
+        demands: &[
+            Demand::Everything,
+            Demand::P99Times(1.2),
+            Demand::Rejected(3),
+            Demand::Verified(3),
+            Demand::GoneWithinS(10.0),
+        ],
+        cases: |scale, seed| {
+            let spammers = |kind| Attackers::new(kind, scale.per_node(0.85), 20);
+            let experiment = |spammers| {
+                let mut experiment = scale.attacked(seed, scale.attack_s, vec![spammers]);
+                experiment.scenario.duration = Duration::from_secs(scale.attack_s - scale.warm_up_s + 20);
+                experiment
+            };
+            let case = |label, kind| network(label, experiment(spammers(kind).at_s(scale.attack_s as f64)));
+            let banked = spammers("invalid").with("turn_s", scale.attack_s as f64);
+            vec![
+                case("bad signature", "invalid"),
+                network("bad signature after good service", experiment(banked)),
+                case("garbage", "garbage"),
+                case("conflicting", "conflict"),
+            ]
+        },
+        controls: &[],
+    },
+    Row {
+        name: "floods",
+        about: "two peers of each node send ten times what a heartbeat allows, without end",
+        demands: &[Demand::Everything, Demand::P99Times(1.2), Demand::MoreMiB(16.0)],
+        cases: |scale, seed| {
+            let flooders = |kind| vec![Attackers::new(kind, scale.per_node(0.1), 20).at_s(scale.warm_up_s as f64)];
+            let kinds = ["ihave", "iwant", "idontwant", "graft", "subscribe", "exchange"];
+            let case = |kind| {
+                let mut experiment = scale.attacked(seed, scale.warm_up_s, flooders(kind));
+                // What does not pile up in so long does not pile up.
+                experiment.scenario.duration = Duration::from_secs(scale.load_s.min(30));
+                network(kind, experiment)
+            };
+            kinds.map(case).into()
+        },
+        controls: &[],
+    },
+    Row {
+        name: "stale-messages",
+        about: "two peers of each node send old messages again, transactions that have expired, or all that they have stamped",
+        demands: &[Demand::Everything, Demand::P99Times(1.2)],
+        cases: |scale, seed| {
+            let spammers = |kind| vec![Attackers::new(kind, scale.per_node(0.1), 20).at_s(scale.attack_s as f64)];
+            let case = |label, kind| network(label, scale.attacked(seed, scale.attack_s, spammers(kind)));
+            vec![case("replayed", "replay"), case("expired", "expired"), case("stamped beforehand", "ground")]
+        },
+        controls: &[],
+    },
+];
+
+/// A row of attackers that try to stay in meshes, ten for each honest link.
+const fn persistent(name: &'static str, about: &'static str, cases: fn(&Scale, u64) -> Vec<Case>) -> Row {
+    Row { name, about, demands: &[Demand::Everything, Demand::OutWithinS(120.0)], cases, controls: &[] }
+}
+
+/// Attackers that come while the load runs.
+fn later(scale: &Scale, seed: u64, attackers: Attackers) -> Experiment {
+    scale.attacked(seed, scale.attack_s, vec![attackers.at_s(scale.attack_s as f64)])
+}
+
+/// When attackers come that would otherwise take all the places that nodes have for others before honest nodes are connected: who is first is
+/// another attack.
+const SOON_S: f64 = 3.0;
+
+/// Attackers that come when the honest nodes are connected, seen for longer than they may stay.
+fn many(scale: &Scale, seed: u64, attackers: Attackers) -> Experiment {
+    let mut experiment = scale.attacked(seed, scale.warm_up_s, vec![attackers.at_s(SOON_S)]);
+    experiment.scenario.duration = experiment.scenario.duration.max(Duration::from_secs(130));
+    experiment.scenario.workloads[0].pace = Pace::Constant { messages_per_ks: scale.messages_per_ks / 4 };
+    experiment
+}
+
+/// Attackers that behave at first and turn later, seen for longer than they may stay.
+fn banking(scale: &Scale, seed: u64, attackers: Attackers) -> Experiment {
+    let mut experiment = turning(scale, seed, attackers);
+    experiment.scenario.duration = Duration::from_secs(scale.turn_s - scale.warm_up_s + 130);
+    experiment.scenario.workloads[0].pace = Pace::Constant { messages_per_ks: scale.messages_per_ks / 4 };
+    experiment
+}
+
+/// Attackers that behave at first and turn later.
+fn turning(scale: &Scale, seed: u64, attackers: Attackers) -> Experiment {
+    let attackers = attackers.with("turn_s", scale.turn_s as f64);
+    let mut experiment = scale.attacked(seed, scale.turn_s, vec![attackers]);
+    experiment.scenario.duration = Duration::from_secs(scale.long_load_s);
+    experiment
+}

@@ -1,0 +1,344 @@
+//! What is demanded of an outcome, and whether it holds.
+//!
+//! # Milliseconds at another scale
+//! The demands in milliseconds were made for the published network of 1000 nodes. A smaller one is faster whatever its engine does, so at another
+//! scale they are multiplied by what the shortest paths through the baseline's own connections take, against what those of the published network
+//! take ([`super::floor`], [`PUBLISHED_FLOOR_MS`]). So no demand is held against what the engine itself has measured, but for those
+//! that are multiples of the baseline.
+//!
+//! # Rates
+//! Of events as rare as one in a thousand days a short run can say little: beside what was counted stands the rate that it excludes at 95 %
+//! (the upper limit for a Poisson variable, by the approximation of Wilson and Hilferty, 1931).
+
+use super::experiment::Outcome;
+use super::table::Scale;
+
+/// The 99th percentile of the least latencies in the published network of 1000 nodes, in milliseconds; a test works it out.
+pub const PUBLISHED_FLOOR_MS: f64 = 67.6;
+/// Heartbeats of the published engine, in which some demands are written, last a second; ours are shorter, which makes the demand harder.
+pub const HEARTBEAT_S: f64 = 0.7;
+
+/// What is demanded of an outcome.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Demand {
+    /// Every message reaches every node.
+    Everything,
+    /// At least this share of deliveries took place.
+    Share(f64),
+    /// The 99th percentile of latency is at most so many milliseconds.
+    P99Ms(f64),
+    /// The latency is at most so many milliseconds.
+    MaxMs(f64),
+    /// The latency is at most so many milliseconds, at any scale: what counts is a heartbeat, not the number of hops.
+    HardMaxMs(f64),
+    /// The 99th percentile of latency is at most so many times that of the baseline.
+    P99Times(f64),
+    /// Copies for each delivery are at most so many times the mean degree of the mesh but one.
+    CopiesTimesDegree(f64),
+    /// The victim keeps so many mesh links to honest nodes.
+    VictimLinks(usize),
+    /// Four of five mesh links are honest after so many heartbeats.
+    HealedBeats(f64),
+    /// No attacker keeps a place in a mesh of transactions for longer than so many seconds.
+    OutWithinS(f64),
+    /// The same of blocks.
+    OutOfBlocksWithinS(f64),
+    /// At most so many peers of one address are in a mesh.
+    PerIp(usize),
+    /// So many messages of one attacker are rejected by one node at most.
+    Rejected(u64),
+    /// So many invalid transactions of one attacker are verified by one node at most.
+    Verified(u64),
+    /// No attacker stays connected with a node for longer than so many seconds.
+    GoneWithinS(f64),
+    /// No node needs more memory than without attack, but for so many MiB: all attackers together, so that each certainly costs no more.
+    MoreMiB(f64),
+    /// All nodes have one head so many seconds after a division.
+    OneHeadS(f64),
+    /// Every transaction that was pending then is in the chain or everywhere, so many slots later.
+    PendingSlots(f64),
+    /// The nodes agree about the chain in the end.
+    OneChain,
+    /// Of nodes that are started again, less than so many in a hundred have no honest peer.
+    Eclipsed(f64),
+    /// Honest links are taken for silent ones so many times a day and node at most.
+    FalsePrunes(f64),
+    /// There are so many times fewer false suspicions than with a fixed timeout.
+    FewerSuspicions(f64),
+    /// Nodes that stop for ever are out of all meshes within so many seconds, at the 99th percentile.
+    CrashesFoundS(f64),
+    /// No input makes a decoder or a machine panic. That it did is found by its being run.
+    NoPanic,
+}
+
+/// What was found of a demand.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// What is demanded, with the numbers of this scale.
+    pub demanded: String,
+    /// What was measured.
+    pub measured: String,
+    /// Whether it holds.
+    pub holds: bool,
+    /// What was measured as a part of what is allowed: above one it does not hold.
+    pub strain: f64,
+}
+
+impl Demand {
+    /// Holds an outcome against it, given the baseline of the same scale and seed.
+    #[must_use]
+    pub fn judge(self, outcome: &Outcome, baseline: &Outcome, scale: &Scale) -> Finding {
+        let baseline_ms = baseline.p99_us as f64 / 1e3;
+        let (p99_ms, max_ms) = (outcome.p99_us as f64 / 1e3, outcome.max_us as f64 / 1e3);
+        let scaled = |limit_ms: f64| {
+            if scale.relative { limit_ms / PUBLISHED_FLOOR_MS * baseline.floor_p99_us as f64 / 1e3 } else { limit_ms }
+        };
+        match self {
+            Self::Everything => {
+                let missing = outcome.expected - outcome.delivered;
+                let share = format!("{:.4} %", outcome.coverage() * 100.0);
+                let measured = if missing == 0 { "100 %".into() } else { format!("{share} ({missing} missing)") };
+                let holds = missing == 0 && outcome.unpublished == 0 && outcome.published > 0;
+                Finding { demanded: "100 %".into(), measured, holds, strain: 1.0 + 1.0 - outcome.coverage() }
+            }
+            Self::Share(least) => {
+                let show = |share: f64| format!("{:.3} %", share * 100.0);
+                let (lost, allowed) = (1.0 - outcome.coverage(), 1.0 - least);
+                Finding {
+                    demanded: format!(">= {}", show(least)),
+                    measured: format!(
+                        "{} ({} missing)",
+                        show(outcome.coverage()),
+                        outcome.expected - outcome.delivered
+                    ),
+                    holds: outcome.coverage() >= least,
+                    strain: lost / allowed.max(1e-9),
+                }
+            }
+            Self::P99Ms(limit_ms) => at_most("p99", "ms", p99_ms, scaled(limit_ms)),
+            Self::MaxMs(limit_ms) => at_most("max", "ms", max_ms, scaled(limit_ms)),
+            Self::HardMaxMs(limit_ms) => at_most("max", "ms", max_ms, limit_ms),
+            Self::P99Times(times) => at_most("p99", "ms", p99_ms, times * baseline_ms),
+            Self::CopiesTimesDegree(times) => at_most("copies", "", outcome.copies, times * (outcome.degree - 1.0)),
+            Self::VictimLinks(least) => {
+                let found = outcome.victim_links.unwrap_or(0);
+                let demanded = format!("honest links of the victim >= {least}");
+                let strain = least as f64 / found.max(1) as f64;
+                Finding { demanded, measured: found.to_string(), holds: found >= least, strain }
+            }
+            Self::HealedBeats(beats) => {
+                at_most_or_never("80 % honest for good after", "s", outcome.healed_s, beats * HEARTBEAT_S)
+            }
+            Self::OutWithinS(limit_s) => at_most("longest place in a mesh", "s", outcome.clung_s, limit_s),
+            Self::OutOfBlocksWithinS(limit_s) => {
+                at_most("longest place in a mesh of blocks", "s", outcome.clung_blocks_s, limit_s)
+            }
+            Self::PerIp(most) => count("mesh peers of an address", outcome.per_ip as u64, most as u64),
+            Self::Rejected(most) => count("rejections of one attacker at a node", outcome.rejected_max, most),
+            Self::Verified(most) => count("verified in vain for one attacker at a node", outcome.verified_max, most),
+            Self::GoneWithinS(limit_s) => at_most("attacker connected for", "s", outcome.stayed_s, limit_s),
+            Self::MoreMiB(limit) => {
+                let more = outcome.memory_bytes.saturating_sub(baseline.memory_bytes);
+                at_most("more memory at a node", "MiB", more as f64 / f64::from(1 << 20), limit)
+            }
+            _ => self.judge_recovery(outcome),
+        }
+    }
+
+    /// The same for what only studies find.
+    fn judge_recovery(self, outcome: &Outcome) -> Finding {
+        let (recovery, suspicion) = (&outcome.recovery, &outcome.suspicion);
+        match self {
+            Self::OneHeadS(limit_s) => at_most_or_never("one head after", "s", recovery.head_s, limit_s),
+            Self::PendingSlots(limit) => {
+                let finding = at_most_or_never("pending everywhere after", "slots", recovery.pending_slots, limit);
+                let measured = format!("{} ({} pending)", finding.measured, recovery.pending);
+                // Nothing is shown where nothing was pending.
+                Finding { measured, holds: finding.holds && recovery.pending > 0, ..finding }
+            }
+            Self::OneChain => {
+                let finding = count("chains in the end", recovery.heads, 1);
+                let measured = format!("{} ({} equivocations seen)", recovery.heads, outcome.equivocations);
+                // Nothing is shown where nobody equivocated.
+                Finding { measured, holds: finding.holds && outcome.equivocations > 0, ..finding }
+            }
+            Self::Eclipsed(percent) => {
+                let share = recovery.eclipsed as f64 / recovery.restarts.max(1) as f64 * 100.0;
+                let measured = format!("{} of {} starts", recovery.eclipsed, recovery.restarts);
+                let holds = share < percent && recovery.restarts > 0;
+                Finding { demanded: format!("eclipsed < {percent} %"), measured, holds, strain: share / percent }
+            }
+            Self::FalsePrunes(per_day) => {
+                let (found, days) = (outcome.false_prunes as f64, outcome.node_days);
+                let excluded = upper_limit(found) / days.max(1e-9);
+                Finding {
+                    demanded: format!("false prunes <= {per_day} per node-day"),
+                    measured: format!("{found} in {days:.1} node-days; above {excluded:.2} excluded at 95 %"),
+                    holds: found <= per_day * days,
+                    strain: found / (per_day * days).max(1e-9),
+                }
+            }
+            Self::FewerSuspicions(times) => {
+                let (ours, fixed) = (suspicion.ours, suspicion.fixed);
+                let ratio = fixed as f64 / ours.max(1) as f64;
+                Finding {
+                    demanded: format!("false suspicions {times} x fewer than a fixed timeout's"),
+                    measured: format!("{ours} against {fixed}"),
+                    holds: ratio >= times,
+                    strain: times / ratio.max(1e-9),
+                }
+            }
+            Self::CrashesFoundS(limit_s) => {
+                let all = suspicion.found == suspicion.crashed && suspicion.crashed > 0;
+                let finding = at_most("crash found, p99", "s", suspicion.found_p99_s, limit_s);
+                let measured = format!("{}, {} of {}", finding.measured, suspicion.found, suspicion.crashed);
+                Finding { measured, holds: finding.holds && all, ..finding }
+            }
+            Self::NoPanic => Finding {
+                demanded: "no panic".into(),
+                measured: format!("none in {} inputs", outcome.inputs),
+                holds: outcome.inputs > 0,
+                strain: 0.0,
+            },
+            _ => unreachable!("the others are judged above"),
+        }
+    }
+}
+
+fn count(what: &str, found: u64, most: u64) -> Finding {
+    Finding {
+        measured: found.to_string(),
+        demanded: format!("{what} <= {most}"),
+        ..at_most(what, "", found as f64, most as f64)
+    }
+}
+
+fn at_most_or_never(what: &str, unit: &str, found: Option<f64>, limit: f64) -> Finding {
+    match found {
+        Some(found) => at_most(what, unit, found, limit),
+        None => Finding { measured: "never".into(), ..at_most(what, unit, f64::INFINITY, limit) },
+    }
+}
+
+/// The largest mean of a Poisson variable with which so few events are at least one case in twenty.
+fn upper_limit(found: f64) -> f64 {
+    let next = found + 1.0;
+    let root = 1.0 - 1.0 / (9.0 * next) + 1.645 / (3.0 * next.sqrt());
+    next * root * root * root
+}
+
+fn at_most(what: &str, unit: &str, found: f64, limit: f64) -> Finding {
+    let digits = if limit < 20.0 { 2 } else { 0 };
+    let show = |value: f64| format!("{value:.digits$} {unit}").trim_end().to_owned();
+    let strain = if limit > 0.0 { found / limit } else { 1.0 + found };
+    Finding { demanded: format!("{what} <= {}", show(limit)), measured: show(found), holds: found <= limit, strain }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attack::floor::least_p99_us;
+    use crate::attack::recovery::Recovery;
+    use crate::attack::suspicion::Suspicion;
+
+    #[test]
+    fn the_floor_of_the_published_network_is_what_milliseconds_are_scaled_by() {
+        let floor_us = least_p99_us(&Scale::FULL.baseline(1));
+        assert!((floor_us as f64 / 1e3 - PUBLISHED_FLOOR_MS).abs() < 0.5, "{floor_us} us");
+    }
+
+    #[test]
+    fn rates_are_excluded_as_by_the_exact_limits() {
+        // Chi-squared tables: 3.00, 4.74, 10.51.
+        for (found, limit) in [(0.0, 3.00), (1.0, 4.74), (5.0, 10.51)] {
+            assert!((upper_limit(found) - limit).abs() < 0.05, "{found}: {}", upper_limit(found));
+        }
+    }
+
+    /// Each demand holds of a good outcome and does not of a bad one.
+    #[test]
+    fn every_demand_can_fail() {
+        let baseline = Outcome { p99_us: 100_000, floor_p99_us: 67_600, memory_bytes: 1 << 20, ..Outcome::default() };
+        let good = Outcome {
+            published: 10,
+            expected: 100,
+            delivered: 100,
+            p99_us: 100_000,
+            max_us: 150_000,
+            copies: 4.0,
+            degree: 6.0,
+            healed_s: Some(5.0),
+            victim_links: Some(4),
+            per_ip: 1,
+            memory_bytes: 2 << 20,
+            node_days: 3_000.0,
+            inputs: 1,
+            equivocations: 1,
+            recovery: Recovery {
+                head_s: Some(3.0),
+                pending_slots: Some(1.0),
+                pending: 5,
+                heads: 1,
+                restarts: 200,
+                eclipsed: 0,
+            },
+            suspicion: Suspicion { ours: 0, fixed: 200, crashed: 10, found: 10, found_p99_s: 2.0 },
+            ..Outcome::default()
+        };
+        let bad = Outcome {
+            delivered: 90,
+            p99_us: 500_000,
+            max_us: 9_000_000,
+            copies: 40.0,
+            healed_s: None,
+            clung_s: 500.0,
+            clung_blocks_s: 500.0,
+            stayed_s: 100.0,
+            rejected_max: 4,
+            verified_max: 20,
+            memory_bytes: 100 << 20,
+            victim_links: Some(1),
+            per_ip: 9,
+            false_prunes: 4,
+            inputs: 0,
+            recovery: Recovery { head_s: None, pending_slots: None, heads: 2, eclipsed: 20, ..good.recovery.clone() },
+            suspicion: Suspicion { ours: 200, found: 3, ..good.suspicion.clone() },
+            ..good.clone()
+        };
+        let demands = [
+            Demand::Everything,
+            Demand::Share(0.9999),
+            Demand::P99Ms(130.0),
+            Demand::MaxMs(200.0),
+            Demand::HardMaxMs(1_000.0),
+            Demand::P99Times(1.2),
+            Demand::CopiesTimesDegree(1.1),
+            Demand::VictimLinks(2),
+            Demand::HealedBeats(30.0),
+            Demand::OutWithinS(120.0),
+            Demand::OutOfBlocksWithinS(60.0),
+            Demand::PerIp(5),
+            Demand::Rejected(3),
+            Demand::Verified(3),
+            Demand::GoneWithinS(10.0),
+            Demand::MoreMiB(16.0),
+            Demand::OneHeadS(10.0),
+            Demand::PendingSlots(2.0),
+            Demand::OneChain,
+            Demand::Eclipsed(1.0),
+            Demand::FalsePrunes(0.001),
+            Demand::FewerSuspicions(100.0),
+            Demand::CrashesFoundS(5.0),
+            Demand::NoPanic,
+        ];
+        for demand in demands {
+            let (holds, fails) =
+                (demand.judge(&good, &baseline, &Scale::QUICK), demand.judge(&bad, &baseline, &Scale::QUICK));
+            assert!(holds.holds && !fails.holds, "{demand:?}: {holds:?} {fails:?}");
+            assert!(fails.strain >= holds.strain, "{demand:?}");
+        }
+        // A slow baseline does not excuse itself.
+        let slow = Outcome { p99_us: 140_000, ..baseline };
+        assert!(!Demand::P99Ms(130.0).judge(&slow, &slow, &Scale::QUICK).holds);
+    }
+}

@@ -1,0 +1,108 @@
+//! A producer that signs two blocks for one slot.
+//!
+//! It is a node machine with a producer's key, honest but for one thing: of each block of its own that carries transactions it makes a second
+//! one, for the same slot and on the same parent, without the last of them, and sends the first one to half of its peers and the second one
+//! to the others. Nobody else can make such blocks, and both are valid by themselves, so nodes have to choose among them without a
+//! word with each other, and end with the same chain.
+
+use super::links::Links;
+use crate::attack::Adversary;
+use starling_crypto::SecretKey;
+use starling_protocol::block::Block;
+use starling_protocol::genesis::Genesis;
+use starling_protocol::id::{MessageId, PeerId};
+use starling_protocol::mesh::Sink;
+use starling_protocol::message::Payload;
+use starling_protocol::node::{Input, Node, NodeParts, Output};
+use starling_protocol::rpc::Frame;
+use starling_protocol::time::Time;
+use std::sync::Arc;
+
+/// A producer that signs two blocks for one slot.
+#[derive(Debug)]
+pub(super) struct Equivocator {
+    node: Node,
+    links: Links,
+    twins: Twins,
+}
+
+/// The blocks that others are sent in place of its own.
+#[derive(Debug)]
+struct Twins {
+    genesis: Genesis,
+    key: SecretKey,
+    /// The last block of its own, and the other one for the same slot.
+    last: Option<(MessageId, Arc<Payload>)>,
+}
+
+impl Equivocator {
+    /// One with this key, under this id.
+    pub(super) fn new(genesis: &Genesis, key: SecretKey, id: PeerId, links: Links, seed: u64) -> Self {
+        let parts = NodeParts::new(genesis.clone(), id, 1).expect("valid parts");
+        let parts = parts.with_producer(key.clone()).expect("the genesis names the key");
+        let mut stream = [0; 32];
+        stream[..8].copy_from_slice(&seed.to_le_bytes());
+        let node = Node::new(parts, stream, Time::ZERO);
+        Self { node, links, twins: Twins { genesis: genesis.clone(), key, last: None } }
+    }
+}
+
+impl Twins {
+    /// The other block for the slot of this one, if it is its own and has transactions.
+    fn twin(&mut self, payload: &Payload) -> Option<Arc<Payload>> {
+        if let Some((_, twin)) = self.last.as_ref().filter(|(id, _)| *id == payload.id()) {
+            return Some(twin.clone());
+        }
+        let block = Block::decode(bytes::Bytes::copy_from_slice(payload.data()), &self.genesis).ok()?;
+        let header = block.header();
+        if header.producer != self.key.public_key().to_bytes() {
+            return None;
+        }
+        let (_, fewer) = block.transactions().split_last()?;
+        let place = (header.slot, header.height, header.parent);
+        let twin = Block::produce(&self.genesis, &self.key, place, fewer.to_vec()).ok()?;
+        let twin = Payload::new(self.genesis.block_topic(), twin.bytes());
+        self.last = Some((payload.id(), twin.clone()));
+        Some(twin)
+    }
+}
+
+/// Passes on what the machine says, but for blocks of its own to every second peer.
+struct Twist<'a> {
+    out: &'a mut dyn Sink<Output>,
+    twins: &'a mut Twins,
+}
+
+impl Sink<Output> for Twist<'_> {
+    fn emit(&mut self, output: Output) {
+        let output = match output {
+            Output::Send { peer, frame: Frame::Publish { payload, class } }
+                if payload.topic() == self.twins.genesis.block_topic() && peer.slot % 2 == 1 =>
+            {
+                let payload = self.twins.twin(&payload).unwrap_or(payload);
+                Output::Send { peer, frame: Frame::Publish { payload, class } }
+            }
+            other => other,
+        };
+        self.out.emit(output);
+    }
+}
+
+impl Adversary for Equivocator {
+    fn handle(&mut self, now: Time, input: Input<'_>, out: &mut dyn Sink<Output>) {
+        if matches!(input, Input::WallClock { .. }) {
+            self.links.begin(out);
+        }
+        self.links.handle(now, &input);
+        self.node.handle(now, input, &mut Twist { out, twins: &mut self.twins });
+    }
+
+    fn on_wake(&mut self, now: Time, out: &mut dyn Sink<Output>) {
+        self.links.on_wake(now, out);
+        self.node.on_wake(now, &mut Twist { out, twins: &mut self.twins });
+    }
+
+    fn next_wake(&self) -> Option<Time> {
+        self.node.next_wake().map(|(at, _)| at).into_iter().chain(self.links.next_wake()).min()
+    }
+}

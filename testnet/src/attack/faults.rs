@@ -1,0 +1,205 @@
+//! The rows of the table in which nobody attacks but something goes wrong, and those that take a network of another kind.
+
+use super::Attackers;
+use super::demand::Demand;
+use super::experiment::{Experiment, Study};
+use super::table::{Case, Row, Scale, Trial, network, plain};
+use crate::sim::faults::Action;
+use crate::sim::{Pace, Publishers, Wiring};
+use crate::wan::Stream;
+use starling_protocol::time::{Duration, Time};
+
+/// The rows.
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        name: "ten-thousand",
+        about: "no attack, 10,000 nodes, 10 messages a second for half a minute; full table only",
+        demands: &[Demand::Everything, Demand::P99Ms(170.0)],
+        cases: |scale, seed| if scale.relative { Vec::new() } else { vec![plain(large(scale, seed))] },
+        controls: &[],
+    },
+    Row {
+        name: "poisoned-restart",
+        about: "every node is started again, where four of five addresses are attackers' who take all places for others",
+        demands: &[Demand::Eclipsed(1.0)],
+        cases: |scale, seed| vec![plain(restarts(scale, seed))],
+        controls: &[],
+    },
+    Row {
+        name: "partition",
+        about: "two halves do not reach each other for 10 min, with producers in both",
+        demands: &[Demand::OneHeadS(10.0), Demand::PendingSlots(2.0)],
+        cases: |scale, seed| {
+            let discovered = Wiring::Discovered { bootnodes: 3, target_peers: 40 };
+            let given = Wiring::Random { degree: 40 };
+            let case = |(label, wiring)| network(label, partition(scale, seed, wiring));
+            [("links that are given", given), ("links that are found", discovered)].map(case).into()
+        },
+        controls: &[],
+    },
+    Row {
+        name: "churn",
+        about: "a quarter of the nodes are killed in a minute and come back 10 s later, while 5 % of segments are lost",
+        demands: &[Demand::Share(0.9999), Demand::HardMaxMs(5_000.0)],
+        cases: |scale, seed| vec![plain(churn(scale, seed))],
+        controls: &[],
+    },
+    Row {
+        name: "starved",
+        about: "a tenth of the nodes stand still for up to 3 s again and again, and one in thirty of the others stops for ever",
+        demands: &[Demand::FewerSuspicions(100.0), Demand::CrashesFoundS(5.0)],
+        cases: |scale, seed| vec![plain(starved(scale, seed))],
+        controls: &[],
+    },
+    Row {
+        name: "false-prunes",
+        about: "nobody attacks; a message a second, and 2 % of segments are lost",
+        demands: &[Demand::FalsePrunes(0.001)],
+        cases: |scale, seed| vec![plain(quiet(scale, seed))],
+        controls: &[],
+    },
+    Row {
+        name: "malformed",
+        about: "bytes that mean nothing, into every decoder and state machine",
+        demands: &[Demand::NoPanic],
+        cases: |scale, seed| {
+            let inputs = if scale.relative { 10_000 } else { 1_000_000 };
+            vec![Case { label: "", trial: Trial::Decoders { inputs, seed } }]
+        },
+        controls: &[],
+    },
+];
+
+/// Nodes of the large network, and of the quiet ones.
+const LARGE: usize = 10_000;
+const QUIET: usize = 60;
+
+fn large(scale: &Scale, seed: u64) -> Experiment {
+    let scale = Scale { nodes: LARGE, messages_per_ks: 10_000, warm_up_s: 15, load_s: 30, ..*scale };
+    scale.attacked(seed, 0, Vec::new())
+}
+
+/// Every node is started again once, one after the other.
+fn restarts(scale: &Scale, seed: u64) -> Experiment {
+    const DOWN: Duration = Duration::from_secs(5);
+    const FIRST_S: u64 = 40;
+    const SPREAD_MS: u64 = 60_000;
+    let sybils = Attackers::new("sybil", scale.per_node(4.0), 100).at_s(5.0);
+    let mut experiment = scale.attacked(seed, FIRST_S, vec![sybils]);
+    let scenario = &mut experiment.scenario;
+    scenario.wiring = Wiring::Discovered { bootnodes: 3, target_peers: 40 };
+    scenario.warm_up = Duration::from_secs(FIRST_S);
+    scenario.duration = Duration::from_millis(SPREAD_MS) + Duration::from_secs(35);
+    scenario.workloads[0].pace = Pace::Constant { messages_per_ks: scale.messages_per_ks / 4 };
+    let mut restarts = Vec::new();
+    for node in 0..number(scale.nodes) {
+        let at = Time::from_secs(FIRST_S) + Duration::from_millis(SPREAD_MS * u64::from(node) / scale.nodes as u64);
+        scenario.faults.push((at, Action::Stop(node)));
+        scenario.faults.push((at + DOWN, Action::Start(node)));
+        restarts.push((node, at + DOWN));
+    }
+    in_order(&mut scenario.faults);
+    experiment.study = Study::Restarts(restarts);
+    experiment
+}
+
+/// Even and odd numbers do not reach each other; the producers are the first four.
+fn partition(scale: &Scale, seed: u64, wiring: Wiring) -> Experiment {
+    const FROM_S: u64 = 30;
+    const UNTIL_S: u64 = FROM_S + 600;
+    let mut experiment = scale.attacked(seed, UNTIL_S, Vec::new());
+    let scenario = &mut experiment.scenario;
+    scenario.wiring = wiring;
+    scenario.producers = 4;
+    scenario.slot = Duration::from_secs(2);
+    scenario.warm_up = Duration::from_secs(20);
+    scenario.duration = Duration::from_secs(UNTIL_S + 20 - 20);
+    scenario.drain = Duration::from_secs(40);
+    scenario.workloads[0].pace = Pace::Constant { messages_per_ks: 2_000 };
+    scenario.workloads[0].payload_bytes = 256;
+    let sides: Vec<u8> = (0..scale.nodes).map(|node| u8::from(node % 2 == 1)).collect();
+    scenario.faults.push((Time::from_secs(FROM_S), Action::Partition(sides.into())));
+    scenario.faults.push((Time::from_secs(UNTIL_S), Action::Heal));
+    experiment.study = Study::Heals(Time::from_secs(UNTIL_S));
+    experiment
+}
+
+fn churn(scale: &Scale, seed: u64) -> Experiment {
+    const DOWN: Duration = Duration::from_secs(10);
+    let mut experiment = scale.attacked(seed, 0, Vec::new());
+    let scenario = &mut experiment.scenario;
+    scenario.loss_ppm = 50_000;
+    scenario.duration = scenario.duration.max(Duration::from_secs(60));
+    scenario.workloads[0].publishers = Publishers::Spread(scale.nodes);
+    let every_us = 60_000_000 / (scale.nodes as u64 / 4).max(1);
+    let mut random = Stream::new(seed, "churn");
+    let mut back = vec![Time::ZERO; scale.nodes];
+    let (mut at, end) = (Time::ZERO + scenario.warm_up, Time::ZERO + scenario.warm_up + scenario.duration);
+    while at < end {
+        let node = random.index(scale.nodes);
+        if back[node] <= at {
+            back[node] = at + DOWN;
+            scenario.faults.push((at, Action::Kill(number(node))));
+            scenario.faults.push((back[node], Action::Start(number(node))));
+            at = at + Duration::from_micros(every_us);
+        }
+    }
+    in_order(&mut scenario.faults);
+    experiment
+}
+
+/// The first tenth of the nodes stand still now and then; one in thirty of the others stops for ever, a second after another.
+fn starved(scale: &Scale, seed: u64) -> Experiment {
+    let mut experiment = scale.attacked(seed, 0, Vec::new());
+    let scenario = &mut experiment.scenario;
+    scenario.workloads[0].publishers = Publishers::Nodes((number(scale.nodes / 10)..number(scale.nodes / 5)).collect());
+    let mut random = Stream::new(seed, "starved");
+    let begins = Time::ZERO + scenario.warm_up;
+    let end = begins + scenario.duration;
+    let length =
+        |random: &mut Stream, from_ms: u64, to_ms: u64| Duration::from_millis(from_ms + random.below(to_ms - from_ms));
+    for node in 0..number(scale.nodes / 10) {
+        let mut at = begins + length(&mut random, 0, 1_000);
+        while at < end {
+            let goes_on = at + length(&mut random, 100, 3_000);
+            scenario.faults.push((at, Action::Pause(node)));
+            scenario.faults.push((goes_on, Action::Resume(node)));
+            at = goes_on + length(&mut random, 100, 1_000);
+        }
+    }
+    // Neither starved nor a publisher.
+    let others = number(scale.nodes / 5)..number(scale.nodes);
+    let crashes = others.step_by(30).zip(0_u64..);
+    let crashes: Vec<(u32, Time)> = crashes
+        .map(|(node, turn)| (node, begins + Duration::from_secs(5) + Duration::from_millis(1_000 * turn)))
+        .collect();
+    scenario.faults.extend(crashes.iter().map(|(node, at)| (*at, Action::Pause(*node))));
+    in_order(&mut scenario.faults);
+    experiment.study = Study::Suspects(crashes);
+    experiment
+}
+
+/// Small networks for a long time: what is counted happens on single links.
+fn quiet(scale: &Scale, seed: u64) -> Experiment {
+    let scale = Scale { nodes: QUIET, messages_per_ks: 1_000, ..*scale };
+    let mut experiment = scale.attacked(seed, 0, Vec::new());
+    let scenario = &mut experiment.scenario;
+    scenario.wiring = Wiring::Random { degree: 20 };
+    scenario.loss_ppm = 20_000;
+    scenario.workloads[0].publishers = Publishers::Spread(QUIET);
+    scenario.workloads[0].payload_bytes = 256;
+    let hours = if scale.relative { 1 } else { 6 };
+    scenario.duration = Duration::from_secs(hours * 3_600);
+    experiment.study = Study::Links;
+    // 200 times 60 nodes for 6 h are 3000 node-days.
+    experiment.repeats = if scale.relative { 1 } else { 200 };
+    experiment
+}
+
+fn number(count: usize) -> u32 {
+    u32::try_from(count).expect("a simulation has fewer than 2^32 nodes")
+}
+
+fn in_order(faults: &mut [(Time, Action)]) {
+    faults.sort_by_key(|(at, _)| *at);
+}

@@ -1,0 +1,158 @@
+//! How a network recovers: one that was divided, and nodes that were started again among attackers.
+//!
+//! - *One head*: all nodes that run have the same head at the same moment. A block on its way makes that untrue for a tenth of a second, so
+//!   the first moment counts.
+//! - *Pending*: transactions that any node held as pending between the end of the division and the one head, those among them that
+//!   were in blocks which are not in the chain any more. Each has to be in the chain or pending at every node.
+//! - *Eclipsed*: of a node's links in the mesh of transactions, half a minute after its start, none leads to an honest node.
+
+use super::look::is_honest;
+use crate::sim::World;
+use serde::{Deserialize, Serialize};
+use starling_protocol::id::TransactionId;
+use starling_protocol::node::TransactionStatus;
+use starling_protocol::time::{Duration, Time};
+use std::collections::BTreeSet;
+
+/// How long after its start a node has to have honest peers.
+const SETTLED: Duration = Duration::from_secs(30);
+
+/// What became of a network that was divided, or of nodes that were started again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Recovery {
+    /// Seconds from the healing until all nodes had the same head; none if they never had.
+    pub head_s: Option<f64>,
+    /// Slots from then on until no node missed a pending transaction; none if one missed one to the end.
+    pub pending_slots: Option<f64>,
+    /// How many transactions were pending.
+    pub pending: u64,
+    /// Different heads in the end, those not counted that are one block behind another.
+    pub heads: u64,
+    /// Starts that were looked at.
+    pub restarts: u64,
+    /// Of these, how many left a node without an honest peer.
+    pub eclipsed: u64,
+}
+
+impl Recovery {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.restarts += other.restarts;
+        self.eclipsed += other.eclipsed;
+        self.heads = self.heads.max(other.heads);
+    }
+}
+
+/// How many chains there are, a node that misses the last block of one not counted.
+pub(super) fn heads(world: &World) -> u64 {
+    let heads: BTreeSet<_> = world.nodes().map(|node| (node.chain().head().height, node.chain().head().id)).collect();
+    let highest = heads.last().map_or(0, |(height, _)| *height);
+    let behind = heads.iter().filter(|(height, _)| height + 1 < highest).count();
+    (heads.iter().filter(|(height, _)| *height == highest).count() + behind) as u64
+}
+
+/// A network that was divided and is one again.
+#[derive(Debug)]
+pub(super) struct Healing {
+    healed: Time,
+    pending: Option<BTreeSet<TransactionId>>,
+    one_head: Option<Time>,
+    /// Who misses what, once there is one head.
+    missing: BTreeSet<(u32, TransactionId)>,
+    nothing_missing: Option<Time>,
+    slot: Duration,
+}
+
+impl Healing {
+    pub(super) fn new(healed: Time) -> Self {
+        Self {
+            healed,
+            pending: None,
+            one_head: None,
+            missing: BTreeSet::new(),
+            nothing_missing: None,
+            slot: Duration::ZERO,
+        }
+    }
+
+    pub(super) fn at(&mut self, world: &World, now: Time) {
+        if now < self.healed || self.nothing_missing.is_some() {
+            return;
+        }
+        self.slot = world.scenario().slot;
+        if self.pending.is_none() {
+            self.pending = Some(pending(world, self.healed));
+        }
+        if self.one_head.is_none() && is_one(world) {
+            self.one_head = Some(now);
+            let mut all = self.pending.take().unwrap_or_default();
+            all.extend(pending(world, self.healed));
+            let missing = world.running().flat_map(|(number, _)| all.iter().map(move |id| (number, *id)));
+            self.missing = missing.collect();
+            self.pending = Some(all);
+        }
+        if self.one_head.is_some() {
+            self.missing.retain(|(number, id)| !world.has_transaction(*number, id));
+            if self.missing.is_empty() {
+                self.nothing_missing = Some(now);
+            }
+        }
+    }
+
+    pub(super) fn finish(self) -> Recovery {
+        let since = |from: Time, until: Option<Time>| until.map(|until| until.since(from).as_secs_f64());
+        let pending_s = self.one_head.and_then(|one_head| since(one_head, self.nothing_missing));
+        Recovery {
+            head_s: since(self.healed, self.one_head),
+            pending_slots: pending_s.map(|pending_s| pending_s / self.slot.as_secs_f64()),
+            pending: self.pending.map_or(0, |pending| pending.len() as u64),
+            ..Recovery::default()
+        }
+    }
+}
+
+fn is_one(world: &World) -> bool {
+    let mut heads = world.nodes().map(|node| node.chain().head().id);
+    let first = heads.next();
+    heads.all(|head| Some(head) == first)
+}
+
+/// Transactions that were published before this moment and that any node holds as pending.
+fn pending(world: &World, before: Time) -> BTreeSet<TransactionId> {
+    let published = world.observer().messages().iter().filter(|message| message.published < before);
+    let transactions = published.filter_map(|message| message.transaction);
+    let waits =
+        |id: &TransactionId| world.nodes().any(|node| node.transaction_status(id) == TransactionStatus::Pending);
+    transactions.filter(waits).collect()
+}
+
+/// Nodes that are started again.
+#[derive(Debug)]
+pub(super) struct Restarts {
+    /// Who is to be looked at when.
+    due: Vec<(Time, u32)>,
+    found: Recovery,
+}
+
+impl Restarts {
+    pub(super) fn new(restarts: &[(u32, Time)]) -> Self {
+        let mut due: Vec<(Time, u32)> = restarts.iter().map(|(node, at)| (*at + SETTLED, *node)).collect();
+        due.sort_unstable_by(|a, b| b.cmp(a));
+        Self { due, found: Recovery::default() }
+    }
+
+    pub(super) fn at(&mut self, world: &World, now: Time) {
+        while let Some((_, number)) = self.due.pop_if(|(at, _)| *at <= now) {
+            let node = world.running().find(|(running, _)| *running == number);
+            let honest = node.is_some_and(|(_, node)| {
+                let mesh = node.mesh().mesh_peers(node.genesis().transaction_topic());
+                mesh.iter().any(|peer| is_honest(world, node, *peer))
+            });
+            self.found.restarts += 1;
+            self.found.eclipsed += u64::from(!honest);
+        }
+    }
+
+    pub(super) fn finish(self) -> Recovery {
+        self.found
+    }
+}

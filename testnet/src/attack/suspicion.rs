@@ -1,0 +1,121 @@
+//! Who is suspected to be gone, rightly and wrongly, and what a fixed timeout would have made of the same arrivals.
+//!
+//! - *Ours*: an honest node takes another one out of its mesh for bringing nothing or for its score. Of one that has stopped for ever that
+//!   is right, of any other it is a false suspicion, however slow it is.
+//! - *Detection*: from the moment at which a node stops without a word, connections and all, until each node that had it in its mesh
+//!   has it there no more; looked at every tenth of a second.
+//! - *The fixed timeout*: whoever has heard nothing from a peer of its mesh for so long suspects it. The timeout is the one that would have
+//!   found the same crashes as late, at the 99th percentile, as ours: our 99th percentile itself. It suspects wrongly once for every longer
+//!   silence on a link of a mesh between two nodes of which neither has stopped for ever, as the listener's clock
+//!   has it: a process that did not run has heard nothing.
+
+use crate::measure::statistics::nearest_rank;
+use crate::sim::World;
+use serde::{Deserialize, Serialize};
+use starling_protocol::id::PeerHandle;
+use starling_protocol::time::{Duration, Time, micros};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Who was suspected.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Suspicion {
+    /// False suspicions of our own.
+    pub ours: u64,
+    /// Those of a fixed timeout on the same arrivals.
+    pub fixed: u64,
+    /// Links to nodes that stopped for ever.
+    pub crashed: u64,
+    /// Of these, how many were taken out of the mesh.
+    pub found: u64,
+    /// How long that took at the 99th percentile, in seconds.
+    pub found_p99_s: f64,
+}
+
+/// Since when a link is in a mesh, and until when it was.
+type Stay = (Time, Option<Time>);
+
+/// What is watched.
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// Who stops for ever when.
+    crashes: BTreeMap<u32, Time>,
+    /// By observer and handle: since when it is in the mesh, and until when it was. The last stay counts.
+    stays: BTreeMap<(u32, PeerHandle), (u32, Stay)>,
+    /// Links to nodes that have stopped and are still in a mesh, and since when.
+    waiting: BTreeMap<(u32, PeerHandle), Time>,
+    counted: BTreeSet<u32>,
+    found_us: Vec<u64>,
+}
+
+impl Watch {
+    pub(super) fn new(crashes: &[(u32, Time)], world: &mut World) -> Self {
+        world.listen_for_gaps();
+        Self {
+            crashes: crashes.iter().copied().collect(),
+            stays: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            counted: BTreeSet::new(),
+            found_us: Vec::new(),
+        }
+    }
+
+    fn has_crashed(&self, node: u32, at: Time) -> bool {
+        self.crashes.get(&node).is_some_and(|crash| *crash <= at)
+    }
+
+    pub(super) fn at(&mut self, world: &World, now: Time) {
+        let mut present = BTreeSet::new();
+        for (number, node) in world.running() {
+            if self.has_crashed(number, now) {
+                continue;
+            }
+            for peer in node.mesh().mesh_peers(node.genesis().transaction_topic()) {
+                let Some(far) = world.connections(number).find(|(handle, _)| handle == peer).map(|(_, far)| far) else {
+                    continue;
+                };
+                present.insert((number, *peer));
+                let entry = self.stays.entry((number, *peer)).or_insert((far, (now, None)));
+                if entry.1.1.is_some() {
+                    entry.1 = (now, None);
+                }
+            }
+        }
+        for (link, (far, stay)) in &mut self.stays {
+            let crash = self.crashes.get(far).filter(|crash| **crash <= now);
+            if present.contains(link) {
+                if let Some(crash) = crash.filter(|_| !self.counted.contains(far)) {
+                    self.waiting.insert(*link, *crash);
+                }
+            } else if stay.1.is_none() {
+                stay.1 = Some(now);
+                if let Some(crash) = self.waiting.remove(link) {
+                    self.found_us.push(micros(now.since(crash)));
+                }
+            }
+        }
+        let crashed = self.crashes.iter().filter(|(_, crash)| **crash <= now);
+        self.counted.extend(crashed.map(|(node, _)| *node));
+    }
+
+    pub(super) fn finish(mut self, world: &World) -> Suspicion {
+        self.found_us.sort_unstable();
+        let timeout_us = nearest_rank(&self.found_us, 99).unwrap_or(0);
+        let timeout = Duration::from_micros(timeout_us);
+        let fixed = world.gaps().filter(|gap| gap.until.since(gap.from) > timeout);
+        let fixed = fixed.filter(|gap| {
+            let stay = self.stays.get(&(gap.node, gap.peer));
+            let stayed =
+                stay.is_some_and(|(_, (since, left))| *since <= gap.from && left.is_none_or(|left| gap.from < left));
+            let far = stay.map_or(u32::MAX, |(far, _)| *far);
+            stayed && !self.has_crashed(far, gap.until) && !self.has_crashed(gap.node, gap.until)
+        });
+        let ours = world.observer().prunes.iter();
+        Suspicion {
+            ours: ours.filter(|(at, _, far)| !self.has_crashed(*far, *at)).count() as u64,
+            fixed: fixed.count() as u64,
+            crashed: (self.found_us.len() + self.waiting.len()) as u64,
+            found: self.found_us.len() as u64,
+            found_p99_s: timeout.as_secs_f64(),
+        }
+    }
+}
