@@ -114,6 +114,7 @@ fn a_table_that_was_stopped_goes_on_where_it_stopped() {
         scale: TINY,
         only: only.iter().map(|name| (*name).to_owned()).collect(),
         seeds: 1,
+        controls: true,
         out: folder.path().to_owned(),
         threads: 2,
     };

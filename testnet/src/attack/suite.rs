@@ -26,6 +26,8 @@ pub struct Plan {
     pub only: Vec<String>,
     /// The seeds from 1 to this.
     pub seeds: u64,
+    /// Whether weaker engines are run too.
+    pub controls: bool,
     /// The folder of results.
     pub out: PathBuf,
     /// How many runs go on at a time.
@@ -173,7 +175,7 @@ fn jobs(rows: &[&'static Row], plan: &Plan) -> Vec<Job> {
     for row in rows {
         for seed in 1..=plan.seeds.max(1) {
             for case in row.cases(&plan.scale, seed) {
-                if seed == 1 {
+                if seed == 1 && plan.controls {
                     let control = |(engine, _): &(Engine, Fate)| Job { row, case: case.clone(), engine: *engine, seed };
                     jobs.extend(row.controls.iter().map(control));
                 }
@@ -194,7 +196,8 @@ impl Job {
     }
 
     fn run_or_read(&self, folder: &Path, digest: &str, scale: &Scale) -> Result<Ran, SuiteError> {
-        let path = folder.join(format!("{digest}-{}-{}.json", scale.nodes, self.name()));
+        let Scale { nodes, messages_per_ks, .. } = scale;
+        let path = folder.join(format!("{digest}-{nodes}-{messages_per_ks}-{}.json", self.name()));
         if let Ok(text) = fs::read_to_string(&path)
             && let Ok(outcome) = serde_json::from_str(&text)
         {
@@ -247,7 +250,7 @@ fn collect(rows: &[&'static Row], jobs: &[Job], results: &[Option<Ran>], plan: &
             findings.max_by(|a, b| a.strain.total_cmp(&b.strain))
         };
         let findings = row.demands.iter().filter_map(worst).collect();
-        let controls = row.controls.iter();
+        let controls = row.controls.iter().filter(|_| plan.controls);
         let controls =
             controls.map(|(engine, fate)| (engine.name, *fate, find(row.name, label, engine.name, 1))).collect();
         CaseResult { label, runs, findings, controls }

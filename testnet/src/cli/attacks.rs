@@ -36,6 +36,12 @@ pub(super) struct Attacks {
     /// Honest nodes, in place of the table's own number
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(42..=20_000))]
     nodes: Option<u32>,
+    /// Messages a second of all publishers together, in place of the table's own number
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    messages: Option<u32>,
+    /// Leave out the weaker engines that have to fail
+    #[arg(long)]
+    no_controls: bool,
     /// Folder for the results [default: testnet-runs/attacks or testnet-runs/attacks-quick]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -65,8 +71,11 @@ impl Attacks {
     fn plan(&self) -> Plan {
         let scale = if self.quick { Scale::QUICK } else { Scale::FULL };
         let usual = if self.quick { "testnet-runs/attacks-quick" } else { "testnet-runs/attacks" };
+        let nodes = self.nodes.map_or(scale.nodes, |nodes| nodes as usize);
+        let messages_per_ks = self.messages.map_or(scale.messages_per_ks, |per_s| u64::from(per_s) * 1_000);
         Plan {
-            scale: Scale { nodes: self.nodes.map_or(scale.nodes, |nodes| nodes as usize), ..scale },
+            scale: Scale { nodes, messages_per_ks, ..scale },
+            controls: !self.no_controls,
             only: self.only.clone(),
             seeds: self.seeds,
             out: self.out.clone().unwrap_or_else(|| PathBuf::from(usual)),
