@@ -9,8 +9,7 @@ use crate::config::Settings;
 use crate::driver::{Driver, DriverParts, Keeping, KnownPeer, Restored};
 use crate::metrics::Metrics;
 use crate::net::limits::ConnectionLimits;
-use crate::net::mesh::MeshConfig as StreamConfig;
-use crate::net::network::{Network, NetworkConfig, NetworkError, to_protocol_id};
+use crate::net::network::{Network, NetworkConfig, NetworkError, keypair, to_protocol_id};
 use crate::notify::Notifier;
 use crate::rpc::{RpcError, RpcServer};
 use crate::storage::{
@@ -20,7 +19,6 @@ use crate::storage::{
 use crate::trace::Trace;
 use crate::workers::Workers;
 use libp2p::Multiaddr;
-use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use prometheus_client::registry::Registry;
 use starling_protocol::block::Block;
@@ -29,8 +27,6 @@ use starling_protocol::mesh::MeshConfig;
 use starling_protocol::node::{Node, NodeConfigError, NodeParts, topics};
 use starling_protocol::peers::bans::{self, BanList};
 use starling_protocol::peers::{Address, PeerBook, PeerConfig, Standing, book};
-use starling_protocol::request::Response;
-use starling_protocol::wire::TopicInterner;
 use std::net::SocketAddr;
 use std::path::Path;
 use tokio::sync::oneshot;
@@ -97,7 +93,7 @@ impl Service {
         let genesis = settings.genesis.clone();
         let datadir = DataDir::open(&settings.datadir)?;
         let store = Store::open(&DataDir::store_file(&settings.datadir), genesis.network_id())?;
-        let keypair = identity(&settings);
+        let keypair = keypair(&settings.node_key);
         let peer_id = keypair.public().to_peer_id();
         let known_peers = known_peers(&settings);
         let retention = Retention::new(&genesis, settings.keep)?;
@@ -233,17 +229,12 @@ fn remembered(datadir: &Path, config: &PeerConfig) -> (Option<Vec<u8>>, BanList)
 }
 
 fn network_config(settings: &Settings, genesis: &Genesis) -> NetworkConfig {
-    let mut config = NetworkConfig::new(&genesis.short_id());
+    let mut config = NetworkConfig::of_genesis(genesis);
     config.listen.clone_from(&settings.listen);
     config.nat = settings.nat;
     config.name_servers.clone_from(&settings.dns_servers);
     config.link_emulation.clone_from(&settings.link_emulation);
-    config.response_bytes_max = Response::bytes_max(genesis);
     config.limits = ConnectionLimits::for_peers(settings.max_peers);
-    config.mesh = StreamConfig {
-        topics: TopicInterner::new([genesis.transaction_topic().clone(), genesis.block_topic().clone()]),
-        ..StreamConfig::default()
-    };
     config
 }
 
@@ -259,11 +250,6 @@ fn known_peers(settings: &Settings) -> Vec<KnownPeer> {
         addresses.iter().filter_map(peer).collect()
     };
     [named(&settings.bootnodes, Standing::Bootnode), named(&settings.trusted_peers, Standing::Trusted)].concat()
-}
-
-fn identity(settings: &Settings) -> Keypair {
-    let mut seed = settings.node_key.seed();
-    Keypair::ed25519_from_bytes(seed.as_mut_slice()).expect("an ed25519 seed has 32 bytes")
 }
 
 fn trace(path: Option<&Path>) -> Result<Trace, StartError> {

@@ -196,10 +196,10 @@ impl Driver {
         let seat = seat.filter(|seat| seat.peer == view.handle);
         let classes = |topics: &[Topic]| topics.iter().map(|topic| self.observer.class(topic)).collect();
         let score = &view.score;
-        let (frame_in_bytes, frame_out_bytes) = self.network.traffic_bytes(view.handle).unwrap_or_default();
+        let (frame_in_bytes, frame_out_bytes) = self.port.network.traffic_bytes(view.handle).unwrap_or_default();
         PeerReply {
             peer_id: peer_id_text(&view.id),
-            address: self.network.remote_address(view.handle).map(|a| a.to_string()).unwrap_or_default(),
+            address: self.port.network.remote_address(view.handle).map(|a| a.to_string()).unwrap_or_default(),
             direction: match view.direction {
                 Direction::Inbound => PeerDirection::Inbound,
                 Direction::Outbound => PeerDirection::Outbound,
@@ -215,7 +215,7 @@ impl Driver {
             rtt_ms: view.rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
             subscribed: classes(&view.subscribed),
             mesh: classes(&view.mesh),
-            queue_bytes: self.network.queue_stats(view.handle).map_or(0, |(bytes, _)| bytes as u64),
+            queue_bytes: self.port.network.queue_stats(view.handle).map_or(0, |(bytes, _)| bytes as u64),
             frame_in_bytes,
             frame_out_bytes,
             score: ScoreReply {
@@ -254,13 +254,20 @@ impl Driver {
     }
 
     fn net_info(&mut self) -> NetReply {
-        let (inbound, outbound) = self.network.connections();
-        let peers_known = count(self.network.table_size());
-        let own = peer_id_text(&self.network.own_id());
-        let (sockets, frames) = (self.network.socket_counters(), self.network.mesh_counters());
+        let (inbound, outbound) = self.port.network.connections();
+        let peers_known = count(self.port.network.table_size());
+        let own = peer_id_text(&self.port.network.own_id());
+        let (sockets, frames) = (self.port.network.socket_counters(), self.port.network.mesh_counters());
         NetReply {
-            listen_addresses: self.network.listening().iter().map(|address| format!("{address}/p2p/{own}")).collect(),
+            listen_addresses: self
+                .port
+                .network
+                .listening()
+                .iter()
+                .map(|address| format!("{address}/p2p/{own}"))
+                .collect(),
             external_addresses: self
+                .port
                 .network
                 .reach()
                 .into_iter()
@@ -286,7 +293,7 @@ impl Driver {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             network_name: genesis.name().to_owned(),
             network_id: genesis.network_id(),
-            peer_id: peer_id_text(&self.network.own_id()),
+            peer_id: peer_id_text(&self.port.network.own_id()),
             account: self.node.account(),
             producer: self.node.producer(),
             producer_elsewhere_slot: self.node.key_elsewhere(),

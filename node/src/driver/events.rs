@@ -4,92 +4,62 @@ use super::{Driver, PeerAgent};
 use crate::clock;
 use crate::net::network::NetEvent;
 use crate::rate_limited;
-use bytes::Bytes;
 use starling_protocol::id::PeerHandle;
-use starling_protocol::node::Input;
-use starling_protocol::peers::{Source, Standing};
-
-/// Behaviour penalties for a frame that could not be decoded: no honest peer sends one, and the stream ends with it.
-const BAD_FRAME_PENALTIES: u32 = 5;
 
 /// Longest text that a peer may call itself by, in bytes.
 const AGENT_BYTES_MAX: usize = 128;
 
 impl Driver {
     pub(super) fn network_event(&mut self, event: NetEvent) {
+        self.note(&event);
+        if let Some(input) = self.port.input(&event) {
+            self.feed(input);
+        }
+        if let NetEvent::Connected { peer, direction, .. } = event {
+            self.tell_connected(peer, direction);
+        }
+    }
+
+    /// Takes note of what an event means to the driver itself, before the machine hears of it.
+    fn note(&mut self, event: &NetEvent) {
         match event {
-            NetEvent::Rpc { peer, rpc, received, .. } => {
-                self.lag.record(clock::now().since(received));
-                self.feed(Input::Rpc { peer, rpc: &rpc, received });
-            }
-            NetEvent::Connected { peer, id, ip, direction, version } => {
-                if self.unreachable.remove(&id) {
+            NetEvent::Rpc { received, .. } => self.lag.record(clock::now().since(*received)),
+            NetEvent::Connected { peer, id, .. } => {
+                if self.unreachable.remove(id) {
                     rate_limited!(info, peer = ?id, "reached a peer that could not be reached before");
                 }
-                self.remember_agent(peer);
-                self.observer.links.connected(peer);
-                self.feed(Input::Connected { peer, id, ip, direction, version });
-                self.tell_connected(peer, direction);
+                self.remember_agent(*peer);
+                self.observer.links.connected(*peer);
             }
-            NetEvent::Turned { peer, direction } => self.feed(Input::Turned { peer, direction }),
             NetEvent::Disconnected { peer, .. } => {
-                self.tell_disconnected(peer);
+                self.tell_disconnected(*peer);
                 if let Some(seat) = self.agents.get_mut(peer.index()) {
-                    seat.take_if(|agent| agent.peer == peer);
+                    seat.take_if(|agent| agent.peer == *peer);
                 }
-                self.observer.links.disconnected(peer);
-                self.feed(Input::Disconnected { peer });
-            }
-            NetEvent::SendQueueFull { peer, dropped } => {
-                self.feed(Input::SendQueueFull { peer, dropped: u32::try_from(dropped).unwrap_or(u32::MAX) });
+                self.observer.links.disconnected(*peer);
             }
             NetEvent::BadFrame { peer, error } => {
-                rate_limited!(info, peer = ?self.node.peer_id(peer), %error, "a peer sent a frame that cannot be read");
-                self.feed(Input::Misbehaved { peer, penalties: BAD_FRAME_PENALTIES });
+                rate_limited!(info, peer = ?self.node.peer_id(*peer), %error, "a peer sent a frame that cannot be read");
             }
-            NetEvent::DialFailed { id, reason } => {
-                self.say_if_named(id, &reason);
-                self.feed(Input::DialFailed { id });
-            }
-            NetEvent::Discovered { id, addresses, proven } => {
-                // A peer's own word that a dial-back has proven, or what somebody answered to a lookup.
-                let source = if proven { Source::Peer(id) } else { Source::Lookup };
-                self.feed(Input::Discovered { id, addresses: &addresses, standing: Standing::Heard, source });
-            }
-            NetEvent::Reached { id, address } => self.feed(Input::Reached { id, address }),
-            NetEvent::Identified { peer, agent_version, signed_record, .. } => {
+            NetEvent::DialFailed { id, reason } => self.say_if_named(*id, reason),
+            NetEvent::Identified { peer, agent_version, .. } => {
                 if let Some(Some(seat)) = self.agents.get_mut(peer.index())
-                    && seat.peer == peer
+                    && seat.peer == *peer
                 {
-                    seat.agent = Some(shortened(agent_version));
-                }
-                if let Some(signed_record) = signed_record {
-                    self.feed(Input::PeerRecord { peer, signed_record });
+                    seat.agent = Some(shortened(agent_version.clone()));
                 }
             }
-            NetEvent::Rtt { peer, rtt } => self.feed(Input::Rtt { peer, rtt }),
-            NetEvent::Request { peer, request, body } => {
-                let ticket = self.ticket();
-                self.requests.insert(ticket, request);
-                self.answering.insert(request, ticket);
-                self.feed(Input::Request { ticket, peer, body: &body });
+            NetEvent::Response { result: Err(error), .. } => {
+                rate_limited!(debug, %error, "a request to a peer failed");
             }
-            NetEvent::Responded { request } => {
-                if let Some(ticket) = self.answering.remove(&request) {
-                    self.requests.remove(&ticket);
-                    self.feed(Input::Responded { ticket });
-                }
-            }
-            NetEvent::Response { ticket, result, .. } => {
-                let ticket = starling_protocol::node::Ticket(ticket);
-                match result {
-                    Ok(body) => self.feed(Input::Response { ticket, body: Some(Bytes::from(body)) }),
-                    Err(error) => {
-                        rate_limited!(debug, %error, "a request to a peer failed");
-                        self.feed(Input::Response { ticket, body: None });
-                    }
-                }
-            }
+            NetEvent::Turned { .. }
+            | NetEvent::SendQueueFull { .. }
+            | NetEvent::Discovered { .. }
+            | NetEvent::Reached { .. }
+            | NetEvent::Rtt { .. }
+            | NetEvent::Request { .. }
+            | NetEvent::Responded { .. }
+            | NetEvent::Response { result: Ok(_), .. } => {}
         }
     }
 

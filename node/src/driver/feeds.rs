@@ -153,7 +153,7 @@ impl Driver {
         if !self.subscriptions.feeds.net_wanted() {
             return;
         }
-        let address = self.network.remote_address(peer).map(|address| address.to_string()).unwrap_or_default();
+        let address = self.port.network.remote_address(peer).map(|address| address.to_string()).unwrap_or_default();
         let direction = match direction {
             Direction::Inbound => PeerDirection::Inbound,
             Direction::Outbound => PeerDirection::Outbound,

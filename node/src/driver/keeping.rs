@@ -37,7 +37,7 @@ impl Driver {
     }
 
     fn ban(&mut self, target: BanTarget, duration: Duration, reason: String, reply: Reply<Result<BanReply, Refusal>>) {
-        if target == BanTarget::Peer(self.network.own_id()) {
+        if target == BanTarget::Peer(self.port.network.own_id()) {
             let refusal = Refusal::new(RefusalReason::Ban, "this is the node's own peer id", "name another peer");
             return drop(reply.send(Err(refusal)));
         }
@@ -60,7 +60,7 @@ impl Driver {
     /// Enforces the bans as they are now, writes them down, and answers when that is done.
     fn bans_changed<T: Send + 'static>(&mut self, answer: T, reply: Reply<Result<T, Refusal>>) {
         let bans = self.node.bans();
-        self.network.set_bans(bans.clone());
+        self.port.network.set_bans(bans.clone());
         let path = DataDir::bans_file(&self.keeping.datadir);
         let (bytes, shown) = (bans.to_file(), path.display().to_string());
         let done = move |written: std::io::Result<()>| {
@@ -82,7 +82,7 @@ impl Driver {
         let before = self.bans_before();
         if self.node.expire_bans(clock::now()) {
             self.tell_bans(before);
-            self.network.set_bans(self.node.bans().clone());
+            self.port.network.set_bans(self.node.bans().clone());
         }
     }
 

@@ -6,7 +6,7 @@
 //! own. An output that cannot be carried out (workers or disk overloaded) is answered as such, never dropped silently.
 //!
 //! Two kinds of tickets meet here: those that the machine gives out and gets back, and those that the driver gives out for
-//! submissions and peers' requests. They never mix, because each kind only ever comes back in its own outputs.
+//! submissions, and its [`Port`] for peers' requests. They never mix, because each kind only ever comes back in its own outputs.
 
 mod commands;
 mod early;
@@ -24,7 +24,8 @@ mod wall_clock;
 use crate::api::{Command, Refusal, Reply, Submitted};
 use crate::clock;
 use crate::metrics::Metrics;
-use crate::net::network::{InboundRequest, Network};
+use crate::net::network::Network;
+use crate::net::port::Port;
 use crate::notify::Notifier;
 use crate::rate_limited;
 use crate::storage::{Answer as StorageAnswer, Keep, StorageThread};
@@ -37,7 +38,7 @@ use lag::Lag;
 use observe::Observer;
 use starling_protocol::id::{PeerHandle, PeerId};
 use starling_protocol::node::{Input, Node, Output, Ticket};
-use starling_protocol::peers::{Address, DialPurpose, Source, Standing};
+use starling_protocol::peers::{Address, Source, Standing};
 use starling_protocol::time::{Duration, Time};
 use starling_protocol::verify::Outcome;
 use std::collections::{BTreeMap, BTreeSet};
@@ -102,7 +103,7 @@ pub struct KnownPeer {
 /// The running node.
 pub struct Driver {
     node: Node,
-    network: Network,
+    port: Port,
     workers: Workers,
     verified: mpsc::Receiver<(Ticket, Outcome)>,
     storage: StorageThread,
@@ -130,9 +131,6 @@ pub struct Driver {
     agents: Vec<Option<PeerAgent>>,
     tickets: u64,
     submissions: BTreeMap<Ticket, Reply<Result<Submitted, Refusal>>>,
-    requests: BTreeMap<Ticket, InboundRequest>,
-    /// Peers' requests whose answers have not gone out.
-    answering: BTreeMap<InboundRequest, Ticket>,
     /// When each batch was handed to the disk that it has not answered; the disk's queue bounds them.
     commits: BTreeMap<Ticket, Time>,
     notifier: Notifier,
@@ -162,7 +160,7 @@ impl Driver {
         Self {
             observer,
             node: parts.node,
-            network: parts.network,
+            port: Port::new(parts.network),
             workers: parts.workers.0,
             subscriptions: Subscriptions::default(),
             verified: parts.workers.1,
@@ -186,8 +184,6 @@ impl Driver {
             agents: Vec::new(),
             tickets: 0,
             submissions: BTreeMap::new(),
-            requests: BTreeMap::new(),
-            answering: BTreeMap::new(),
             commits: BTreeMap::new(),
             notifier: Notifier::default(),
             lag: Lag::default(),
@@ -216,7 +212,7 @@ impl Driver {
         self.feed(Input::Restore { pending, pool });
         for known in self.known_peers.clone() {
             let KnownPeer { id, address, standing, text } = known;
-            if id == self.network.own_id() {
+            if id == self.port.network.own_id() {
                 self.named_itself = true;
                 tracing::warn!(
                     "{text} is this node itself, and is left out; name another peer, and if another runs there, it has a \
@@ -247,7 +243,7 @@ impl Driver {
             tokio::select! {
                 _ = &mut stop => break,
                 Some((ticket, outcome)) = self.verified.recv() => self.feed(Input::Verified { ticket, outcome }),
-                event = self.network.next_event() => self.network_event(event),
+                event = self.port.network.next_event() => self.network_event(event),
                 Some(command) = self.commands.recv() => self.command(command),
                 Some(answer) = self.stored.recv() => self.stored(answer),
                 Some((ticket, blocks)) = self.loaded.recv() => self.loaded(ticket, blocks),
@@ -287,21 +283,12 @@ impl Driver {
         for output in outputs.drain(..) {
             self.tell_output(&output);
             match output {
-                Output::Send { peer, frame } => self.network.send(peer, frame),
-                Output::Cancel { peer, ids } => self.network.cancel(peer, &ids),
                 Output::Verify { ticket, job } => {
                     if !self.workers.submit(ticket, job) {
                         answers.push(Answer::NotVerified(ticket));
                     }
                 }
-                Output::Dial { id, addresses, purpose: DialPurpose::Connect } => self.network.dial(id, &addresses),
-                Output::Dial { id, addresses, purpose: DialPurpose::Feeler } => self.network.probe(id, &addresses),
                 Output::SavePeers => self.save_peers(),
-                Output::Discover => self.network.discover(),
-                Output::Disconnect { peer, reason } => {
-                    rate_limited!(info, peer = ?self.node.peer_id(peer), ?reason, "disconnecting a peer");
-                    self.network.disconnect(peer);
-                }
                 Output::PeerExchangeCandidates { peer, candidates } => {
                     let verified = exchange::verified(&candidates);
                     let source = self.node.peer_id(peer).map_or(Source::Lookup, Source::Peer);
@@ -328,21 +315,19 @@ impl Driver {
                         answers.push(Answer::NotLoaded(ticket));
                     }
                 }
-                Output::Request { ticket, peer, body } => self.network.request(peer, ticket.0, body.to_vec()),
-                Output::Respond { ticket, body } => {
-                    if let Some(request) = self.requests.remove(&ticket) {
-                        match body {
-                            Some(body) => self.network.respond(request, body.into()),
-                            None => self.network.refuse(request),
-                        }
-                    }
-                }
                 Output::SubmitResult { ticket, result } => {
                     if let Some(reply) = self.submissions.remove(&ticket) {
                         let _asker_gone = reply.send(commands::submitted(result, &self.storage));
                     }
                 }
                 Output::Event(event) => self.observer.observe(now, event, &self.node),
+                network => {
+                    if let Output::Disconnect { peer, reason } = &network {
+                        rate_limited!(info, peer = ?self.node.peer_id(*peer), ?reason, "disconnecting a peer");
+                    }
+                    let left = self.port.carry_out(network);
+                    debug_assert!(left.is_none(), "nobody carries out {left:?}");
+                }
             }
         }
         self.outputs = outputs;

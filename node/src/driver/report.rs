@@ -16,7 +16,7 @@ impl Driver {
             let (p50_us, p99_us, max_us) = (micros(lag.p50), micros(lag.p99), micros(lag.max));
             self.observer.trace.write(TraceLine::Lag { at, p50_us, p99_us, max_us });
         }
-        let (sockets, frames) = (self.network.socket_counters(), self.network.mesh_counters());
+        let (sockets, frames) = (self.port.network.socket_counters(), self.port.network.mesh_counters());
         let sockets = (sockets.read_bytes(), sockets.written_bytes());
         let frames = (frames.read_bytes(), frames.written_bytes());
         self.observer.trace.write(TraceLine::Bytes {
@@ -60,15 +60,15 @@ impl Driver {
         metrics.mesh.set(mesh.counters());
         metrics.mesh.degree_low.set(count(mesh.degree_low()));
 
-        let (inbound, outbound) = self.network.connections();
+        let (inbound, outbound) = self.port.network.connections();
         metrics.peers.set_connections(inbound, outbound);
         metrics.peers.target.set(count(self.peers_target));
         metrics.peers.known.set(count(stats.known));
-        metrics.memory.set(&stats, self.network.refused());
+        metrics.memory.set(&stats, self.port.network.refused());
         let mut scores: Vec<f64> = mesh.scores().collect();
         metrics.peers.set_scores(&mut scores, mesh.thresholds());
 
-        let queues = self.network.queue_totals();
+        let queues = self.port.network.queue_totals();
         metrics.queues.waiting_bytes.set(count(queues.bytes));
         metrics.queues.largest_bytes.set(count(queues.largest_bytes));
         metrics.queues.set(&queues.stats);

@@ -31,12 +31,14 @@ use libp2p::multiaddr::Protocol;
 use libp2p::request_response::{InboundRequestId, OutboundRequestId, ResponseChannel};
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{DialError, Swarm, SwarmEvent};
+use starling_crypto::SecretKey;
 use starling_protocol::id::{MessageId, PeerHandle, PeerId};
 use starling_protocol::peers::bans::BanList;
 use starling_protocol::peers::{Address, DialPurpose};
 use starling_protocol::rpc::Frame;
 use starling_protocol::send_queue::SendQueueStats;
 
+use super::confined::is_on_this_host;
 use super::external::{Nat, Reach, Voices, translated};
 use super::mesh;
 use super::mesh::MeshCounters;
@@ -144,6 +146,9 @@ impl Network {
             let is_quic = address.iter().any(|part| matches!(part, Protocol::QuicV1));
             if is_quic && config.link_emulation.is_some() {
                 return Err(NetworkError::EmulatedQuic { address: address.clone() });
+            }
+            if config.confined && !is_on_this_host(address) {
+                return Err(NetworkError::Confined { address: address.clone() });
             }
             let listener = self.swarm.listen_on(address.clone()).map_err(|error| listen_error(address, &error))?;
             waiting.push((listener, address.clone()));
@@ -363,6 +368,16 @@ pub(crate) fn to_address(mut address: Multiaddr) -> Address {
         address.pop();
     }
     Bytes::from(address.to_vec())
+}
+
+/// A node's libp2p identity.
+///
+/// # Panics
+/// Never: the key is an ed25519 seed, of 32 bytes.
+#[must_use]
+pub fn keypair(key: &SecretKey) -> Keypair {
+    let mut seed = key.seed();
+    Keypair::ed25519_from_bytes(seed.as_mut_slice()).expect("an ed25519 seed has 32 bytes")
 }
 
 /// The protocol's form of a libp2p peer id; `None` for one that is longer than any correct id.

@@ -13,6 +13,7 @@ use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::{NetworkBehaviour, Swarm};
 use libp2p::{PeerId, identify, noise, ping, quic};
 
+use super::confined::Confined;
 use super::emulation::line::Emulation;
 use super::external::Nat;
 use super::network::{NetworkConfig, NetworkError};
@@ -113,6 +114,9 @@ fn transport(
         }
         OrTransport::new(tcp, quic_transport(keypair)).map(|either, _| either.into_inner()).boxed()
     };
+    if config.confined {
+        return Ok(TransportTimeout::new(Confined(addressed()), CONNECT_TIMEOUT).boxed());
+    }
     let resolving = match names::with_names(addressed(), &config.name_servers) {
         Ok(resolving) => resolving.boxed(),
         Err(error) => {

@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use libp2p::Multiaddr;
+use starling_protocol::genesis::Genesis;
+use starling_protocol::request::Response;
+use starling_protocol::wire::TopicInterner;
 
 use crate::net::emulation::LinkEmulation;
 use crate::net::external::Nat;
@@ -39,6 +42,8 @@ pub struct NetworkConfig {
     pub identify_interval: Duration,
     /// Emulated links, over TCP only.
     pub link_emulation: Option<LinkEmulation>,
+    /// Whether only this host is spoken to: see [`crate::net::confined`].
+    pub confined: bool,
 }
 
 impl NetworkConfig {
@@ -65,6 +70,18 @@ impl NetworkConfig {
             // A guess: a peer whose dial-back had to be put off is looked at again after a minute.
             identify_interval: Duration::from_secs(60),
             link_emulation: None,
+            confined: false,
+        }
+    }
+
+    /// The defaults for the network with this genesis.
+    #[must_use]
+    pub fn of_genesis(genesis: &Genesis) -> Self {
+        let topics = TopicInterner::new([genesis.transaction_topic().clone(), genesis.block_topic().clone()]);
+        Self {
+            response_bytes_max: Response::bytes_max(genesis),
+            mesh: MeshConfig { topics, ..MeshConfig::default() },
+            ..Self::new(&genesis.short_id())
         }
     }
 }
@@ -85,6 +102,12 @@ pub enum NetworkError {
         address: Multiaddr,
         /// What the transport said.
         cause: String,
+    },
+    /// An address of other hosts was to be listened on by somebody who is to stay on this one.
+    #[error("cannot listen on {address}, which is not a loopback address; give one in 127.0.0.0/8, or ::1")]
+    Confined {
+        /// The address.
+        address: Multiaddr,
     },
     /// QUIC was asked for together with link emulation.
     #[error("cannot listen on {address} with link emulation, which works over TCP only; remove the QUIC address")]

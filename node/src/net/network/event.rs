@@ -128,7 +128,7 @@ pub enum NetEvent {
         /// As given with the request.
         ticket: u64,
         /// The answer's bytes, or why there is none.
-        result: Result<Vec<u8>, RequestError>,
+        result: Result<Bytes, RequestError>,
     },
 }
 

@@ -269,7 +269,9 @@ impl Network {
                     self.answering.insert(request_id, request_name);
                     self.events.push_back(NetEvent::Request { peer, request: request_name, body: request });
                 }
-                request_response::Message::Response { request_id, response } => self.answered(request_id, Ok(response)),
+                request_response::Message::Response { request_id, response } => {
+                    self.answered(request_id, Ok(response.into()))
+                }
             },
             request_response::Event::OutboundFailure { request_id, error, .. } => {
                 let error = match error {
@@ -290,7 +292,7 @@ impl Network {
         }
     }
 
-    fn answered(&mut self, request: OutboundRequestId, result: Result<Vec<u8>, RequestError>) {
+    fn answered(&mut self, request: OutboundRequestId, result: Result<Bytes, RequestError>) {
         if let Some((peer, ticket)) = self.asked.remove(&request) {
             self.events.push_back(NetEvent::Response { peer, ticket, result });
         }
