@@ -7,9 +7,10 @@ use crate::api::NodeHandle;
 use crate::clock;
 use crate::config::Settings;
 use crate::driver::{Driver, DriverParts, Keeping, KnownPeer, Restored};
+use crate::keyfile::libp2p_keypair;
 use crate::metrics::Metrics;
 use crate::net::limits::ConnectionLimits;
-use crate::net::network::{Network, NetworkConfig, NetworkError, keypair, to_protocol_id};
+use crate::net::network::{Network, NetworkConfig, NetworkError, to_protocol_id};
 use crate::notify::Notifier;
 use crate::rpc::{RpcError, RpcServer};
 use crate::storage::{
@@ -93,7 +94,7 @@ impl Service {
         let genesis = settings.genesis.clone();
         let datadir = DataDir::open(&settings.datadir)?;
         let store = Store::open(&DataDir::store_file(&settings.datadir), genesis.network_id())?;
-        let keypair = keypair(&settings.node_key);
+        let keypair = libp2p_keypair(&settings.node_key);
         let peer_id = keypair.public().to_peer_id();
         let known_peers = known_peers(&settings);
         let retention = Retention::new(&genesis, settings.keep)?;

@@ -10,11 +10,12 @@ use crate::api::{
     TransactionSource, TransactionStatus,
 };
 use crate::clock;
+use crate::net::network::peer_id_text;
 use crate::storage::{StorageThread, Store, StoreError};
 use starling_crypto::PublicKeyBytes;
 use starling_protocol::block::Block;
 use starling_protocol::genesis::Genesis;
-use starling_protocol::id::{Direction, PeerId, Topic, TransactionId, Version};
+use starling_protocol::id::{Direction, Topic, TransactionId, Version};
 use starling_protocol::mempool::{MempoolError, Source, Status};
 use starling_protocol::mesh::PeerView;
 use starling_protocol::node::{self, Input, SubmitError};
@@ -442,11 +443,6 @@ fn stored_block(
 ) -> Result<Option<Block>, StoreError> {
     // What was stored was valid; a block that cannot be decoded any more counts as not there.
     Ok(store.block(id)?.and_then(|stored| Block::decode(stored.bytes, genesis).ok()))
-}
-
-/// A peer id as libp2p writes it.
-pub(super) fn peer_id_text(id: &PeerId) -> String {
-    libp2p::PeerId::from_bytes(id.as_bytes()).map_or_else(|_| format!("{id:?}"), |id| id.to_string())
 }
 
 pub(super) fn count(count: usize) -> u32 {

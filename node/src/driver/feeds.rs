@@ -4,12 +4,13 @@
 //! reorganisation; scores are compared once a second. While nobody listens, nothing is compared, and nothing is kept.
 
 use super::Driver;
-use super::commands::{peer_id_text, plain};
+use super::commands::plain;
 use crate::api::feed::{Feed, Feeds, Topic};
 use crate::api::{
     BlockName, ChainEvent, PeerDirection, PeerEvent, Refusal, RefusalReason, Reply, ScoreLevel, TransactionChange,
     TransactionEvent, TransactionName, target_text,
 };
+use crate::net::network::peer_id_text;
 use starling_protocol::block::Block;
 use starling_protocol::chain::{Chain, Position};
 use starling_protocol::id::{Direction, PeerHandle, TransactionId};

@@ -23,8 +23,9 @@ use starling_protocol::peers::Address;
 
 use super::external::Nat;
 use super::limits::ConnectionLimits;
-use super::network::{Network, NetworkConfig, NetworkError, keypair, to_address, to_protocol_id};
+use super::network::{Network, NetworkConfig, NetworkError, to_address, to_protocol_id};
 use super::port::Port;
+use crate::keyfile::libp2p_keypair;
 
 /// Connections of an attacker; more than a host has nodes.
 const CONNECTIONS_MAX: usize = 10_000;
@@ -43,7 +44,7 @@ pub async fn port(genesis: &Genesis, ip: IpAddr, key: &SecretKey) -> Result<Port
         pending_outbound_max: CONNECTIONS_MAX,
         ..ConnectionLimits::for_peers(CONNECTIONS_MAX)
     };
-    let network = Network::start(&config, &keypair(key), &mut libp2p::metrics::Registry::default()).await?;
+    let network = Network::start(&config, &libp2p_keypair(key), &mut libp2p::metrics::Registry::default()).await?;
     Ok(Port::new(network))
 }
 
@@ -122,6 +123,7 @@ impl<T: Transport + Unpin> Transport for Confined<T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::network::{NetEvent, peer_id_text};
     use super::*;
     use starling_protocol::genesis::{GenesisParameters, Limits};
     use std::net::Ipv4Addr;
@@ -145,7 +147,7 @@ mod tests {
     fn only_a_node_of_this_host_is_read() {
         for good in ["/ip4/127.3.0.9/tcp/1", "/ip6/::1/udp/1/quic-v1"] {
             let (id, address) = peer(&format!("{good}/p2p/{ID}")).expect(good);
-            assert_eq!(format!("{id}"), ID);
+            assert_eq!(peer_id_text(&id), ID);
             assert_eq!(Multiaddr::try_from(address.to_vec()).expect("an address").to_string(), good);
         }
         for elsewhere in
@@ -177,7 +179,7 @@ mod tests {
         let (id, _) = peer(&format!("/ip4/127.0.0.1/tcp/1/p2p/{ID}")).expect("a node");
         port.network.dial(id, &addresses);
         let event = tokio::time::timeout(std::time::Duration::from_secs(20), port.network.next_event()).await;
-        let Ok(super::super::network::NetEvent::DialFailed { reason, .. }) = event else { panic!("{event:?}") };
+        let Ok(NetEvent::DialFailed { reason, .. }) = event else { panic!("{event:?}") };
         assert_eq!(reason, "no transport for the address");
         assert!(listener.accept().is_err(), "somebody has come");
     }

@@ -31,7 +31,6 @@ use libp2p::multiaddr::Protocol;
 use libp2p::request_response::{InboundRequestId, OutboundRequestId, ResponseChannel};
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{DialError, Swarm, SwarmEvent};
-use starling_crypto::SecretKey;
 use starling_protocol::id::{MessageId, PeerHandle, PeerId};
 use starling_protocol::peers::bans::BanList;
 use starling_protocol::peers::{Address, DialPurpose};
@@ -370,14 +369,10 @@ pub(crate) fn to_address(mut address: Multiaddr) -> Address {
     Bytes::from(address.to_vec())
 }
 
-/// A node's libp2p identity.
-///
-/// # Panics
-/// Never: the key is an ed25519 seed, of 32 bytes.
+/// A peer id as libp2p writes it.
 #[must_use]
-pub fn keypair(key: &SecretKey) -> Keypair {
-    let mut seed = key.seed();
-    Keypair::ed25519_from_bytes(seed.as_mut_slice()).expect("an ed25519 seed has 32 bytes")
+pub fn peer_id_text(id: &PeerId) -> String {
+    libp2p::PeerId::from_bytes(id.as_bytes()).map_or_else(|_| format!("{id:?}"), |id| id.to_string())
 }
 
 /// The protocol's form of a libp2p peer id; `None` for one that is longer than any correct id.
