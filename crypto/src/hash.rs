@@ -32,7 +32,7 @@ use std::sync::LazyLock;
 ///
 /// Written as 64 hex digits for people, and as its 32 bytes for machines. The order is that of the
 /// bytes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest(pub [u8; 32]);
 
 fixed_bytes!(Digest, 32, "a digest");

@@ -83,7 +83,7 @@ pub enum KeyError {
 ///
 /// Written as 64 hex digits for people, and as its 32 bytes for machines. The order is that of the
 /// bytes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PublicKeyBytes(pub [u8; 32]);
 
 fixed_bytes!(PublicKeyBytes, 32, "a public key");

@@ -23,7 +23,7 @@ pub mod keys;
 pub mod merkle;
 pub mod signature;
 
-pub use bytes::HexError;
+pub use bytes::{HexError, compare};
 pub use hash::{Digest, Domain, Hasher};
 pub use keys::{KeyError, PublicKey, PublicKeyBytes, SecretKey};
 pub use signature::{Signature, SignatureError};

@@ -33,7 +33,7 @@ use crate::bytes::fixed_bytes;
 /// one; whether it is valid is for [`PublicKey::verify`](crate::PublicKey::verify) to say.
 ///
 /// Written as 128 hex digits for people, and as its 64 bytes for machines.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Signature(pub [u8; 64]);
 
 fixed_bytes!(Signature, 64, "a signature");

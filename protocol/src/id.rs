@@ -1,8 +1,9 @@
 //! Names of things: peers, connections' slots, messages and topics.
 
+use core::cmp::Ordering;
 use core::fmt;
 use serde::{Deserialize, Serialize};
-use starling_crypto::{Digest, HexError};
+use starling_crypto::{Digest, HexError, compare};
 use std::sync::Arc;
 
 /// The longest peer id of libp2p: an identity multihash of a key of up to 42 bytes has at most this many bytes
@@ -10,9 +11,9 @@ use std::sync::Arc;
 pub const PEER_ID_BYTES_MAX: usize = 48;
 
 /// A libp2p peer id: the bytes of a multihash of the peer's public key. Ordered bytewise, copied freely.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PeerId {
-    // The length comes last so that the derived order compares content first; unused bytes are zero.
+    // Unused bytes are zero.
     bytes: [u8; PEER_ID_BYTES_MAX],
     len: u8,
 }
@@ -39,6 +40,20 @@ impl PeerId {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
+    }
+}
+
+impl PartialOrd for PeerId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for PeerId {
+    /// The content first, then the length.
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        compare(&self.bytes, &other.bytes).then(self.len.cmp(&other.len))
     }
 }
 
@@ -109,7 +124,7 @@ pub const MESSAGE_ID_BYTES: usize = 20;
 
 /// The content address of a message: see [`crate::message::Payload`] for how it is computed. All ids of a Starling
 /// network have the same length; an id of another length cannot name any of its messages.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MessageId(pub [u8; MESSAGE_ID_BYTES]);
 
 impl MessageId {
@@ -123,6 +138,19 @@ impl MessageId {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+}
+
+impl PartialOrd for MessageId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for MessageId {
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        compare(&self.0, &other.0)
     }
 }
 
