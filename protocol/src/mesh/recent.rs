@@ -33,9 +33,9 @@ pub(super) const SETTLED_MAX: usize = 16_384;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RecentConfig {
     /// What became of a message, and who has it.
-    pub(super) ticks: u64,
+    pub(super) ticks: u32,
     /// That a peer does not want it; at most `ticks`.
-    pub(super) refusal_ticks: u64,
+    pub(super) refusal_ticks: u32,
 }
 
 /// What became of a message.
@@ -67,20 +67,23 @@ impl Fate {
     }
 }
 
-/// What is remembered of a message.
+/// What is remembered of a message: with its fingerprint one line of the processor's cache. Heartbeats are counted in 32 bits, which lasts
+/// for a century.
 #[derive(Debug)]
 struct Entry {
     fate: Fate,
     holders: SlotSet,
     refusers: SlotSet,
     /// The heartbeat at which the entry is forgotten.
-    until: u64,
+    until: u32,
     /// The heartbeat at which `refusers` are forgotten.
-    refused_until: u64,
+    refused_until: u32,
 }
 
+const _: () = assert!(size_of::<(Fingerprint, Entry)>() == 64);
+
 impl Entry {
-    fn is_refused_by(&self, tick: u64, slot: u32) -> bool {
+    fn is_refused_by(&self, tick: u32, slot: u32) -> bool {
         self.refused_until > tick && self.refusers.contains(slot)
     }
 }
@@ -91,10 +94,10 @@ pub(super) struct Recent {
     config: RecentConfig,
     entries: HashMap<Fingerprint, Entry, FingerprintHash>,
     /// What may be forgotten at each heartbeat: every entry is listed at its `until`, and perhaps earlier. Ascending.
-    due: VecDeque<(u64, Vec<Fingerprint>)>,
+    due: VecDeque<(u32, Vec<Fingerprint>)>,
     /// Entries of messages that were accepted, rejected or ignored.
     settled: usize,
-    tick: u64,
+    tick: u32,
 }
 
 impl Recent {
@@ -139,7 +142,7 @@ impl Recent {
             if entry.refused_until <= tick {
                 entry.refusers = SlotSet::default();
             }
-            entry.refused_until = tick + ticks;
+            entry.refused_until = tick.saturating_add(ticks);
             entry.refusers.insert(slot);
             entry.fate
         })
@@ -172,6 +175,7 @@ impl Recent {
 
     /// A heartbeat: forgets what is due.
     pub(super) fn expire(&mut self, tick: u64) {
+        let tick = u32::try_from(tick).unwrap_or(u32::MAX);
         self.tick = tick;
         while self.due.front().is_some_and(|(until, _)| *until <= tick)
             && let Some((_, keys)) = self.due.pop_front()
@@ -180,6 +184,10 @@ impl Recent {
                 self.forget(key, tick);
             }
         }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     /// Bytes that are allocated, estimated.
@@ -238,8 +246,8 @@ impl Recent {
     }
 
     /// Changes the entry of the message, which is made if there is none, and keeps it for so many heartbeats from now on.
-    fn entry<R>(&mut self, key: Fingerprint, ticks: u64, change: impl FnOnce(&mut Entry) -> R) -> R {
-        let until = self.tick + ticks;
+    fn entry<R>(&mut self, key: Fingerprint, ticks: u32, change: impl FnOnce(&mut Entry) -> R) -> R {
+        let until = self.tick.saturating_add(ticks);
         let entry = self.entries.entry(key).or_insert(Entry {
             fate: Fate::Unknown,
             holders: SlotSet::default(),
@@ -255,10 +263,10 @@ impl Recent {
     }
 
     /// Forgets the message unless it is to be kept for longer.
-    fn forget(&mut self, key: Fingerprint, tick: u64) {
+    fn forget(&mut self, key: Fingerprint, tick: u32) {
         let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.until <= tick) else { return };
         if matches!(entry.fate, Fate::Pending(_)) {
-            entry.until = (self.tick + self.config.ticks).max(tick + 1);
+            entry.until = self.tick.saturating_add(self.config.ticks).max(tick.saturating_add(1));
             return list(&mut self.due, entry.until, key);
         }
         self.settled -= usize::from(entry.fate.is_settled());
@@ -280,7 +288,7 @@ impl Recent {
 }
 
 /// Lists the message at the heartbeat that may forget it.
-fn list(due: &mut VecDeque<(u64, Vec<Fingerprint>)>, until: u64, key: Fingerprint) {
+fn list(due: &mut VecDeque<(u32, Vec<Fingerprint>)>, until: u32, key: Fingerprint) {
     // Nearly always the last or the one before it.
     let place = due.iter().rposition(|(tick, _)| *tick <= until);
     match place {
@@ -369,7 +377,7 @@ mod tests {
                 ];
                 let fate = fates[usize::from(fate)];
                 recent.settle(Fingerprint(key), fate);
-                model.fates.insert(key, (fate, model.tick + CONFIG.ticks));
+                model.fates.insert(key, (fate, model.tick + u64::from(CONFIG.ticks)));
                 if fate == Fate::Unknown {
                     model.fates.remove(&key);
                     model.holders.retain(|(other, _)| *other != key);
@@ -384,7 +392,7 @@ mod tests {
                 prop_assert_eq!(recent.refuse(Fingerprint(key), slot), model.fate(key));
                 let refusers = model.refusers.entry(key).or_default();
                 refusers.0.insert(slot);
-                refusers.1 = model.tick + CONFIG.refusal_ticks;
+                refusers.1 = model.tick + u64::from(CONFIG.refusal_ticks);
             }
             Step::Spread(key) if model.fate(key) != Fate::Unknown => {
                 let mut sent = Vec::new();

@@ -7,8 +7,14 @@
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct SlotSet {
     low: u64,
-    high: Option<Box<[u64]>>,
+    /// The words after the first one; behind a pointer, because there are sets in every entry of large tables.
+    high: Option<Box<High>>,
 }
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct High(Vec<u64>);
+
+const _: () = assert!(size_of::<SlotSet>() == 16);
 
 impl SlotSet {
     pub(super) fn contains(&self, slot: u32) -> bool {
@@ -24,14 +30,11 @@ impl SlotSet {
             self.low |= bit;
             return new;
         }
-        if self.high.as_ref().is_none_or(|high| high.len() < word) {
-            let mut high = self.high.take().map_or_else(Vec::new, Vec::from);
-            high.resize(word, 0);
-            self.high = Some(high.into());
+        let High(words) = &mut **self.high.get_or_insert_default();
+        if words.len() < word {
+            words.resize(word, 0);
         }
-        if let Some(high) = &mut self.high {
-            high[word - 1] |= bit;
-        }
+        words[word - 1] |= bit;
         new
     }
 
@@ -39,14 +42,14 @@ impl SlotSet {
         let (word, bit) = place_of(slot);
         if word == 0 {
             self.low &= !bit;
-        } else if let Some(high) = self.high.as_mut().and_then(|high| high.get_mut(word - 1)) {
+        } else if let Some(high) = self.high.as_mut().and_then(|high| high.0.get_mut(word - 1)) {
             *high &= !bit;
         }
     }
 
     /// The slots in ascending order.
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
-        let words = core::iter::once(&self.low).chain(self.high.iter().flatten());
+        let words = core::iter::once(&self.low).chain(self.high.iter().flat_map(|high| &high.0));
         words.zip(0..).flat_map(|(word, place): (&u64, u32)| {
             let mut rest = *word;
             core::iter::from_fn(move || {
@@ -60,7 +63,7 @@ impl SlotSet {
     fn word(&self, place: usize) -> u64 {
         match place.checked_sub(1) {
             None => self.low,
-            Some(place) => self.high.as_ref().and_then(|high| high.get(place)).copied().unwrap_or(0),
+            Some(place) => self.high.as_ref().and_then(|high| high.0.get(place)).copied().unwrap_or(0),
         }
     }
 }
