@@ -93,9 +93,19 @@ impl CacheConfig {
 pub struct MessageCache {
     config: CacheConfig,
     entries: BTreeMap<MessageId, Entry>,
-    /// Ids by window, the current window first; within a window in order of arrival.
-    windows: VecDeque<VecDeque<MessageId>>,
+    /// Messages by window, the current window first; within a window in order of arrival.
+    windows: VecDeque<VecDeque<Listed>>,
+    /// The topics of all messages that were ever put here: as few as are configured.
+    topics: Vec<Topic>,
     bytes: usize,
+}
+
+/// A message in its window, with what is asked of it when messages are announced.
+#[derive(Clone, Copy, Debug)]
+struct Listed {
+    id: MessageId,
+    /// Where its topic stands among `topics`.
+    topic: u32,
 }
 
 #[derive(Debug)]
@@ -109,7 +119,8 @@ impl MessageCache {
     /// An empty cache.
     #[must_use]
     pub fn new(config: CacheConfig) -> Self {
-        Self { config, entries: BTreeMap::new(), windows: VecDeque::from([VecDeque::new()]), bytes: 0 }
+        let windows = VecDeque::from([VecDeque::new()]);
+        Self { config, entries: BTreeMap::new(), windows, topics: Vec::new(), bytes: 0 }
     }
 
     /// Keeps an accepted message in the current window. False when it is there already or can never fit.
@@ -122,8 +133,9 @@ impl MessageCache {
             self.evict_oldest();
         }
         self.bytes += size;
+        let topic = self.number_of(payload.topic());
         self.entries.insert(id, Entry { payload, transmissions: Vec::new() });
-        self.windows[0].push_back(id);
+        self.windows[0].push_back(Listed { id, topic });
         true
     }
 
@@ -152,16 +164,22 @@ impl MessageCache {
     /// The ids to advertise on a topic: those of the newest `gossip_windows`, newest window first.
     #[must_use]
     pub fn gossip_ids(&self, topic: &Topic) -> Vec<MessageId> {
-        let recent = self.windows.iter().take(self.config.gossip_windows).flatten();
-        recent.filter(|id| self.entries.get(id).is_some_and(|entry| entry.payload.topic() == topic)).copied().collect()
+        let Some(topic) = self.topics.iter().zip(0..).find_map(|(name, number)| (name == topic).then_some(number))
+        else {
+            return Vec::new();
+        };
+        let recent = || self.windows.iter().take(self.config.gossip_windows);
+        let mut ids = Vec::with_capacity(recent().map(VecDeque::len).sum());
+        ids.extend(recent().flatten().filter(|listed| listed.topic == topic).map(|listed| listed.id));
+        ids
     }
 
     /// Starts a new window and forgets the messages of the oldest one.
     pub fn shift(&mut self) {
         self.windows.push_front(VecDeque::new());
         while self.windows.len() > self.config.history_windows {
-            for id in self.windows.pop_back().unwrap_or_default() {
-                self.forget(&id);
+            for listed in self.windows.pop_back().unwrap_or_default() {
+                self.forget(&listed.id);
             }
         }
     }
@@ -172,7 +190,7 @@ impl MessageCache {
         if !self.forget(id) {
             return false;
         }
-        self.windows.iter_mut().for_each(|window| window.retain(|other| other != id));
+        self.windows.iter_mut().for_each(|window| window.retain(|other| other.id != *id));
         true
     }
 
@@ -206,7 +224,7 @@ impl MessageCache {
         let listed: usize = self.windows.iter().map(VecDeque::capacity).sum();
         let counts: usize = self.entries.values().map(|entry| entry.transmissions.capacity()).sum();
         tree_bytes::<(MessageId, Entry)>(self.entries.len())
-            + listed * size_of::<MessageId>()
+            + listed * size_of::<Listed>()
             + counts * size_of::<(PeerHandle, u32)>()
     }
 
@@ -226,9 +244,13 @@ impl MessageCache {
         assert!((1..=self.config.history_windows).contains(&self.windows.len()), "there is always a current window");
         let bytes: usize = self.entries.values().map(|entry| entry.payload.encoded().len()).sum();
         assert_eq!(self.bytes, bytes, "bytes equal a recount");
-        let mut listed: Vec<&MessageId> = self.windows.iter().flatten().collect();
+        let mut listed: Vec<MessageId> = self.windows.iter().flatten().map(|listed| listed.id).collect();
         listed.sort_unstable();
-        assert!(listed.iter().copied().eq(self.entries.keys()), "each message is in exactly one window");
+        assert!(listed.iter().eq(self.entries.keys()), "each message is in exactly one window");
+        for Listed { id, topic } in self.windows.iter().flatten() {
+            let name = self.entries.get(id).map(|entry| entry.payload.topic());
+            assert_eq!(self.topics.get(*topic as usize), name, "a message is listed under another topic");
+        }
         for entry in self.entries.values() {
             let mut peers: Vec<PeerHandle> = entry.transmissions.iter().map(|(peer, _)| *peer).collect();
             peers.sort_unstable();
@@ -240,9 +262,18 @@ impl MessageCache {
 
     fn evict_oldest(&mut self) {
         let oldest = self.windows.iter_mut().rev().find_map(VecDeque::pop_front);
-        if let Some(id) = oldest {
-            self.forget(&id);
+        if let Some(listed) = oldest {
+            self.forget(&listed.id);
         }
+    }
+
+    fn number_of(&mut self, topic: &Topic) -> u32 {
+        let known = self.topics.iter().position(|name| name == topic);
+        let place = known.unwrap_or_else(|| {
+            self.topics.push(topic.clone());
+            self.topics.len() - 1
+        });
+        u32::try_from(place).expect("few topics are configured")
     }
 
     fn forget(&mut self, id: &MessageId) -> bool {

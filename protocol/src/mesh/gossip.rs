@@ -130,21 +130,19 @@ impl Mesh {
         if ids.is_empty() {
             return;
         }
-        let mut outside: Vec<PeerHandle> = self
-            .peers
-            .iter()
-            .filter(|slot| Self::takes_gossip(slot, topic) && self.gossips(slot))
-            .map(|slot| slot.handle)
-            .filter(|peer| inside.binary_search(peer).is_err())
-            .collect();
+        // With the heartbeat of its last turn, which decides the order.
+        let mut outside: Vec<(u64, PeerHandle)> = Vec::with_capacity(self.peers.len());
+        let takers = self.peers.iter().filter(|slot| Self::takes_gossip(slot, topic) && self.gossips(slot));
+        let takers = takers.filter(|slot| inside.binary_search(&slot.handle).is_err());
+        outside.extend(takers.map(|slot| (slot.rest.links[topic.index()].announced_at, slot.handle)));
         let share = outside.len() * self.config.gossip.factor_percent / 100;
         self.random.gossip.shuffle(&mut outside);
-        outside.sort_by_key(|peer| self.peers.get(*peer).map_or(0, |slot| slot.rest.links[topic.index()].announced_at));
+        outside.sort_by_key(|(announced_at, _)| *announced_at);
         outside.truncate(share.max(self.config.degree.lazy));
         let ids_max = self.config.gossip.ihave_ids_max as usize;
         self.random.gossip.shuffle(&mut ids);
         let shared: Vec<Arc<[MessageId]>> = frames(&ids[..ids.len().min(ids_max)]);
-        for peer in outside {
+        for (_, peer) in outside {
             if let Some(slot) = self.peers.get_mut(peer) {
                 slot.rest.links[topic.index()].announced_at = self.beat.ticks;
             }

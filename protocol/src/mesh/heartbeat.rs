@@ -84,7 +84,9 @@ impl Mesh {
     }
 
     fn close_graylisted(&mut self, now: Time, out: &mut impl Sink<Output>) {
-        let peers: Vec<PeerHandle> = self.peers.iter().map(|slot| slot.handle).collect();
+        // Closing one changes nothing about whether another one is graylisted.
+        let graylisted = self.peers.iter().filter(|slot| !slot.closing && self.is_graylisted(slot));
+        let peers: Vec<PeerHandle> = graylisted.map(|slot| slot.handle).collect();
         for peer in peers {
             self.close_if_graylisted(now, peer, out);
         }

@@ -163,7 +163,9 @@ impl Mesh {
         let nearer_phase = phase.below(config.heartbeat.nearer_ticks.max(1));
         let topics = TopicTable::new(config.topics.iter().map(|config| config.topic.clone()).collect());
         let scores = Scores::new(config.score().clone(), topics.len());
-        let recent = RecentConfig { ticks: config.recent_ticks(), refusal_ticks: config.relay.idontwant_ticks };
+        let ticks = |ticks| u32::try_from(ticks).unwrap_or(u32::MAX);
+        let recent =
+            RecentConfig { ticks: ticks(config.recent_ticks()), refusal_ticks: ticks(config.relay.idontwant_ticks) };
         Self {
             states: (0..topics.len()).map(|_| TopicState::default()).collect(),
             peers: PeerTable::default(),
@@ -235,12 +237,20 @@ impl Mesh {
         }
     }
 
-    /// See [`crate::node::Node::anticipate`].
-    pub(crate) fn anticipate(&self, peer: PeerHandle, rpc: &Rpc) -> u64 {
+    /// See [`crate::node::Node::anticipate`]: one read in each table.
+    pub(crate) fn anticipate(&self) -> u64 {
+        let Self { peers, scores, seen, recent, promises, pending, trials, counters, beat, .. } = self;
+        let sizes = peers.len() ^ pending.len() ^ promises.len() ^ trials.len() ^ recent.len() ^ self.states.len();
+        sizes as u64 ^ seen.anticipate() ^ scores.anticipate() ^ counters.idontwant_received ^ beat.next.as_micros()
+    }
+
+    /// See [`crate::node::Node::anticipate_rpc`].
+    pub(crate) fn anticipate_rpc(&self, peer: PeerHandle, rpc: &Rpc) -> u64 {
         let slot = self.peers.get(peer).map_or(0, |slot| u64::from(slot.duplicates));
-        let first = rpc.publish.first().map(|payload| payload.id()).or(rpc.idontwant.first().copied());
-        let fate = first.map_or(0, |id| u64::from(self.recent.fate(self.seen.fingerprint(&id)) == Fate::Unknown));
-        slot ^ fate ^ self.counters.idontwant_received ^ self.beat.next.as_micros()
+        let messages = rpc.publish.iter().map(|payload| payload.id()).chain(rpc.idontwant.iter().copied());
+        let fate = |id| self.recent.fate(self.seen.fingerprint(&id)) == Fate::Unknown;
+        let unknown = messages.take(1).filter(|id| fate(*id)).count();
+        slot ^ unknown as u64
     }
 
     /// Does what is due. A call when nothing is due does nothing.

@@ -265,6 +265,11 @@ impl SeenCache {
         }
     }
 
+    /// See [`crate::node::Node::anticipate`].
+    pub(crate) fn anticipate(&self) -> u64 {
+        self.secret[0] ^ self.secret[WORDS] ^ self.accepted.len() as u64
+    }
+
     /// Bytes that are allocated, estimated.
     pub(crate) fn memory_bytes(&self) -> usize {
         // `lru` boxes each entry with two links, and keeps a table of pointers to keys and entries.

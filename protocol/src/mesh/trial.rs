@@ -126,6 +126,10 @@ impl Trials {
         Some(trial)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.by_link.len()
+    }
+
     /// The links that are tried.
     pub(super) fn links(&self) -> impl Iterator<Item = (PeerHandle, TopicIndex)> {
         self.by_link.keys().copied()

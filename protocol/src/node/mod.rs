@@ -238,12 +238,19 @@ impl Node {
         self.others_wake = self.find_others_wake();
     }
 
-    /// Reads what the handling of this RPC will begin with, and changes nothing. The number means nothing: it makes the reads happen. A driver
-    /// of many nodes that has several RPCs at hand calls this for all of them first, so that the waits for the memory overlap.
+    /// Reads what the handling of any input will look at of the machine itself, and changes nothing. The number means nothing: it makes the
+    /// reads happen. A driver of many nodes that has several inputs at hand calls this for all of them first, so that the waits for
+    /// the memory overlap.
     #[must_use]
-    pub fn anticipate(&self, peer: PeerHandle, rpc: &Rpc) -> u64 {
+    pub fn anticipate(&self) -> u64 {
         let others = self.others_wake.map_or(0, |(at, _)| at.as_micros());
-        others ^ self.peers.next_wake().as_micros() ^ self.mesh.anticipate(peer, rpc)
+        others ^ self.peers.next_wake().as_micros() ^ self.mesh.anticipate()
+    }
+
+    /// As [`Node::anticipate`], what the handling of this RPC will look at beyond the machine itself.
+    #[must_use]
+    pub fn anticipate_rpc(&self, peer: PeerHandle, rpc: &Rpc) -> u64 {
+        self.mesh.anticipate_rpc(peer, rpc)
     }
 
     /// Does what is due. A call when nothing is due does nothing.

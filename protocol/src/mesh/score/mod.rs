@@ -469,6 +469,11 @@ impl Scores {
         }
     }
 
+    /// See [`crate::node::Node::anticipate`].
+    pub(crate) fn anticipate(&self) -> u64 {
+        u64::from(self.clean.contains(0)) ^ self.now.as_micros() ^ self.stats.len() as u64
+    }
+
     /// Bytes that are allocated, estimated.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.slots.capacity() * size_of::<Option<Peer>>()
