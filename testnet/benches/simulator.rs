@@ -7,8 +7,13 @@
 //! An event is an input that consumed a link delivery, a verdict or a due timer. Time is processor time of the one thread, so
 //! that a busy host counts less; the warm-up, in which the network connects, is reported apart.
 
+use mimalloc::MiMalloc;
 use starling_protocol::time::Time;
 use starling_testnet::sim::{Scenario, World};
+
+/// The one of the binary.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -260,14 +260,17 @@ impl World {
     fn anticipate(&self, first: &Event) {
         let events = || core::iter::once(first).chain(self.shared.queue.present());
         let mut read = 0;
+        // First what stands in the machines themselves, then what they point at.
         for node in events().filter_map(Event::node) {
-            read ^= self.machines[node as usize].wake_at.as_micros();
+            let machine = &self.machines[node as usize];
+            read ^= machine.wake_at.as_micros() ^ machine.received_bytes ^ machine.uplink.free_ns;
+            read ^= machine.actor.node().map_or(0, Node::anticipate);
         }
         for event in events() {
             match event {
                 Event::Deliver { node, peer, parcel } => {
                     let node = self.machines[*node as usize].actor.node();
-                    read ^= node.map_or(0, |node| node.anticipate(*peer, &parcel.rpc));
+                    read ^= node.map_or(0, |node| node.anticipate_rpc(*peer, &parcel.rpc));
                 }
                 // A verdict leads to a message for every peer of the mesh.
                 Event::Verified { node, .. } => {
