@@ -45,8 +45,11 @@
 //!
 //! # Cost
 //! Insertion, removal and lookup take O(log n), and O(sender quota) for the sender's run of executable transactions;
-//! selection takes O(senders + k log senders) for k transactions.
+//! selection takes O(senders + k log senders) for k transactions. The order of senders by load is made when the pool becomes half full,
+//! in O(senders), and kept from then on until it is nearly empty ([`loads`]).
 
+mod expiry;
+mod loads;
 mod outcome;
 mod select;
 #[cfg(test)]
@@ -59,6 +62,8 @@ use crate::id::TransactionId;
 use crate::memory::tree_bytes;
 use crate::transaction::Transaction;
 use core::ops::Bound;
+use expiry::Expiries;
+use loads::{Load, Loads};
 use outcome::Outcomes;
 pub use starling_crypto::PublicKeyBytes as Account;
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,11 +77,9 @@ pub struct Mempool {
     expiry_slots_max: u64,
     entries: BTreeMap<TransactionId, Entry>,
     senders: BTreeMap<Account, Sender>,
-    /// Senders by load, for eviction.
-    loads: BTreeSet<(usize, Account)>,
-    /// Senders with future transactions, by their load.
-    future_loads: BTreeSet<(usize, Account)>,
-    expiries: BTreeSet<(u64, TransactionId)>,
+    /// Senders by load, for eviction; none while the pool is far from full.
+    loads: Option<Loads>,
+    expiries: Expiries,
     bytes: usize,
     future: usize,
     arrivals: u64,
@@ -128,7 +131,15 @@ impl Sender {
     fn future(&self) -> usize {
         self.by_nonce.len() - self.executable
     }
+
+    fn loads(&self) -> Load {
+        Load { all: self.load, future: self.future_load }
+    }
 }
+
+/// From which share of its bounds on, in percent, the pool knows its senders' loads in order, and below which it forgets them again.
+const LOADS_FROM_PERCENT: usize = 50;
+const LOADS_UNTIL_PERCENT: usize = 25;
 
 fn load_of(transaction: &Transaction) -> usize {
     transaction.encoded_len().saturating_add(OVERHEAD_BYTES)
@@ -144,9 +155,8 @@ impl Mempool {
             expiry_slots_max: limits.expiry_slots_max,
             entries: BTreeMap::new(),
             senders: BTreeMap::new(),
-            loads: BTreeSet::new(),
-            future_loads: BTreeSet::new(),
-            expiries: BTreeSet::new(),
+            loads: None,
+            expiries: Expiries::default(),
             bytes: 0,
             future: 0,
             arrivals: 0,
@@ -213,7 +223,7 @@ impl Mempool {
         self.advance(&account, account_next_nonce);
         self.outcomes.forget(&id);
         self.bytes += transaction.encoded_len();
-        self.expiries.insert((transaction.expiry_slot(), id));
+        self.expiries.insert(transaction.expiry_slot(), id);
         let place = Place { id, load: load_of(&transaction) };
         self.arrivals += 1;
         self.entries.insert(id, Entry { transaction, source, arrival: self.arrivals, arrival_slot });
@@ -222,6 +232,7 @@ impl Mempool {
             sender.next = account_next_nonce;
             sender.by_nonce.insert(nonce, place);
         });
+        self.keep_loads();
 
         let mut evicted = Vec::new();
         while let Some(victim) = self.victim(&account) {
@@ -283,11 +294,13 @@ impl Mempool {
     /// Removes what may not be included in a block of `current_slot` or later any more; says how many that were.
     pub fn expire(&mut self, current_slot: u64) -> usize {
         let mut count = 0;
-        while let Some((expiry_slot, id)) = self.expiries.first().copied()
-            && expiry_slot < current_slot
-        {
-            self.retire(&id, Status::Expired);
-            count += 1;
+        while let Some(ids) = self.expiries.pop_before(current_slot) {
+            for id in ids {
+                if self.entries.contains_key(&id) {
+                    self.retire(&id, Status::Expired);
+                    count += 1;
+                }
+            }
         }
         count
     }
@@ -396,15 +409,17 @@ impl Mempool {
     /// # Panics
     /// If it is not.
     pub fn check(&self) {
-        let (config, loads) = (&self.config, self.senders.iter().map(|(account, sender)| (sender.load, *account)));
+        let config = &self.config;
         assert!(self.entries.len() <= config.transactions_max, "too many transactions");
         assert!(self.load() <= config.bytes_max, "too many bytes");
-        assert_eq!(self.loads, loads.collect(), "the index by load");
-        let future = self.senders.iter().filter(|(_, sender)| sender.future_load > 0);
-        let future = future.map(|(account, sender)| (sender.future_load, *account));
-        assert_eq!(self.future_loads, future.collect(), "the index by load in future transactions");
-        let expiries = self.entries.iter().map(|(id, entry)| (entry.transaction.expiry_slot(), *id));
-        assert_eq!(self.expiries, expiries.collect(), "the index by expiry");
+        match &self.loads {
+            Some(loads) => loads.check(self.senders.iter().map(|(account, sender)| (*account, sender.loads()))),
+            None => assert!(
+                self.entries.is_empty() || !self.is_filled_to(LOADS_FROM_PERCENT),
+                "a pool that fills up does not know the loads"
+            ),
+        }
+        self.expiries.check(self.entries.iter().map(|(id, entry)| (entry.transaction.expiry_slot(), *id)));
         assert_eq!(self.bytes, self.iter().map(Transaction::encoded_len).sum::<usize>(), "bytes");
         assert_eq!(self.future, self.senders.values().map(Sender::future).sum::<usize>(), "future transactions");
         let mut places = 0;
@@ -431,10 +446,10 @@ impl Mempool {
     pub(crate) fn memory_bytes(&self) -> usize {
         let (entries, senders) = (self.entries.len(), self.senders.len());
         tree_bytes::<(TransactionId, Entry)>(entries)
-            + tree_bytes::<(u64, TransactionId)>(entries)
+            + self.expiries.memory_bytes()
             + tree_bytes::<(u64, Place)>(entries)
             + tree_bytes::<(Account, Sender)>(senders)
-            + tree_bytes::<(usize, Account)>(self.loads.len() + self.future_loads.len())
+            + self.loads.as_ref().map_or(0, Loads::memory_bytes)
             + self.outcomes.memory_bytes()
     }
 
@@ -499,12 +514,13 @@ impl Mempool {
             return None;
         }
         let own = self.senders.get(newcomer);
-        let (heaviest, own_load) = match self.future_loads.last() {
+        let loads = self.loads.as_ref().expect("a pool over its bounds is filled enough to know the loads");
+        let (heaviest, own_load) = match loads.heaviest_future() {
             Some(heaviest) => (heaviest, own.map_or(0, |sender| sender.future_load)),
-            None => (self.loads.last()?, own.map_or(0, |sender| sender.load)),
+            None => (loads.heaviest()?, own.map_or(0, |sender| sender.load)),
         };
-        let account = if own_load >= heaviest.0 { newcomer } else { &heaviest.1 };
-        self.senders.get(account)?.by_nonce.last_key_value().map(|(_, place)| place.id)
+        let account = if own_load >= heaviest.0 { *newcomer } else { heaviest.1 };
+        self.senders.get(&account)?.by_nonce.last_key_value().map(|(_, place)| place.id)
     }
 
     fn load(&self) -> usize {
@@ -528,31 +544,50 @@ impl Mempool {
     fn remove(&mut self, id: &TransactionId) -> Option<Transaction> {
         let Entry { transaction, .. } = self.entries.remove(id)?;
         self.bytes -= transaction.encoded_len();
-        self.expiries.remove(&(transaction.expiry_slot(), *id));
         self.change_sender(transaction.sender(), |sender| {
             sender.by_nonce.remove(&transaction.nonce());
         });
+        if self.loads.is_some() && !self.is_filled_to(LOADS_UNTIL_PERCENT) {
+            self.loads = None;
+        }
+        self.keep_expiries();
         Some(transaction)
+    }
+
+    /// Makes the order of senders by load once the pool is filled so far that it may be needed.
+    fn keep_loads(&mut self) {
+        if self.loads.is_none() && self.is_filled_to(LOADS_FROM_PERCENT) {
+            self.loads = Some(self.senders.iter().map(|(account, sender)| (*account, sender.loads())).collect());
+        }
+    }
+
+    /// Makes the index by expiry anew once most of what it names has gone.
+    fn keep_expiries(&mut self) {
+        if self.expiries.is_stale(self.entries.len()) {
+            let entries = self.entries.iter().map(|(id, entry)| (entry.transaction.expiry_slot(), *id));
+            self.expiries = entries.collect();
+        }
+    }
+
+    /// Whether the pool has reached this share of one of its bounds.
+    fn is_filled_to(&self, percent: usize) -> bool {
+        let reaches = |value: usize, max: usize| value.saturating_mul(100) >= max.saturating_mul(percent);
+        reaches(self.entries.len(), self.config.transactions_max) || reaches(self.load(), self.config.bytes_max)
     }
 
     /// The one place where a sender changes: keeps its figures and the indexes up to date.
     fn change_sender(&mut self, account: Account, change: impl FnOnce(&mut Sender)) {
         let sender = self.senders.entry(account).or_default();
-        self.loads.remove(&(sender.load, account));
-        if sender.future_load > 0 {
-            self.future_loads.remove(&(sender.future_load, account));
-        }
+        let before = sender.loads();
         self.future -= sender.future();
         change(sender);
         sender.recompute();
         self.future += sender.future();
+        if let Some(loads) = &mut self.loads {
+            loads.change(&account, before, sender.loads());
+        }
         if sender.by_nonce.is_empty() {
             self.senders.remove(&account);
-            return;
-        }
-        self.loads.insert((sender.load, account));
-        if sender.future_load > 0 {
-            self.future_loads.insert((sender.future_load, account));
         }
     }
 }
