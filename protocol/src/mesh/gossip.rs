@@ -22,11 +22,10 @@ use super::io::{Output, Sink};
 use super::peers::PeerSlot;
 use super::send;
 use super::topic::TopicIndex;
-use crate::id::{MessageId, PeerHandle};
+use crate::id::{MessageId, PeerHandle, Topic};
 use crate::rpc::{Class, Frame, IHave};
 use crate::time::Time;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 /// Ids in one IHAVE or IWANT frame: 500 ids of 22 bytes stay below the 16 KiB of control in one RPC that the rust
 /// implementation allows, with room for what the queue puts beside them.
@@ -141,22 +140,20 @@ impl Mesh {
         outside.truncate(share.max(self.config.degree.lazy));
         let ids_max = self.config.gossip.ihave_ids_max as usize;
         self.random.gossip.shuffle(&mut ids);
-        let shared: Vec<Arc<[MessageId]>> = frames(&ids[..ids.len().min(ids_max)]);
+        let shared = frames(&name, &ids[..ids.len().min(ids_max)]);
         for (_, peer) in outside {
             if let Some(slot) = self.peers.get_mut(peer) {
                 slot.rest.links[topic.index()].announced_at = self.beat.ticks;
             }
             // With more ids than one peer takes, different peers get different ones.
-            let own = if ids.len() > ids_max {
+            let own = (ids.len() > ids_max).then(|| {
                 self.random.gossip.shuffle(&mut ids);
-                frames(&ids[..ids_max])
-            } else {
-                shared.clone()
-            };
-            for ids in own {
-                self.counters.ids_announced += ids.len() as u64;
-                send(out, peer, Frame::IHave { topic: name.clone(), ids });
+                frames(&name, &ids[..ids_max])
+            });
+            for frame in own.as_ref().unwrap_or(&shared) {
+                out.send(peer, frame);
             }
+            self.counters.ids_announced += ids.len().min(ids_max) as u64;
         }
     }
 
@@ -166,9 +163,9 @@ impl Mesh {
         let name = self.topics.name(topic).clone();
         let mut ids = self.cache.gossip_ids(&name);
         ids.truncate(self.config.gossip.ihave_ids_max as usize);
-        for ids in frames(&ids) {
-            self.counters.ids_announced += ids.len() as u64;
-            send(out, peer, Frame::IHave { topic: name.clone(), ids });
+        self.counters.ids_announced += ids.len() as u64;
+        for frame in frames(&name, &ids) {
+            send(out, peer, frame);
         }
     }
 
@@ -177,6 +174,6 @@ impl Mesh {
     }
 }
 
-fn frames(ids: &[MessageId]) -> Vec<Arc<[MessageId]>> {
-    ids.chunks(IHAVE_IDS_PER_FRAME).map(Arc::from).collect()
+fn frames(topic: &Topic, ids: &[MessageId]) -> Vec<Frame> {
+    ids.chunks(IHAVE_IDS_PER_FRAME).map(|ids| Frame::IHave { topic: topic.clone(), ids: ids.into() }).collect()
 }

@@ -297,6 +297,21 @@ pub enum WakeReason {
 pub trait Sink<T> {
     /// Takes one effect.
     fn emit(&mut self, output: T);
+
+    /// Takes a frame for a peer: the effect that says so. The same frame often goes to many peers one after the other, so whoever needs no
+    /// copy for each of them can do without.
+    fn send(&mut self, peer: PeerHandle, frame: &Frame)
+    where
+        T: From<(PeerHandle, Frame)>,
+    {
+        self.emit(T::from((peer, frame.clone())));
+    }
+}
+
+impl From<(PeerHandle, Frame)> for Output {
+    fn from((peer, frame): (PeerHandle, Frame)) -> Self {
+        Self::Send { peer, frame }
+    }
 }
 
 impl<T> Sink<T> for Vec<T> {

@@ -26,7 +26,7 @@ use super::recent::{Fate, Recent};
 use super::score::gater::Outcome;
 use super::seen::{Fingerprint, SeenState};
 use super::topic::TopicIndex;
-use super::{Counters, Fanout, Mesh, send};
+use super::{Counters, Fanout, Mesh};
 use crate::id::{MessageId, PeerHandle};
 use crate::message::Payload;
 use crate::rpc::{Class, Frame};
@@ -145,14 +145,14 @@ impl Mesh {
         asked: &[PeerHandle],
         out: &mut impl Sink<Output>,
     ) {
-        let ids: Arc<[MessageId]> = [id].into();
+        let frame = Frame::IDontWant([id].into());
         let mesh = &self.states[topic.index()].mesh;
         let asked = asked.iter().filter(|asked| mesh.binary_search(asked).is_err());
         for peer in mesh.iter().chain(asked).copied() {
             let understands = self.peers.get(peer).is_some_and(|slot| slot.has_idontwant() && !slot.closing);
             if understands && Some(peer) != from && !(from.is_some() && self.is_suspect(topic, peer)) {
                 self.counters.idontwant_sent += 1;
-                send(out, peer, Frame::IDontWant(Arc::clone(&ids)));
+                out.send(peer, &frame);
             }
         }
     }
@@ -243,8 +243,8 @@ impl Mesh {
         self.begin_trials(now, topic, key, payload);
         let trials = &self.trials;
         let mesh = self.states[topic.index()].mesh.iter().copied().filter(|peer| !trials.is_of(*peer, key));
-        let send = |peer| send(out, peer, Frame::Publish { payload: payload.clone(), class });
-        spread(&mut self.recent, &mut self.counters, key, mesh.chain(direct), send);
+        let frame = Frame::Publish { payload: payload.clone(), class };
+        spread(&mut self.recent, &mut self.counters, key, mesh.chain(direct), |peer| out.send(peer, &frame));
     }
 
     /// The mesh of the topic and the direct peers that are subscribed to it.
@@ -290,8 +290,8 @@ impl Mesh {
             self.send_idontwant(topic, id, None, &asked, out);
         }
         let recipients = self.publish_recipients(now, topic, payload.data().len());
-        let send = |peer| send(out, peer, Frame::Publish { payload: payload.clone(), class: Class::Priority });
-        spread(&mut self.recent, &mut self.counters, key, recipients, send);
+        let frame = Frame::Publish { payload: payload.clone(), class: Class::Priority };
+        spread(&mut self.recent, &mut self.counters, key, recipients, |peer| out.send(peer, &frame));
     }
 
     /// Sends and announces a message again that we vouch for. One that is being validated came from a peer this moment and is
@@ -305,10 +305,11 @@ impl Mesh {
             self.recent.settle(key, Fate::Accepted(Time::ZERO));
         }
         self.cache.put(payload.clone());
+        let frame = Frame::Publish { payload: payload.clone(), class: Class::Forward };
         for peer in self.publish_recipients(now, topic, payload.data().len()) {
             if !self.recent.is_refused_by(key, peer.slot) {
                 self.counters.messages_sent += 1;
-                send(out, peer, Frame::Publish { payload: payload.clone(), class: Class::Forward });
+                out.send(peer, &frame);
             }
         }
     }

@@ -189,6 +189,12 @@ pub enum Input<'a> {
     },
 }
 
+impl From<(PeerHandle, Frame)> for Output {
+    fn from((peer, frame): (PeerHandle, Frame)) -> Self {
+        Self::Send { peer, frame }
+    }
+}
+
 /// What the driver shall do.
 #[derive(Clone, Debug)]
 pub enum Output {

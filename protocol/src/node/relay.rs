@@ -6,6 +6,7 @@ use crate::id::PeerHandle;
 use crate::mempool::{Fault, Source};
 use crate::mesh::{self, Sink, ValidationTicket, Verdict};
 use crate::message::Payload;
+use crate::rpc::Frame;
 use crate::time::Time;
 use crate::transaction::Transaction;
 use crate::verify::{Job, Outcome};
@@ -53,6 +54,10 @@ impl<S: Sink<Output>> Sink<mesh::Output> for MeshSink<'_, S> {
             // A message is taken in when it was verified, which is what made the mesh accept and deliver it.
             mesh::Output::Deliver { .. } => {}
         }
+    }
+
+    fn send(&mut self, peer: PeerHandle, frame: &Frame) {
+        self.out.send(peer, frame);
     }
 }
 

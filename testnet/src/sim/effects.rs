@@ -67,8 +67,11 @@ pub(super) struct Shared {
     pub(super) askers: BTreeMap<Ticket, Asker>,
     /// Whether the machine wants its file of peers written, in the present input.
     pub(super) save_peers: bool,
-    /// What the machine says in the present input. The next frame is often the same as the last one, for somebody else.
+    /// What the machine says in the present input, and to whom.
     said: Vec<Said>,
+    /// The frames of that which are not the same as those before them, and the RPCs that each of them alone makes. The next frame is often the
+    /// same as the last one, for somebody else.
+    frames: Vec<(Frame, Rc<Parcel>)>,
 }
 
 impl Shared {
@@ -101,6 +104,7 @@ impl Shared {
             askers: BTreeMap::new(),
             save_peers: false,
             said: Vec::new(),
+            frames: Vec::new(),
         }
     }
 
@@ -137,11 +141,20 @@ impl Shared {
 }
 
 /// What a machine says on a line in one input.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Said {
     slot: u32,
-    /// The frame and the RPC that it makes, while it is the only thing that was said; with the second one both go into what waits at the line.
-    only: Option<(Frame, Rc<Parcel>)>,
+    /// Where the frame stands, while it is the only thing that was said, and [`NOTHING`] afterwards: with the second one both go into what
+    /// waits at the line.
+    only: u32,
+}
+
+impl Said {
+    /// Takes the frame out, if it is the only thing that was said.
+    fn take(&mut self, frames: &[(Frame, Rc<Parcel>)]) -> Option<Frame> {
+        let place = core::mem::replace(&mut self.only, NOTHING);
+        frames.get(place as usize).map(|(frame, _)| frame.clone())
+    }
 }
 
 /// Where a machine puts its effects while it handles one input.
@@ -161,7 +174,7 @@ pub(super) struct Effects<'a> {
 impl Sink<Output> for Effects<'_> {
     fn emit(&mut self, output: Output) {
         match output {
-            Output::Send { peer, frame } => self.say(peer, frame),
+            Output::Send { peer, frame } => self.say(peer, &frame),
             Output::Event(event) => {
                 if self.index < self.shared.honest {
                     if let Some(safety) = &mut self.shared.safety {
@@ -182,29 +195,34 @@ impl Sink<Output> for Effects<'_> {
             other => self.others(other),
         }
     }
+
+    fn send(&mut self, peer: PeerHandle, frame: &Frame) {
+        self.say(peer, frame);
+    }
 }
 
 impl Effects<'_> {
     /// Takes in a frame for a peer. It leaves with [`Self::flush`].
-    fn say(&mut self, peer: PeerHandle, frame: Frame) {
+    fn say(&mut self, peer: PeerHandle, frame: &Frame) {
         if let Some(safety) = &mut self.shared.safety
             && self.index < self.shared.honest
         {
-            safety.said(self.now, (self.index, self.life), &frame);
+            safety.said(self.now, (self.index, self.life), frame);
         }
         let Some(line) = self.lines.get_mut(peer.index()).filter(|line| line.is_for(peer)) else { return };
+        let Shared { said, frames, carrier, .. } = &mut *self.shared;
         if line.busy.is_none() && line.open == NOTHING {
-            let parcel = match self.shared.said.last() {
-                Some(Said { only: Some((last, parcel)), .. }) if same(last, &frame) => Rc::clone(parcel),
-                _ => Rc::new(self.shared.carrier.single(&frame)),
-            };
-            line.open = u32::try_from(self.shared.said.len()).expect("an input has few effects");
-            self.shared.said.push(Said { slot: peer.slot, only: Some((frame, parcel)) });
+            if !frames.last().is_some_and(|(last, _)| same(last, frame)) {
+                frames.push((frame.clone(), Rc::new(carrier.single(frame))));
+            }
+            let few = |length: usize| u32::try_from(length).expect("an input has few effects");
+            line.open = few(said.len());
+            said.push(Said { slot: peer.slot, only: few(frames.len() - 1) });
             return;
         }
         let busy = line.busy.get_or_insert_with(|| Box::new(Busy::default()));
-        let first = self.shared.said.get_mut(line.open as usize).and_then(|said| said.only.take());
-        let frames = first.map(|(first, _)| first).into_iter().chain([frame]);
+        let first = said.get_mut(line.open as usize).and_then(|said| said.take(frames));
+        let frames = first.into_iter().chain([frame.clone()]);
         let mut dropped = 0;
         for frame in frames {
             if let PushResult::Dropped { frames } = busy.queue.push(self.now, frame) {
@@ -223,15 +241,17 @@ impl Effects<'_> {
         if self.shared.said.is_empty() {
             return;
         }
-        let mut said = core::mem::take(&mut self.shared.said);
-        for Said { slot, only } in said.drain(..) {
+        // What is written says nothing, so neither list grows meanwhile.
+        for place in 0..self.shared.said.len() {
+            let Said { slot, only } = self.shared.said[place];
             self.lines[slot as usize].open = NOTHING;
-            match only {
-                Some((_, parcel)) => self.write(slot, parcel),
+            match self.shared.frames.get(only as usize) {
+                Some((_, parcel)) => self.write(slot, Rc::clone(parcel)),
                 None => self.write_on(slot),
             }
         }
-        self.shared.said = said;
+        self.shared.said.clear();
+        self.shared.frames.clear();
     }
 
     /// Writes an RPC to a line on which nothing waits. The usual case: all of it goes at once.
@@ -472,14 +492,15 @@ impl Effects<'_> {
         /// What opening a stream and naming its protocol takes, and the length of what follows.
         const STREAM_BYTES: u64 = 64;
         let line = &mut self.lines[slot as usize];
-        let said = self.shared.said.get_mut(line.open as usize).and_then(|said| said.only.take());
+        let Shared { said, frames, .. } = &mut *self.shared;
+        let said = said.get_mut(line.open as usize).and_then(|said| said.take(frames));
         let busy = line.busy.get_or_insert_with(|| Box::new(Busy::default()));
-        if let Some((frame, _)) = said {
+        if let Some(frame) = said {
             // There is room: nothing was waiting.
             let _: PushResult = busy.queue.push(self.now, frame);
         }
         busy.bodies.push_back((STREAM_BYTES + length as u64, what));
-        self.shared.said.push(Said { slot, only: None });
+        self.shared.said.push(Said { slot, only: NOTHING });
     }
 }
 

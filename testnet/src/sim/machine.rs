@@ -19,33 +19,37 @@ pub(super) enum Phase {
 }
 
 /// A node, its connections, its processor and its disk.
+///
+/// The fields stand in memory as they do here: what every event looks at fills the first lines of the processor's cache, and the machine
+/// follows.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Machine {
-    pub(super) actor: Actor,
     pub(super) phase: Phase,
     /// Counts the processes that ran here. What belongs to a former one is dropped.
     pub(super) life: u32,
-    /// By the slots of peer handles.
-    pub(super) lines: Vec<Line>,
-    /// Slots that are free again; the last one is taken first.
-    pub(super) free: Vec<u32>,
     /// Until when the event loop is busy, in nanoseconds.
     pub(super) loop_free_ns: u64,
-    /// Until when the verifier is busy, in nanoseconds.
-    pub(super) verifier_free_ns: u64,
-    pub(super) uplink: Uplink,
-    /// Until when the downlink is busy, in nanoseconds.
-    pub(super) downlink_free_ns: u64,
     /// The earliest wake in the queue; [`Time::MAX`] when there is none.
     pub(super) wake_at: Time,
     /// How long computations take here, in thousandths of what they take elsewhere.
     pub(super) cpu_permille: u64,
+    /// Bytes of RPCs that were taken in.
+    pub(super) received_bytes: u64,
+    /// By the slots of peer handles.
+    pub(super) lines: Vec<Line>,
+    pub(super) uplink: Uplink,
+    /// Until when the verifier is busy, in nanoseconds.
+    pub(super) verifier_free_ns: u64,
+    pub(super) actor: Actor,
+    /// Slots that are free again; the last one is taken first.
+    pub(super) free: Vec<u32>,
+    /// Until when the downlink is busy, in nanoseconds.
+    pub(super) downlink_free_ns: u64,
     /// The same for the disk.
     pub(super) disk_permille: u64,
     /// How far its wall clock is off.
     pub(super) clock_off_us: i64,
-    /// Bytes of RPCs that were taken in.
-    pub(super) received_bytes: u64,
     pub(super) disk: Disk,
     /// What came while it was paused, in order.
     pub(super) held: Vec<Event>,

@@ -229,6 +229,12 @@ impl Observer {
         &self.messages
     }
 
+    /// When the message arrived there first, in microseconds since its publication.
+    pub(super) fn arrival_us(&self, id: &MessageId, node: u32) -> Option<u32> {
+        let message = self.messages.get(*self.index.get(id.as_bytes())? as usize)?;
+        message.records.get(node as usize).and_then(|record| known(record.arrival_us))
+    }
+
     fn copy(&mut self, id: &MessageId, copy: Copy) {
         if let Some(followed) = &mut self.followed
             && followed.id == Some(*id)

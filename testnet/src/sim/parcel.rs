@@ -55,6 +55,13 @@ impl Carrier {
 }
 
 impl Parcel {
+    /// Reads all of it but what it points at; see [`super::World`]'s reading ahead.
+    pub(super) fn anticipate(&self) -> u64 {
+        let Rpc { subscriptions, publish, ihave, iwant, graft, prune, idontwant, .. } = &self.rpc;
+        let control = ihave.len() ^ iwant.len() ^ graft.len() ^ prune.len() ^ idontwant.len();
+        (subscriptions.len() ^ publish.len() ^ control) as u64 ^ u64::from(self.wire_bytes)
+    }
+
     fn shared(rpc: SharedRpc) -> Self {
         let wire_bytes = u32::try_from(rpc.wire_len()).unwrap_or(u32::MAX);
         Self { rpc: rpc.into_rpc(), wire_bytes }

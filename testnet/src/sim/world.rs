@@ -260,19 +260,31 @@ impl World {
     fn anticipate(&self, first: &Event) {
         let events = || core::iter::once(first).chain(self.shared.queue.present());
         let mut read = 0;
-        // First what stands in the machines themselves, then what they point at.
-        for node in events().filter_map(Event::node) {
-            let machine = &self.machines[node as usize];
-            read ^= machine.wake_at.as_micros() ^ machine.received_bytes ^ machine.uplink.free_ns;
-            read ^= machine.actor.node().map_or(0, Node::anticipate);
+        // First what stands in the machines and the RPCs themselves, then what they point at.
+        for event in events() {
+            if let Some(node) = event.node() {
+                let machine = &self.machines[node as usize];
+                read ^= u64::from(machine.life) ^ machine.uplink.free_ns;
+                read ^= machine.actor.node().map_or(0, Node::anticipate);
+            }
+            if let Event::Deliver { parcel, .. } = event {
+                read ^= parcel.anticipate();
+            }
         }
         for event in events() {
             match event {
                 Event::Deliver { node, peer, parcel } => {
-                    let node = self.machines[*node as usize].actor.node();
-                    read ^= node.map_or(0, |node| node.anticipate_rpc(*peer, &parcel.rpc));
+                    let machine = &self.machines[*node as usize];
+                    read ^= machine.actor.node().map_or(0, |node| node.anticipate_rpc(*peer, &parcel.rpc));
+                    let first = parcel.rpc.publish.first();
+                    let arrival_us = first.and_then(|payload| self.shared.observer.arrival_us(&payload.id(), *node));
+                    // A message that is new is announced to all who are in the mesh, and then sent to them.
+                    let lines = match (first, arrival_us) {
+                        (Some(_), None) => &machine.lines[..],
+                        _ => machine.lines.get(peer.index()).map_or(&[][..], core::slice::from_ref),
+                    };
+                    read = lines.iter().fold(read, |read, line| read ^ line.arrival_us);
                 }
-                // A verdict leads to a message for every peer of the mesh.
                 Event::Verified { node, .. } => {
                     let lines = &self.machines[*node as usize].lines;
                     read = lines.iter().fold(read, |read, line| read ^ line.arrival_us);
