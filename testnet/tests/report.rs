@@ -93,6 +93,8 @@ fn run(spec: &Spec) -> Run {
         ready_s: 3.25,
         refused: Vec::new(),
         notes: Vec::new(),
+        attackers: Vec::new(),
+        passed_on: 0,
         simulation: None,
     }
 }

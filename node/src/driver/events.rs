@@ -10,13 +10,13 @@ use starling_protocol::id::PeerHandle;
 const AGENT_BYTES_MAX: usize = 128;
 
 impl Driver {
-    pub(super) fn network_event(&mut self, event: NetEvent) {
-        self.note(&event);
-        if let Some(input) = self.port.input(&event) {
+    pub(super) fn network_event(&mut self, event: &NetEvent) {
+        self.note(event);
+        if let Some(input) = self.port.input(event) {
             self.feed(input);
         }
         if let NetEvent::Connected { peer, direction, .. } = event {
-            self.tell_connected(peer, direction);
+            self.tell_connected(*peer, *direction);
         }
     }
 

@@ -243,7 +243,7 @@ impl Driver {
             tokio::select! {
                 _ = &mut stop => break,
                 Some((ticket, outcome)) = self.verified.recv() => self.feed(Input::Verified { ticket, outcome }),
-                event = self.port.network.next_event() => self.network_event(event),
+                event = self.port.network.next_event() => self.network_event(&event),
                 Some(command) = self.commands.recv() => self.command(command),
                 Some(answer) = self.stored.recv() => self.stored(answer),
                 Some((ticket, blocks)) = self.loaded.recv() => self.loaded(ticket, blocks),

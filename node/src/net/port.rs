@@ -13,7 +13,6 @@
 //! The maps hold peers' requests that are under way; the network bounds those.
 
 use super::network::{InboundRequest, NetEvent, Network};
-use bytes::Bytes;
 use starling_protocol::node::{Input, Output, Ticket};
 use starling_protocol::peers::{DialPurpose, Source, Standing};
 use std::collections::BTreeMap;
@@ -104,7 +103,7 @@ impl Port {
                 Input::Responded { ticket }
             }
             NetEvent::Response { ticket, ref result, .. } => {
-                let body = result.as_ref().ok().map(Bytes::clone);
+                let body = result.as_ref().ok().cloned();
                 Input::Response { ticket: Ticket(ticket), body }
             }
         })

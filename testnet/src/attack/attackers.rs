@@ -282,7 +282,8 @@ impl Attackers {
         known.ok_or_else(|| AttackersError::Kind { found: self.kind.clone() })
     }
 
-    fn param(&self, name: &str) -> f64 {
+    /// What a parameter is, given or by default; zero if the kind has none of that name.
+    pub(crate) fn param(&self, name: &str) -> f64 {
         let kind = KINDS.iter().find(|kind| kind.name == self.kind);
         let default = kind.and_then(|kind| kind.params.iter().find(|(known, _)| *known == name));
         self.params.get(name).copied().or(default.map(|(_, value)| *value)).unwrap_or(0.0)
@@ -396,7 +397,7 @@ impl Attackers {
         match self.kind.as_str() {
             "invalid" => {
                 let turns_s = self.at_s.max(self.param("turn_s"));
-                let slot = whole(turns_s * 1e6) as u64 / setting.genesis.slot_us();
+                let slot = setting.first_slot + whole(turns_s * 1e6) as u64 / setting.genesis.slot_us();
                 Some(Spam::bad_signature(setting.genesis, slot, &setting.stranger(0)))
             }
             "conflict" => Some(Spam::Conflict),

@@ -67,7 +67,7 @@ The help of each command has more.";
 #[must_use]
 pub fn main() -> ExitCode {
     #[cfg(feature = "cluster")]
-    if let Some(code) = crate::cluster::cli::node() {
+    if let Some(code) = crate::cluster::cli::node().or_else(crate::cluster::cli::attack) {
         return code;
     }
     ExitCode::from(match Cli::parse().command {

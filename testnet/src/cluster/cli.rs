@@ -8,10 +8,12 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use starling_protocol::genesis::SLOT_MS_RANGE;
 
+use super::attackers;
 use super::endure;
 use super::endure::cli::{CRASH_EXAMPLES, Crash, SOAK_EXAMPLES, Soak};
 use super::fleet::NODE_SUBCOMMAND;
 use super::{ClusterError, Options, host};
+use crate::attack::Attackers;
 use crate::report::terminal;
 use crate::wan::Profile;
 use crate::wan::profile::{LOOPBACK_TOML, WAN_TOML};
@@ -56,8 +58,11 @@ const RUN_EXAMPLES: &str = "Examples:
   starling-testnet run --nodes 64 --tx-rate 20 --seed 3
   starling-testnet run --profile loopback --duration 5s --out try
   starling-testnet run --profile my.toml --tx-bytes 1000 --slot 500ms
+  starling-testnet run --nodes 10 --attack invalid:2 --attack withhold:1
+      attack the nodes of this host while the load runs, and see that they hold; docs/ATTACKS.md has the kinds
 
-Exit codes: 0 every message reached every node; 1 a delivery is missing, or the run failed; 2 usage;
+Exit codes: 0 every message reached every node, and attackers were dropped; 1 a delivery is missing, an
+attacker was not dropped, or the run failed; 2 usage;
 130, 143 and 129 after SIGINT, SIGTERM and SIGHUP. No node is left running in any case.";
 
 const UP_EXAMPLES: &str = "Examples:
@@ -108,6 +113,9 @@ pub(crate) struct Network {
     /// One more argument for every node's `starling run`; can be repeated
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     node_arg: Vec<String>,
+    /// Attackers that come when the load begins, and settings of theirs; can be repeated. Only `run` takes it
+    #[arg(long, value_name = "KIND:COUNT[,KEY=VALUE]", value_parser = attackers::order)]
+    attack: Vec<Attackers>,
 }
 
 /// Runs a node in place of the tool, if that is what this process was started for.
@@ -116,6 +124,11 @@ pub(crate) fn node() -> Option<ExitCode> {
     arguments.get(1).filter(|argument| *argument == NODE_SUBCOMMAND)?;
     let node_arguments = std::iter::once(OsString::from("starling")).chain(arguments.into_iter().skip(2));
     Some(starling_node::cli::main_with_args(node_arguments))
+}
+
+/// Attacks in place of the tool, if that is what this process was started for.
+pub(crate) fn attack() -> Option<ExitCode> {
+    attackers::process::attack()
 }
 
 /// Carries out a command; says with which exit code to end.
@@ -155,7 +168,7 @@ async fn run(options: &Options) -> u8 {
     };
     println!("{}", terminal::figures(&run));
     println!("report           {}", options.out.join("report.html").display());
-    for line in terminal::complaints(&run) {
+    for line in terminal::complaints(&run).iter().chain(run.attackers.iter().flat_map(|group| &group.complaints)) {
         eprintln!("{line}");
     }
     if run.deliveries.messages().is_empty() {
@@ -166,6 +179,9 @@ async fn run(options: &Options) -> u8 {
 }
 
 async fn up(options: &Options) -> u8 {
+    if !options.attackers.is_empty() {
+        return failed(&ClusterError::Options("attackers come with `run` only; leave --attack out".to_owned()));
+    }
     super::up(options).await.map_or_else(|error| failed(&error), |()| COMPLETE)
 }
 
@@ -207,6 +223,10 @@ impl Network {
             "loopback" => LOOPBACK_TOML.to_owned(),
             path => std::fs::read_to_string(path).map_err(|error| usage(format!("cannot read {path}: {error}")))?,
         };
+        for attack in &self.attack {
+            let checked = attackers::check(attack, usize::from(self.nodes), self.duration.as_secs_f64());
+            checked.map_err(|error| usage(format!("--attack {}: {error}", attack.kind)))?;
+        }
         let node_bin = node_program(self.node_bin)?;
         let out = out_folder(self.out, &format!("seed-{}", self.seed))?;
         Ok(Options {
@@ -224,6 +244,7 @@ impl Network {
             trace: true,
             node_bin,
             node_args: self.node_arg,
+            attackers: self.attack,
             command: std::env::args().collect(),
         })
     }

@@ -130,7 +130,7 @@ impl Fleet {
     }
 
     /// The first address of every node that is up.
-    fn listening(&self) -> Vec<String> {
+    pub(super) fn listening(&self) -> Vec<String> {
         self.nodes.iter().filter_map(|node| node.addresses.as_ref()?.listen.first().cloned()).collect()
     }
 

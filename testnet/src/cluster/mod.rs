@@ -6,7 +6,8 @@
 //! 2. **Start.** Two nodes first; the others are told only of those two and find each other through Kademlia. As many nodes
 //!    start at a time as the host has processors for, so that starting is quick without being a stampede.
 //! 3. **Mesh.** Until every node has held enough mesh links on both topics for one heartbeat.
-//! 4. **Load.** Signed transactions go by RPC to random nodes at a steady rate, while producers make blocks.
+//! 4. **Load.** Signed transactions go by RPC to random nodes at a steady rate, while producers make blocks; and attackers attack, if there
+//!    are to be any (`attackers`).
 //! 5. **Drain.** Until every message is everywhere, at most [`DRAIN`].
 //! 6. **Stop** and report.
 //!
@@ -19,6 +20,7 @@
 //! # Limits
 //! All nodes share this host: when its processors are busy the latencies measure that, which the report then states.
 
+pub(crate) mod attackers;
 pub mod cli;
 pub mod endure;
 mod fleet;
@@ -32,6 +34,7 @@ mod up;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::attack::Attackers;
 use crate::measure::trace::TraceError;
 use crate::wan::Profile;
 
@@ -72,6 +75,8 @@ pub struct Options {
     pub node_bin: Option<PathBuf>,
     /// Further arguments for every node.
     pub node_args: Vec<String>,
+    /// Who attacks while the load runs.
+    pub attackers: Vec<Attackers>,
     /// The command line, for the manifest.
     pub command: Vec<String>,
 }

@@ -7,6 +7,8 @@ use starling_protocol::mesh::config::{DegreeConfig, HeartbeatConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
+use super::attackers::Siege;
+use super::attackers::judge::{judge_traffic, sends_what_is_valid};
 use super::fleet::Fleet;
 use super::host::{self, HostTicks};
 use super::load::{self, Load};
@@ -14,6 +16,7 @@ use super::plan::Plan;
 use super::progress::{Phase, Progress};
 use super::{ClusterError, DRAIN, Options, file_error};
 use crate::measure::{Class, Readiness, Recorder, Window};
+use crate::report::attackers::AttackerGroup;
 use crate::report::{self, HostLoad, Manifest, NodeUsage, Run, manifest};
 
 /// How long the mesh may take to form, and how much more for each node.
@@ -64,6 +67,7 @@ struct Measured {
     rss_kib_max: Vec<u64>,
     load: load::Outcome,
     lost: Vec<(usize, String)>,
+    attackers: Vec<AttackerGroup>,
 }
 
 async fn measure(
@@ -79,9 +83,14 @@ async fn measure(
     while host::unix_us() < genesis_us {
         sleep(POLL).await;
     }
+    let siege = besiege(plan, options, fleet).await?;
     let (cpu_before_us, ticks_before) = (cpu_us(fleet), HostTicks::now());
     let (window, host_load, mut load) = spread(plan, options, fleet, progress, &mut recorder, ticks_before).await?;
     drain(fleet, progress, &mut recorder, &window, &mut load).await?;
+    let attackers = match siege {
+        Some(siege) => siege.end().await?,
+        None => Vec::new(),
+    };
     let cpu_us = cpu_us(fleet).iter().zip(cpu_before_us).map(|(after, before)| after.saturating_sub(before)).collect();
     let rss_kib_max = fleet.nodes().iter().map(|node| host::rss_kib_max(node.pid)).collect();
     let ready_s = report::format::float(ready_us.saturating_sub(spawn_us)) / 1e6;
@@ -94,7 +103,20 @@ async fn measure(
         rss_kib_max,
         load: load.finish(),
         lost: fleet.lost(),
+        attackers,
     })
+}
+
+/// Starts the attackers, if there are to be any, and waits until their time begins.
+async fn besiege(plan: &Plan, options: &Options, fleet: &Fleet) -> Result<Option<Siege>, ClusterError> {
+    if options.attackers.is_empty() {
+        return Ok(None);
+    }
+    let siege = Siege::begin(plan, options, fleet)?;
+    while host::now_us() < siege.zero_us {
+        sleep(POLL).await;
+    }
+    Ok(Some(siege))
 }
 
 /// Starts all nodes and waits for the mesh. Returns a recorder that has read the traces so far, and when the last node was
@@ -222,7 +244,7 @@ fn assemble(
     measured: Measured,
     killed: &[String],
 ) -> Run {
-    let Measured { recorder, window, ready_s, host, cpu_us, rss_kib_max, load, lost } = measured;
+    let Measured { recorder, window, ready_s, host, cpu_us, rss_kib_max, load, lost, mut attackers } = measured;
     let is_lost = |node: usize| lost.iter().any(|(number, _)| *number == node);
     let nodes: Vec<NodeUsage> = (0..options.nodes)
         .map(|node| NodeUsage {
@@ -233,6 +255,9 @@ fn assemble(
         })
         .collect();
     let deliveries = recorder.deliveries(&window);
+    for group in &mut attackers {
+        judge_traffic(group, deliveries.messages().iter().map(|message| message.payload_bytes));
+    }
     let mut notes: Vec<String> = lost.into_iter().map(|(_, reason)| reason).collect();
     notes.extend(killed.iter().map(|name| format!("Node {name} did not stop when asked to and was killed.")));
     notes.extend(fleet.cut_off_traces().map(|name| format!("The trace of node {name} ends in the middle of a line.")));
@@ -244,6 +269,8 @@ fn assemble(
             ));
         }
     }
+    let passed_on =
+        if attackers.iter().any(|group| sends_what_is_valid(&group.kind)) { 0 } else { recorder.passed_on() };
     let published = deliveries.of_class(Class::Transaction).count();
     if published < load.submitted {
         notes.push(format!(
@@ -261,6 +288,8 @@ fn assemble(
         ready_s,
         refused: load.refused,
         notes,
+        attackers,
+        passed_on,
         simulation: None,
     }
 }

@@ -143,7 +143,7 @@ fn make_empty(out: &Path) -> Result<(), ClusterError> {
 
 /// An address for each node. The second byte follows the seed, so that networks that run side by side rarely share any;
 /// if they do, their ports differ all the same.
-fn address(seed: u64, node: usize) -> Ipv4Addr {
+pub(super) fn address(seed: u64, node: usize) -> Ipv4Addr {
     let byte = |number: u64| u8::try_from(number).expect("below 256 by its making");
     let node = node as u64;
     Ipv4Addr::new(127, byte(1 + seed % 250), byte(node / 250), byte(1 + node % 250))
@@ -208,6 +208,7 @@ mod tests {
             trace: true,
             node_bin: None,
             node_args: Vec::new(),
+            attackers: Vec::new(),
             command: Vec::new(),
         }
     }

@@ -153,6 +153,16 @@ impl Recorder {
         Deliveries::new(self.nodes.len(), messages, window.drain_end_us, without_origin)
     }
 
+    /// How many messages that no node published were passed on by a node: what attackers made up, and somebody took for good.
+    #[must_use]
+    pub fn passed_on(&self) -> usize {
+        let was = |log: &&Log| {
+            let mut arrivals = log.receptions.iter().filter_map(|reception| reception.arrival);
+            log.publish.is_none() && arrivals.any(|arrival| arrival.from.is_some())
+        };
+        self.messages.values().filter(was).count()
+    }
+
     /// What a node did in the window.
     #[must_use]
     pub fn activity(&self, node: usize, window: &Window) -> Activity {

@@ -106,6 +106,14 @@ fn verdict(run: &Run) -> String {
         complaints.iter().for_each(|line| html.push_str(&format!("<li>{}</li>", escape(line))));
         html.push_str("</ul></details></div>\n");
     }
+    for group in &run.attackers {
+        let class = if group.hold() { "verdict" } else { "verdict bad" };
+        let [verdict, figures] = group.lines().map(|line| escape(&line));
+        let complaints: String = group.complaints.iter().map(|line| format!("<li>{}</li>", escape(line))).collect();
+        html.push_str(&format!(
+            "<div class=\"{class}\">{verdict}<br><small>{figures}</small><ul>{complaints}</ul></div>\n"
+        ));
+    }
     for note in run.saturation().iter().chain(&run.notes) {
         html.push_str(&format!("<div class=\"verdict warn\">{}</div>\n", escape(note)));
     }

@@ -7,6 +7,7 @@
 //!
 //! Nothing here knows how the messages travelled: a simulator makes the same report as the process launcher.
 
+pub mod attackers;
 pub mod attacks;
 mod charts;
 pub mod format;
@@ -57,6 +58,10 @@ pub struct Run {
     pub refused: Vec<String>,
     /// Anything else that a reader of the figures must know, in sentences.
     pub notes: Vec<String>,
+    /// What became of attackers, where real nodes were attacked.
+    pub attackers: Vec<attackers::AttackerGroup>,
+    /// Messages of attackers that a node passed on although they are not valid.
+    pub passed_on: usize,
     /// What is to be said of a simulation; none where real nodes ran.
     pub simulation: Option<Simulation>,
 }
@@ -141,10 +146,17 @@ impl Run {
         self.deliveries = Deliveries::new(self.deliveries.nodes(), Vec::new(), 0, 0);
     }
 
-    /// Whether every submitted message reached every node over the mesh in time.
+    /// Whether every submitted message reached every node over the mesh in time, and nodes held against attackers.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.refused.is_empty() && self.deliveries.without_origin() == 0 && self.deliveries.missing().next().is_none()
+        let held = self.attackers.iter().all(attackers::AttackerGroup::hold) && self.passed_on == 0;
+        self.refused.is_empty() && self.strange() == 0 && self.deliveries.missing().next().is_none() && held
+    }
+
+    /// Messages that nobody says to have published, unless attackers can have made them up.
+    #[must_use]
+    pub fn strange(&self) -> usize {
+        if self.attackers.is_empty() { self.deliveries.without_origin() } else { 0 }
     }
 }
 

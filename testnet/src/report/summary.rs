@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+use super::attackers::AttackerGroup;
 use super::format::float;
 use super::{Run, Simulation};
 use crate::measure::{ClassStatistics, Quantiles};
@@ -27,6 +28,9 @@ pub struct Summary {
     /// The most memory that any node had resident at any time.
     rss_mib_max: f64,
     ready_s: f64,
+    /// Only where nodes were attacked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attackers: Vec<AttackerGroup>,
     /// Only of simulations.
     #[serde(flatten)]
     simulation: Option<Simulation>,
@@ -100,6 +104,7 @@ impl Summary {
             cpu_us_per_delivery: (deliveries > 0).then(|| float(cpu_us) / float(deliveries)),
             rss_mib_max: float(rss_kib_max) / 1_024.0,
             ready_s: run.ready_s,
+            attackers: run.attackers.clone(),
             simulation: run.simulation.clone(),
         }
     }

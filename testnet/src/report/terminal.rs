@@ -101,6 +101,11 @@ fn totals(run: &Run) -> String {
         ),
         format!("memory           {:.1} MiB resident at most in one node", summary.rss_mib_max()),
     ]);
+    for group in &run.attackers {
+        let [verdict, figures] = group.lines();
+        lines.push(format!("attackers        {verdict}"));
+        lines.push(format!("                 {figures}"));
+    }
     lines.extend(run.saturation());
     lines.extend(run.notes.iter().cloned());
     lines.join("\n")
@@ -118,10 +123,13 @@ pub fn complaints(run: &Run) -> Vec<String> {
             "in refused.txt",
         ));
     }
-    if run.deliveries.without_origin() > 0 {
+    if run.passed_on > 0 {
+        lines.push(format!("{} messages of attackers were passed on by nodes", grouped(run.passed_on as u64)));
+    }
+    if run.strange() > 0 {
         lines.push(format!(
             "{} messages were received that no node says to have published; was their origin killed?",
-            grouped(run.deliveries.without_origin() as u64)
+            grouped(run.strange() as u64)
         ));
     }
     for class in Class::ALL {

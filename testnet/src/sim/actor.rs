@@ -59,6 +59,8 @@ pub struct Setting<'a> {
     pub publishers: &'a [u32],
     /// Keys of producers that no honest node has.
     pub absent: &'a [SecretKey],
+    /// The slot in which time zero lies.
+    pub first_slot: u64,
     /// The number of the first recruit; the others follow. [`super::peer_id`] gives their ids.
     pub first: u32,
 }

@@ -109,6 +109,8 @@ pub fn simulate(
         ready_s: float(seen.ready.unwrap_or(load_start).as_micros()) / 1e6,
         refused: Vec::new(),
         notes,
+        attackers: Vec::new(),
+        passed_on: 0,
         simulation: Some(simulation),
     };
     Ok(Simulated { run, findings })

@@ -209,7 +209,15 @@ impl World {
         publishers.dedup();
         let ids: Vec<PeerId> = (0..honest).map(peer_id).collect();
         let absent = &producers[scenario.producers.min(producers.len())..];
-        let setting = Setting { seed, genesis: &genesis, honest: &ids, publishers: &publishers, absent, first: honest };
+        let setting = Setting {
+            seed,
+            genesis: &genesis,
+            honest: &ids,
+            publishers: &publishers,
+            absent,
+            first_slot: 0,
+            first: honest,
+        };
         let recruits = recruit(&setting);
         let network = Topology::new(scenario.profile.clone(), scenario.nodes, seed).and_more(recruits.len(), seed);
         let places = scenario.nodes + recruits.len();

@@ -1,5 +1,6 @@
 //! The tool as people run it: a process that starts processes.
 
+mod attacked;
 mod lifecycle;
 mod network;
 mod support;

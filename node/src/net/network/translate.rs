@@ -270,7 +270,7 @@ impl Network {
                     self.events.push_back(NetEvent::Request { peer, request: request_name, body: request });
                 }
                 request_response::Message::Response { request_id, response } => {
-                    self.answered(request_id, Ok(response.into()))
+                    self.answered(request_id, Ok(response.into()));
                 }
             },
             request_response::Event::OutboundFailure { request_id, error, .. } => {

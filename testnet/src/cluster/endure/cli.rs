@@ -141,6 +141,7 @@ impl Common {
             trace: false,
             node_bin: node_program(self.node_bin)?,
             node_args: self.node_arg,
+            attackers: Vec::new(),
             command: std::env::args().collect(),
         })
     }
