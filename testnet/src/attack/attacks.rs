@@ -32,7 +32,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "eclipse-publishers",
-        about: "the same, but they connect with publishers only",
+        about: "four silent sybils for each node come in the middle, and connect with publishers only",
         demands: &[Demand::Everything, Demand::P99Times(1.1)],
         cases: |scale, seed| {
             let publishers = Targets::Named("publishers".into());
@@ -79,7 +79,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "covert-flash",
-        about: "the same, but they behave at first and then all fall silent at once",
+        about: "four sybils for each node come together with the honest nodes, behave at first, and then all fall silent at once",
         demands: &[Demand::Everything, Demand::P99Ms(250.0), Demand::HardMaxMs(1_000.0), Demand::HealedBeats(30.0)],
         cases: |scale, seed| vec![plain(turning(scale, seed, Attackers::new("sybil", scale.per_node(4.0), 20)))],
         controls: LOSERS,
@@ -179,7 +179,7 @@ pub(super) const ROWS: &[Row] = &[
         // No place can last longer than a life, so what is judged beside delivery is what new ids gain.
         demands: &[Demand::Everything, Demand::P99Times(1.5)],
         cases: |scale, seed| {
-            let sybils = Attackers::new("whitewash", scale.per_node(2.0), 100).with("life_s", 10.0);
+            let sybils = Attackers::new("whitewash", scale.per_node(2.0), 50).with("life_s", 10.0);
             vec![plain(scale.attacked(seed, scale.warm_up_s, vec![sybils.at_s(SOON_S)]))]
         },
         controls: &[],
@@ -269,8 +269,8 @@ fn many(scale: &Scale, seed: u64, attackers: Attackers) -> Experiment {
 
 /// Attackers that behave at first and turn later, seen for longer than they may stay.
 fn banking(scale: &Scale, seed: u64, attackers: Attackers) -> Experiment {
-    let mut experiment = turning(scale, seed, attackers);
-    experiment.scenario.duration = Duration::from_secs(scale.turn_s - scale.warm_up_s + 130);
+    let scale = Scale { turn_s: scale.attack_s, long_load_s: scale.attack_s - scale.warm_up_s + 130, ..*scale };
+    let mut experiment = turning(&scale, seed, attackers);
     experiment.scenario.workloads[0].pace = Pace::Constant { messages_per_ks: scale.messages_per_ks / 4 };
     experiment
 }

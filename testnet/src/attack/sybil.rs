@@ -116,7 +116,7 @@ pub(super) struct Sybil {
 }
 
 /// How often conspirators listen to each other.
-const LISTEN: Duration = Duration::from_millis(2);
+const LISTEN: Duration = Duration::from_millis(5);
 
 impl Sybil {
     pub(super) fn new(

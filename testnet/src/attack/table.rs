@@ -32,9 +32,10 @@ pub struct Scale {
     pub load_s: u64,
     /// Seconds from the start until attackers come that do not come at once.
     pub attack_s: u64,
-    /// Seconds from the start until attackers turn that behave at first.
+    /// Seconds from the start until attackers turn that behave at first: later than those graft again who were pruned at the start, which is
+    /// 60 to 75 s later.
     pub turn_s: u64,
-    /// Seconds of load when attackers turn late.
+    /// Seconds of load when attackers turn late: until those have grafted again who were pruned for it.
     pub long_load_s: u64,
     /// Seconds for which honest nodes come later than attackers, in the two cases of the attack called dawn.
     pub late_s: [u64; 2],
@@ -62,8 +63,8 @@ impl Scale {
         warm_up_s: 8,
         load_s: 40,
         attack_s: 16,
-        turn_s: 20,
-        long_load_s: 112,
+        turn_s: 80,
+        long_load_s: 162,
         late_s: [10, 20],
         relative: true,
     };
@@ -230,7 +231,8 @@ mod tests {
                     let judged_s = load_ends.since(experiment.turns).as_secs_f64();
                     for demand in row.demands {
                         let demanded_s = match demand {
-                            Demand::HealedBeats(beats) => beats * HEARTBEAT_S,
+                            // And then they graft again.
+                            Demand::HealedBeats(beats) => beats * HEARTBEAT_S + 60.0,
                             Demand::OutWithinS(limit_s) | Demand::OutOfBlocksWithinS(limit_s) => *limit_s,
                             _ => 0.0,
                         };
