@@ -105,18 +105,7 @@ impl Behaviour {
     #[must_use]
     pub fn new(own: PeerId, network: &str) -> Self {
         let protocol = protocol(network);
-        let mut config = kad::Config::new(protocol.clone());
-        config
-            .set_kbucket_inserts(BucketInserts::Manual)
-            .set_record_filtering(StoreInserts::FilterBoth)
-            .set_caching(Caching::Disabled)
-            .set_replication_interval(None)
-            .set_publication_interval(None)
-            .set_provider_publication_interval(None)
-            .set_periodic_bootstrap_interval(None)
-            .set_query_timeout(QUERY_TIMEOUT)
-            .disjoint_query_paths(true);
-        let mut kad = kad::Behaviour::with_config(own, MemoryStore::new(own), config);
+        let mut kad = kad::Behaviour::with_config(own, MemoryStore::new(own), kademlia(network));
         kad.set_mode(Some(Mode::Server));
         Self {
             kad,
@@ -261,6 +250,24 @@ impl Behaviour {
             _ => {}
         }
     }
+}
+
+/// How Kademlia is configured in this network. Lookups go by paths that have no peer in common, so that one who lies spoils one of them
+/// (Baumgart and Mies, "S/Kademlia", 2007).
+#[must_use]
+pub fn kademlia(network: &str) -> kad::Config {
+    let mut config = kad::Config::new(protocol(network));
+    config
+        .set_kbucket_inserts(BucketInserts::Manual)
+        .set_record_filtering(StoreInserts::FilterBoth)
+        .set_caching(Caching::Disabled)
+        .set_replication_interval(None)
+        .set_publication_interval(None)
+        .set_provider_publication_interval(None)
+        .set_periodic_bootstrap_interval(None)
+        .set_query_timeout(QUERY_TIMEOUT)
+        .disjoint_query_paths(true);
+    config
 }
 
 type BucketRef<'a> = kad::KBucketRef<'a, kad::KBucketKey<PeerId>, kad::Addresses>;
