@@ -6,12 +6,12 @@
 //! - **Urgent first.** A worker takes a job that delays a message before one that does not, so a full block in the
 //!   background never holds up the mesh by more than one job, which takes some milliseconds at most
 //!   ([`starling_protocol::verify`]).
-//! - **Every job is answered**, unless the workers are being stopped.
+//! - **Every job is answered**, unless it is withdrawn before it was begun, or the workers are being stopped.
 
 use starling_protocol::genesis::Genesis;
 use starling_protocol::node::Ticket;
 use starling_protocol::verify::{Job, Outcome, Urgency};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -78,6 +78,12 @@ impl Workers {
         self.shared.work.notify_one();
         true
     }
+
+    /// Takes back jobs that a message waits for, as far as they have not begun: they are not answered. Takes time linear in what is queued.
+    pub fn withdraw(&self, tickets: &[Ticket]) {
+        let tickets: BTreeSet<Ticket> = tickets.iter().copied().collect();
+        lock(&self.shared.queues).relay.retain(|(ticket, _)| !tickets.contains(ticket));
+    }
 }
 
 impl Drop for Workers {
@@ -114,4 +120,33 @@ fn work(shared: &Shared, answers: &mpsc::Sender<(Ticket, Outcome)>) {
 /// The queues hold plain data that no panic leaves half-changed, so a poisoned lock is taken over.
 fn lock(queues: &Mutex<Queues>) -> MutexGuard<'_, Queues> {
     queues.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use starling_protocol::genesis::{GenesisParameters, Limits};
+
+    #[test]
+    fn what_is_withdrawn_before_it_was_begun_is_not_answered() {
+        let genesis = Genesis::new(GenesisParameters {
+            name: "workers".into(),
+            start_time_ms: 0,
+            slot_ms: 1_000,
+            producers: Vec::new(),
+            limits: Limits::default(),
+            stamp_bits: 0,
+        });
+        let genesis = genesis.expect("a valid genesis");
+        let queues = Queues::default();
+        let shared = Arc::new(Shared { queues: Mutex::new(queues), work: Condvar::new(), genesis });
+        // Without threads nothing begins.
+        let workers = Workers { shared: shared.clone(), threads: Vec::new() };
+        for ticket in 1..=4 {
+            assert!(workers.submit(Ticket(ticket), Job::Relayed(bytes::Bytes::new())));
+        }
+        workers.withdraw(&[Ticket(2), Ticket(4), Ticket(9)]);
+        let left: Vec<Ticket> = lock(&shared.queues).relay.iter().map(|(ticket, _)| *ticket).collect();
+        assert_eq!(left, [Ticket(1), Ticket(3)]);
+    }
 }

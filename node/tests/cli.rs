@@ -194,10 +194,10 @@ fn init_keeps_what_it_is_told() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();
     network(dir);
-    let flags = ["--target-peers", "9", "--flood-publish", "--producer-key", "producer.pem"];
+    let flags = ["--target-peers", "9", "--flood-publish=false", "--producer-key", "producer.pem"];
     succeed(dir, &[&["init", "--network", "genesis.toml", "--datadir", "data"], &flags[..]].concat());
     let text = succeed(dir, &["config", "diff", "--datadir", "data"]);
-    for line in ["target_peers = 9", "flood_publish = true", "producer.pem\"  # "] {
+    for line in ["target_peers = 9", "flood_publish = false", "producer.pem\"  # "] {
         assert!(text.contains(line), "{line} is missing from {text}");
     }
     assert!(!text.contains("genesis"), "the copy in the directory is the default: {text}");

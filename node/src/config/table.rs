@@ -178,8 +178,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "flood-publish",
         value_name: "BOOL",
         kind: Kind::Bool,
-        default: DefaultValue::Is("false"),
-        help: "Send own messages to all peers instead of the mesh alone: faster, for more bytes.",
+        default: DefaultValue::Is("true"),
+        help: "Send own messages of up to 8 KiB to 16 peers outside of the mesh, too: faster, for more bytes.",
         ..Setting::BASE
     },
     Setting {

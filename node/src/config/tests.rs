@@ -166,17 +166,17 @@ fn an_instance_moves_the_data_directory_and_every_default_port() {
 #[test]
 fn flags_go_before_variables_before_the_file_before_defaults() {
     let (dir, producer) = datadir();
-    let text = "[network]\ntarget_peers = 7\nmax_peers = 99\nflood_publish = true\n\
+    let text = "[network]\ntarget_peers = 7\nmax_peers = 99\nflood_publish = false\n\
                 [keys]\nproducer = \"producer.pem\"\n[rpc]\nlisten = \"127.0.0.1:0\"";
     std::fs::write(dir.path().join("config.toml"), text).expect("written");
     let settings = load(dir.path(), &[], &[]).expect("settings");
-    assert_eq!((settings.target_peers, settings.max_peers, settings.flood_publish), (7, 99, true));
+    assert_eq!((settings.target_peers, settings.max_peers, settings.flood_publish), (7, 99, false));
     assert_eq!(settings.producer_key.expect("a producer").public_key(), producer.public_key());
     assert_eq!(settings.rpc.listen.port(), 0);
 
-    let variables = [("STARLING_TARGET_PEERS", "8"), ("STARLING_FLOOD_PUBLISH", "false"), ("PATH", "x")];
+    let variables = [("STARLING_TARGET_PEERS", "8"), ("STARLING_FLOOD_PUBLISH", "true"), ("PATH", "x")];
     let settings = load(dir.path(), &[], &variables).expect("settings");
-    assert_eq!((settings.target_peers, settings.max_peers, settings.flood_publish), (8, 99, false));
+    assert_eq!((settings.target_peers, settings.max_peers, settings.flood_publish), (8, 99, true));
     let settings = load(dir.path(), &[("target-peers", "9")], &variables).expect("settings");
     assert_eq!(settings.target_peers, 9);
     assert_eq!(settings.suspect_after_slots, NodeConfig::default().suspect_after_slots);

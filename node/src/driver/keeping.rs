@@ -77,6 +77,17 @@ impl Driver {
         self.keeping.keeper.write(path, bytes, Box::new(done));
     }
 
+    /// Names who makes room for a newcomer, if one would find none.
+    pub(super) fn name_evictable(&mut self) {
+        if !self.port.network.is_full() {
+            return;
+        }
+        let peer = self.node.evictable(clock::now());
+        if let Some(id) = peer.and_then(|peer| self.node.peer_id(peer)) {
+            self.port.network.set_evictable(&id);
+        }
+    }
+
     /// Drops bans that have ended.
     pub(super) fn expire_bans(&mut self) {
         let before = self.bans_before();

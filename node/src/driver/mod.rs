@@ -38,6 +38,7 @@ use lag::Lag;
 use observe::Observer;
 use starling_protocol::id::{PeerHandle, PeerId};
 use starling_protocol::node::{Input, Node, Output, Ticket};
+use starling_protocol::peers::eviction::EVICTION_INTERVAL;
 use starling_protocol::peers::{Address, Source, Standing};
 use starling_protocol::time::{Duration, Time};
 use starling_protocol::verify::Outcome;
@@ -226,6 +227,8 @@ impl Driver {
         let mut report = tokio::time::interval(REPORT_INTERVAL);
         report.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut wall_clock = tokio::time::interval(CLOCK_INTERVAL);
+        let mut room = tokio::time::interval(EVICTION_INTERVAL);
+        room.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         // One timer for the whole run, moved only when the machine's next wake has moved: few inputs move it.
         let mut sleep = Box::pin(tokio::time::sleep_until(clock::tokio_instant(Time::ZERO)));
         let mut asleep_until = Time::ZERO;
@@ -249,6 +252,7 @@ impl Driver {
                 Some((ticket, blocks)) = self.loaded.recv() => self.loaded(ticket, blocks),
                 () = &mut sleep => asleep_until = Time::ZERO,
                 _ = report.tick() => self.report(),
+                _ = room.tick() => self.name_evictable(),
                 _ = wall_clock.tick() => {
                     self.read_wall_clock();
                     self.expire_bans();
@@ -288,6 +292,7 @@ impl Driver {
                         answers.push(Answer::NotVerified(ticket));
                     }
                 }
+                Output::Abandon { tickets } => self.workers.withdraw(&tickets),
                 Output::SavePeers => self.save_peers(),
                 Output::PeerExchangeCandidates { peer, candidates } => {
                     let verified = exchange::verified(&candidates);

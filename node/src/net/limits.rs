@@ -17,6 +17,8 @@
 //! 5. When rule 1 refuses an inbound peer, it may still be a **visitor** for [`VISIT_MAX`]: long enough to be identified and to ask
 //!    Kademlia who else is there, and then its connection is closed. At most [`ConnectionLimits::visitors_max`] visit at once, on top
 //!    of rule 1. *Rationale:* otherwise a newcomer whose only bootnode is full never learns of anybody else.
+//!    Before that, if the machine has named somebody who is worth less than a newcomer ([`Behaviour::set_evictable`]), that one's connection
+//!    is closed and the newcomer stays. *Rationale:* otherwise whoever comes first keeps all places for ever.
 //! 6. A host may begin [`ConnectionLimits::burst_per_ip`] inbound connections at once, and one more every
 //!    [`ConnectionLimits::refill_per_ip`] from then on. Loopback is exempt.
 //! 7. Whom the operator banned is refused: by address before the handshake, by peer id after it; and disconnected when the ban comes.
@@ -161,8 +163,10 @@ pub struct Behaviour {
     /// How many connections each host has begun of late.
     rates: BTreeMap<Group, Rate>,
     bans: BanList,
-    /// Connections to be closed, because their peer is banned now.
+    /// Connections to be closed, because their peer is banned now or has to make room.
     banned: VecDeque<(PeerId, ConnectionId)>,
+    /// Who makes room for the next newcomer.
+    evictable: Option<PeerId>,
     refused: BTreeMap<&'static str, u64>,
 }
 
@@ -198,6 +202,7 @@ impl Behaviour {
             rates: BTreeMap::new(),
             bans: BanList::default(),
             banned: VecDeque::new(),
+            evictable: None,
             refused: BTreeMap::new(),
         }
     }
@@ -209,6 +214,28 @@ impl Behaviour {
         let banned = connected.filter(|(_, it)| self.check_bans(Some(it.peer), it.ip).is_err());
         let banned: Vec<_> = banned.map(|(id, it)| (it.peer, *id)).collect();
         self.banned.extend(banned);
+    }
+
+    /// Whether a newcomer would find no room now and nobody who makes room for it.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.evictable.is_none() && self.check_room(true).is_err()
+    }
+
+    /// Names who is to make room for the next newcomer that finds none. One newcomer for each time that this is called.
+    pub fn set_evictable(&mut self, peer: PeerId) {
+        self.evictable = Some(peer);
+    }
+
+    /// Has somebody make room, if somebody was named who is still there as an inbound peer.
+    fn make_room(&mut self) -> bool {
+        let Some(peer) = self.evictable.take() else { return false };
+        let of_it = |it: &Established| it.peer == peer && it.inbound && !it.visitor;
+        let Some(connection) = self.established.iter().find(|(_, it)| of_it(it)).map(|(id, _)| *id) else {
+            return false;
+        };
+        self.banned.push_back((peer, connection));
+        true
     }
 
     /// Where we dialled this peer, if we did and are connected.
@@ -393,7 +420,9 @@ impl NetworkBehaviour for Behaviour {
             .and_then(|()| self.check_peer(peer))
             .and_then(|()| self.check_address(ip_of(remote)))
             .map_err(|refused| self.denied(refused))?;
-        if let Err(full) = self.check_room(true) {
+        if let Err(full) = self.check_room(true)
+            && !self.make_room()
+        {
             // Who is refused hears of the limit that an operator can raise.
             self.check_visitors().map_err(|_too_many| self.denied(full))?;
             self.arriving.insert(connection);

@@ -304,6 +304,19 @@ impl Network {
         self.swarm.behaviour_mut().limits.set_bans(bans);
     }
 
+    /// Whether a newcomer would find no room now; then [`Self::set_evictable`] is of use.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.swarm.behaviour().limits.is_full()
+    }
+
+    /// Has this peer make room for the next newcomer that finds none.
+    pub fn set_evictable(&mut self, id: &PeerId) {
+        if let Ok(peer) = libp2p::PeerId::from_bytes(id.as_bytes()) {
+            self.swarm.behaviour_mut().limits.set_evictable(peer);
+        }
+    }
+
     /// How many connections were refused since the start, by reason.
     pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.swarm.behaviour().limits.refused()

@@ -56,6 +56,7 @@ impl Port {
                 }
             }
             other @ (Output::Verify { .. }
+            | Output::Abandon { .. }
             | Output::SavePeers
             | Output::PeerExchangeCandidates { .. }
             | Output::Persist { .. }

@@ -168,6 +168,7 @@ impl Driver {
                 Output::Deliver { payload, .. } => {
                     self.log.lock().expect("no panic while locked").delivered.push(payload.data().to_vec());
                 }
+                Output::Abandon { .. } => {}
                 Output::Disconnect { reason, .. } => panic!("a stock peer is disconnected: {reason:?}"),
                 Output::Event(Event::Pruned { .. } | _) | Output::PeerExchangeCandidates { .. } => {}
             }

@@ -46,7 +46,7 @@
 //! # Cost
 //! Insertion, removal and lookup take O(log n), and O(sender quota) for the sender's run of executable transactions;
 //! selection takes O(senders + k log senders) for k transactions. The order of senders by load is made when the pool becomes half full,
-//! in O(senders), and kept from then on until it is nearly empty ([`loads`]).
+//! in O(senders), and kept from then on until it is nearly empty (`mempool::loads`).
 
 mod expiry;
 mod loads;

@@ -125,6 +125,16 @@ impl MessageCache {
 
     /// Keeps an accepted message in the current window. False when it is there already or can never fit.
     pub fn put(&mut self, payload: Arc<Payload>) -> bool {
+        self.put_into(0, payload)
+    }
+
+    /// Keeps an accepted message to be served but not advertised, if there are windows for that: in the first one that is not advertised.
+    /// False when it is there already or can never fit.
+    pub fn keep(&mut self, payload: Arc<Payload>) -> bool {
+        self.put_into(self.config.gossip_windows.min(self.config.history_windows - 1), payload)
+    }
+
+    fn put_into(&mut self, window: usize, payload: Arc<Payload>) -> bool {
         let (id, size) = (payload.id(), payload.encoded().len());
         if self.entries.contains_key(&id) || size > self.config.bytes_max {
             return false;
@@ -135,7 +145,10 @@ impl MessageCache {
         self.bytes += size;
         let topic = self.number_of(payload.topic());
         self.entries.insert(id, Entry { payload, transmissions: Vec::new() });
-        self.windows[0].push_back(Listed { id, topic });
+        while self.windows.len() <= window {
+            self.windows.push_back(VecDeque::new());
+        }
+        self.windows[window].push_back(Listed { id, topic });
         true
     }
 
@@ -320,6 +333,22 @@ mod tests {
         cache.shift();
         assert!(cache.get(&old.id()).is_none() && cache.get(&new.id()).is_some());
         cache.check();
+    }
+
+    #[test]
+    fn what_is_only_kept_is_served_and_not_advertised() {
+        for (gossip_windows, lives) in [(2, 2), (4, 1)] {
+            let mut cache = MessageCache::new(CacheConfig { gossip_windows, ..CONFIG });
+            assert!(cache.keep(message(0)) && !cache.keep(message(0)) && !cache.put(message(0)));
+            assert_eq!(cache.gossip_ids(&Topic::new("a")).is_empty(), gossip_windows < 4);
+            for _ in 0..lives {
+                assert!(cache.get(&message(0).id()).is_some());
+                cache.check();
+                cache.shift();
+            }
+            assert!(cache.get(&message(0).id()).is_none());
+            cache.check();
+        }
     }
 
     #[test]

@@ -180,10 +180,12 @@ impl Default for GossipConfig {
 /// Publishing and forwarding.
 #[derive(Clone, Copy, Debug)]
 pub struct RelayConfig {
-    /// Whether our own small messages go to every peer of the topic rather than to the mesh only.
+    /// Whether our own small messages go to further peers of the topic besides the mesh.
     pub flood_publish: bool,
     /// Own messages of more bytes of data than this go to the mesh only, even when flood publish is on.
     pub flood_publish_bytes_max: usize,
+    /// To how many peers outside of the mesh an own message goes at most.
+    pub flood_publish_peers_max: usize,
     /// Messages of at least so many bytes of data cause an IDONTWANT.
     pub idontwant_bytes_min: usize,
     /// IDONTWANT ids of one peer that are honoured, per heartbeat.
@@ -203,13 +205,15 @@ pub struct RelayConfig {
 }
 
 impl Default for RelayConfig {
-    /// Flood publish is off, as in Lighthouse, which measured that it delays large messages; where it is turned on it is
-    /// limited to 8 KiB (a guess). IDONTWANT from 1024 bytes on as go, 1000 ids a heartbeat for 3 heartbeats as go.
+    /// Flood publish is on as in the spec, but for small messages only, because Lighthouse measured that it delays large ones, and to 16
+    /// further peers rather than to all: these bring nearly all of the gain in latency, and more of them send the message to each
+    /// other at the same time. The limit of 8 KiB is a guess: 16 copies fill a line of 10 Mbit/s for a tenth of a second. IDONTWANT from 1024 bytes on as go, 1000 ids a heartbeat for 3 heartbeats as go.
     /// Fanout lives 60 s (spec). Pending limits, the timeout and the patience with slow peers are guesses.
     fn default() -> Self {
         Self {
-            flood_publish: false,
+            flood_publish: true,
             flood_publish_bytes_max: 8 << 10,
+            flood_publish_peers_max: 16,
             idontwant_bytes_min: 1_024,
             idontwant_ids_max: 1_000,
             idontwant_ticks: 3,

@@ -7,7 +7,7 @@
 //! *Rationale:* with a fresh draw each time a peer that has only one honest link, outside the mesh, misses a message whenever
 //! it is passed over in all windows; by turns it cannot be, as long as D_lazy times the windows covers the peers outside.
 //! Coming back often gains nobody a turn. A peer that enters the mesh is announced the same ids at once. *Rationale:* it comes
-//! too late for their push and too early for their announcement.
+//! too late for their push and too early for their announcement. Older messages can be [offered](super::Input::Offer) to a single peer.
 //!
 //! **Pulling.** An announced message that we have not seen goes on file with [`super::promises`], which says whom to ask
 //! for it and when, and who broke a promise; a broken promise costs one penalty (P7). Of each peer, per heartbeat,
@@ -20,12 +20,15 @@
 use super::Mesh;
 use super::io::{Output, Sink};
 use super::peers::PeerSlot;
+use super::seen::SeenState;
 use super::send;
 use super::topic::TopicIndex;
 use crate::id::{MessageId, PeerHandle, Topic};
+use crate::message::Payload;
 use crate::rpc::{Class, Frame, IHave};
 use crate::time::Time;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Ids in one IHAVE or IWANT frame: 500 ids of 22 bytes stay below the 16 KiB of control in one RPC that the rust
 /// implementation allows, with room for what the queue puts beside them.
@@ -165,6 +168,35 @@ impl Mesh {
         ids.truncate(self.config.gossip.ihave_ids_max as usize);
         self.counters.ids_announced += ids.len() as u64;
         for frame in frames(&name, &ids) {
+            send(out, peer, frame);
+        }
+    }
+
+    /// Announces what we vouch for to a peer that may lack it, and keeps it to be served.
+    pub(super) fn offer(
+        &mut self,
+        now: Time,
+        peer: PeerHandle,
+        payloads: &[Arc<Payload>],
+        out: &mut impl Sink<Output>,
+    ) {
+        let Some(slot) = self.peers.get(peer).filter(|slot| !slot.closing && self.gossips(slot)) else { return };
+        let (peer, most) = (slot.handle, self.config.gossip.ihave_ids_max as usize);
+        let Some(topic) = payloads.first().map(|payload| payload.topic().clone()) else { return };
+        let mut ids = Vec::new();
+        for payload in payloads.iter().take(most) {
+            let key = self.seen.fingerprint(&payload.id());
+            match self.state_of(key) {
+                Some(SeenState::Accepted) => {}
+                // It was seen so long ago that it is forgotten. Who sends it back is not to be judged by it.
+                None => self.seen.accept(now, key),
+                Some(SeenState::Pending | SeenState::Ignored | SeenState::Rejected) => continue,
+            }
+            self.cache.keep(payload.clone());
+            ids.push(payload.id());
+        }
+        self.counters.ids_announced += ids.len() as u64;
+        for frame in frames(&topic, &ids) {
             send(out, peer, frame);
         }
     }

@@ -64,6 +64,14 @@ pub enum Input<'a> {
         /// The message.
         payload: Arc<Payload>,
     },
+    /// Announce accepted messages to a peer that may lack them, and serve them for some heartbeats. Unlike others they are not announced to
+    /// anybody else.
+    Offer {
+        /// To whom.
+        peer: PeerHandle,
+        /// Messages that we vouch for, all on one configured topic.
+        payloads: &'a [Arc<Payload>],
+    },
     /// The answer to [`Output::Validate`]. An unknown ticket (late, or already expired) is ignored.
     Verdict {
         /// Which validation.
@@ -158,6 +166,12 @@ pub enum Output {
         payload: Arc<Payload>,
         /// Who sent the first copy.
         peer: PeerHandle,
+    },
+    /// What these validations find is not wanted any more: their messages came from a peer that is being sent away, and from nobody else.
+    /// What has not begun need not begin; a verdict changes nothing.
+    Abandon {
+        /// Which validations.
+        tickets: Vec<ValidationTicket>,
     },
     /// A message was accepted; it is delivered to the application exactly once.
     Deliver {

@@ -209,6 +209,7 @@ impl Mesh {
             Input::Rpc { peer, rpc, received } => self.rpc(now, peer, rpc, received, out),
             Input::Publish { payload } => self.publish(now, &payload, out),
             Input::Repeat { payload } => self.repeat(now, &payload, out),
+            Input::Offer { peer, payloads } => self.offer(now, peer, payloads, out),
             Input::Verdict { ticket, verdict } => self.verdict(now, ticket, verdict, out),
             Input::Subscribe { topic } => self.join(now, &topic, out),
             Input::Unsubscribe { topic } => self.leave(now, &topic, out),
@@ -251,6 +252,12 @@ impl Mesh {
         let fate = |id| self.recent.fate(self.seen.fingerprint(&id)) == Fate::Unknown;
         let unknown = messages.take(1).filter(|id| fate(*id)).count();
         slot ^ unknown as u64
+    }
+
+    /// Whether a verdict on this validation still matters.
+    #[must_use]
+    pub fn is_validating(&self, ticket: ValidationTicket) -> bool {
+        self.pending.contains(ticket)
     }
 
     /// Does what is due. A call when nothing is due does nothing.
@@ -349,6 +356,7 @@ impl Mesh {
             slot.closing = true;
         }
         self.counters.graylisted += 1;
+        self.abandon_validations(peer, out);
         out.emit(Output::Disconnect { peer, reason: DisconnectReason::Graylisted });
     }
 

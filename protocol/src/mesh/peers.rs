@@ -60,6 +60,8 @@ pub(super) struct TopicLink {
     pub(super) announced_at: u64,
     /// When it last entered our mesh; the epoch when it never did.
     pub(super) grafted_at: Time,
+    /// When it last brought the first copy of a message that was accepted.
+    pub(super) brought_at: Option<Time>,
 }
 
 /// What a peer has used up since the last heartbeat.

@@ -4,7 +4,7 @@
 //! message is under which ticket, and who sent further copies of it, is remembered by [`super::recent`].
 //!
 //! Bounds: `pending_max` validations. A place stays for as long as an older validation is under way, which is a deadline at most.
-//! Everything takes amortised constant time but [`Pending::postpone`].
+//! Everything takes amortised constant time but [`Pending::postpone`] and [`Pending::of`].
 
 use super::ValidationTicket;
 use super::seen::Fingerprint;
@@ -46,7 +46,7 @@ impl Pending {
 
     /// Ends a validation; none when the ticket is not in force.
     pub(super) fn remove(&mut self, ticket: ValidationTicket) -> Option<Validation> {
-        let place = usize::try_from(ticket.0.checked_sub(self.first)?).ok()?;
+        let place = self.place(ticket)?;
         let validation = self.places.get_mut(place)?.take()?;
         self.len -= 1;
         while matches!(self.places.front(), Some(None)) {
@@ -54,6 +54,28 @@ impl Pending {
             self.first += 1;
         }
         Some(validation)
+    }
+
+    /// Whether the ticket is in force.
+    pub(super) fn contains(&self, ticket: ValidationTicket) -> bool {
+        self.place(ticket).is_some_and(|place| matches!(self.places.get(place), Some(Some(_))))
+    }
+
+    /// The validations of what the peer sent first, in the order of their tickets. Takes time linear in all.
+    pub(super) fn of(&self, peer: PeerHandle) -> Vec<(ValidationTicket, Fingerprint)> {
+        self.iter().filter(|(_, it)| it.from == peer).map(|(ticket, it)| (ticket, it.key)).collect()
+    }
+
+    /// Somebody else sent the message, too, and stands in for the one who did first.
+    pub(super) fn hand_over(&mut self, ticket: ValidationTicket, to: PeerHandle) {
+        let place = self.place(ticket);
+        if let Some(Some(validation)) = place.and_then(|place| self.places.get_mut(place)) {
+            validation.from = to;
+        }
+    }
+
+    fn place(&self, ticket: ValidationTicket) -> Option<usize> {
+        usize::try_from(ticket.0.checked_sub(self.first)?).ok()
     }
 
     /// The oldest validation and its deadline.

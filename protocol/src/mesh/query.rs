@@ -5,7 +5,7 @@ use super::score::{ScoreBreakdown, Thresholds};
 use crate::id::{Direction, MessageId, PeerHandle, PeerId, Topic, Version};
 use crate::memory::MemoryLedger;
 use crate::message::Payload;
-use crate::time::Duration;
+use crate::time::{Duration, Time};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -126,6 +126,13 @@ pub struct PeerView {
 }
 
 impl Mesh {
+    /// The round-trip time of a connected peer, and by topic when it last brought the first copy of an accepted message; and whether it is a
+    /// direct peer.
+    pub(crate) fn merit_of(&self, peer: PeerHandle) -> Option<(Option<Duration>, Vec<Option<Time>>, bool)> {
+        let slot = self.peers.get(peer)?;
+        Some((slot.rest.rtt, slot.rest.links.iter().map(|link| link.brought_at).collect(), slot.direct))
+    }
+
     /// How often things happened.
     #[must_use]
     pub fn counters(&self) -> &Counters {

@@ -9,16 +9,22 @@
 //!    need not send theirs (v1.2: "as soon as they receive").
 //! 3. **Validated** outside, once. The bound on validations under way sheds the newest message: it is forgotten, so that a
 //!    later copy or an announcement can bring it back. After that, for a while, the gater turns away more from senders of
-//!    what we do not accept ([`super::score::gater`]). A verdict that does not come in time counts as Ignore.
+//!    what we do not accept, and at any time what comes from those who bring much that is ignored ([`super::score::gater`]). A verdict that does not come in time counts as Ignore.
 //! 4. **Accepted**: remembered, kept for serving, credited, delivered, and forwarded to the mesh and to direct peers, but
 //!    not to whom it came from, who said IDONTWANT, or who has it for certain.
+//!
+//! What a peer sent first and nobody has judged yet when it is sent away is abandoned: it is not worth verifying what comes from somebody whose
+//! last messages were invalid. A message of which somebody else sent a copy meanwhile is judged in that one's name instead, and the others are
+//! forgotten as those that were shed, so that an honest copy or announcement brings them back.
 //!
 //! A rejected message costs its senders, all of them, also for copies that arrive later: what is invalid does not depend
 //! on who sent it first, and every sender forwarded it without validating. Ignored and shed messages cost nothing.
 //!
 //! Our own messages are announced as unwanted before they are sent, too: on a slow uplink the last recipients get them
-//! from others first. They go to the whole mesh, to more peers of the topic when the mesh is smaller than D, or, with flood
-//! publish and below a size, to every peer of the topic whose score is above the publish threshold.
+//! from others first. They go to the whole mesh, to more peers of the topic when the mesh is smaller than D, and, with flood
+//! publish, small ones to some further peers of the topic whose score is above the publish threshold. *Rationale:* the first hop of a message
+//! of ours is the one whose breadth we decide alone, and few attackers among many peers cannot keep it from honest ones. What is
+//! [repeated](super::Input::Repeat) is not flooded.
 
 use super::io::{Event, Output, Sink, ValidationTicket, Verdict};
 use super::pending::Validation;
@@ -31,6 +37,7 @@ use crate::id::{MessageId, PeerHandle};
 use crate::message::Payload;
 use crate::rpc::{Class, Frame};
 use crate::time::Time;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 impl Mesh {
@@ -113,7 +120,10 @@ impl Mesh {
             self.gater.shed(now);
         }
         let admitted = slot.direct || self.gater.admits(now, peer, &mut self.random.gater);
-        if overloaded || !admitted || slot.pending >= relay.pending_per_peer_max {
+        let fits = admitted && !overloaded && slot.pending < relay.pending_per_peer_max;
+        // What is of a priority topic is never turned away for what was ignored of other topics.
+        let free = slot.direct || self.config.topics[topic.index()].priority;
+        if !fits || !(free || self.gater.charge(peer)) {
             self.counters.messages_shed += 1;
             out.emit(Output::Event(Event::Validated { payload: payload.clone(), peer, verdict: Verdict::Shed }));
             return;
@@ -173,6 +183,9 @@ impl Mesh {
                 self.counters.messages_accepted += 1;
                 self.seen.accept(now, key);
                 self.scores.first_delivery(now, from, topic);
+                if let Some(slot) = self.peers.get_mut(from) {
+                    slot.rest.links[topic.index()].brought_at = Some(now);
+                }
                 self.gater.outcome(from, Outcome::Accepted);
                 for peer in self.recent.holders(key).iter().filter_map(|slot| self.peers.occupant(slot)) {
                     if peer != from {
@@ -205,6 +218,7 @@ impl Mesh {
             Verdict::Shed => {
                 self.counters.messages_shed += 1;
                 self.gater.shed(now);
+                self.gater.refund(from);
                 self.seen.forget(key);
                 self.recent.settle(key, Fate::Unknown);
             }
@@ -217,6 +231,47 @@ impl Mesh {
             slot.pending -= 1;
         }
         Some(validation)
+    }
+
+    /// Drops what the peer sent and is not judged yet, unless somebody else has sent it, too.
+    pub(super) fn abandon_validations(&mut self, peer: PeerHandle, out: &mut impl Sink<Output>) {
+        if self.peers.get(peer).is_none_or(|slot| slot.pending == 0) {
+            return;
+        }
+        let mut tickets = Vec::new();
+        for (ticket, key) in self.pending.of(peer) {
+            if let Some(other) = self.other_sender(key, peer) {
+                self.hand_over(ticket, peer, other);
+                continue;
+            }
+            let Some(Validation { payload, .. }) = self.end_validation(ticket) else { continue };
+            self.counters.messages_shed += 1;
+            self.seen.forget(key);
+            self.recent.settle(key, Fate::Unknown);
+            out.emit(Output::Event(Event::Validated { payload, peer, verdict: Verdict::Shed }));
+            tickets.push(ticket);
+        }
+        if !tickets.is_empty() {
+            out.emit(Output::Abandon { tickets });
+        }
+    }
+
+    /// Somebody in good standing who sent a copy of the message, too, and for whom one more validation may be under way.
+    fn other_sender(&self, key: Fingerprint, than: PeerHandle) -> Option<PeerHandle> {
+        let most = self.config.relay.pending_per_peer_max;
+        let holders = self.recent.holders(key);
+        let mut others = holders.iter().filter_map(|slot| self.peers.occupant(slot)).filter(|peer| *peer != than);
+        others.find(|peer| self.peers.get(*peer).is_some_and(|slot| !slot.closing && slot.pending < most))
+    }
+
+    fn hand_over(&mut self, ticket: ValidationTicket, from: PeerHandle, to: PeerHandle) {
+        self.pending.hand_over(ticket, to);
+        if let Some(slot) = self.peers.get_mut(from) {
+            slot.pending -= 1;
+        }
+        if let Some(slot) = self.peers.get_mut(to) {
+            slot.pending += 1;
+        }
     }
 
     /// Counts validations that took too long as ignored.
@@ -289,7 +344,8 @@ impl Mesh {
         if payload.data().len() >= self.config.relay.idontwant_bytes_min {
             self.send_idontwant(topic, id, None, &asked, out);
         }
-        let recipients = self.publish_recipients(now, topic, payload.data().len());
+        let flooded = self.flooded_peers(payload.data().len());
+        let recipients = self.publish_recipients(now, topic, flooded);
         let frame = Frame::Publish { payload: payload.clone(), class: Class::Priority };
         spread(&mut self.recent, &mut self.counters, key, recipients, |peer| out.send(peer, &frame));
     }
@@ -306,7 +362,7 @@ impl Mesh {
         }
         self.cache.put(payload.clone());
         let frame = Frame::Publish { payload: payload.clone(), class: Class::Forward };
-        for peer in self.publish_recipients(now, topic, payload.data().len()) {
+        for peer in self.publish_recipients(now, topic, 0) {
             if !self.recent.is_refused_by(key, peer.slot) {
                 self.counters.messages_sent += 1;
                 out.send(peer, &frame);
@@ -314,24 +370,27 @@ impl Mesh {
         }
     }
 
-    fn publish_recipients(&mut self, now: Time, topic: TopicIndex, bytes: usize) -> Vec<PeerHandle> {
+    /// Besides the mesh, to how many peers a message of ours of so many bytes of data is sent.
+    fn flooded_peers(&self, bytes: usize) -> usize {
         let relay = &self.config.relay;
-        if relay.flood_publish && bytes <= relay.flood_publish_bytes_max {
-            self.flood_candidates(topic)
-        } else if self.states[topic.index()].joined {
-            let mut recipients = self.mesh_and_direct(topic);
-            // A young or shrunken mesh: the message must not wait for the next heartbeat.
-            let missing = self.config.degree.target.saturating_sub(recipients.len());
-            if missing > 0 {
-                let mut others = self.flood_candidates(topic);
-                others.retain(|peer| !recipients.contains(peer));
-                self.random.publish.sample(&mut others, missing);
-                recipients.extend(others);
-            }
-            recipients
-        } else {
-            self.fanout_recipients(now, topic)
+        if relay.flood_publish && bytes <= relay.flood_publish_bytes_max { relay.flood_publish_peers_max } else { 0 }
+    }
+
+    /// The mesh, or on a topic that we have not joined the fanout; then others, until there are D and as many as are to be flooded.
+    fn publish_recipients(&mut self, now: Time, topic: TopicIndex, flooded: usize) -> Vec<PeerHandle> {
+        let joined = self.states[topic.index()].joined;
+        let mut recipients = if joined { self.mesh_and_direct(topic) } else { self.fanout_recipients(now, topic) };
+        // A young or shrunken mesh: the message must not wait for the next heartbeat.
+        let missing = self.config.degree.target.saturating_sub(recipients.len());
+        let further = if joined { missing.max(flooded) } else { flooded };
+        if further > 0 {
+            let known: BTreeSet<PeerHandle> = recipients.iter().copied().collect();
+            let mut others = self.flood_candidates(topic);
+            others.retain(|peer| !known.contains(peer));
+            self.random.publish.sample(&mut others, further);
+            recipients.extend(others);
         }
+        recipients
     }
 
     /// Every peer of the topic above the publish threshold, and the direct ones.

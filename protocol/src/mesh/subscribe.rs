@@ -50,7 +50,10 @@ impl Mesh {
                 ip,
                 rtt: None,
                 record: None,
-                links: vec![TopicLink { announced_at: self.beat.ticks, grafted_at: Time::ZERO }; self.topics.len()],
+                links: vec![
+                    TopicLink { announced_at: self.beat.ticks, grafted_at: Time::ZERO, brought_at: None };
+                    self.topics.len()
+                ],
             }),
         });
         for topic in self.topics.iter() {

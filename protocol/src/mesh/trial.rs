@@ -13,7 +13,9 @@
 //!   whoever does not send it would not have sent it when we needed it. It cannot see which messages it is tried by.
 //! - Who sends the message has passed. It is trusted for twice as many messages as before, up to [`TrialConfig::messages_max`].
 //! - Who does not is sent the message then, unless it refused it: it may depend on us. After [`TrialConfig::strikes`] failures without a success
-//!   it leaves the mesh, and somebody else is grafted in its place. If there is nobody else it stays.
+//!   it leaves the mesh, and somebody else is grafted in its place. If there is nobody else it stays; after twice as many it leaves all the
+//!   same, for the shortest backoff, if half of D links of the mesh are not suspect. *Rationale:* among many attackers everybody else may
+//!   be in a backoff, and a place that is kept by who brings nothing is not sought for anybody else.
 //!   *Rationale:* what is shown is that the link does not help us, not that the peer is at fault; so it is replaced and not punished.
 //! - While our own heartbeat is late, failures do not count: what came may be unread.
 //!
@@ -232,19 +234,31 @@ impl Mesh {
             let strikes_max = self.config.trial.strikes;
             let Some(known) = self.use_of(topic, peer) else { continue };
             known.strikes = known.strikes.saturating_add(1);
-            if known.strikes >= strikes_max {
-                self.replace(now, topic, peer, out);
+            let strikes = known.strikes;
+            if strikes >= strikes_max && !self.replace(now, topic, peer, out) {
+                let enough = self.config.degree.target / 2;
+                if strikes >= strikes_max.saturating_mul(2) && self.useful_links(topic) >= enough {
+                    let backoff = self.config.prune.surplus_backoff;
+                    self.prune_for(now, topic, peer, PruneReason::Silent, backoff, out);
+                }
             }
         }
     }
 
     /// Grafts somebody else in place of a peer of the mesh, if there is anybody.
-    fn replace(&mut self, now: Time, topic: TopicIndex, peer: PeerHandle, out: &mut impl Sink<Output>) {
-        if let Some(other) = self.choose_grafts(now, topic, 1).first().copied() {
+    fn replace(&mut self, now: Time, topic: TopicIndex, peer: PeerHandle, out: &mut impl Sink<Output>) -> bool {
+        let other = self.choose_grafts(now, topic, 1).first().copied();
+        if let Some(other) = other {
             self.counters.links_replaced += 1;
             self.graft(now, topic, other, out);
             self.prune(now, topic, peer, PruneReason::Silent, out);
         }
+        other.is_some()
+    }
+
+    /// Links of the mesh that are not suspect.
+    fn useful_links(&self, topic: TopicIndex) -> usize {
+        self.states[topic.index()].uses.iter().filter(|known| !known.is_suspect()).count()
     }
 }
 

@@ -347,6 +347,7 @@ impl Node {
         let included = self.own.on_head_changed(slot, undone, adopted, self.chain.root().height);
         self.remove_rows(included, out);
         out.emit(Output::Event(Event::HeadChanged { head: self.chain.head(), undone: undone.len(), settled }));
+        self.offer_returned(now, undone, out);
     }
 
     fn peer_fault(&mut self, now: Time, peer: PeerHandle, fault: PeerFault, out: &mut impl Sink<Output>) {

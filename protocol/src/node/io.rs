@@ -219,6 +219,11 @@ pub enum Output {
         /// The work.
         job: Job,
     },
+    /// These verifications are not wanted any more. Those that have not begun need not begin; answers are not needed and change nothing.
+    Abandon {
+        /// As given with [`Output::Verify`].
+        tickets: Vec<Ticket>,
+    },
     /// Dial the peer; answer with [`Input::Reached`] when its handshake is done, and with [`Input::Connected`] or
     /// [`Input::DialFailed`]. A feeler ends with `Reached`: its connection is closed again.
     Dial {

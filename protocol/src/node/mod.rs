@@ -18,7 +18,8 @@
 //!    [`NodeConfig::verification_bytes_max`] bytes; beyond that messages are shed without blame, submissions are
 //!    refused as overload, and blocks are fetched again later.
 //! 3. A submission is answered exactly once, and accepted only when the transaction is on the disk ([`persist`]): what was
-//!    accepted is offered to the network, also after a crash, until it is included or has expired ([`own`]).
+//!    accepted is offered to the network, also after a crash, until it is included or has expired ([`own`]). What is pending is offered to
+//!    new peers ([`offers`]).
 //! 4. Without a wall clock ([`Input::WallClock`]) there are no slots: nothing is produced, nothing expires, and nobody
 //!    is blamed for what depends on the time.
 //!
@@ -28,6 +29,7 @@
 mod blocks;
 mod config;
 pub mod io;
+pub mod offers;
 pub mod own;
 mod payloads;
 pub mod persist;
@@ -82,6 +84,7 @@ pub struct Node {
     /// Payloads that wait for their stamps; that of the first one is being searched for.
     drafts: VecDeque<payloads::Draft>,
     silence: silence::Silence,
+    offers: offers::Offers,
     own: own::OwnTransactions,
     persistence: persist::Persistence,
     restoring: restore::Restoring,
@@ -117,6 +120,14 @@ enum Verification {
 impl Verification {
     fn is_of_block(&self, ticket: Ticket) -> bool {
         matches!(self, Self::Block { check, .. } if *check == ticket)
+    }
+
+    /// The validation of a message that waits for it.
+    fn validation(&self) -> Option<mesh::ValidationTicket> {
+        match self {
+            Self::Relay { validation, .. } | Self::Relayed { validation, .. } => Some(*validation),
+            _ => None,
+        }
     }
 
     /// Bytes of what a remote or a submitter sent that it keeps in memory. A block of which only the body is missing
@@ -157,6 +168,7 @@ impl Node {
             checks: BTreeMap::new(),
             drafts: VecDeque::new(),
             silence: silence::Silence::new(now, silence::patience(config.suspect_after_slots, genesis.slot_us())),
+            offers: offers::Offers::default(),
             own: own::OwnTransactions::default(),
             persistence: persist::Persistence::default(),
             restoring: restore::Restoring::default(),
@@ -186,6 +198,7 @@ impl Node {
                 let mut effects = Vec::new();
                 self.chain.peer_connected(self.moment(now), peer, &mut effects);
                 self.chain_effects(now, effects, out);
+                self.offer_if_dialled(now, peer, direction, out);
             }
             Input::Turned { peer, direction } => {
                 if let Some(id) = self.peer_id(peer) {
@@ -258,8 +271,8 @@ impl Node {
         let mut sink = relay::MeshSink::new(out);
         let heartbeats = self.mesh.counters().heartbeats;
         self.mesh.on_wake(now, &mut sink);
-        let relay::MeshSink { validations, sent_away, .. } = sink;
-        self.follow_up(now, validations, &sent_away, out);
+        let asks = sink.into_asks();
+        self.follow_up(now, asks, out);
         let mut effects = Vec::new();
         self.chain.on_wake(self.moment(now), &mut effects);
         self.chain_effects(now, effects, out);
@@ -312,6 +325,7 @@ impl Node {
         assert_eq!(bytes, self.verification_bytes, "the count of bytes under verification has drifted");
         self.check_persistence();
         self.check_drafts();
+        self.offers.check(|peer| self.peer_id(peer).is_some());
         for (ticket, check) in &self.checks {
             let jobs = self.verifications.values().filter(|each| each.is_of_block(*ticket)).count();
             assert!(
@@ -328,6 +342,7 @@ impl Node {
         let Some(seat) = self.connected.get_mut(peer.index()) else { return };
         let Some((_, id)) = seat.take_if(|(handle, _)| *handle == peer) else { return };
         self.peers.disconnected(now, id);
+        self.offers.disconnected(peer);
         self.mesh_input(now, mesh::Input::Disconnected { peer }, out);
         let mut effects = Vec::new();
         self.chain.peer_disconnected(self.moment(now), peer, &mut effects);

@@ -1,4 +1,4 @@
-//! Reading the node's state, for the RPC and metrics. Nothing here changes what the node does.
+//! Reading the node's state, for the RPC and metrics. Hardly anything here changes what the node does.
 
 use super::Node;
 use crate::chain::{Chain, Location};
@@ -9,6 +9,7 @@ use crate::mempool::{self, Account, Mempool};
 use crate::mesh::Mesh;
 use crate::peers::PeerStats;
 use crate::peers::bans::BanList;
+use crate::peers::eviction::{self, Inbound};
 use crate::sync::SyncProgress;
 use crate::time::Time;
 use starling_crypto::PublicKeyBytes;
@@ -44,6 +45,24 @@ pub struct UnderWay {
 }
 
 impl Node {
+    /// Which inbound peer should make room for a newcomer when there is no place left for others; none if all are worth more than
+    /// somebody unknown. Whoever asks lets [`eviction::EVICTION_INTERVAL`] pass between two evictions. It is remembered who was named
+    /// last, whose going is no loss then.
+    #[must_use]
+    pub fn evictable(&mut self, now: Time) -> Option<PeerHandle> {
+        let inbound = self.connected.iter().flatten().filter_map(|(peer, id)| {
+            let (since, ip, trusted) = self.peers.inbound(id)?;
+            let (rtt, brought, direct) = self.mesh.merit_of(*peer)?;
+            Some(Inbound { peer: *peer, ip, since, rtt, brought, kept: trusted || direct })
+        });
+        let inbound: Vec<Inbound> = inbound.collect();
+        let chosen = eviction::choose(now, &inbound, self.peers.secret())?;
+        if let Some(id) = self.peer_id(chosen) {
+            self.peers.makes_room(id);
+        }
+        Some(chosen)
+    }
+
     /// The network.
     #[must_use]
     pub fn genesis(&self) -> &Genesis {

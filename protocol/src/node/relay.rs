@@ -1,8 +1,8 @@
 //! Between the mesh and the rest: messages to be judged, verdicts, and effects passed through.
 
 use super::io::{Event, Output};
-use super::{MessageClass, Node, Verification};
-use crate::id::PeerHandle;
+use super::{MessageClass, Node, Ticket, Verification};
+use crate::id::{PeerHandle, Topic};
 use crate::mempool::{Fault, Source};
 use crate::mesh::{self, Sink, ValidationTicket, Verdict};
 use crate::message::Payload;
@@ -10,6 +10,7 @@ use crate::rpc::Frame;
 use crate::time::Time;
 use crate::transaction::Transaction;
 use crate::verify::{Job, Outcome};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A message that the mesh wants judged.
@@ -19,17 +20,38 @@ pub(super) struct Validation {
     pub(super) peer: PeerHandle,
 }
 
+/// What the mesh asks the node itself to do.
+#[derive(Default)]
+pub(super) struct Asks {
+    validations: Vec<Validation>,
+    /// Peers that are being disconnected for what they did.
+    sent_away: Vec<PeerHandle>,
+    /// Validations that nobody waits for any more.
+    abandoned: Vec<ValidationTicket>,
+    /// Who entered a mesh of ours, and which.
+    grafted: Vec<(PeerHandle, Topic)>,
+}
+
+impl Asks {
+    fn is_empty(&self) -> bool {
+        let Self { validations, sent_away, abandoned, grafted } = self;
+        validations.is_empty() && sent_away.is_empty() && abandoned.is_empty() && grafted.is_empty()
+    }
+}
+
 /// Passes the mesh's effects on to the driver's sink, and keeps what the node itself has to act on.
 pub(super) struct MeshSink<'a, S> {
     out: &'a mut S,
-    pub(super) validations: Vec<Validation>,
-    /// Peers that are being disconnected for what they did.
-    pub(super) sent_away: Vec<PeerHandle>,
+    asks: Asks,
 }
 
 impl<'a, S: Sink<Output>> MeshSink<'a, S> {
     pub(super) fn new(out: &'a mut S) -> Self {
-        Self { out, validations: Vec::new(), sent_away: Vec::new() }
+        Self { out, asks: Asks::default() }
+    }
+
+    pub(super) fn into_asks(self) -> Asks {
+        self.asks
     }
 }
 
@@ -40,17 +62,23 @@ impl<S: Sink<Output>> Sink<mesh::Output> for MeshSink<'_, S> {
             mesh::Output::Cancel { peer, ids } => self.out.emit(Output::Cancel { peer, ids }),
             mesh::Output::Disconnect { peer, reason } => {
                 if reason == mesh::DisconnectReason::Graylisted {
-                    self.sent_away.push(peer);
+                    self.asks.sent_away.push(peer);
                 }
                 self.out.emit(Output::Disconnect { peer, reason });
             }
             mesh::Output::PeerExchangeCandidates { peer, candidates } => {
                 self.out.emit(Output::PeerExchangeCandidates { peer, candidates });
             }
-            mesh::Output::Event(event) => self.out.emit(Output::Event(Event::Mesh(event))),
-            mesh::Output::Validate { ticket, payload, peer } => {
-                self.validations.push(Validation { ticket, payload, peer });
+            mesh::Output::Event(event) => {
+                if let mesh::Event::Grafted { peer, topic } = &event {
+                    self.asks.grafted.push((*peer, topic.clone()));
+                }
+                self.out.emit(Output::Event(Event::Mesh(event)));
             }
+            mesh::Output::Validate { ticket, payload, peer } => {
+                self.asks.validations.push(Validation { ticket, payload, peer });
+            }
+            mesh::Output::Abandon { tickets } => self.asks.abandoned.extend(tickets),
             // A message is taken in when it was verified, which is what made the mesh accept and deliver it.
             mesh::Output::Deliver { .. } => {}
         }
@@ -66,34 +94,57 @@ impl Node {
     pub(super) fn mesh_input(&mut self, now: Time, input: mesh::Input<'_>, out: &mut impl Sink<Output>) -> bool {
         let mut sink = MeshSink::new(out);
         self.mesh.handle(now, input, &mut sink);
-        let MeshSink { validations, sent_away, .. } = sink;
-        let asked = !validations.is_empty() || !sent_away.is_empty();
+        let asks = sink.into_asks();
+        let asked = !asks.is_empty();
         if asked {
-            self.follow_up(now, validations, &sent_away, out);
+            self.follow_up(now, asks, out);
         }
         asked
     }
 
     /// Does what the mesh has asked the node itself to do.
-    pub(super) fn follow_up(
-        &mut self,
-        now: Time,
-        validations: Vec<Validation>,
-        sent_away: &[PeerHandle],
-        out: &mut impl Sink<Output>,
-    ) {
+    pub(super) fn follow_up(&mut self, now: Time, asks: Asks, out: &mut impl Sink<Output>) {
+        let Asks { validations, sent_away, abandoned, grafted } = asks;
+        self.abandon(&abandoned, out);
         for peer in sent_away {
-            if let Some(id) = self.peer_id(*peer) {
+            if let Some(id) = self.peer_id(peer) {
                 self.peers.sent_away(id);
             }
         }
+        for (peer, topic) in grafted {
+            if topic == *self.genesis.transaction_topic() {
+                self.offer_pending(now, peer, out);
+            }
+        }
         self.validate(now, validations, out);
+    }
+
+    /// Has the verifications ended that nobody waits for any more.
+    fn abandon(&mut self, abandoned: &[ValidationTicket], out: &mut impl Sink<Output>) {
+        if abandoned.is_empty() {
+            return;
+        }
+        let abandoned: BTreeSet<ValidationTicket> = abandoned.iter().copied().collect();
+        let of_it = |it: &Verification| it.validation().is_some_and(|ticket| abandoned.contains(&ticket));
+        let tickets: Vec<Ticket> =
+            self.verifications.iter().filter(|(_, it)| of_it(it)).map(|(ticket, _)| *ticket).collect();
+        for ticket in &tickets {
+            let ended = self.verifications.remove(ticket);
+            self.verification_bytes -= ended.as_ref().map_or(0, Verification::bytes);
+        }
+        if !tickets.is_empty() {
+            out.emit(Output::Abandon { tickets });
+        }
     }
 
     /// Judges messages as far as that is cheap, and asks for the verification of their signatures.
     fn validate(&mut self, now: Time, validations: Vec<Validation>, out: &mut impl Sink<Output>) {
         for validation in validations {
             let ticket = validation.ticket;
+            if !self.mesh.is_validating(ticket) {
+                // What came before it in the same RPC had its sender sent away.
+                continue;
+            }
             let verdict = match self.class_of(validation.payload.topic()) {
                 Some(MessageClass::Transaction) => self.validate_transaction(now, validation, out),
                 Some(MessageClass::Block) => self.validate_block(now, validation, out),

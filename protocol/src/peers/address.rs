@@ -82,6 +82,14 @@ impl Group {
         Some(if whole { prefix(ip, 32, 128) } else { prefix(ip, 16, 32) })
     }
 
+    /// All that tells it from others, as numbers to hash.
+    pub(super) fn words(self) -> [u64; 3] {
+        let bits = self.bits.to_be_bytes();
+        let (high, low) = bits.split_at(8);
+        let word = |bytes: &[u8]| bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        [u64::from(self.family) << 8 | u64::from(self.prefix_bits), word(high), word(low)]
+    }
+
     /// What one host is taken to have.
     #[must_use]
     pub fn host(ip: IpAddr) -> Self {

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 /// What is remembered of a peer beside the address book.
 #[derive(Debug)]
 pub(super) struct Candidate {
-    /// What the operator or an anchor brought along; of others the address book knows.
+    /// What the operator or an anchor brought along, or was known of it when it was lost with many others; of others the address book knows.
     pub(super) addresses: Vec<Address>,
     pub(super) standing: Standing,
     /// Whether it was an anchor before the start and has not been reached since.
@@ -17,6 +17,8 @@ pub(super) struct Candidate {
     pub(super) failures: u32,
     /// Whether we asked for the end of the connection because of what the peer did.
     pub(super) sent_away: bool,
+    /// Whether it was lost together with many others and is sought since ([`super::reunion`]).
+    pub(super) missed: bool,
     /// Not to be dialled before.
     pub(super) retry_at: Time,
     pub(super) state: State,
@@ -41,7 +43,16 @@ pub(super) enum State {
 
 impl Candidate {
     pub(super) fn new(standing: Standing, retry_at: Time, state: State) -> Self {
-        Self { addresses: Vec::new(), standing, anchor: false, failures: 0, sent_away: false, retry_at, state }
+        Self {
+            addresses: Vec::new(),
+            standing,
+            anchor: false,
+            failures: 0,
+            sent_away: false,
+            missed: false,
+            retry_at,
+            state,
+        }
     }
 
     /// Adds what is new; when there are more than [`ADDRESSES_MAX`], the oldest go.

@@ -2,6 +2,7 @@
 
 use super::address::{Group, ip_of};
 use super::candidate::{Candidate, Counts, State};
+use super::reunion::MISSED_RETRY;
 use super::{Address, BOOTNODE_SHARE, DOUBLINGS_MAX, DialPurpose, OUTBOUND_PER_GROUP, PeerAction, PeerBook, Standing};
 use crate::id::{Direction, PeerId};
 use crate::time::{Duration, Time};
@@ -114,12 +115,13 @@ impl PeerBook {
         let Some(candidate) = self.candidates.get_mut(&id) else { return };
         let doublings = candidate.failures.min(DOUBLINGS_MAX);
         candidate.failures = candidate.failures.saturating_add(1);
-        let delay = self.config.retry_first.saturating_mul(1 << doublings).min(self.config.retry_max);
+        let longest = if candidate.missed { MISSED_RETRY.min(self.config.retry_max) } else { self.config.retry_max };
+        let delay = self.config.retry_first.saturating_mul(1 << doublings).min(longest);
         let jitter = self.random.below(crate::time::micros(delay) / 2 + 1);
         candidate.retry_at = now + delay + Duration::from_micros(jitter);
     }
 
-    fn can_be_dialled(&self, now: Time, id: &PeerId, candidate: &Candidate) -> bool {
+    pub(super) fn can_be_dialled(&self, now: Time, id: &PeerId, candidate: &Candidate) -> bool {
         candidate.state == State::Idle && candidate.retry_at <= now && self.may_be_dialled(id, candidate)
     }
 

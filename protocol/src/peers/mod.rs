@@ -37,6 +37,8 @@
 //! 8. The anchors are the outbound peers in our mesh that have been connected for longest; while there are too few of these, the former
 //!    ones stay.
 //! 9. A banned peer or address is neither dialled nor remembered, whatever its standing.
+//! 10. When all places for others are taken, a newcomer may take that of somebody who is of little use ([`eviction`]).
+//! 11. Peers that were lost many at once are dialled again and again beyond the target, until some of them are back ([`reunion`]).
 //!
 //! # Bounds
 //! Beside the address book at most `candidates_max` peers are remembered that are put off, besides those that are pinned (bootnode, trusted),
@@ -48,7 +50,9 @@ pub mod book;
 mod candidate;
 mod config;
 mod dialling;
+pub mod eviction;
 mod keeping_out;
+pub mod reunion;
 mod sealed;
 mod shortage;
 #[cfg(test)]
@@ -67,6 +71,7 @@ use bans::BanList;
 use book::AddressBook;
 use bytes::Bytes;
 use candidate::{Candidate, Counts, State};
+use reunion::Reunion;
 use shortage::Shortage;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -162,6 +167,11 @@ pub struct PeerBook {
     unsaved: bool,
     save_at: Time,
     shortage: Shortage,
+    reunion: Reunion,
+    /// Who was last named to make room.
+    making_room: Option<PeerId>,
+    /// Which groups of addresses are protected from eviction.
+    secret: u64,
     /// What [`PeerBook::next_wake`] answers; brought up to date by every change.
     wake: Time,
 }
@@ -197,7 +207,10 @@ impl PeerBook {
             random.fill(&mut key);
             AddressBook::new(config.book, key, Stream::from_seed(seed))
         });
+        let secret = random.below(u64::MAX);
         let mut peers = Self {
+            secret,
+            making_room: None,
             discover_interval: config.discover_first,
             feeler_at: now + config.feeler_interval,
             save_at: now + config.save_interval,
@@ -212,6 +225,7 @@ impl PeerBook {
             discovered_new: true,
             unsaved: false,
             shortage: Shortage::default(),
+            reunion: Reunion::default(),
             wake: now,
         };
         peers.book.forget(own);
@@ -300,6 +314,7 @@ impl PeerBook {
         let candidate = self.candidates.entry(id).or_insert_with(|| Candidate::new(Standing::Heard, now, state));
         candidate.state = state;
         candidate.anchor = false;
+        self.found_again(id);
         self.plan();
     }
 
@@ -319,11 +334,15 @@ impl PeerBook {
         {
             candidate.failures = 0;
         }
-        if core::mem::take(&mut candidate.sent_away) {
+        let sent_away = core::mem::take(&mut candidate.sent_away);
+        if sent_away {
             candidate.failures = candidate.failures.max(DOUBLINGS_MAX);
         }
         candidate.state = State::Idle;
         self.put_off(now, id);
+        if !sent_away && self.making_room != Some(id) {
+            self.lost(now, id);
+        }
         self.drop_if_useless(now, id);
         self.plan();
     }
@@ -352,8 +371,9 @@ impl PeerBook {
             State::Idle => true,
         };
         candidate.state = State::Idle;
+        let missed = candidate.missed;
         self.put_off(now, id);
-        if network_works && !answered {
+        if network_works && !answered && !missed {
             self.book.failed(id);
             self.unsaved = true;
         }
@@ -373,6 +393,7 @@ impl PeerBook {
         self.expire_dials(now);
         self.forget_rested(now);
         self.dial_first(now, &mut act);
+        self.dial_missed(now, &mut act);
         while self.wanted() > 0 && self.room() > 0 {
             let Some(id) = self.choose(now) else { break };
             self.dial(now, id, DialPurpose::Connect, &mut act);
@@ -411,6 +432,9 @@ impl PeerBook {
         let mut wake = self.discover_at.min(self.feeler_at);
         if self.unsaved {
             wake = wake.min(self.save_at);
+        }
+        if let Some(at) = self.next_missed() {
+            wake = wake.min(at);
         }
         let mut engaged = 0;
         for (id, candidate) in &self.candidates {
@@ -474,6 +498,27 @@ impl PeerBook {
         self.discover_interval = self.config.discover_first;
     }
 
+    /// Since when an inbound peer is connected and from where, and whether it is to stay whatever happens.
+    pub(crate) fn inbound(&self, id: &PeerId) -> Option<(Time, IpAddr, bool)> {
+        let candidate = self.candidates.get(id)?;
+        match candidate.state {
+            State::Connected { since, direction: Direction::Inbound, ip } => {
+                Some((since, ip, candidate.standing == Standing::Trusted))
+            }
+            _ => None,
+        }
+    }
+
+    /// This peer is to make room: its going is no loss.
+    pub(crate) fn makes_room(&mut self, id: PeerId) {
+        self.making_room = Some(id);
+    }
+
+    /// What only we know, for [`eviction`].
+    pub(crate) fn secret(&self) -> u64 {
+        self.secret
+    }
+
     /// The address of a connected peer.
     #[must_use]
     pub fn connected_ip(&self, id: &PeerId) -> Option<IpAddr> {
@@ -511,7 +556,7 @@ impl PeerBook {
         let Self { candidates, book, .. } = self;
         candidates.retain(|id, it| {
             let rested = it.state == State::Idle && it.retry_at <= now;
-            it.standing > Standing::Heard || it.anchor || !rested || book.contains(id)
+            it.standing > Standing::Heard || it.anchor || it.missed || !rested || book.contains(id)
         });
     }
 

@@ -6,6 +6,7 @@ use super::*;
 use proptest::prelude::*;
 
 mod defences;
+mod reunion;
 
 fn book(target: usize) -> PeerBook {
     let config = PeerConfig { candidates_max: 32, ..PeerConfig::for_target(target) };

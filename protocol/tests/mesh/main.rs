@@ -11,5 +11,6 @@ mod lifecycle;
 mod membership;
 mod network;
 mod scoring;
+mod sent_away;
 mod spread;
 mod trials;

@@ -274,7 +274,7 @@ impl Network {
                 Output::PeerExchangeCandidates { candidates, .. } => {
                     self.exchanged.extend(candidates.into_iter().map(|candidate| (node, candidate)));
                 }
-                Output::Cancel { .. } => {}
+                Output::Cancel { .. } | Output::Abandon { .. } => {}
                 Output::Event(Event::Published { payload }) => {
                     assert!(!self.nodes[node].delivered.contains_key(&payload.id()), "published after delivery");
                 }

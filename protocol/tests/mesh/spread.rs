@@ -222,8 +222,8 @@ fn gossipsub_direct_peers_are_heard_whatever_their_score() {
 #[test]
 fn gossipsub_flood_publish() {
     let mut config = config();
-    config.relay.flood_publish = true;
     config.relay.flood_publish_bytes_max = 1_000;
+    config.relay.flood_publish_peers_max = 20;
     let mut bench = Bench::joined(config);
     let peers = bench.subscribers(20);
     bench.heartbeat();
@@ -236,10 +236,28 @@ fn gossipsub_flood_publish() {
 }
 
 #[test]
+fn flooding_reaches_some_more_and_leaves_what_is_repeated_alone() {
+    let mut config = config();
+    config.relay.flood_publish_peers_max = 5;
+    let mut bench = Bench::joined(config);
+    let peers = bench.subscribers(20);
+    bench.heartbeat();
+    bench.take();
+    bench.publish(&message(1));
+    let reached = |bench: &Bench, id| peers.iter().filter(|peer| bench.copies_to(**peer, &message(id)) == 1).count();
+    let mesh = bench.mesh.mesh_peers(&topic()).to_vec();
+    assert!(mesh.iter().all(|peer| bench.copies_to(*peer, &message(1)) == 1), "the mesh comes first");
+    assert_eq!(reached(&bench, 1), mesh.len() + 5);
+    bench.take();
+    bench.input(Input::Repeat { payload: message(1) });
+    assert_eq!(reached(&bench, 1), mesh.len().max(6), "D peers");
+}
+
+#[test]
 fn own_messages_are_not_sent_below_the_publish_threshold() {
-    let mut flooding = config();
-    flooding.relay.flood_publish = true;
-    for (config, join) in [(flooding, true), (config(), false)] {
+    for (flood_publish, join) in [(true, true), (false, false)] {
+        let mut config = config();
+        config.relay.flood_publish = flood_publish;
         let mut bench = Bench::new(config);
         if join {
             bench.input(Input::Subscribe { topic: topic() });
@@ -261,7 +279,9 @@ fn own_messages_are_not_sent_below_the_publish_threshold() {
 
 #[test]
 fn a_message_published_into_a_small_mesh_goes_to_d_peers_all_the_same() {
-    let mut bench = Bench::joined(config());
+    let mut config = config();
+    config.relay.flood_publish = false;
+    let mut bench = Bench::joined(config);
     let peers = bench.subscribers(20);
     for peer in &peers {
         bench.prune_from(*peer, Some(60));

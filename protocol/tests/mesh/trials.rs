@@ -146,6 +146,32 @@ fn with_nobody_to_take_its_place_a_silent_peer_stays() {
     assert!(bench.mesh.counters().trials_failed >= 3, "{:?}", bench.mesh.counters());
 }
 
+#[test]
+fn with_nobody_to_take_its_place_a_silent_peer_leaves_when_enough_others_are_of_use() {
+    for useful in [2, 3] {
+        let mut bench = Bench::joined(config());
+        let peers = bench.subscribers(5);
+        bench.heartbeat();
+        assert_eq!(members(&bench, &peers).len(), 5);
+        let (mut left, mut silent) = (0, 0);
+        for number in 0..60 {
+            // Who is of use brings each message, one of them first.
+            for peer in &peers[..useful] {
+                bench.publish_from(*peer, &message(number));
+            }
+            bench.judge(Verdict::Accept);
+            silent += replaced(&bench.take());
+            bench.pass(Duration::from_millis(200));
+            let outputs = bench.take();
+            left += replaced(&outputs);
+            // Not even a backoff of some heartbeats keeps them out for good.
+            assert!(members(&bench, &peers).len() >= useful);
+        }
+        assert_eq!(silent, 0, "nobody leaves before its trial is over");
+        assert_eq!(left > 0, useful == 3, "{left} left with {useful} of use");
+    }
+}
+
 /// What comes while we are starved may be there and merely unread.
 #[test]
 fn our_own_lateness_is_nobodys_failure() {

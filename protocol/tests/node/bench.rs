@@ -115,10 +115,14 @@ impl Bench {
 
     /// Connects a peer that is subscribed to both topics.
     pub(crate) fn connect(&mut self) -> PeerHandle {
+        self.connect_as(Direction::Inbound)
+    }
+
+    pub(crate) fn connect_as(&mut self, direction: Direction) -> PeerHandle {
         self.peers += 1;
         let (peer, id) = (self.handles.allocate(), PeerId::from_number(100 + self.peers));
         let ip = IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + u32::try_from(self.peers).expect("few")));
-        self.input(Input::Connected { peer, id, ip, direction: Direction::Inbound, version: Version::V1_2 });
+        self.input(Input::Connected { peer, id, ip, direction, version: Version::V1_2 });
         let topics = [self.genesis.transaction_topic().clone(), self.genesis.block_topic().clone()];
         let subscriptions = topics.map(|topic| Subscription { subscribe: true, topic }).to_vec();
         self.rpc(peer, &Rpc { subscriptions, ..Rpc::default() });

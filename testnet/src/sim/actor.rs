@@ -102,6 +102,13 @@ impl Actor {
         }
     }
 
+    pub(super) fn node_mut(&mut self) -> Option<&mut Node> {
+        match self {
+            Self::Node(node) => Some(node),
+            Self::Nobody | Self::Adversary(_) => None,
+        }
+    }
+
     pub(super) fn handle(&mut self, now: Time, input: Input<'_>, out: &mut Effects<'_>) {
         match self {
             Self::Node(node) => node.handle(now, input, out),

@@ -2,6 +2,8 @@
 //!
 //! - A dial takes two one-way delays. It fails after one if nobody listens at the other end, if either end has no room left
 //!   ([`ConnectionLimits`]), and after [`DIAL_TIMEOUT`] if nothing comes back.
+//! - Where all places for others are taken, a machine may name a peer that makes room, as the real node does: once in
+//!   [`EVICTION_INTERVAL`].
 //! - Whoever hangs up hears of the end at once, the other one when everything has come that was sent before.
 //! - Where nothing gets through any more, both ends find out by themselves, each after [`super::Scenario::dead_after`] without a sign;
 //!   if the path is mended before, what waited goes on.
@@ -15,6 +17,7 @@ use super::world::{Rare, World};
 use starling_protocol::id::{Direction, PeerHandle, PeerId, Version};
 use starling_protocol::node::Input;
 use starling_protocol::peers::address::Group;
+use starling_protocol::peers::eviction::EVICTION_INTERVAL;
 use starling_protocol::peers::{DialPurpose, Source, Standing};
 use starling_protocol::time::{Duration, Time};
 
@@ -46,7 +49,7 @@ impl World {
         let id = peer_id(to);
         let connected = self.machines[node as usize].handle_of(to).is_some();
         let there = self.machines[to as usize].phase == Phase::Up && !self.faults.is_cut(node, to);
-        if !there || !connected && !self.has_room(node, to) {
+        if !there || !connected && !self.has_room(node, to) && !self.make_room(at, node, to) {
             return self.input(at, node, Input::DialFailed { id });
         }
         let address = multiaddr(self.addresses[to as usize]);
@@ -58,11 +61,18 @@ impl World {
 
     /// Whether both ends have room for one more connection, which the first one dialled.
     fn has_room(&self, from: u32, to: u32) -> bool {
+        self.has_room_without(from, to, None)
+    }
+
+    /// The same if this peer of the second one were gone.
+    fn has_room_without(&self, from: u32, to: u32, gone: Option<PeerHandle>) -> bool {
         let ConnectionLimits { connections_max, inbound_max, per_ip_max, per_subnet_max } = self.shared.scenario.limits;
         let fits = |node: u32, far: u32, inbound: bool| {
             let ip = self.addresses[far as usize];
             let (mut all, mut of_others, mut host, mut subnet) = (0, 0, 0, 0);
-            for line in self.machines[node as usize].lines.iter().filter(|line| !line.is_free()) {
+            let gone = gone.filter(|_| node == to).map(PeerHandle::index);
+            let lines = self.machines[node as usize].lines.iter().enumerate();
+            for (_, line) in lines.filter(|(place, line)| !line.is_free() && Some(*place) != gone) {
                 let other = self.addresses[line.far as usize];
                 all += 1;
                 of_others += usize::from(line.direction == Direction::Inbound);
@@ -73,6 +83,22 @@ impl World {
             room && host < per_ip_max && subnet < per_subnet_max
         };
         fits(from, to, false) && fits(to, from, true)
+    }
+
+    /// Has somebody make room at the second one, which the first one dialled, if that is what is lacking; false if there is no room.
+    fn make_room(&mut self, at: Time, from: u32, to: u32) -> bool {
+        let machine = &mut self.machines[to as usize];
+        if machine.evicts_at > at {
+            return false;
+        }
+        let Some(peer) = machine.actor.node_mut().and_then(|node| node.evictable(at)) else { return false };
+        machine.evicts_at = at + EVICTION_INTERVAL;
+        // What else is lacking is not to cost anybody its place.
+        let fits = self.has_room_without(from, to, Some(peer));
+        if fits {
+            self.hang_up(at, to, peer);
+        }
+        fits
     }
 
     fn connect(&mut self, at: Time, from: u32, to: u32) {

@@ -2,7 +2,8 @@
 //!
 //! A message is taken in when the mesh takes its first copy into validation; whose it is, is who sent that copy. It is followed from
 //! there by its id, because the connection may be gone when the verdict falls. What is verified is known by the transaction, which is all
-//! that a verifier sees; only what it finds invalid is counted, since of what is valid nobody complains.
+//! that a verifier sees; only what it finds invalid is counted, since of what is valid nobody complains. What a node has abandoned by the time
+//! that its verification would have been done does not count: its verifier never comes to it.
 //!
 //! Nothing is kept of what honest nodes send to each other. The cost is one entry for each message of attackers under way, and one for each
 //! pair of a node and an attacker that it heard messages from.
@@ -11,7 +12,7 @@ use starling_protocol::id::{MessageId, TransactionId};
 use starling_protocol::mesh::Verdict;
 use starling_protocol::message::Payload;
 use starling_protocol::transaction::Transaction;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What nodes had to do with attackers.
 #[derive(Debug, Default)]
@@ -20,6 +21,8 @@ pub struct Dealings {
     under_way: BTreeMap<(u32, MessageId), u32>,
     /// Of messages under way, by the transactions that they carry.
     carried: BTreeMap<(u32, TransactionId), u32>,
+    /// Of these, those whose signatures are wrong.
+    invalid: BTreeSet<(u32, TransactionId)>,
 }
 
 /// What one node had to do with one attacker.
@@ -52,18 +55,22 @@ impl Dealings {
             return;
         }
         let Some(attacker) = self.under_way.remove(&(node, payload.id())) else { return };
+        let mut verified = false;
         if let Some(transaction) = payload.transaction() {
-            self.carried.remove(&(node, transaction.id()));
+            let key = (node, transaction.id());
+            self.carried.remove(&key);
+            verified = self.invalid.remove(&key) && verdict != Verdict::Shed;
         }
-        if verdict == Verdict::Reject {
-            self.by_pair.entry((node, attacker)).or_default().rejected += 1;
-        }
+        let dealing = self.by_pair.entry((node, attacker)).or_default();
+        dealing.verified += u64::from(verified);
+        dealing.rejected += u64::from(verdict == Verdict::Reject);
     }
 
-    /// A signature was found wrong.
+    /// A signature is wrong, which the node is about to find out.
     pub(super) fn found_invalid(&mut self, node: u32, transaction: &Transaction) {
-        if let Some(attacker) = self.carried.remove(&(node, transaction.id())) {
-            self.by_pair.entry((node, attacker)).or_default().verified += 1;
+        let key = (node, transaction.id());
+        if self.carried.contains_key(&key) {
+            self.invalid.insert(key);
         }
     }
 }

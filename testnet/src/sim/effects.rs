@@ -431,6 +431,14 @@ impl Effects<'_> {
         }
     }
 
+    /// Gives back the time of verifications that are not wanted any more. What was planned behind them keeps its time, and they are done
+    /// in vain when theirs comes.
+    fn abandon(&mut self, tickets: &[Ticket]) {
+        let cost_ns = self.shared.scenario.cpu.signature_ns.saturating_mul(self.cpu_permille) / 1_000;
+        let saved_ns = cost_ns.saturating_mul(tickets.len() as u64);
+        *self.verifier_free_ns = self.verifier_free_ns.saturating_sub(saved_ns).max(self.now.as_micros() * 1_000);
+    }
+
     fn others(&mut self, output: Output) {
         let now = self.now;
         match output {
@@ -447,6 +455,7 @@ impl Effects<'_> {
             Output::SavePeers => self.shared.save_peers = true,
             // No records of peers are made, and whoever submits does not look at the answer.
             Output::PeerExchangeCandidates { .. } | Output::SubmitResult { .. } => {}
+            Output::Abandon { tickets } => self.abandon(&tickets),
             Output::Send { .. } | Output::Cancel { .. } | Output::Verify { .. } | Output::Event(_) => {}
         }
     }

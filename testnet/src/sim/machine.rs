@@ -48,6 +48,8 @@ pub(super) struct Machine {
     pub(super) downlink_free_ns: u64,
     /// The same for the disk.
     pub(super) disk_permille: u64,
+    /// When it may have a peer make room for another one again.
+    pub(super) evicts_at: Time,
     /// How far its wall clock is off.
     pub(super) clock_off_us: i64,
     pub(super) disk: Disk,
@@ -71,6 +73,7 @@ impl Machine {
             wake_at: Time::MAX,
             cpu_permille: 1_000,
             disk_permille: 1_000,
+            evicts_at: Time::ZERO,
             clock_off_us: 0,
             received_bytes: 0,
             disk: Disk::default(),

@@ -4,8 +4,9 @@
 //! machines and share no code with them. A run that is watched is slower and has the same trace.
 //!
 //! 1. [`OnceOnly`]: no message is delivered twice to the application of one process.
-//! 2. [`ValidOnly`]: a node sends no message that it has neither published nor, in this life, accepted. So what is invalid goes no
-//!    further than to those whom an attacker tells.
+//! 2. [`ValidOnly`]: a node sends no message that it has not accepted, in this life or an earlier one, and that no honest node has published: what
+//!    is pending is offered to new peers, and it may have come in a block. So what is invalid goes no further than to those whom an
+//!    attacker tells.
 //! 3. [`MeshBounds`]: after a heartbeat no mesh is larger than D_high and the D_out links that are grafted for being outbound, and all that
 //!    are in it are connected.
 //! 4. [`QueueBounds`]: no send queue holds more than its bound, and every queue's own invariants hold.
@@ -111,21 +112,21 @@ impl Checker for OnceOnly {
     }
 }
 
-/// Rule 2. What a former life published is offered again by the next one.
+/// Rule 2. What a former life published or accepted is offered again by the next one.
 #[derive(Debug, Default)]
 pub struct ValidOnly {
-    accepted: BTreeSet<(Process, MessageId)>,
-    published: BTreeSet<(u32, MessageId)>,
+    accepted: BTreeSet<(u32, MessageId)>,
+    published: BTreeSet<MessageId>,
 }
 
 impl Checker for ValidOnly {
     fn event(&mut self, process: Process, event: &Event) -> Option<String> {
         match event {
             Event::Mesh(mesh::Event::Published { payload }) => {
-                self.published.insert((process.0, payload.id()));
+                self.published.insert(payload.id());
             }
             Event::Mesh(mesh::Event::Validated { payload, verdict: mesh::Verdict::Accept, .. }) => {
-                self.accepted.insert((process, payload.id()));
+                self.accepted.insert((process.0, payload.id()));
             }
             _ => {}
         }
@@ -135,7 +136,7 @@ impl Checker for ValidOnly {
     fn said(&mut self, process: Process, frame: &Frame) -> Option<String> {
         let Frame::Publish { payload, .. } = frame else { return None };
         let id = payload.id();
-        let may = self.accepted.contains(&(process, id)) || self.published.contains(&(process.0, id));
+        let may = self.accepted.contains(&(process.0, id)) || self.published.contains(&id);
         (!may).then(|| format!("node {} sent message {id}, which it has not accepted", process.0))
     }
 }

@@ -57,6 +57,31 @@ fn address(ip: &str) -> Multiaddr {
 }
 
 #[test]
+fn whoever_was_named_makes_room_for_one_newcomer() {
+    let limits =
+        ConnectionLimits { established_max: 3, established_inbound_max: 2, visitors_max: 0, ..Default::default() };
+    let mut inbound = Inbound::new(limits);
+    let peers: Vec<PeerId> = (0..6).map(|_| PeerId::random()).collect();
+    let first = inbound.establish("1.0.0.1", peers[0]).expect("there is room");
+    assert!(!inbound.behaviour.is_full());
+    inbound.establish("2.0.0.1", peers[1]).expect("there is room");
+    assert!(inbound.behaviour.is_full());
+    assert!(inbound.establish("3.0.0.1", peers[2]).is_none(), "nobody was named");
+    inbound.behaviour.set_evictable(peers[0]);
+    assert!(!inbound.behaviour.is_full(), "somebody makes room");
+    inbound.establish("3.0.0.1", peers[2]).expect("the first one goes");
+    let mut context = Context::from_waker(std::task::Waker::noop());
+    let closed = inbound.behaviour.poll(&mut context);
+    let Poll::Ready(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::One(connection) }) = closed else {
+        panic!("the place is not given up")
+    };
+    assert_eq!((peer_id, connection), (peers[0], first));
+    assert!(inbound.establish("4.0.0.1", peers[3]).is_none(), "one newcomer for one who goes");
+    inbound.behaviour.set_evictable(peers[5]);
+    assert!(inbound.establish("5.0.0.1", peers[4]).is_none(), "who is not there cannot make room");
+}
+
+#[test]
 fn one_address_and_one_subnet_get_their_share_and_no_more() {
     let limits = ConnectionLimits { per_ip_max: 2, per_subnet_max: 3, ..ConnectionLimits::default() };
     let mut swarm = Inbound::new(limits);

@@ -10,6 +10,12 @@
 //! - **When it is closed, a message passes with the probability `(1 + accepted) / (1 + total)`** of its sender's address, where the
 //!   total weighs accepted, further copies, ignored and rejected messages. *Rationale:* an address that brings what we accept
 //!   keeps its share; one that brings what we reject loses it first; a new one is believed once.
+//! - **What is neither valid nor blameworthy is taken on account**, whether or not we keep up: a message that goes into validation takes one from
+//!   the allowance of its sender's address, an accepted one gives two back, one that we shed gives its own back, and what was ignored is paid for
+//!   as time passes. While nothing is left, no message of the address goes into validation. *Rationale:* a transaction that
+//!   conflicts with one that we have cannot be held against whoever passes it on, because to that one it was the first. So it is free to send by
+//!   the thousand. An honest peer brings more that is accepted than that is ignored, or little of either; and nothing is lost when it is turned
+//!   away, because the message is not remembered and the next copy is looked at again.
 //! - Statistics belong to the address (IPv6: the /64) and are kept for `retention` after its last peer has gone.
 //!   *Rationale:* new identities are free, addresses are not.
 //!
@@ -48,6 +54,10 @@ pub struct GaterConfig {
     pub ignored_weight: f64,
     /// What a rejected message weighs.
     pub rejected_weight: f64,
+    /// How many messages of an address that are ignored in the end may be validated in a row.
+    pub allowance: u32,
+    /// How many of them are forgotten per decay interval.
+    pub allowance_refill: u32,
     /// For how long an address is remembered after its last peer has gone.
     pub retention: Duration,
     /// Addresses at most.
@@ -55,7 +65,9 @@ pub struct GaterConfig {
 }
 
 impl Default for GaterConfig {
-    /// All numbers are go-libp2p-pubsub's defaults, but for the bound on addresses, which is a guess.
+    /// All numbers are go-libp2p-pubsub's defaults, but for the bound on addresses and the allowance, which are guesses: 64 conflicting messages
+    /// a second cost a few thousandths of a core, and a thousand at once are what two halves of a network have for each other that
+    /// were apart for some seconds.
     fn default() -> Self {
         let decay_interval = Duration::from_secs(1);
         Self {
@@ -67,6 +79,8 @@ impl Default for GaterConfig {
             duplicate_weight: 0.125,
             ignored_weight: 1.0,
             rejected_weight: 16.0,
+            allowance: 1_024,
+            allowance_refill: 64,
             retention: Duration::from_secs(6 * 3_600),
             sources_max: 4_096,
         }
@@ -122,6 +136,8 @@ impl GaterConfig {
             ("quiet", !self.quiet.is_zero()),
             ("decay_interval", !self.decay_interval.is_zero()),
             ("retention", !self.retention.is_zero()),
+            ("allowance", self.allowance > 0),
+            ("allowance_refill", self.allowance_refill > 0),
             ("sources_max", self.sources_max > 0),
         ];
         match positive.iter().find(|(_, holds)| !holds) {
@@ -176,6 +192,8 @@ struct Source {
     duplicate: f64,
     ignored: f64,
     rejected: f64,
+    /// What is used of the allowance; at most that.
+    spent: u32,
 }
 
 impl Gater {
@@ -210,6 +228,23 @@ impl Gater {
         let share = (1.0 + source.accepted) / (1.0 + total);
         let drawn = f64::from(u32::try_from(random.below(1 << 32)).unwrap_or(u32::MAX)) / 4_294_967_296.0;
         drawn < share
+    }
+
+    /// Takes a message of the peer on account; false if nothing is left, and then the message is not to be validated.
+    pub fn charge(&mut self, peer: PeerHandle) -> bool {
+        let allowance = self.config.allowance;
+        let Some(source) = self.source_of(peer).filter(|source| source.spent < allowance) else {
+            return self.place_of(peer).is_none();
+        };
+        source.spent += 1;
+        true
+    }
+
+    /// A message that was [charged](Self::charge) for was not looked at for a reason of ours.
+    pub fn refund(&mut self, peer: PeerHandle) {
+        if let Some(source) = self.source_of(peer) {
+            source.spent = source.spent.saturating_sub(1);
+        }
     }
 
     /// Whether overload is such that senders are weighed.
@@ -266,16 +301,19 @@ impl Gater {
 
     /// The peer brought so many copies of messages that were known; as so many [`Outcome::Duplicate`].
     pub fn duplicates(&mut self, peer: PeerHandle, count: u32) {
-        if let Some(source) = self.place_of(peer).and_then(|place| self.sources[place].as_mut()) {
+        if let Some(source) = self.source_of(peer) {
             source.duplicate += f64::from(count);
         }
     }
 
     /// What became of a message that the peer brought.
     pub fn outcome(&mut self, peer: PeerHandle, outcome: Outcome) {
-        let Some(source) = self.place_of(peer).and_then(|place| self.sources[place].as_mut()) else { return };
+        let Some(source) = self.source_of(peer) else { return };
         let count = match outcome {
-            Outcome::Accepted => &mut source.accepted,
+            Outcome::Accepted => {
+                source.spent = source.spent.saturating_sub(2);
+                &mut source.accepted
+            }
             Outcome::Duplicate => &mut source.duplicate,
             Outcome::Ignored => &mut source.ignored,
             Outcome::Rejected => &mut source.rejected,
@@ -304,7 +342,9 @@ impl Gater {
         shrink(&mut self.validated, own);
         shrink(&mut self.shed, own);
         let factor = power(self.config.source_decay, steps);
+        let refill = u32::try_from(steps.saturating_mul(u64::from(self.config.allowance_refill))).unwrap_or(u32::MAX);
         for source in self.sources.iter_mut().flatten() {
+            source.spent = source.spent.saturating_sub(refill);
             let Source { accepted, duplicate, ignored, rejected, .. } = source;
             [accepted, duplicate, ignored, rejected].into_iter().for_each(|count| shrink(count, factor));
         }
@@ -341,6 +381,7 @@ impl Gater {
             let listed = source.expires.is_none_or(|expires| self.abandoned.contains(&(expires, *address)));
             assert!(listed, "every abandoned address is listed");
             let counts = [source.accepted, source.duplicate, source.ignored, source.rejected];
+            assert!(source.spent <= self.config.allowance, "nobody takes more than the allowance");
             assert!(counts.iter().all(|count| count.is_finite() && *count >= 0.0), "counts are counts");
         }
         let in_use = |(place, count): (usize, &u32)| *count == 0 || self.sources[place].is_some();
@@ -367,6 +408,11 @@ impl Gater {
         }
     }
 
+    fn source_of(&mut self, peer: PeerHandle) -> Option<&mut Source> {
+        let place = self.place_of(peer)?;
+        self.sources[place].as_mut()
+    }
+
     fn place_of(&self, peer: PeerHandle) -> Option<usize> {
         let (generation, place) = (*self.peers.get(peer.index())?)?;
         (generation == peer.generation).then_some(place)
@@ -377,8 +423,16 @@ impl Gater {
         if let Some(place) = self.index.get(&address) {
             return *place;
         }
-        let source =
-            Source { address, connected: 0, expires: None, accepted: 0.0, duplicate: 0.0, ignored: 0.0, rejected: 0.0 };
+        let source = Source {
+            address,
+            connected: 0,
+            expires: None,
+            accepted: 0.0,
+            duplicate: 0.0,
+            ignored: 0.0,
+            rejected: 0.0,
+            spent: 0,
+        };
         let place = self.free.pop().unwrap_or_else(|| {
             self.sources.push(None);
             self.sources.len() - 1

@@ -49,7 +49,8 @@ impl World {
                     self.odd.disconnects.push((index, peer, reason));
                     self.schedule(index, self.now, Happening::Closed { peer });
                 }
-                Output::PeerExchangeCandidates { .. } | Output::SavePeers => {}
+                // What has been abandoned is verified all the same, and nobody looks at it.
+                Output::PeerExchangeCandidates { .. } | Output::SavePeers | Output::Abandon { .. } => {}
                 Output::Persist { ticket, batch } => {
                     self.machines[index].tickets.persist.give(ticket);
                     self.machines[index].batches.push_back((ticket, batch));
