@@ -155,6 +155,8 @@ pub struct Settings {
     pub nat: Nat,
     /// Whom to ask for the addresses of names; nobody means those that the host asks.
     pub dns_servers: Vec<NameServer>,
+    /// Whether to look for peers that nobody has named.
+    pub discovery: bool,
     /// How many peers to look for.
     pub target_peers: usize,
     /// How many peers to allow.
@@ -200,6 +202,7 @@ impl Settings {
             trusted_peers: checked_list(values, "network.trusted_peers"),
             nat: values.parsed("network.nat"),
             dns_servers: checked_list(values, "network.dns_servers"),
+            discovery: values.bool("network.discovery"),
             target_peers: values.count("network.target_peers"),
             max_peers: values.count("network.max_peers"),
             flood_publish: values.bool("network.flood_publish"),

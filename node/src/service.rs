@@ -125,6 +125,7 @@ impl Service {
                 keeper: Keeper::start().map_err(system("a thread for small files"))?,
             },
             known_peers,
+            discovery: settings.discovery,
             peers_target: settings.target_peers,
             peers_max: settings.max_peers,
             keep: settings.keep,

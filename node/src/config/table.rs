@@ -154,6 +154,16 @@ pub static SETTINGS: &[Setting] = &[
         ..Setting::BASE
     },
     Setting {
+        key: "network.discovery",
+        flag: "discovery",
+        value_name: "BOOL",
+        kind: Kind::Bool,
+        default: DefaultValue::Is("true"),
+        help: "Look for peers that nobody has named. Without it the node dials its bootnodes and trusted peers alone, for networks \
+               whose links are laid out by hand.",
+        ..Setting::BASE
+    },
+    Setting {
         key: "network.target_peers",
         flag: "target-peers",
         value_name: "N",

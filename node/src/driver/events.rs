@@ -11,6 +11,9 @@ const AGENT_BYTES_MAX: usize = 128;
 
 impl Driver {
     pub(super) fn network_event(&mut self, event: &NetEvent) {
+        if !self.discovery && matches!(event, NetEvent::Discovered { .. }) {
+            return;
+        }
         self.note(event);
         if let Some(input) = self.port.input(event) {
             self.feed(input);

@@ -80,6 +80,8 @@ pub struct DriverParts {
     pub keeping: Keeping,
     /// Peers to begin with.
     pub known_peers: Vec<KnownPeer>,
+    /// Whether to look for others.
+    pub discovery: bool,
     /// How many peers are aimed at and allowed, for reports.
     pub peers_target: usize,
     /// See `peers_target`.
@@ -118,6 +120,7 @@ pub struct Driver {
     keeping: Keeping,
     subscriptions: Subscriptions,
     known_peers: Vec<KnownPeer>,
+    discovery: bool,
     /// Named peers whose failure was reported and who have not been reached since.
     unreachable: BTreeSet<PeerId>,
     /// Whether the operator named this node as a peer of its own.
@@ -174,6 +177,7 @@ impl Driver {
             commands: parts.commands,
             keeping: parts.keeping,
             known_peers: parts.known_peers,
+            discovery: parts.discovery,
             unreachable: BTreeSet::new(),
             named_itself: false,
             peers_target: parts.peers_target,
@@ -294,6 +298,8 @@ impl Driver {
                 }
                 Output::Abandon { tickets } => self.workers.withdraw(&tickets),
                 Output::SavePeers => self.save_peers(),
+                // Whoever is to know the named peers alone looks for no others.
+                Output::Discover if !self.discovery => {}
                 Output::PeerExchangeCandidates { peer, candidates } => {
                     let verified = exchange::verified(&candidates);
                     let source = self.node.peer_id(peer).map_or(Source::Lookup, Source::Peer);
@@ -342,10 +348,15 @@ impl Driver {
                 Answer::NotVerified(ticket) => self.feed(Input::Verified { ticket, outcome: Outcome::Shed }),
                 Answer::NotPersisted(ticket) => self.feed(Input::Persisted { ticket, durable: false }),
                 Answer::NotLoaded(ticket) => self.feed(Input::Loaded { ticket, blocks: Vec::new() }),
-                Answer::Exchanged(id, addresses, source) => {
-                    self.feed(Input::Discovered { id, addresses: &addresses, standing: Standing::Heard, source });
-                }
+                Answer::Exchanged(id, addresses, source) => self.heard_of(id, &addresses, source),
             }
+        }
+    }
+
+    /// Tells the machine of a peer that nobody has named, if it is to know of any.
+    fn heard_of(&mut self, id: PeerId, addresses: &[Address], source: Source) {
+        if self.discovery {
+            self.feed(Input::Discovered { id, addresses, standing: Standing::Heard, source });
         }
     }
 

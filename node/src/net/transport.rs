@@ -153,6 +153,9 @@ impl Transport for TcpTransport {
             if let Some(own) = own {
                 socket.bind(SocketAddr::new(own, 0))?;
             }
+            if let Some(emulation) = &emulation {
+                emulation.reachable(remote.ip()).await;
+            }
             let stream = socket.connect(remote).await?;
             if let Some(emulation) = &emulation {
                 emulation.round_trip(remote.ip()).await;

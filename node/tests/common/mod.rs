@@ -88,6 +88,7 @@ fn settings(datadir: &Path, genesis: &Genesis, number: u8, bootnodes: &[Multiadd
         trusted_peers: Vec::new(),
         nat: starling_node::net::external::Nat::Any,
         dns_servers: Vec::new(),
+        discovery: true,
         target_peers: 8,
         max_peers: 32,
         flood_publish: false,

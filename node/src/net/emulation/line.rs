@@ -11,16 +11,18 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::watch;
 
 use super::schedule::{DueTimes, Grant, SplitMix64, UplinkQueue};
 use super::timer::{Sleep, Timer};
-use super::{IN_FLIGHT_BYTES_MAX, LinkEmulation};
+use super::{Conditions, IN_FLIGHT_BYTES_MAX, LinkEmulation, RELOAD_INTERVAL};
 use crate::net::transport::SocketCounters;
 
 /// How long after its last due time a dropped connection may go on trying to deliver what it had
@@ -30,34 +32,92 @@ const LINGER: Duration = Duration::from_secs(5);
 /// One node's emulated links: the configuration, the shared uplink and the clock.
 pub struct Emulation {
     uplink: Arc<Uplink>,
-    delays_us: BTreeMap<IpAddr, u32>,
-    default_delay_us: u32,
+    paths: Mutex<Paths>,
+    /// Counts the changes of `paths`.
+    changes: watch::Sender<u64>,
     jitter_us_max: u32,
     seed: u64,
     next_line: AtomicU64,
 }
 
+/// How the paths are at present, and the connections that follow them.
+struct Paths {
+    by_address: BTreeMap<IpAddr, Conditions>,
+    default_delay_us: u32,
+    dead_after: Option<Duration>,
+    lines: Vec<(IpAddr, Weak<Line>)>,
+}
+
+impl Paths {
+    fn to(&self, remote: IpAddr) -> Conditions {
+        let usual = Conditions { delay_us: self.default_delay_us, ..Conditions::default() };
+        self.by_address.get(&remote.to_canonical()).copied().unwrap_or(usual)
+    }
+
+    fn follow(&mut self, config: &LinkEmulation) {
+        self.by_address = config.paths();
+        self.default_delay_us = config.default_delay_us;
+        self.dead_after = (config.dead_after_us > 0).then(|| Duration::from_micros(config.dead_after_us));
+        self.lines.retain(|(_, line)| line.strong_count() > 0);
+    }
+}
+
 impl Emulation {
-    /// Starts emulating; the first call in a process starts the timer thread.
+    /// Starts emulating; the first call in a process starts the timer thread. The file that the configuration was read from is
+    /// followed as long as the emulation exists, by a task of the present async runtime.
+    ///
+    /// # Panics
+    /// When there is a file, outside of an async runtime.
     #[must_use]
     pub fn new(config: &LinkEmulation) -> Arc<Self> {
-        Arc::new(Self {
+        let mut paths = Paths { by_address: BTreeMap::new(), default_delay_us: 0, dead_after: None, lines: Vec::new() };
+        paths.follow(config);
+        let emulation = Arc::new(Self {
             uplink: Arc::new(Uplink {
                 clock: Clock { epoch: Instant::now(), timer: Timer::global() },
                 state: Mutex::new(UplinkState { queue: UplinkQueue::new(config.uplink_bits_per_s), armed: false }),
             }),
-            delays_us: config.delays_us(),
-            default_delay_us: config.default_delay_us,
+            paths: Mutex::new(paths),
+            changes: watch::Sender::new(0),
             jitter_us_max: config.jitter_us_max,
             seed: config.seed,
             next_line: AtomicU64::new(0),
-        })
+        });
+        if let Some(file) = &config.file {
+            tokio::spawn(follow(Arc::downgrade(&emulation), file.clone()));
+        }
+        emulation
+    }
+
+    /// Has the paths be as this says, also for connections that exist.
+    pub fn change(&self, config: &LinkEmulation) {
+        let mut paths = self.lock();
+        paths.follow(config);
+        let dead_after = paths.dead_after;
+        let lines: Vec<_> =
+            paths.lines.iter().filter_map(|(ip, line)| Some((paths.to(*ip), line.upgrade()?))).collect();
+        drop(paths);
+        for (conditions, line) in lines {
+            line.change(conditions, dead_after);
+        }
+        self.changes.send_modify(|number| *number += 1);
     }
 
     /// The one-way delay towards an address, in microseconds.
     #[must_use]
     pub fn delay_us(&self, remote: IpAddr) -> u32 {
-        self.delays_us.get(&remote.to_canonical()).copied().unwrap_or(self.default_delay_us)
+        self.lock().to(remote).delay_us
+    }
+
+    /// Waits until the path to an address is not cut.
+    pub async fn reachable(&self, remote: IpAddr) {
+        let mut changes = self.changes.subscribe();
+        while self.lock().to(remote).cut && changes.changed().await.is_ok() {}
+    }
+
+    /// Nothing panics while the lock is held, so what a panic elsewhere has poisoned is still whole.
+    fn lock(&self) -> MutexGuard<'_, Paths> {
+        self.paths.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits one round trip to `remote`, taking the way back to be as long as the way there.
@@ -70,26 +130,49 @@ impl Emulation {
     pub(crate) fn attach(&self, remote: IpAddr, socket: OwnedWriteHalf, counters: Arc<SocketCounters>) -> Writer {
         let id = self.next_line.fetch_add(1, Ordering::Relaxed);
         let mut seeds = SplitMix64(self.seed ^ SplitMix64(id).draw());
-        let due_times = DueTimes::new(self.delay_us(remote), self.jitter_us_max, seeds.draw());
-        Writer {
-            id,
-            uplink: Arc::clone(&self.uplink),
-            line: Arc::new(Line {
-                clock: self.uplink.clock,
-                counters,
-                state: Mutex::new(LineState {
-                    socket: Some(socket),
-                    due_times,
-                    chunks: VecDeque::new(),
-                    in_flight_bytes: 0,
-                    armed_for_ns: None,
-                    closing: false,
-                    abandon_at_ns: None,
-                    failure: None,
-                    writer: None,
-                    closer: None,
-                }),
+        let mut paths = self.lock();
+        let conditions = paths.to(remote);
+        let due_times = DueTimes::new(conditions.delay_us, self.jitter_us_max, seeds.draw());
+        let line = Arc::new(Line {
+            clock: self.uplink.clock,
+            counters,
+            state: Mutex::new(LineState {
+                socket: Some(socket),
+                due_times,
+                chunks: VecDeque::new(),
+                in_flight_bytes: 0,
+                armed_for_ns: None,
+                cut: false,
+                dead_at_ns: None,
+                closing: false,
+                abandon_at_ns: None,
+                failure: None,
+                writer: None,
+                closer: None,
             }),
+        });
+        line.change(conditions, paths.dead_after);
+        paths.lines.retain(|(_, line)| line.strong_count() > 0);
+        paths.lines.push((remote, Arc::downgrade(&line)));
+        Writer { id, uplink: Arc::clone(&self.uplink), line }
+    }
+}
+
+/// Looks at the file again and again, and has the emulation follow it.
+async fn follow(emulation: Weak<Emulation>, file: PathBuf) {
+    let modified = || std::fs::metadata(&file).and_then(|found| found.modified()).ok();
+    let mut known = modified();
+    while emulation.strong_count() > 0 {
+        tokio::time::sleep(RELOAD_INTERVAL).await;
+        let now = modified();
+        if now == known {
+            continue;
+        }
+        known = now;
+        match (LinkEmulation::load(&file), emulation.upgrade()) {
+            (Ok(config), Some(emulation)) => emulation.change(&config),
+            (Err(error), _) => tracing::warn!(%error, "links stay as they were"),
+            (Ok(_), None) => {}
         }
     }
 }
@@ -184,6 +267,10 @@ struct LineState {
     in_flight_bytes: usize,
     /// The time for which a timer is pending, so that each chunk costs at most one.
     armed_for_ns: Option<u64>,
+    /// Whether nothing is accepted at present.
+    cut: bool,
+    /// When the connection fails, unless the path is mended before.
+    dead_at_ns: Option<u64>,
     closing: bool,
     /// Set when the owner is gone: past this time, undelivered bytes are given up.
     abandon_at_ns: Option<u64>,
@@ -199,6 +286,23 @@ struct Chunk {
 }
 
 impl Line {
+    /// The path has become otherwise.
+    fn change(self: &Arc<Self>, conditions: Conditions, dead_after: Option<Duration>) {
+        let mut state = self.lock();
+        state.due_times.change(conditions.delay_us, conditions.loss_ppm);
+        if conditions.cut == state.cut {
+            return;
+        }
+        state.cut = conditions.cut;
+        state.dead_at_ns = dead_after.filter(|_| conditions.cut).map(|after| {
+            let dead_at_ns = self.clock.now_ns().saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
+            self.clock.wake_at_ns(dead_at_ns, Waker::from(Arc::clone(self)));
+            dead_at_ns
+        });
+        drop(state);
+        self.pump();
+    }
+
     /// Writes what is due, arms the timer for what is not, and wakes whoever waited.
     fn pump(self: &Arc<Self>) {
         let mut state = self.lock();
@@ -210,7 +314,7 @@ impl Line {
             state.socket = None;
         }
         let mut woken = [None, None];
-        if state.failure.is_some() || state.in_flight_bytes < IN_FLIGHT_BYTES_MAX {
+        if state.failure.is_some() || !state.cut && state.in_flight_bytes < IN_FLIGHT_BYTES_MAX {
             woken[0] = state.writer.take();
         }
         if state.socket.is_none() {
@@ -225,7 +329,7 @@ impl Line {
         if state.armed_for_ns.is_some_and(|at_ns| at_ns <= now_ns) {
             state.armed_for_ns = None;
         }
-        if state.abandon_at_ns.is_some_and(|at_ns| at_ns <= now_ns) {
+        if [state.abandon_at_ns, state.dead_at_ns].into_iter().flatten().any(|at_ns| at_ns <= now_ns) {
             return Err(io::ErrorKind::TimedOut.into());
         }
         while let (Some(chunk), Some(socket)) = (state.chunks.front_mut(), &state.socket) {
@@ -305,7 +409,7 @@ impl Writer {
                 return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
             }
             let room_bytes = IN_FLIGHT_BYTES_MAX.saturating_sub(state.in_flight_bytes);
-            if room_bytes == 0 {
+            if room_bytes == 0 || state.cut {
                 state.writer = Some(context.waker().clone());
                 return Poll::Pending;
             }
@@ -316,7 +420,7 @@ impl Writer {
         let accepted = &bytes[..wanted_bytes.min(grant.bytes)];
 
         let mut state = self.line.lock();
-        let due_ns = state.due_times.stamp(grant.departure_ns);
+        let due_ns = state.due_times.stamp(grant.departure_ns, accepted.len());
         state.in_flight_bytes += accepted.len();
         state.chunks.push_back(Chunk { due_ns, bytes: accepted.to_vec(), written: 0 });
         if state.chunks.len() == 1 {

@@ -19,9 +19,15 @@
 //! 4. **Connecting costs a round trip**, as the handshake of TCP does.
 //! 5. **Closing loses nothing**: what was accepted is still delivered when due, then the write
 //!    side of the socket is shut down.
-//! 6. **No cost when off.** Without a configuration there is no timer thread and no buffer.
+//! 6. **Losses are delays.** Of a chunk of which a segment is lost the whole comes a retransmission later: a round trip when enough
+//!    segments follow to show the gap (fast retransmit, RFC 5681), otherwise a round trip and a retransmission timeout.
+//! 7. **A cut path** carries nothing: what was accepted before still arrives, nothing more is accepted, and dials wait. When it is mended, what
+//!    waited goes on; a connection that is cut for longer than `dead_after_us` fails at both ends.
+//! 8. **The file is followed.** A change of it is noticed within [`RELOAD_INTERVAL`] and holds for connections that exist. The uplink's rate and the
+//!    seed stay what they were. A file that cannot be read, or is wrong, changes nothing and is said in the log.
+//! 9. **No cost when off.** Without a configuration there is no timer thread and no buffer.
 //!
-//! Loss, congestion control and the receiver's downlink are not modelled; `docs/LINK-EMULATION.md`
+//! Congestion control and the receiver's downlink are not modelled; `docs/LINK-EMULATION.md`
 //! says what that means and states the measured error.
 //!
 //! The arithmetic is in [`schedule`] (pure, tested in virtual time), the clockwork in [`timer`],
@@ -45,6 +51,12 @@ pub const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
 /// Longest one-way delay and jitter that a configuration may ask for: 10 s.
 pub const DELAY_US_MAX: u32 = 10_000_000;
 
+/// Most segments in a million that a path may lose: half of them.
+pub const LOSS_PPM_MAX: u32 = 500_000;
+
+/// How often it is looked whether the file has changed.
+pub const RELOAD_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// Lowest uplink rate that a configuration may ask for: 8 kbit/s, one kilobyte a second.
 pub const UPLINK_BITS_PER_S_MIN: u64 = 8_000;
 
@@ -56,9 +68,13 @@ pub const UPLINK_BITS_PER_S_MIN: u64 = 8_000;
 /// default_delay_us = 40000       # one way, to addresses that are not listed
 /// jitter_us_max = 2000           # uniform from 0
 ///
+/// dead_after_us = 30000000       # how long a cut connection lives; 0: for ever
+///
 /// [[peer]]
 /// ip = "127.1.0.2"
 /// delay_us = 35000
+/// loss_ppm = 10000               # segments in a million that are lost and sent again
+/// cut = false                    # whether nothing gets through
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,19 +91,39 @@ pub struct LinkEmulation {
     /// Upper end of the uniform jitter added to every delay, in microseconds.
     #[serde(default)]
     pub jitter_us_max: u32,
-    /// One-way delays to single remote addresses.
+    /// After how long a connection fails whose path is cut, in microseconds. 0 means never.
+    #[serde(default)]
+    pub dead_after_us: u64,
+    /// Paths to single remote addresses.
     #[serde(default, rename = "peer")]
-    pub peers: Vec<PeerDelay>,
+    pub peers: Vec<PeerPath>,
+    /// The file that this was read from, which is followed; nothing is if there is none.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
 }
 
-/// The one-way delay towards one remote address.
+/// The path to one remote address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PeerDelay {
+pub struct PeerPath {
     /// The remote's IP address.
     pub ip: IpAddr,
     /// One-way delay in microseconds.
     pub delay_us: u32,
+    /// Of a million segments, how many are lost and sent again.
+    #[serde(default)]
+    pub loss_ppm: u32,
+    /// Whether nothing gets through.
+    #[serde(default)]
+    pub cut: bool,
+}
+
+/// How the path to an address is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Conditions {
+    pub(crate) delay_us: u32,
+    pub(crate) loss_ppm: u32,
+    pub(crate) cut: bool,
 }
 
 /// Why a link-emulation file was refused.
@@ -125,6 +161,14 @@ pub enum LinkEmulationError {
         /// The delay asked for.
         delay_us: u32,
     },
+    /// More is lost than can be meant.
+    #[error("loss_ppm of {ip} is {loss_ppm}, above {LOSS_PPM_MAX}; it counts lost segments in a million")]
+    LossTooHigh {
+        /// The address.
+        ip: IpAddr,
+        /// The loss asked for.
+        loss_ppm: u32,
+    },
     /// Two entries name the same address.
     #[error("the address {ip} is listed twice under [[peer]]; keep one entry for each address")]
     DuplicatePeer {
@@ -144,7 +188,7 @@ impl LinkEmulation {
         let parsed: Self = toml::from_str(&text)
             .map_err(|source| LinkEmulationError::Parse { path: path.to_owned(), source: Box::new(source) })?;
         parsed.validate()?;
-        Ok(parsed)
+        Ok(Self { file: Some(path.to_owned()), ..parsed })
     }
 
     /// Checks ranges and that no address is listed twice.
@@ -165,6 +209,9 @@ impl LinkEmulation {
         }
         let mut seen = BTreeMap::new();
         for peer in &self.peers {
+            if peer.loss_ppm > LOSS_PPM_MAX {
+                return Err(LinkEmulationError::LossTooHigh { ip: peer.ip, loss_ppm: peer.loss_ppm });
+            }
             if seen.insert(peer.ip.to_canonical(), ()).is_some() {
                 return Err(LinkEmulationError::DuplicatePeer { ip: peer.ip });
             }
@@ -172,9 +219,10 @@ impl LinkEmulation {
         Ok(())
     }
 
-    /// The one-way delays by canonical address (an IPv4-mapped IPv6 address counts as IPv4).
-    pub(crate) fn delays_us(&self) -> BTreeMap<IpAddr, u32> {
-        self.peers.iter().map(|peer| (peer.ip.to_canonical(), peer.delay_us)).collect()
+    /// The paths by canonical address (an IPv4-mapped IPv6 address counts as IPv4).
+    pub(crate) fn paths(&self) -> BTreeMap<IpAddr, Conditions> {
+        let path = |peer: &PeerPath| Conditions { delay_us: peer.delay_us, loss_ppm: peer.loss_ppm, cut: peer.cut };
+        self.peers.iter().map(|peer| (peer.ip.to_canonical(), path(peer))).collect()
     }
 }
 
@@ -189,13 +237,18 @@ mod tests {
             uplink_bits_per_s = 50000000
             default_delay_us = 40000
             jitter_us_max = 2000
+            dead_after_us = 30000000
             [[peer]]
             ip = "127.1.0.2"
             delay_us = 35000
+            loss_ppm = 10000
+            cut = true
         "#;
         let parsed: LinkEmulation = toml::from_str(text).unwrap();
         parsed.validate().unwrap();
-        assert_eq!(parsed.delays_us()[&"127.1.0.2".parse().unwrap()], 35_000);
+        let path = parsed.paths()[&"127.1.0.2".parse().unwrap()];
+        assert_eq!((path.delay_us, path.loss_ppm, path.cut), (35_000, 10_000, true));
+        assert_eq!(parsed.dead_after_us, 30_000_000);
         let written = toml::to_string(&parsed).unwrap();
         assert_eq!(toml::from_str::<LinkEmulation>(&written).unwrap(), parsed);
     }
@@ -212,6 +265,7 @@ mod tests {
         assert!(refuse("default_delay_us = 20000000").contains("default_delay_us"));
         assert!(refuse("jitter = 1").contains("jitter_us_max"));
         assert!(refuse("default_delay_us = -1").contains("line 1"));
+        assert!(refuse("[[peer]]\nip='127.0.0.1'\ndelay_us=1\nloss_ppm=900000").contains("in a million"));
         let twice = "[[peer]]\nip='127.0.0.1'\ndelay_us=1\n[[peer]]\nip='::ffff:127.0.0.1'\ndelay_us=2";
         assert!(refuse(twice).contains("listed twice"));
         let missing = LinkEmulation::load(Path::new("/nonexistent/link.toml"));

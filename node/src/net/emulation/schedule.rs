@@ -166,18 +166,28 @@ impl<W> UplinkQueue<W> {
     }
 }
 
-/// When bytes that left the uplink of one connection reach the remote: a fixed delay, plus uniform
-/// jitter, never before what was sent earlier.
+/// When bytes that left the uplink of one connection reach the remote: a delay, plus uniform jitter, plus a retransmission when a
+/// segment is lost, never before what was sent earlier.
 ///
 /// The order constraint biases jitter upwards on a busy connection: a chunk waits for an earlier
 /// one that drew a larger jitter. That is what in-order delivery does to TCP as well.
 #[derive(Debug, Clone)]
 pub struct DueTimes {
     delay_ns: u64,
+    loss_ppm: u32,
     jitter_ns_max: u64,
     last_due_ns: u64,
     random: SplitMix64,
+    /// Of its own, so that losses change no jitter.
+    losses: SplitMix64,
 }
+
+/// What one segment of TCP carries.
+const SEGMENT_BYTES: usize = 1_460;
+/// The least retransmission timeout of Linux; RFC 6298 wants a second.
+const RETRANSMISSION_TIMEOUT_NS: u64 = 200_000_000;
+/// So many segments behind a lost one show that it is lacking (RFC 5681, section 3.2).
+const DUPLICATES_THAT_SHOW_A_GAP: usize = 3;
 
 impl DueTimes {
     /// A path with the given one-way delay and jitter, both in microseconds.
@@ -185,18 +195,36 @@ impl DueTimes {
     pub fn new(delay_us: u32, jitter_us_max: u32, seed: u64) -> Self {
         Self {
             delay_ns: u64::from(delay_us) * 1_000,
+            loss_ppm: 0,
+            losses: SplitMix64(!seed),
             jitter_ns_max: u64::from(jitter_us_max) * 1_000,
             last_due_ns: 0,
             random: SplitMix64(seed),
         }
     }
 
-    /// The time at which bytes that leave at `departure_ns` are to be delivered.
-    pub fn stamp(&mut self, departure_ns: u64) -> u64 {
+    /// Has the path be otherwise from now on.
+    pub fn change(&mut self, delay_us: u32, loss_ppm: u32) {
+        (self.delay_ns, self.loss_ppm) = (u64::from(delay_us) * 1_000, loss_ppm);
+    }
+
+    /// The time at which so many bytes that leave at `departure_ns` are to be delivered.
+    pub fn stamp(&mut self, departure_ns: u64, bytes: usize) -> u64 {
         let jitter_ns = self.random.at_most(self.jitter_ns_max);
-        let due_ns = departure_ns.saturating_add(self.delay_ns + jitter_ns);
+        let due_ns = departure_ns.saturating_add(self.delay_ns + jitter_ns + self.retransmission_ns(bytes));
         self.last_due_ns = self.last_due_ns.max(due_ns);
         self.last_due_ns
+    }
+
+    /// How much longer a chunk takes because a segment of it is lost; zero if none is.
+    fn retransmission_ns(&mut self, bytes: usize) -> u64 {
+        let segments = bytes.div_ceil(SEGMENT_BYTES);
+        let lost_ppm = (segments as u64).saturating_mul(u64::from(self.loss_ppm));
+        if lost_ppm == 0 || self.losses.at_most(999_999) >= lost_ppm {
+            return 0;
+        }
+        let timeout_ns = if segments > DUPLICATES_THAT_SHOW_A_GAP { 0 } else { RETRANSMISSION_TIMEOUT_NS };
+        2 * self.delay_ns + timeout_ns
     }
 }
 
@@ -331,7 +359,7 @@ mod tests {
         for step in 0..10_000u64 {
             // Far enough apart that order never forces a later due time.
             let departure = step * 10 * MS;
-            let due = path.stamp(departure);
+            let due = path.stamp(departure, 100);
             assert!(due >= last);
             last = due;
             lowest = lowest.min(due - departure);
@@ -341,15 +369,30 @@ mod tests {
         assert!((37 * MS - 20_000..=37 * MS).contains(&highest), "{highest}");
 
         let mut dense = DueTimes::new(1_000, 5_000, 2);
-        let dues: Vec<u64> = (0..1_000).map(|step| dense.stamp(step * 1_000)).collect();
+        let dues: Vec<u64> = (0..1_000).map(|step| dense.stamp(step * 1_000, 100)).collect();
         assert!(dues.is_sorted());
+    }
+
+    #[test]
+    fn what_is_lost_comes_a_retransmission_later_and_changes_no_jitter() {
+        let late_by = |bytes: usize, loss_ppm: u32| {
+            let (mut usual, mut lossy) = (DueTimes::new(40_000, 2_000, 7), DueTimes::new(10_000, 2_000, 7));
+            lossy.change(40_000, loss_ppm);
+            let departures = (0..10_000u64).map(|step| step * 1_000 * MS);
+            let late = departures.map(|at| lossy.stamp(at, bytes) - usual.stamp(at, bytes));
+            late.filter(|late_ns| *late_ns > 0).collect::<Vec<u64>>()
+        };
+        assert!(late_by(500, 0).is_empty());
+        let (small, large) = (late_by(500, 20_000), late_by(14_600, 20_000));
+        assert!((150..250).contains(&small.len()) && small.iter().all(|ns| *ns == 280 * MS), "{}", small.len());
+        assert!((1_800..2_200).contains(&large.len()) && large.iter().all(|ns| *ns == 80 * MS), "{}", large.len());
     }
 
     #[test]
     fn jitter_depends_on_the_seed_only() {
         let draw = |seed| {
             let mut path = DueTimes::new(0, 1_000, seed);
-            (0..20).map(|i| path.stamp(i * MS)).collect::<Vec<_>>()
+            (0..20).map(|i| path.stamp(i * MS, 100)).collect::<Vec<_>>()
         };
         assert_eq!(draw(3), draw(3));
         assert_ne!(draw(3), draw(4));

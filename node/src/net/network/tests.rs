@@ -162,7 +162,7 @@ async fn two_nodes_exchange_rpcs_over_an_emulated_link() {
             uplink_bits_per_s: 50_000_000,
             default_delay_us: 10_000,
             jitter_us_max: 1_000,
-            peers: Vec::new(),
+            ..LinkEmulation::default()
         });
         config
     };

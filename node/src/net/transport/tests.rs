@@ -8,7 +8,7 @@ use libp2p::core::transport::PortUse;
 
 use super::*;
 use crate::net::emulation::schedule::UplinkSchedule;
-use crate::net::emulation::{IN_FLIGHT_BYTES_MAX, LinkEmulation, PeerDelay};
+use crate::net::emulation::{IN_FLIGHT_BYTES_MAX, LinkEmulation, PeerPath};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -16,7 +16,12 @@ const DIAL: DialOpts = DialOpts { role: Endpoint::Dialer, port_use: PortUse::Reu
 
 /// A transport listening on `ip`, and the address it listens on.
 async fn listening(ip: &str, link: Option<&LinkEmulation>) -> (TcpTransport, Multiaddr) {
-    let mut transport = TcpTransport::new(Arc::default(), link.map(Emulation::new));
+    listening_behind(ip, link.map(Emulation::new)).await
+}
+
+/// The same behind these links.
+async fn listening_behind(ip: &str, links: Option<Arc<Emulation>>) -> (TcpTransport, Multiaddr) {
+    let mut transport = TcpTransport::new(Arc::default(), links);
     let address = format!("/ip4/{ip}/tcp/0").parse().unwrap();
     transport.listen_on(ListenerId::next(), address).unwrap();
     let event = next_event(&mut transport).await;
@@ -50,7 +55,7 @@ fn ip_of(address: &Multiaddr) -> IpAddr {
 }
 
 fn link(uplink_bits_per_s: u64, default_delay_us: u32, jitter_us_max: u32) -> LinkEmulation {
-    LinkEmulation { seed: 1, uplink_bits_per_s, default_delay_us, jitter_us_max, peers: Vec::new() }
+    LinkEmulation { seed: 1, uplink_bits_per_s, default_delay_us, jitter_us_max, ..LinkEmulation::default() }
 }
 
 #[tokio::test]
@@ -214,7 +219,7 @@ async fn dropping_a_connection_still_delivers_what_it_had_accepted() {
 #[tokio::test]
 async fn dialling_takes_an_emulated_round_trip_to_that_peer() {
     let mut link = link(0, 500_000, 0);
-    link.peers.push(PeerDelay { ip: "127.0.0.4".parse().unwrap(), delay_us: 20_000 });
+    link.peers.push(path(20_000, false));
     let (mut a, _) = listening("127.0.0.3", Some(&link)).await;
     let (mut b, address) = listening("127.0.0.4", None).await;
     let before = Instant::now();
@@ -222,6 +227,81 @@ async fn dialling_takes_an_emulated_round_trip_to_that_peer() {
     let took = before.elapsed();
     assert!(took >= Duration::from_millis(40), "{took:?}");
     assert!(took < Duration::from_millis(500), "{took:?}");
+}
+
+/// The path to 127.0.0.4.
+fn path(delay_us: u32, cut: bool) -> PeerPath {
+    PeerPath { ip: "127.0.0.4".parse().unwrap(), delay_us, loss_ppm: 0, cut }
+}
+
+/// A node with emulated links, what changes them, and a connection through which it sends.
+async fn changeable(link: &LinkEmulation) -> (Arc<Emulation>, Connection, Connection) {
+    let emulation = Emulation::new(link);
+    let (mut a, _) = listening_behind("127.0.0.3", Some(Arc::clone(&emulation))).await;
+    let (mut b, address) = listening("127.0.0.4", None).await;
+    let (sender, receiver, _) = connect(&mut a, &mut b, &address).await;
+    (emulation, sender, receiver)
+}
+
+#[tokio::test]
+async fn a_cut_path_carries_nothing_until_it_is_mended() {
+    let mut link = link(0, 1_000, 0);
+    let (emulation, mut sender, mut receiver) = changeable(&link).await;
+    link.peers.push(path(1_000, true));
+    emulation.change(&link);
+    let quiet = tokio::time::timeout(Duration::from_millis(50), sender.write_all(b"hello")).await;
+    assert!(quiet.is_err(), "nothing is accepted");
+    assert!(tokio::time::timeout(Duration::from_millis(50), emulation.reachable(link.peers[0].ip)).await.is_err());
+    let waiting = tokio::spawn(async move { sender.write_all(b"hello").await.map(|()| sender) });
+    link.peers.clear();
+    emulation.change(&link);
+    let mut received = [0; 5];
+    tokio::time::timeout(DEADLINE, receiver.read_exact(&mut received)).await.unwrap().unwrap();
+    assert_eq!(&received, b"hello");
+    tokio::time::timeout(DEADLINE, emulation.reachable("127.0.0.4".parse().unwrap())).await.unwrap();
+    waiting.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_for_too_long_ends_at_both_ends() {
+    let mut link = link(0, 1_000, 0);
+    link.dead_after_us = 60_000;
+    let (emulation, mut sender, mut receiver) = changeable(&link).await;
+    link.peers.push(path(1_000, true));
+    emulation.change(&link);
+    let cut = Instant::now();
+    let write = tokio::time::timeout(DEADLINE, sender.write_all(b"hello")).await.unwrap();
+    assert_eq!(write.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+    assert!(cut.elapsed() >= Duration::from_millis(60));
+    let read = tokio::time::timeout(DEADLINE, receiver.read(&mut [0; 5])).await.unwrap();
+    assert_eq!(read.unwrap(), 0, "the other end hears of it");
+}
+
+#[tokio::test]
+async fn the_file_is_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("links.toml");
+    let write = |delay_us: u32| {
+        let text = format!("[[peer]]\nip = \"127.0.0.4\"\ndelay_us = {delay_us}\n");
+        std::fs::write(dir.path().join("new"), text).unwrap();
+        std::fs::rename(dir.path().join("new"), &file).unwrap();
+    };
+    write(1_000);
+    let link = LinkEmulation::load(&file).unwrap();
+    let (emulation, mut sender, mut receiver) = changeable(&link).await;
+    // File systems may keep times to some milliseconds only.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    write(300_000);
+    let followed = async {
+        while emulation.delay_us("127.0.0.4".parse().unwrap()) != 300_000 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, followed).await.unwrap();
+    let sent = Instant::now();
+    sender.write_all(b"late").await.unwrap();
+    tokio::time::timeout(DEADLINE, receiver.read_exact(&mut [0; 4])).await.unwrap().unwrap();
+    assert!(sent.elapsed() >= Duration::from_millis(300), "{:?}", sent.elapsed());
 }
 
 /// Writes `bytes` to each of `connections` at once while reading them all on the other side.
