@@ -9,7 +9,7 @@ use starling_protocol::id::{MessageId, PeerId};
 use starling_protocol::time::Time;
 use starling_testnet::measure::trace::{HEADER, TraceReader};
 use starling_testnet::measure::{Class, Counters, Event, How};
-use starling_testnet::wan::emulation::LinkEmulation;
+use starling_testnet::wan::emulation::{LinkEmulation, Trouble};
 use starling_testnet::wan::{Profile, Topology};
 
 #[test]
@@ -69,6 +69,17 @@ fn the_node_takes_the_links_that_it_is_given() {
         for (peer, other) in taken.peers.iter().zip([0, 1, 3]) {
             assert_eq!(peer.ip, std::net::IpAddr::from(ips[other]));
             assert_eq!(u64::from(peer.delay_us), topology.one_way_us(2, other));
+            assert_eq!((peer.loss_ppm, peer.cut), (0, false));
         }
+        let trouble = |peer| Trouble { added_us: 7, loss_ppm: 9, cut: peer == 3 };
+        let links = LinkEmulation { dead_after_us: 5, ..LinkEmulation::troubled(&topology, 2, &ips, 1, trouble) };
+        std::fs::write(&path, links.to_toml()).expect("written");
+        let taken = starling_node::net::emulation::LinkEmulation::load(&path).expect("the node takes it");
+        assert_eq!(taken.dead_after_us, 5);
+        assert_eq!(u64::from(taken.peers[2].delay_us), topology.one_way_us(2, 3) + 7);
+        assert_eq!(
+            taken.peers.iter().map(|peer| (peer.loss_ppm, peer.cut)).collect::<Vec<_>>(),
+            [(9, false), (9, false), (9, true)]
+        );
     }
 }

@@ -26,12 +26,12 @@ pub(super) struct Reproduce {
 
 /// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FolderError {
+pub(crate) enum FolderError {
     #[error("{} is not empty; give a new or empty folder with --out", .0.display())]
     NotEmpty(PathBuf),
     #[error("cannot use {}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
-    #[error("{} is no summary of a run: {problem}", path.display())]
+    #[error("{} is not the summary of a simulation: {problem}", path.display())]
     Summary { path: PathBuf, problem: String },
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -60,6 +60,12 @@ pub(super) fn make_empty(dir: &Path) -> Result<(), FolderError> {
 
 /// Writes the report of a simulation, and what it takes to do it again, into an empty folder.
 pub(super) fn write(dir: &Path, manifest: &Manifest, base: &Path, simulated: &Simulated) -> Result<(), FolderError> {
+    keep_scenario(dir, manifest, base)?;
+    report::write(&simulated.run, dir).map_err(|source| FolderError::Io { path: dir.to_owned(), source })
+}
+
+/// Writes a manifest, and the files that it names, into a folder.
+pub(crate) fn keep_scenario(dir: &Path, manifest: &Manifest, base: &Path) -> Result<(), FolderError> {
     let failed = |path: PathBuf| move |source| FolderError::Io { path, source };
     let mut own = manifest.clone();
     let keep = |name: &str, text: String| fs::write(dir.join(name), text).map_err(failed(dir.join(name)));
@@ -72,8 +78,7 @@ pub(super) fn write(dir: &Path, manifest: &Manifest, base: &Path, simulated: &Si
         keep(LINKS, fs::read_to_string(&given).map_err(failed(given))?)?;
         *path = LINKS.into();
     }
-    keep(SCENARIO, own.to_toml())?;
-    report::write(&simulated.run, dir).map_err(failed(dir.to_owned()))
+    keep(SCENARIO, own.to_toml())
 }
 
 /// The manifest that a folder was made of.
@@ -130,6 +135,11 @@ fn try_reproduce(dir: &Path) -> Result<bool, FolderError> {
     for run in runs(dir)? {
         let manifest = manifest(&run)?;
         let then = summary(&run)?;
+        if then.get("kind").and_then(Value::as_str) != Some("simulation") {
+            let problem = "real processes ran there, which never do the same twice; simulate its scenario.toml with \
+                           `starling-testnet sim`";
+            return Err(FolderError::Summary { path: run.join("summary.json"), problem: problem.to_owned() });
+        }
         let then = then.get("trace_hash").and_then(Value::as_str).unwrap_or("none").to_owned();
         let bar = Bar::new();
         let again = simulate(&manifest, &run, (1, false), |progress| bar.show(progress))?;

@@ -6,7 +6,7 @@
 mod attacks;
 mod compare;
 mod explain;
-mod folder;
+pub(crate) mod folder;
 mod scaling;
 mod sim;
 

@@ -12,11 +12,14 @@ use super::attackers;
 use super::endure;
 use super::endure::cli::{CRASH_EXAMPLES, Crash, SOAK_EXAMPLES, Soak};
 use super::fleet::NODE_SUBCOMMAND;
+use super::reality::{self, RealityOptions};
+use super::scripted::{self, Played, ScriptOptions};
 use super::{ClusterError, Options, host};
 use crate::attack::Attackers;
+use crate::manifest::Manifest;
 use crate::report::terminal;
 use crate::wan::Profile;
-use crate::wan::profile::{LOOPBACK_TOML, WAN_TOML};
+use crate::wan::profile::{FLAT_TOML, LOOPBACK_TOML, WAN_TOML};
 
 /// Exit code when every message reached every node.
 const COMPLETE: u8 = 0;
@@ -40,7 +43,10 @@ pub(super) const SEED_MAX: u64 = i64::MAX.unsigned_abs();
 pub(crate) enum Command {
     /// Start a network, spread transactions and blocks, measure, report, and stop it
     #[command(after_long_help = RUN_EXAMPLES)]
-    Run(Network),
+    Run(Box<RunArguments>),
+    /// Simulate manifests and run them on processes, and state how far the simulator is off
+    #[command(after_long_help = REALITY_EXAMPLES)]
+    Reality(RealityArguments),
     /// Start a network and keep it running until Ctrl-C, to play with
     #[command(after_long_help = UP_EXAMPLES)]
     Up(Network),
@@ -60,10 +66,32 @@ const RUN_EXAMPLES: &str = "Examples:
   starling-testnet run --profile my.toml --tx-bytes 1000 --slot 500ms
   starling-testnet run --nodes 10 --attack invalid:2 --attack withhold:1
       attack the nodes of this host while the load runs, and see that they hold; docs/ATTACKS.md has the kinds
+  starling-testnet run --manifest partition
+      16 nodes that are parted and healed, as `sim partition` simulates them
+  starling-testnet run --manifest my.toml --set links.loss_percent=2 --seed 4
 
 Exit codes: 0 every message reached every node, and attackers were dropped; 1 a delivery is missing, an
 attacker was not dropped, or the run failed; 2 usage;
+with a manifest as of `sim`: 0 every message reached every node that ran, over the mesh or in a block, and all of them agree;
 130, 143 and 129 after SIGINT, SIGTERM and SIGHUP. No node is left running in any case.";
+
+const REALITY_EXAMPLES: &str = "Examples:
+  starling-testnet reality
+      the manifests that the model is held against, one after the other, some five minutes
+  starling-testnet reality reality-16-small my.toml --set seed=9
+
+Each gets two folders, `simulated` and `processes`, with the usual reports. Run it on a host that does nothing else.
+Exit codes: 0 p50 and p99 are within what is allowed; 1 they are not, the host was saturated, or a run failed; 2 usage.";
+
+/// The manifests that `reality` takes if none is named.
+const REALITY_PRESETS: [&str; 6] = [
+    "reality-16-small",
+    "reality-16-large",
+    "reality-48-small",
+    "reality-48-large",
+    "reality-32-small",
+    "reality-32-large",
+];
 
 const UP_EXAMPLES: &str = "Examples:
   starling-testnet up --nodes 5 --profile loopback
@@ -74,6 +102,42 @@ all nodes and removes their data directories unless --keep is given; genesis
 and logs stay in the folder.
 Exit codes: 0 stopped by a signal; 1 it failed; 2 usage.
 No node is left running in any case.";
+
+/// `reality`.
+#[derive(Debug, Args)]
+pub(crate) struct RealityArguments {
+    /// Paths of manifests, or names of presets [default: all that begin with `reality`]
+    manifests: Vec<String>,
+    /// Set a value of all manifests by its dotted path; can be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// By how much the simulator's p50 and p99 may be off
+    #[arg(long, value_name = "PERCENT", default_value = "15%", value_parser = percent)]
+    within: f64,
+    /// Folder for the results, new or empty [default: a new one under testnet-runs]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Leave the nodes' data directories in the folder
+    #[arg(long)]
+    keep: bool,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// Do what the manifest in this file says, or the preset of this name: the same that `sim` takes
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["nodes", "target_peers", "duration", "tx_rate", "tx_bytes", "slot", "profile", "attack"]
+    )]
+    manifest: Option<String>,
+    /// Set a value of the manifest by its dotted path; can be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "manifest")]
+    set: Vec<String>,
+    #[command(flatten)]
+    network: Network,
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct Network {
@@ -98,9 +162,9 @@ pub(crate) struct Network {
     /// The network to imitate: wan, loopback, or the path of a profile
     #[arg(long, value_name = "PROFILE", default_value = "wan")]
     profile: String,
-    /// Decides regions, keys, payloads and targets
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=SEED_MAX))]
-    seed: u64,
+    /// Decides regions, keys, payloads and targets [default: 1, or what a manifest says]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=SEED_MAX))]
+    seed: Option<u64>,
     /// Folder for the results, new or empty [default: a new one under testnet-runs]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -136,8 +200,13 @@ pub(crate) fn execute(command: Command) -> u8 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("an async runtime can be made unless the system is out of file descriptors");
     match command {
-        Command::Run(network) => match network.options(TX_RATE) {
-            Ok(options) => runtime.block_on(run(&options)),
+        Command::Run(arguments) => match arguments.task() {
+            Ok(Task::Network(options)) => runtime.block_on(run(&options)),
+            Ok(Task::Script(options)) => runtime.block_on(Box::pin(play(&options))),
+            Err(error) => failed(&error),
+        },
+        Command::Reality(arguments) => match arguments.options() {
+            Ok(options) => runtime.block_on(Box::pin(compare(&options))),
             Err(error) => failed(&error),
         },
         Command::Up(network) => match network.options(0.0) {
@@ -178,6 +247,31 @@ async fn run(options: &Options) -> u8 {
     if run.is_complete() { COMPLETE } else { INCOMPLETE }
 }
 
+async fn play(options: &ScriptOptions) -> u8 {
+    let Played { run, findings } = match scripted::play(options).await {
+        Ok(played) => played,
+        Err(error) => return failed(&error),
+    };
+    println!("{}", terminal::figures(&run));
+    println!("report           {}", options.out.join("report.html").display());
+    for finding in &findings {
+        eprintln!("error: {finding}");
+    }
+    if findings.is_empty() { COMPLETE } else { INCOMPLETE }
+}
+
+async fn compare(options: &RealityOptions) -> u8 {
+    let reality = match reality::reality(options).await {
+        Ok(reality) => reality,
+        Err(error) => return failed(&error),
+    };
+    println!("results          {}", options.out.display());
+    for finding in &reality.findings {
+        eprintln!("error: {finding}");
+    }
+    if reality.findings.is_empty() { COMPLETE } else { INCOMPLETE }
+}
+
 async fn up(options: &Options) -> u8 {
     if !options.attackers.is_empty() {
         return failed(&ClusterError::Options("attackers come with `run` only; leave --attack out".to_owned()));
@@ -213,6 +307,64 @@ fn failed(error: &ClusterError) -> u8 {
     }
 }
 
+/// What `run` is to do.
+enum Task {
+    /// A network with a steady load.
+    Network(Box<Options>),
+    /// What a manifest says.
+    Script(Box<ScriptOptions>),
+}
+
+impl RealityArguments {
+    fn options(self) -> Result<RealityOptions, ClusterError> {
+        let usual = || REALITY_PRESETS.map(str::to_owned).to_vec();
+        let names = if self.manifests.is_empty() { usual() } else { self.manifests };
+        let manifest = |name: &String| {
+            let (manifest, base) = Manifest::named_for_processes(name)?;
+            let manifest = if self.set.is_empty() { manifest } else { manifest.with(&self.set)? };
+            manifest.for_processes()?;
+            Ok((manifest, base))
+        };
+        Ok(RealityOptions {
+            manifests: names.iter().map(manifest).collect::<Result<_, ClusterError>>()?,
+            within_percent: self.within,
+            out: out_folder(self.out, "reality")?,
+            keep: self.keep,
+            command: std::env::args().collect(),
+        })
+    }
+}
+
+/// A share such as `15%` or `15`.
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>().ok();
+    number.filter(|share| (0.0..=1e6).contains(share)).ok_or_else(|| "write a share such as 15%".to_owned())
+}
+
+impl RunArguments {
+    fn task(self) -> Result<Task, ClusterError> {
+        let Self { manifest: Some(name), set, network, .. } = self else {
+            return Ok(Task::Network(Box::new(self.network.options(TX_RATE)?)));
+        };
+        let (manifest, base) = Manifest::named_for_processes(&name)?;
+        let seed = network.seed.map(|seed| format!("seed={seed}"));
+        let set: Vec<String> = seed.into_iter().chain(set).collect();
+        let manifest = if set.is_empty() { manifest } else { manifest.with(&set)? };
+        manifest.for_processes()?;
+        let node_bin = node_program(network.node_bin)?;
+        let purpose = format!("run-{}-seed-{}", manifest.name, manifest.seed);
+        Ok(Task::Script(Box::new(ScriptOptions {
+            out: out_folder(network.out, &purpose)?,
+            manifest,
+            base,
+            keep: network.keep,
+            node_bin,
+            node_args: network.node_arg,
+            command: std::env::args().collect(),
+        })))
+    }
+}
+
 impl Network {
     /// The options that were asked for, with a transaction rate if none was.
     fn options(self, tx_rate: f64) -> Result<Options, ClusterError> {
@@ -221,6 +373,7 @@ impl Network {
         let profile_toml = match &*self.profile {
             "wan" => WAN_TOML.to_owned(),
             "loopback" => LOOPBACK_TOML.to_owned(),
+            "flat" => FLAT_TOML.to_owned(),
             path => std::fs::read_to_string(path).map_err(|error| usage(format!("cannot read {path}: {error}")))?,
         };
         for attack in &self.attack {
@@ -228,7 +381,8 @@ impl Network {
             checked.map_err(|error| usage(format!("--attack {}: {error}", attack.kind)))?;
         }
         let node_bin = node_program(self.node_bin)?;
-        let out = out_folder(self.out, &format!("seed-{}", self.seed))?;
+        let seed = self.seed.unwrap_or(1);
+        let out = out_folder(self.out, &format!("seed-{seed}"))?;
         Ok(Options {
             nodes: usize::from(self.nodes),
             target_peers: usize::from(self.target_peers),
@@ -238,7 +392,7 @@ impl Network {
             slot: self.slot,
             profile,
             profile_toml,
-            seed: self.seed,
+            seed,
             out,
             keep: self.keep,
             trace: true,

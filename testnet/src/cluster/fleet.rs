@@ -83,6 +83,9 @@ pub(super) struct Place {
     pub(super) rpc_port: u16,
     /// Multiaddresses of the nodes that it is told of.
     pub(super) bootnodes: Vec<String>,
+    /// How many links it is to have, all of them with nodes that it is told of or that are told of it; if absent, it finds others by
+    /// itself.
+    pub(super) links: Option<usize>,
 }
 
 impl Fleet {
@@ -141,6 +144,30 @@ impl Fleet {
         Ok(())
     }
 
+    /// Starts every node of the plan in its place, as many at a time as the host bears, and waits until each says where it listens.
+    /// `progress` is told how many do.
+    pub(super) async fn start_at(
+        &mut self,
+        plan: &Plan,
+        options: &Options,
+        places: &[Place],
+        mut progress: impl FnMut(usize),
+    ) -> Result<(), ClusterError> {
+        let at_once = STARTING_PER_CORE * host::cores();
+        loop {
+            let up = self.look_for_addresses()?;
+            progress(up);
+            if up == plan.nodes.len() {
+                return Ok(());
+            }
+            while self.nodes.len() < plan.nodes.len() && self.nodes.len() - up < at_once {
+                let number = self.nodes.len();
+                self.nodes.push(self.launch(number, &plan.nodes[number], options, &places[number])?);
+            }
+            sleep(POLL).await;
+        }
+    }
+
     /// Starts a node again that has ended, and does not wait until it is up.
     pub(super) fn revive(
         &mut self,
@@ -168,7 +195,10 @@ impl Fleet {
         command.arg("run").arg("--datadir").arg(&planned.dir);
         command.arg("--listen").arg(format!("/ip4/{}/tcp/{}", planned.ip, place.port));
         command.arg("--rpc").arg(format!("{}:{}", planned.ip, place.rpc_port));
-        command.arg("--target-peers").arg(options.target_peers.to_string());
+        command.arg("--target-peers").arg(place.links.unwrap_or(options.target_peers).max(1).to_string());
+        if place.links.is_some() {
+            command.arg("--discovery=false");
+        }
         command.arg("--exit-on-stdin-close");
         if options.trace {
             command.arg("--trace").arg(planned.trace());
@@ -176,7 +206,7 @@ impl Fleet {
         if !place.bootnodes.is_empty() {
             command.arg("--bootnodes").arg(place.bootnodes.join(","));
         }
-        if number < BOOTNODES {
+        if number < BOOTNODES && place.links.is_none() {
             // Everybody asks these first; one that is full would leave newcomers without anyone to ask.
             let peers = options.nodes.max(options.target_peers) * 2;
             command.arg("--max-peers").arg(peers.min(PEERS_MAX).to_string());
@@ -184,7 +214,7 @@ impl Fleet {
         if planned.producer_key.is_some() {
             command.arg("--producer-key").arg(planned.producer_key_file());
         }
-        if options.profile.is_emulated() {
+        if planned.emulated {
             command.arg("--link-emulation").arg(planned.links());
         }
         command.args(&options.node_args);
@@ -217,6 +247,23 @@ impl Fleet {
     /// Sends a node SIGKILL.
     pub(super) fn signal_kill(&self, number: usize) {
         self.nodes[number].signal(Signal::KILL);
+    }
+
+    /// Sends a node a signal, unless it has ended.
+    pub(super) fn signal(&mut self, number: usize, signal: Signal) {
+        if self.nodes[number].ended().is_none() {
+            self.nodes[number].signal(signal);
+        }
+    }
+
+    /// How a node ended, if it has.
+    pub(super) fn ended(&mut self, number: usize) -> Option<ExitStatus> {
+        self.nodes[number].ended()
+    }
+
+    /// Whether a node says where it listens. Having ended instead, or taking too long, is an error.
+    pub(super) fn listens(&mut self, number: usize) -> Result<bool, ClusterError> {
+        Ok(self.nodes[number].look_for_addresses(&self.logs)?.is_some())
     }
 
     /// Ends a node with SIGKILL, and waits until it is gone. Nothing happens to one that has ended.
@@ -283,6 +330,11 @@ impl Fleet {
         Ok(())
     }
 
+    /// The same of one node.
+    pub(super) fn read_trace(&mut self, number: usize, recorder: &mut Recorder) -> Result<(), TraceError> {
+        self.nodes[number].trace.poll(|event| recorder.record(number, event))
+    }
+
     /// The nodes that have ended, and how.
     pub(super) fn lost(&mut self) -> Vec<(usize, String)> {
         let ended = |(number, node): (usize, &mut NodeProcess)| {
@@ -299,6 +351,8 @@ impl Fleet {
         for node in &mut self.nodes {
             if node.ended().is_none() {
                 node.signal(Signal::TERM);
+                // One that stands still would not hear of it.
+                node.signal(Signal::CONT);
             }
         }
         let deadline = Instant::now() + STOP_DEADLINE;

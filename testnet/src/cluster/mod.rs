@@ -29,6 +29,8 @@ mod load;
 mod phases;
 mod plan;
 mod progress;
+pub mod reality;
+pub mod scripted;
 mod up;
 
 use std::path::PathBuf;
@@ -91,6 +93,9 @@ pub enum ClusterError {
     /// The options cannot be met.
     #[error("{0}")]
     Options(String),
+    /// A manifest cannot be run.
+    #[error(transparent)]
+    Manifest(#[from] crate::manifest::ManifestError),
     /// A file or folder could not be written.
     #[error("cannot {doing} {}: {source}", .path.display())]
     File {
@@ -152,7 +157,7 @@ impl ClusterError {
     /// Whether the user asked for something impossible, rather than something having failed.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::OutNotEmpty(_) | Self::Options(_))
+        matches!(self, Self::OutNotEmpty(_) | Self::Options(_) | Self::Manifest(_))
     }
 }
 

@@ -294,7 +294,7 @@ fn assemble(
     }
 }
 
-fn manifest_of(plan: &Plan, options: &Options, fleet: &Fleet, started: String) -> Manifest {
+pub(super) fn manifest_of(plan: &Plan, options: &Options, fleet: &Fleet, started: String) -> Manifest {
     let mut peer_ids = fleet.peer_ids();
     let node = |(number, planned): (usize, &super::plan::PlannedNode)| manifest::Node {
         name: planned.name.clone(),

@@ -45,6 +45,33 @@ pub(super) struct PlannedNode {
     pub(super) dir: PathBuf,
     /// Where its output goes.
     pub(super) log: PathBuf,
+    /// Whether its links are emulated.
+    pub(super) emulated: bool,
+}
+
+/// What of a plan does not follow from the options in the same way for everybody.
+#[derive(Debug, Clone)]
+pub(super) struct Design {
+    /// Nodes that make blocks: the first ones.
+    pub(super) producers: usize,
+    /// What the genesis allows.
+    pub(super) limits: Limits,
+    /// When slot 0 begins, in milliseconds since 1970.
+    pub(super) start_time_ms: u64,
+    /// Whether links are emulated.
+    pub(super) emulated: bool,
+}
+
+impl Design {
+    /// That of a measured network. `unix_ms` is the present time in milliseconds since 1970.
+    fn usual(options: &Options, unix_ms: u64) -> Self {
+        Self {
+            producers: PRODUCERS_MAX,
+            limits: limits(options),
+            start_time_ms: unix_ms + GENESIS_LEAD_MS + GENESIS_LEAD_MS_PER_NODE * options.nodes as u64,
+            emulated: options.profile.is_emulated(),
+        }
+    }
 }
 
 impl PlannedNode {
@@ -67,6 +94,12 @@ impl PlannedNode {
 impl Plan {
     /// Decides everything. `unix_ms` is the present time in milliseconds since 1970.
     pub(super) fn new(options: &Options, unix_ms: u64) -> Result<Self, ClusterError> {
+        Self::of(options, &Design::usual(options, unix_ms))
+    }
+
+    /// Decides everything that a design leaves open.
+    pub(super) fn of(options: &Options, design: &Design) -> Result<Self, ClusterError> {
+        let Design { producers, limits, start_time_ms, emulated } = design.clone();
         let width = (options.nodes - 1).to_string().len().max(2);
         let mut node_keys = Stream::new(options.seed, "node keys");
         let mut producer_keys = Stream::new(options.seed, "producer keys");
@@ -76,20 +109,26 @@ impl Plan {
                 PlannedNode {
                     ip: address(options.seed, node),
                     key: secret_key(&mut node_keys),
-                    producer_key: (node < PRODUCERS_MAX).then(|| secret_key(&mut producer_keys)),
+                    producer_key: (node < producers).then(|| secret_key(&mut producer_keys)),
+                    emulated,
                     dir: options.out.join("nodes").join(&name),
                     log: options.out.join("logs").join(format!("{name}.log")),
                     name,
                 }
             })
             .collect();
-        let producers = nodes.iter().filter_map(|node| node.producer_key.as_ref());
+        let mut producers: Vec<_> =
+            nodes.iter().filter_map(|node| Some(node.producer_key.as_ref()?.public_key().to_bytes())).collect();
+        if producers.is_empty() {
+            // A genesis names somebody, who then makes no block.
+            producers.push(secret_key(&mut producer_keys).public_key().to_bytes());
+        }
         let genesis = Genesis::new(GenesisParameters {
             name: format!("testnet-{}", options.seed),
-            start_time_ms: unix_ms + GENESIS_LEAD_MS + GENESIS_LEAD_MS_PER_NODE * options.nodes as u64,
+            start_time_ms,
             slot_ms: u64::try_from(options.slot.as_millis()).unwrap_or(u64::MAX),
-            producers: producers.map(|key| key.public_key().to_bytes()).collect(),
-            limits: limits(options),
+            producers,
+            limits,
             stamp_bits: 0,
         })
         .map_err(|error| ClusterError::Options(format!("no such network can be: {error}")))?;
@@ -107,7 +146,6 @@ impl Plan {
         let logs = options.out.join("logs");
         fs::create_dir_all(&logs).map_err(file_error("make the folder", logs))?;
         let ips: Vec<Ipv4Addr> = self.nodes.iter().map(|node| node.ip).collect();
-        let jitter_seed = Stream::new(options.seed, "jitter").next_u64();
         for (number, node) in self.nodes.iter().enumerate() {
             fs::create_dir_all(&node.dir).map_err(file_error("make the folder", &node.dir))?;
             write(DataDir::genesis_file(&node.dir), &genesis)?;
@@ -115,13 +153,18 @@ impl Plan {
             if let Some(key) = &node.producer_key {
                 keyfile::create(&node.producer_key_file(), key)?;
             }
-            if options.profile.is_emulated() {
-                let links = LinkEmulation::of(&self.topology, number, &ips, jitter_seed);
+            if node.emulated {
+                let links = LinkEmulation::of(&self.topology, number, &ips, jitter_seed(options));
                 write(node.links(), &links.to_toml())?;
             }
         }
         Ok(())
     }
+}
+
+/// From which the jitter of all nodes is drawn.
+pub(super) fn jitter_seed(options: &Options) -> u64 {
+    Stream::new(options.seed, "jitter").next_u64()
 }
 
 /// Makes the folder, or finds it empty.

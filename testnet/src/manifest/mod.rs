@@ -16,6 +16,7 @@ mod error;
 mod faults;
 mod keys;
 mod presets;
+mod processes;
 mod random;
 mod resolve;
 #[cfg(test)]

@@ -29,4 +29,10 @@ pub const PRESETS: &[Preset] = &[
     preset!("discovery"),
     preset!("regions"),
     preset!("attacked"),
+    preset!("reality-16-small"),
+    preset!("reality-16-large"),
+    preset!("reality-48-small"),
+    preset!("reality-48-large"),
+    preset!("reality-32-small"),
+    preset!("reality-32-large"),
 ];

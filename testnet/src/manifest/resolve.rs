@@ -5,7 +5,7 @@ use super::error::Problem;
 use super::error::Step::{Index, Key};
 use super::faults::{duration, timeline, whole};
 use super::keys::{Fault, Manifest, Publishers, Topology, Who, Workload};
-use super::{ManifestError, presets};
+use super::{ManifestError, presets, processes};
 use crate::sim::scenario::{ConnectionLimits, CpuModel, DiskModel};
 use crate::sim::{self, Pace, Scenario, WindowModel, Wiring};
 use crate::wan::profile::{FLAT_TOML, LOOPBACK_TOML, WAN_TOML};
@@ -32,11 +32,39 @@ impl Manifest {
     /// # Errors
     /// When there is no such preset or file, or it is no manifest.
     pub fn named(argument: &str) -> Result<(Self, PathBuf), ManifestError> {
+        Self::named_and(argument, |_| Ok(()))
+    }
+
+    /// The same for real processes. What they cannot do is an error.
+    ///
+    /// # Errors
+    /// As of [`Self::named`], and when it asks for what processes cannot do.
+    pub fn named_for_processes(argument: &str) -> Result<(Self, PathBuf), ManifestError> {
+        Self::named_and(argument, processes::check)
+    }
+
+    /// Checks that real processes can do what it asks for after values of it were set.
+    ///
+    /// # Errors
+    /// When they cannot.
+    pub fn for_processes(&self) -> Result<(), ManifestError> {
+        processes::check(self).map_err(|problem| problem.in_text(&self.name, None))
+    }
+
+    /// What is named, if it also passes another check, whose problems are said with their lines.
+    fn named_and(
+        argument: &str,
+        check: impl Fn(&Self) -> Result<(), Problem>,
+    ) -> Result<(Self, PathBuf), ManifestError> {
+        let checked = |manifest: Self, text: Option<&str>| {
+            check(&manifest).map_err(|problem| problem.in_text(argument, text))?;
+            Ok(manifest)
+        };
         if let Some(preset) = presets::PRESETS.iter().find(|preset| preset.name == argument) {
-            return Ok((Self::parse(preset.text, argument)?, PathBuf::new()));
+            return Ok((checked(Self::parse(preset.text, argument)?, Some(preset.text))?, PathBuf::new()));
         }
         if argument == presets::RANDOM {
-            return Ok((Self::random(1), PathBuf::new()));
+            return Ok((checked(Self::random(1), None)?, PathBuf::new()));
         }
         let text = std::fs::read_to_string(argument).map_err(|source| {
             let names = presets::PRESETS.iter().map(|preset| preset.name);
@@ -48,7 +76,7 @@ impl Manifest {
         // Checked here too, because only here the text is at hand to say in which line.
         let regions = manifest.regions_exist(&manifest.profile(&folder)?);
         regions.map_err(|problem| problem.in_text(argument, Some(&text)))?;
-        Ok((manifest, folder))
+        Ok((checked(manifest, Some(&text))?, folder))
     }
 
     /// The same with values set by `key=value`, where a key is a dotted path such as `links.loss_percent` or `fault.0.at_s`, and a

@@ -85,6 +85,43 @@ fn what_is_wrong_is_said_with_its_line_and_a_remedy() {
 }
 
 #[test]
+fn what_processes_cannot_do_is_said_with_its_line_and_a_remedy() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("test.toml");
+    let named = |rest: &str| {
+        std::fs::write(&path, format!("{HEAD}{rest}")).expect("written");
+        let path = path.to_str().expect("a path in UTF-8");
+        Manifest::named(path).expect("a good manifest");
+        Manifest::named_for_processes(path).map(drop).map_err(|error| error.to_string())
+    };
+    let clock = "[[fault]]\nkind = \"clock\"\nat_s = 1\nwho = { all = true }\nskew_s = 1\n";
+    let slow = |kind: &str| format!("[[fault]]\nkind = \"{kind}\"\nat_s = 1\nwho = {{ all = true }}\nfactor = 2\n");
+    for (rest, expected) in [
+        (clock.to_owned(), &["line 7 (fault.0.kind)", "clock of its own", "`starling-testnet sim`"][..]),
+        (slow("slow_cpu"), &["line 7 (fault.0.kind)", "control groups"]),
+        (slow("slow_disk"), &["line 7 (fault.0.kind)", "control groups"]),
+        ("[links]\nwindow = {}\n".into(), &["line 7 (links.window)", "no congestion windows"]),
+        ("[links]\ndownlink_mbit_per_s = 5\n".into(), &["line 7 (links.downlink", "receives"]),
+        ("[limits]\ninbound_max = 9\n".into(), &["line 6 (limits)", "by default"]),
+        (
+            "[[fault]]\nkind = \"degrade\"\nat_s = 3\nlatency_ms = 9000\nfrom = { all = true }\n".into(),
+            &["line 9 (fault.0.latency_ms)", "4000"],
+        ),
+        ("[[attack]]\nkind = \"sybil\"\ncount = 3\n".into(), &["line 6 (attack.0)", "simulated only"]),
+    ] {
+        let error = named(&rest).expect_err(&rest);
+        for part in expected {
+            assert!(error.contains(part), "{part:?} is missing in: {error}");
+        }
+    }
+    let everything = "[links]\nloss_percent = 1\n[cpu]\nrpc_us = 3\n[[fault]]\nkind = \"pause\"\nat_s = 1\nfor_s = 2\nwho = { all = true }\n";
+    assert_eq!(named(everything), Ok(()));
+    let (quick, _) = Manifest::named_for_processes("partition").expect("a preset that processes can run");
+    let large = quick.with(&["nodes=1001".to_owned()]).expect("the simulator can");
+    assert!(large.for_processes().is_err_and(|error| error.to_string().contains("nodes")));
+}
+
+#[test]
 fn partitions_must_not_overlap() {
     let partition = |at_s: u32, for_s: u32| {
         format!("[[fault]]\nkind = \"partition\"\nat_s = {at_s}\nfor_s = {for_s}\nwho = {{ percent = 50 }}\n")

@@ -50,6 +50,20 @@ struct NodeLog {
     counters: Vec<(u64, Counters)>,
     lag_p99_us: Vec<(u64, u64)>,
     lines_dropped: u64,
+    /// What the processes had counted that ran there before the present one.
+    former: Counters,
+}
+
+impl NodeLog {
+    /// Takes in what the process has counted since its start. One that has counted less than before has begun anew.
+    fn count(&mut self, t_us: u64, counters: Counters) {
+        let last = self.counters.last().map_or_else(Counters::default, |(_, last)| *last);
+        let all = self.former.plus(&counters);
+        if all.socket_out < last.socket_out {
+            self.former = last;
+        }
+        self.counters.push((t_us, self.former.plus(&counters)));
+    }
 }
 
 /// What all nodes wrote about one message.
@@ -109,7 +123,7 @@ impl Recorder {
             }
             Event::Mesh { t_us, class, degree } => self.readiness.record(node, t_us, class, degree),
             Event::Lag { t_us, p99_us, .. } => self.nodes[node].lag_p99_us.push((t_us, p99_us)),
-            Event::Bytes { t_us, counters } => self.nodes[node].counters.push((t_us, counters)),
+            Event::Bytes { t_us, counters } => self.nodes[node].count(t_us, counters),
             Event::Dropped { lines } => self.nodes[node].lines_dropped += lines,
         }
     }
@@ -291,6 +305,14 @@ mod tests {
         assert_eq!(in_block, Outcome::InBlock(2_500), "what came over the mesh after the drain came too late");
         assert_eq!(recorder.progress(Class::Transaction, &WINDOW), (2, 3));
         assert_eq!(recorder.progress(Class::Block, &WINDOW), (0, 0));
+    }
+
+    #[test]
+    fn what_every_life_of_a_node_has_counted_is_added_up() {
+        let lines = ["bytes,900,10,20,30,40", "bytes,1500,11,50,60,70", "bytes,2500,1,2,3,4", "bytes,4900,5,9,7,8"];
+        let recorder = recorded(&lines.map(|line| (2, line.to_owned())));
+        let bytes = recorder.activity(2, &WINDOW).bytes;
+        assert_eq!(bytes, Counters { socket_in: 1 + 5, socket_out: 30 + 9, frame_in: 30 + 7, frame_out: 30 + 8 });
     }
 
     #[test]

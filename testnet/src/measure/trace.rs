@@ -75,6 +75,18 @@ pub struct Counters {
     pub frame_out: u64,
 }
 
+impl Counters {
+    /// What was counted in both.
+    pub(super) fn plus(&self, other: &Self) -> Self {
+        Self {
+            socket_in: self.socket_in.saturating_add(other.socket_in),
+            socket_out: self.socket_out.saturating_add(other.socket_out),
+            frame_in: self.frame_in.saturating_add(other.frame_in),
+            frame_out: self.frame_out.saturating_add(other.frame_out),
+        }
+    }
+}
+
 /// One line of a trace. Times are microseconds of the host's monotonic clock.
 ///
 /// `from` is the sender's peer id in text, and `frame_bytes` is what the message's copy took in the mesh frame.

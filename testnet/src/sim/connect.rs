@@ -23,6 +23,9 @@ use starling_protocol::time::{Duration, Time};
 
 /// How long whoever dials waits for an answer.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// When the first packet of a dial is sent again that was not answered, after the first time: the first retransmission timeout of TCP and its
+/// doublings (RFC 6298), as far as whoever dials waits.
+const DIALS_AGAIN: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(7)];
 /// How long a lookup takes: a few round trips. A guess.
 const LOOKUP: Duration = Duration::from_millis(500);
 /// How many peers a lookup finds: the bucket size of Kademlia.
@@ -30,12 +33,19 @@ const LOOKUP_PEERS: usize = 20;
 
 impl World {
     /// A machine dials somebody.
-    pub(super) fn dial(&mut self, at: Time, node: u32, id: PeerId, purpose: DialPurpose) {
+    pub(super) fn dial(&mut self, at: Time, node: u32, id: PeerId, purpose: DialPurpose, since: Time) {
         let life = self.machines[node as usize].life;
         let to = place_of(&id).filter(|to| *to != node && (*to as usize) < self.machines.len());
-        let Some(to) = to.filter(|to| !self.faults.is_cut(node, *to)) else {
+        let Some(to) = to else {
             return self.shared.rare_in(at + DIAL_TIMEOUT, node, life, Rare::DialFailed { id });
         };
+        if self.faults.is_cut(node, to) {
+            let again = DIALS_AGAIN.into_iter().map(|after| since + after).find(|again| *again > at);
+            return match again {
+                Some(again) => self.shared.rare_in(again, node, life, Rare::Dial { id, purpose, since }),
+                None => self.shared.rare_in(since + DIAL_TIMEOUT, node, life, Rare::DialFailed { id }),
+            };
+        }
         let there = at + self.faults.latency(&self.shared.network, node, to) * 2;
         match self.machines[to as usize].phase {
             Phase::Up => self.shared.rare_in(there, node, life, Rare::Reached { to, purpose }),

@@ -449,7 +449,7 @@ impl Effects<'_> {
             Output::Load { ticket, what } => self.later(now, Rare::Load { ticket, what }),
             Output::Request { ticket, peer, body } => self.ask(ticket, peer, body),
             Output::Respond { ticket, body } => self.respond(ticket, body),
-            Output::Dial { id, purpose, .. } => self.later(now, Rare::Dial { id, purpose }),
+            Output::Dial { id, purpose, .. } => self.later(now, Rare::Dial { id, purpose, since: now }),
             Output::Discover => self.later(now, Rare::Discover),
             Output::Disconnect { peer, .. } => self.later(now, Rare::HangUp { peer }),
             Output::SavePeers => self.shared.save_peers = true,

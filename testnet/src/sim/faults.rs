@@ -59,9 +59,9 @@ impl Degradation {
     }
 }
 
-/// What is wrong at present.
+/// What is wrong with paths at present.
 #[derive(Debug, Default)]
-pub(super) struct Faults {
+pub struct Faults {
     sides: Option<Arc<[u8]>>,
     /// Counts the partitions.
     pub(super) cut: u32,
@@ -69,21 +69,39 @@ pub(super) struct Faults {
 }
 
 impl Faults {
+    /// Takes an action in; says whether it is one that changes paths.
+    pub fn take(&mut self, action: &Action) -> bool {
+        match action {
+            Action::Partition(sides) => {
+                self.sides = Some(Arc::clone(sides));
+                self.cut += 1;
+            }
+            Action::Heal => self.sides = None,
+            Action::Degrade(degradation) => self.degradations.push(degradation.clone()),
+            Action::Mend(number) => self.degradations.retain(|worse| worse.number != *number),
+            _ => return false,
+        }
+        true
+    }
+
     /// Whether nothing gets from one to the other.
-    pub(super) fn is_cut(&self, a: u32, b: u32) -> bool {
+    #[must_use]
+    pub fn is_cut(&self, a: u32, b: u32) -> bool {
         let Some(sides) = &self.sides else { return false };
         let side = |node: u32| sides.get(node as usize).copied().unwrap_or(0);
         side(a) != side(b)
     }
 
     /// The one-way delay between two nodes.
-    pub(super) fn latency(&self, network: &Topology, a: u32, b: u32) -> Duration {
+    #[must_use]
+    pub fn latency(&self, network: &Topology, a: u32, b: u32) -> Duration {
         let usual = Duration::from_micros(network.one_way_us(a as usize, b as usize));
         self.between(a, b).fold(usual, |latency, worse| latency + worse.latency)
     }
 
     /// The loss between two nodes, given what it usually is.
-    pub(super) fn loss_ppm(&self, usual: u32, a: u32, b: u32) -> u32 {
+    #[must_use]
+    pub fn loss_ppm(&self, usual: u32, a: u32, b: u32) -> u32 {
         self.between(a, b).fold(usual, |loss_ppm, worse| loss_ppm.max(worse.loss_ppm))
     }
 
@@ -98,29 +116,15 @@ impl World {
         let (_, action) = self.shared.scenario.faults[number as usize].clone();
         self.shared.trace.mix(at.as_micros());
         self.shared.trace.mix(u64::from(number));
+        self.faults.take(&action);
         match action {
             Action::Kill(node) => self.kill(at, node),
             Action::Stop(node) => self.stop(at, node),
             Action::Start(node) => self.start(at, node),
             Action::Pause(node) => self.pause(node),
             Action::Resume(node) => self.resume(at, node),
-            Action::Partition(sides) => {
-                self.faults.sides = Some(sides);
-                self.faults.cut += 1;
-                self.cut_lines(at);
-            }
-            Action::Heal => {
-                self.faults.sides = None;
-                self.cut_lines(at);
-            }
-            Action::Degrade(degradation) => {
-                self.faults.degradations.push(degradation);
-                self.refresh_paths();
-            }
-            Action::Mend(number) => {
-                self.faults.degradations.retain(|worse| worse.number != number);
-                self.refresh_paths();
-            }
+            Action::Partition(_) | Action::Heal => self.cut_lines(at),
+            Action::Degrade(_) | Action::Mend(_) => self.refresh_paths(),
             Action::Clock(node, off_us) => {
                 self.machines[node as usize].clock_off_us = off_us;
                 self.tell_time(at, node, off_us);

@@ -4,6 +4,7 @@ use super::faults::Action;
 use super::link::WindowModel;
 use super::workload::{self, Pace, Publishers, Workload};
 use crate::wan::Profile;
+use starling_protocol::genesis::Limits;
 use starling_protocol::mesh::MeshConfig;
 use starling_protocol::time::{Duration, Time};
 use std::collections::BTreeSet;
@@ -180,6 +181,12 @@ impl Default for DiskModel {
 }
 
 impl Scenario {
+    /// What the genesis of a network allows that runs a scenario: large payloads, and whoever publishes often.
+    #[must_use]
+    pub fn genesis_limits() -> Limits {
+        Limits { payload_bytes_max: 1 << 20, block_bytes_max: 2 << 20, nonce_window: 4_096, ..Limits::default() }
+    }
+
     /// The preset that speed and memory are measured with: 10 messages a second of 2 KiB for 30 s after 15 s of warm-up,
     /// 40 links each.
     #[must_use]

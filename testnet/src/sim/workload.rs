@@ -52,14 +52,18 @@ pub enum Publishers {
 
 /// One message to be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Submission {
-    pub(super) at: Time,
-    pub(super) node: u32,
-    pub(super) payload_bytes: u32,
+pub struct Submission {
+    /// When, from the start of the run.
+    pub at: Time,
+    /// By whom.
+    pub node: u32,
+    /// Bytes of its payload.
+    pub payload_bytes: u32,
 }
 
 /// All messages of a scenario, in the order of workloads and times.
-pub(super) fn submissions(scenario: &Scenario) -> Vec<Submission> {
+#[must_use]
+pub fn submissions(scenario: &Scenario) -> Vec<Submission> {
     let start = Time::ZERO + scenario.warm_up;
     let mut all = Vec::new();
     for (number, workload) in (0_u64..).zip(&scenario.workloads) {

@@ -18,7 +18,7 @@ use super::workload;
 use crate::wan::{Stream, Topology};
 use bytes::Bytes;
 use starling_crypto::SecretKey;
-use starling_protocol::genesis::{Genesis, GenesisParameters, Limits};
+use starling_protocol::genesis::{Genesis, GenesisParameters};
 use starling_protocol::id::{PeerHandle, PeerId, TransactionId};
 use starling_protocol::mesh::{MeshConfig, ValidMeshConfig};
 use starling_protocol::node::{Input, Node, Ticket, TransactionStatus, topics};
@@ -61,10 +61,11 @@ pub(super) enum Rare {
     Named {
         peer: u32,
     },
-    /// The machine dials somebody.
+    /// The machine dials somebody, or goes on with it where nobody has answered.
     Dial {
         id: PeerId,
         purpose: DialPurpose,
+        since: Time,
     },
     /// The handshake of a dial is done.
     Reached {
@@ -493,7 +494,7 @@ impl World {
         match what {
             Rare::Start => self.start(at, node),
             Rare::Named { peer } => self.named(at, node, peer),
-            Rare::Dial { id, purpose } => self.dial(at, node, id, purpose),
+            Rare::Dial { id, purpose, since } => self.dial(at, node, id, purpose, since),
             Rare::Reached { to, purpose } => self.reached(at, node, to, purpose),
             Rare::DialFailed { id } => self.input(at, node, Input::DialFailed { id }),
             Rare::Discover => self.discover(at, node),
@@ -624,12 +625,7 @@ fn genesis(scenario: &Scenario, producers: &[SecretKey]) -> Genesis {
         start_time_ms: START_MS,
         slot_ms: u64::try_from(scenario.slot.as_millis()).expect("a slot is short"),
         producers: producers.iter().map(|key| key.public_key().to_bytes()).collect(),
-        limits: Limits {
-            payload_bytes_max: 1 << 20,
-            block_bytes_max: 2 << 20,
-            nonce_window: 4_096,
-            ..Limits::default()
-        },
+        limits: Scenario::genesis_limits(),
         stamp_bits: 0,
     })
     .expect("the parameters of a simulated network are valid")

@@ -9,6 +9,17 @@ use serde::{Deserialize, Serialize};
 
 use super::topology::Topology;
 
+/// How a path is while something is wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Trouble {
+    /// Added to the one-way delay.
+    pub added_us: u64,
+    /// Of a million segments, how many are lost and sent again.
+    pub loss_ppm: u32,
+    /// Whether nothing gets through.
+    pub cut: bool,
+}
+
 /// The emulated links of one node. Written as TOML for the node to read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,19 +33,38 @@ pub struct LinkEmulation {
     pub seed: u64,
     /// The one-way delay to an address that is not named below.
     pub default_delay_us: u64,
-    /// The one-way delay to each other node.
+    /// After how long a connection fails whose path is cut; never if zero.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub dead_after_us: u64,
+    /// The path to each other node.
     #[serde(default)]
-    pub peer: Vec<PeerDelay>,
+    pub peer: Vec<PeerPath>,
 }
 
-/// The one-way delay to one peer.
+/// The path to one peer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PeerDelay {
+pub struct PeerPath {
     /// The peer's own address.
     pub ip: Ipv4Addr,
     /// From handing a frame to the transport until the peer can read it, without jitter and sending time.
     pub delay_us: u64,
+    /// Of a million segments, how many are lost and sent again.
+    #[serde(skip_serializing_if = "is_none", default)]
+    pub loss_ppm: u32,
+    /// Whether nothing gets through.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub cut: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_none(loss_ppm: &u32) -> bool {
+    *loss_ppm == 0
 }
 
 impl LinkEmulation {
@@ -44,15 +74,35 @@ impl LinkEmulation {
     /// If there are not as many addresses as nodes.
     #[must_use]
     pub fn of(topology: &Topology, node: usize, ips: &[Ipv4Addr], seed: u64) -> Self {
+        Self::troubled(topology, node, ips, seed, |_| Trouble::default())
+    }
+
+    /// The same while something is wrong with the paths to other nodes.
+    ///
+    /// # Panics
+    /// If there are not as many addresses as nodes.
+    #[must_use]
+    pub fn troubled(
+        topology: &Topology,
+        node: usize,
+        ips: &[Ipv4Addr],
+        seed: u64,
+        trouble: impl Fn(usize) -> Trouble,
+    ) -> Self {
         assert_eq!(topology.nodes(), ips.len(), "one address for each node");
         let peers = ips.iter().enumerate().filter(|&(peer, _)| peer != node);
+        let path = |(peer, ip): (usize, &Ipv4Addr)| {
+            let Trouble { added_us, loss_ppm, cut } = trouble(peer);
+            PeerPath { ip: *ip, delay_us: topology.one_way_us(node, peer) + added_us, loss_ppm, cut }
+        };
         Self {
             uplink_bits_per_s: topology.site(node).uplink_bits_per_s,
             jitter_us_max: topology.profile().jitter_us_max(),
             // A TOML integer has 63 bits.
             seed: seed.wrapping_add(node as u64) & i64::MAX.unsigned_abs(),
             default_delay_us: 0,
-            peer: peers.map(|(peer, &ip)| PeerDelay { ip, delay_us: topology.one_way_us(node, peer) }).collect(),
+            dead_after_us: 0,
+            peer: peers.map(path).collect(),
         }
     }
 

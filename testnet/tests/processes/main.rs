@@ -3,4 +3,5 @@
 mod attacked;
 mod lifecycle;
 mod network;
+mod scripted;
 mod support;

@@ -118,7 +118,7 @@ impl Network {
     /// The same, told of other nodes than usual.
     pub(super) fn revive_knowing(&mut self, node: usize, bootnodes: Vec<String>) -> Result<(), ClusterError> {
         let Home { port, rpc_port, .. } = self.homes[node];
-        self.fleet.revive(node, &self.plan, &self.options, &Place { port, rpc_port, bootnodes })
+        self.fleet.revive(node, &self.plan, &self.options, &Place { port, rpc_port, bootnodes, links: None })
     }
 
     /// Starts a killed node where nobody looks for it and without knowing anybody, and waits until it is up. Returns its
@@ -128,7 +128,7 @@ impl Network {
         if book.exists() {
             fs::remove_file(&book).map_err(file_error("remove", book))?;
         }
-        let place = Place { port: 0, rpc_port: self.homes[node].rpc_port, bootnodes: Vec::new() };
+        let place = Place { rpc_port: self.homes[node].rpc_port, ..Place::default() };
         self.fleet.revive(node, &self.plan, &self.options, &place)?;
         let addresses = self.fleet.is_up(node).await?;
         Ok(addresses.listen.first().cloned().unwrap_or_default())

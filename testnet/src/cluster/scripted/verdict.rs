@@ -1,0 +1,93 @@
+//! What is wrong at the end of a run: the same questions that are asked of a simulation.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use starling_node::api::TransactionStatus;
+use tokio::time::sleep;
+
+use super::stage::{Phase, Stage};
+use super::{JUDGED, deliveries};
+use crate::measure::Window;
+
+/// Nodes are asked one after the other, and a block may come meanwhile: how often they are asked again before that counts, and how long after.
+const ATTEMPTS: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(150);
+
+/// Everything that is wrong.
+pub(super) async fn findings(stage: &mut Stage, window: &Window) -> Vec<String> {
+    let mut heads = disagreement(stage).await;
+    for _ in 1..ATTEMPTS {
+        if heads.is_empty() {
+            break;
+        }
+        sleep(PAUSE).await;
+        heads = disagreement(stage).await;
+    }
+    stage.settle().await;
+    let mut findings = heads;
+    if let Err(error) = stage.look().await {
+        findings.push(error.to_string());
+    }
+    findings.extend(lost_transactions(stage, window).await);
+    let lost = (0..stage.phases.len()).filter(|node| stage.phases[*node] == Phase::Lost);
+    let lost: Vec<usize> = lost.collect();
+    for node in lost {
+        let how = stage.fleet.ended(node).map_or_else(|| "unknown".to_owned(), |status| status.to_string());
+        let (name, log) = (&stage.plan.nodes[node].name, stage.plan.nodes[node].log.display());
+        findings.push(format!("node {name} ended during the run although nothing ended it ({how}); see {log}"));
+    }
+    findings
+}
+
+/// All nodes that run have to have the same head, but for the last block, which may be on its way.
+pub(super) async fn disagreement(stage: &Stage) -> Vec<String> {
+    let mut findings = Vec::new();
+    let mut heads = Vec::new();
+    for (node, rpc) in stage.rpcs.iter().enumerate().filter(|(node, _)| stage.phases[*node] == Phase::Up) {
+        match rpc.chain_head().await {
+            Ok(head) => heads.push((head.height, head.block_id)),
+            Err(error) => findings.push(format!("{} does not tell its head: {error}", stage.plan.nodes[node].name)),
+        }
+    }
+    let Some(highest) = heads.iter().map(|(height, _)| *height).max() else { return findings };
+    let behind = heads.iter().filter(|(height, _)| height + 1 < highest).count();
+    if behind > 0 {
+        findings.push(format!("{behind} nodes are more than a block behind the highest head, which is at {highest}"));
+    }
+    let mut at_top: Vec<_> = heads.iter().filter(|(height, _)| *height == highest).map(|(_, id)| *id).collect();
+    at_top.sort_unstable();
+    at_top.dedup();
+    if at_top.len() > 1 {
+        findings.push(format!("there are {} different heads at height {highest}", at_top.len()));
+    }
+    findings
+}
+
+/// Every node that ran has to have got every transaction over the mesh, or has to have it now.
+async fn lost_transactions(stage: &Stage, window: &Window) -> Option<String> {
+    let deliveries = deliveries(&stage.recorder, window, stage.absences.clone());
+    let mut lost: BTreeMap<usize, usize> = BTreeMap::new();
+    for (message, node, _) in deliveries.missing().filter(|(message, ..)| message.class == JUDGED) {
+        if stage.phases[node] != Phase::Up {
+            continue;
+        }
+        let has = match stage.published.get(&message.id.to_string()) {
+            // It was published, but whoever did so has not said under which name.
+            None => false,
+            Some(id) => {
+                let status = stage.rpcs[node].tx_get(id).await.map(|reply| reply.status);
+                matches!(status, Ok(TransactionStatus::Pending | TransactionStatus::Included { .. }))
+            }
+        };
+        if !has {
+            *lost.entry(node).or_default() += 1;
+        }
+    }
+    let all: usize = lost.values().sum();
+    let named: Vec<&str> = lost.keys().map(|node| &*stage.plan.nodes[*node].name).collect();
+    (all > 0).then(|| {
+        let named = named.join(", ");
+        format!("{all} transactions did not reach a node, neither over the mesh nor in a block: {named} lack some")
+    })
+}
