@@ -5,6 +5,7 @@ use super::machine::Machine;
 use super::observe::Message;
 use super::world::World;
 use starling_protocol::memory::MemoryLedger;
+use starling_protocol::node::Node;
 
 impl World {
     /// What a node has allocated, and what waits in its send queues, messages at their full length although they are shared. Zero if it does
@@ -28,7 +29,9 @@ impl World {
                 sum.1 += bytes;
             }
         }
-        sums.push(("places", self.machines.capacity() * size_of::<Machine>()));
+        // The machines of nodes lie in their places, and were counted.
+        let places = self.machines.capacity() * size_of::<Machine>();
+        sums.push(("places", places.saturating_sub(self.nodes().count() * size_of::<Node>())));
         let lines = self.machines.iter().map(|machine| machine.lines.capacity() * size_of::<Line>());
         sums.push(("lines", lines.sum()));
         let busy = self.machines.iter().flat_map(|machine| &machine.lines).filter_map(|line| line.busy.as_ref());
