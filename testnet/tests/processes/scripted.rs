@@ -110,7 +110,7 @@ fn a_node_that_is_killed_for_good_is_not_expected_and_a_network_that_is_never_he
     let ended = tool.end(DEADLINE);
     assert_eq!(ended.code, Some(1), "{}\n{}", ended.stdout, ended.stderr);
     assert!(ended.stderr.contains("neither over the mesh nor in a block"), "{}", ended.stderr);
-    assert!(ended.stderr.contains("heads"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("highest head") || ended.stderr.contains("different heads"), "{}", ended.stderr);
     assert!(pids.iter().all(|pid| !is_alive(*pid)));
     let nodes = fs::read_to_string(folder.out().join("missing.csv")).expect("what is missing is named");
     assert!(!nodes.contains("n03"), "who does not run is not expected to get anything: {nodes}");
@@ -121,7 +121,7 @@ fn what_processes_cannot_do_is_refused_before_anything_starts() {
     let folder = Folder::with("[[fault]]\nkind = \"clock\"\nat_s = 1\nwho = { all = true }\nskew_s = 2\n");
     let ended = folder.start("run", &[]).end(DEADLINE);
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
-    for part in ["small.toml", "line 31 (fault.0.kind)", "starling-testnet sim"] {
+    for part in ["small.toml", "line 30 (fault.0.kind)", "starling-testnet sim"] {
         assert!(ended.stderr.contains(part), "{part:?} is not in {:?}", ended.stderr);
     }
     let ended = folder.start("run", &["--nodes", "5"]).end(DEADLINE);
