@@ -78,7 +78,8 @@ impl Fetch {
     }
 
     pub(super) fn next_wake(&self) -> Option<Time> {
-        self.timers.first().map(|(time, _)| *time)
+        // An ordered set that was emptied keeps a node, which need not be looked at.
+        if self.timers.is_empty() { None } else { self.timers.first().map(|(time, _)| *time) }
     }
 
     pub(super) fn under_way(&self) -> usize {

@@ -136,7 +136,8 @@ impl Mesh {
         let mut outside: Vec<(u64, PeerHandle)> = Vec::with_capacity(self.peers.len());
         let takers = self.peers.iter().filter(|slot| Self::takes_gossip(slot, topic) && self.gossips(slot));
         let takers = takers.filter(|slot| inside.binary_search(&slot.handle).is_err());
-        outside.extend(takers.map(|slot| (slot.rest.links[topic.index()].announced_at, slot.handle)));
+        let announced_at = &self.states[topic.index()].announced_at;
+        outside.extend(takers.map(|slot| (announced_at[slot.handle.index()], slot.handle)));
         let share = outside.len() * self.config.gossip.factor_percent / 100;
         self.random.gossip.shuffle(&mut outside);
         outside.sort_by_key(|(announced_at, _)| *announced_at);
@@ -145,9 +146,7 @@ impl Mesh {
         self.random.gossip.shuffle(&mut ids);
         let shared = frames(&name, &ids[..ids.len().min(ids_max)]);
         for (_, peer) in outside {
-            if let Some(slot) = self.peers.get_mut(peer) {
-                slot.rest.links[topic.index()].announced_at = self.beat.ticks;
-            }
+            self.states[topic.index()].announced_at[peer.index()] = self.beat.ticks;
             // With more ids than one peer takes, different peers get different ones.
             let own = (ids.len() > ids_max).then(|| {
                 self.random.gossip.shuffle(&mut ids);

@@ -119,6 +119,9 @@ struct TopicState {
     mesh: Vec<PeerHandle>,
     /// What each of them brought, in the same order.
     uses: Vec<Use>,
+    /// The heartbeat at which messages were last announced to each connected peer outside the mesh, or at which it connected, by slot. All
+    /// of them are looked at whenever something is announced. As long as the peers' table.
+    announced_at: Vec<u64>,
     /// To whom we publish while not joined; none unless we did of late.
     fanout: Option<Fanout>,
 }
@@ -251,7 +254,18 @@ impl Mesh {
         let messages = rpc.publish.iter().map(|payload| payload.id()).chain(rpc.idontwant.iter().copied());
         let fate = |id| self.recent.fate(self.seen.fingerprint(&id)) == Fate::Unknown;
         let unknown = messages.take(1).filter(|id| fate(*id)).count();
-        slot ^ unknown as u64
+        if rpc.publish.is_empty() {
+            return slot ^ unknown as u64;
+        }
+        // A copy is counted for its sender; a message that is new is announced to the mesh.
+        let mut read = slot ^ self.scores.anticipate_of(peer);
+        for state in &self.states {
+            read ^= state.uses.len() as u64;
+            let mesh = state.mesh.iter().take(if unknown > 0 { usize::MAX } else { 1 });
+            read =
+                mesh.filter_map(|peer| self.peers.get(*peer)).fold(read, |read, slot| read ^ u64::from(slot.pending));
+        }
+        read
     }
 
     /// Whether a verdict on this validation still matters.

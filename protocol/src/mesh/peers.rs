@@ -56,8 +56,6 @@ pub(super) struct PeerRest {
 /// What is remembered of a peer on one topic.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TopicLink {
-    /// The heartbeat at which messages were last announced to it outside the mesh, or at which it connected.
-    pub(super) announced_at: u64,
     /// When it last entered our mesh; the epoch when it never did.
     pub(super) grafted_at: Time,
     /// When it last brought the first copy of a message that was accepted.

@@ -257,6 +257,9 @@ impl Promises {
 
     /// A copy of the message arrived from the peer. All promises for it are settled. Says whether the peer had been asked.
     pub fn delivered(&mut self, now: Time, id: &MessageId, peer: PeerHandle) -> Arrival {
+        if self.entries.is_empty() {
+            return Arrival::Pushed;
+        }
         let Some(entry) = self.take(id) else { return Arrival::Pushed };
         let asked = entry.announcers.iter().any(|other| other.peer == peer && other.state != AnnouncerState::Waiting);
         if !asked {
@@ -322,6 +325,9 @@ impl Promises {
     /// Of whom the message is asked at this moment, in the order of announcement.
     #[must_use]
     pub fn asked(&self, id: &MessageId) -> Vec<PeerHandle> {
+        if self.entries.is_empty() {
+            return Vec::new();
+        }
         let announcers = self.entries.get(id).into_iter().flat_map(|entry| &entry.announcers);
         let open = announcers.filter(|announcer| matches!(announcer.state, AnnouncerState::Asked { .. }));
         open.map(|announcer| announcer.peer).collect()

@@ -193,7 +193,7 @@ impl SeenCache {
         if self.accepted.contains(&key) {
             return Some(SeenState::Accepted);
         }
-        if self.pending.contains_key(&key) {
+        if !self.pending.is_empty() && self.pending.contains_key(&key) {
             return Some(SeenState::Pending);
         }
         self.refused.peek(&key).map(|(refusal, _)| match refusal {

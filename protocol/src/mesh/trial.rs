@@ -101,7 +101,8 @@ struct Trial {
 impl Trials {
     /// When the next trial ends.
     pub(super) fn next_end(&self) -> Option<Time> {
-        self.by_end.first().map(|(ends, ..)| *ends)
+        // An ordered set that was emptied keeps a node, which need not be looked at.
+        if self.by_end.is_empty() { None } else { self.by_end.first().map(|(ends, ..)| *ends) }
     }
 
     /// Whether the message is held back from the peer.

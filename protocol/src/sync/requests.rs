@@ -112,7 +112,8 @@ impl Requests {
     }
 
     pub(super) fn next_wake(&self) -> Option<Time> {
-        self.timers.first().map(|(at, _)| *at)
+        // An ordered set that was emptied keeps a node, which need not be looked at.
+        if self.timers.is_empty() { None } else { self.timers.first().map(|(at, _)| *at) }
     }
 
     /// Removes the first timer that is due.

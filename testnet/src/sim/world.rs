@@ -32,8 +32,10 @@ use std::rc::Rc;
 /// In place of the number of a life: whoever is there.
 pub(super) const ANY_LIFE: u32 = 0;
 
-/// Something that happens.
+/// Something that happens. The tag is as wide as it is so that what follows is aligned: events are moved several times, and moving what is not
+/// stalls the processor.
 #[derive(Debug)]
+#[repr(u64)]
 pub(super) enum Event {
     /// The last bit of an RPC has come to the receiver's downlink.
     Arrive { node: u32, peer: PeerHandle, parcel: Rc<Parcel> },

@@ -474,6 +474,12 @@ impl Scores {
         u64::from(self.clean.contains(0)) ^ self.now.as_micros() ^ self.stats.len() as u64
     }
 
+    /// As [`Self::anticipate`], what a delivery of the peer changes.
+    pub(crate) fn anticipate_of(&self, peer: PeerHandle) -> u64 {
+        let stats = self.stats.get(peer.index() * self.traffic.len()).map_or(0, |stats| stats.mesh_time_us);
+        stats ^ self.slots.get(peer.index()).map_or(0, |known| u64::from(known.is_some()))
+    }
+
     /// Bytes that are allocated, estimated.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.slots.capacity() * size_of::<Option<Peer>>()
