@@ -29,7 +29,7 @@
 //! constant time.
 //!
 //! # Cost
-//! An event is one [`queue`] operation, one look at the machine, and what the machine does; a few microseconds in all at present.
+//! An event is one [`queue`] operation, one look at the machine, and what the machine does; one to two microseconds in all at present.
 
 mod actor;
 mod connect;
