@@ -8,7 +8,7 @@
 //! # The verdict
 //! An attacker is **dropped** by a node when what its kind is judged by has ended: the connection for whoever sends what no honest peer sends, a
 //! place in a mesh for whoever is only of no use. Each [`Demand`] says how long it may last. What has not ended when the attack ends has not been
-//! dropped; that breaks the demand if it lasted too long, or if it is so on most links.
+//! dropped; that breaks the demand if it lasted too long, or if it is so on more than a quarter of the links.
 
 use serde::Serialize;
 
@@ -33,6 +33,7 @@ impl Demand {
             (true, _) => "disconnected",
             (false, [true, false]) => "out of the mesh of transactions",
             (false, [false, true]) => "out of the mesh of blocks",
+            (false, [false, false]) => return "no harm".to_owned(),
             (false, _) => "out of both meshes",
         };
         format!("{what} within {} s", self.within_s)
