@@ -133,7 +133,7 @@ mod tests {
             name: "workers".into(),
             start_time_ms: 0,
             slot_ms: 1_000,
-            producers: Vec::new(),
+            producers: vec![starling_crypto::SecretKey::from_seed(&[1; 32]).public_key().to_bytes()],
             limits: Limits::default(),
             stamp_bits: 0,
         });
