@@ -10,7 +10,7 @@
 //! saturated says nothing, because its latencies contain the wait for a processor, and is not judged.
 //!
 //! # Limits
-//! Few messages make a p99 of few deliveries: a class is judged if it has at least [`DELIVERIES_MIN`] of them in both.
+//! Few messages make a p99 of few deliveries: a class is judged if it has at least 200 of them in both.
 
 use std::path::{Path, PathBuf};
 
