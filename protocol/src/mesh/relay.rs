@@ -377,6 +377,8 @@ impl Mesh {
     }
 
     /// The mesh, or on a topic that we have not joined the fanout; then others, until there are D and as many as are to be flooded.
+    /// Of these, peers that we dialled come first: whoever connects with everybody to learn of messages first, or to swallow them, has
+    /// not been chosen by anybody.
     fn publish_recipients(&mut self, now: Time, topic: TopicIndex, flooded: usize) -> Vec<PeerHandle> {
         let joined = self.states[topic.index()].joined;
         let mut recipients = if joined { self.mesh_and_direct(topic) } else { self.fanout_recipients(now, topic) };
@@ -387,7 +389,11 @@ impl Mesh {
             let known: BTreeSet<PeerHandle> = recipients.iter().copied().collect();
             let mut others = self.flood_candidates(topic);
             others.retain(|peer| !known.contains(peer));
-            self.random.publish.sample(&mut others, further);
+            let (mut dialled, mut others): (Vec<PeerHandle>, Vec<PeerHandle>) =
+                others.into_iter().partition(|peer| self.is_outbound(*peer));
+            self.random.publish.sample(&mut dialled, further);
+            self.random.publish.sample(&mut others, further - dialled.len());
+            recipients.extend(dialled);
             recipients.extend(others);
         }
         recipients

@@ -71,7 +71,7 @@ impl Mesh {
         self.states[topic.index()].mesh.len()
     }
 
-    fn is_outbound(&self, peer: PeerHandle) -> bool {
+    pub(super) fn is_outbound(&self, peer: PeerHandle) -> bool {
         self.peers.get(peer).is_some_and(|slot| slot.direction == Direction::Outbound)
     }
 

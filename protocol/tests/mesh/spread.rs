@@ -3,7 +3,7 @@
 use crate::bench::{Bench, config, large_message, message, other_topic, topic};
 use crate::network::{Faults, Network};
 use bytes::Bytes;
-use starling_protocol::id::{Direction, Version};
+use starling_protocol::id::{Direction, PeerHandle, Version};
 use starling_protocol::mesh::{Input, Verdict};
 use starling_protocol::rpc::{Class, Frame};
 use starling_protocol::time::Duration;
@@ -251,6 +251,24 @@ fn flooding_reaches_some_more_and_leaves_what_is_repeated_alone() {
     bench.take();
     bench.input(Input::Repeat { payload: message(1) });
     assert_eq!(reached(&bench, 1), mesh.len().max(6), "D peers");
+}
+
+#[test]
+fn peers_that_we_dialled_are_flooded_before_those_that_dialled_us() {
+    let mut config = config();
+    config.relay.flood_publish_peers_max = 8;
+    let mut bench = Bench::joined(config);
+    let dialled: Vec<_> = (0..10).map(|_| bench.subscriber_of(Direction::Outbound, Version::V1_2)).collect();
+    let others = bench.subscribers(30);
+    bench.heartbeat();
+    bench.take();
+    bench.publish(&message(1));
+    let mesh = bench.mesh.mesh_peers(&topic()).to_vec();
+    let reached = |peers: &[PeerHandle]| {
+        peers.iter().filter(|peer| !mesh.contains(peer) && bench.copies_to(**peer, &message(1)) == 1).count()
+    };
+    let free = dialled.iter().filter(|peer| !mesh.contains(peer)).count();
+    assert_eq!((reached(&dialled), reached(&others)), (free.min(8), 8 - free.min(8)));
 }
 
 #[test]
