@@ -1,6 +1,7 @@
 //! A score taken apart, for operators.
 
-use super::{TopicParts, TopicStats};
+use super::counters::TopicStats;
+use super::value::TopicParts;
 use serde::Serialize;
 
 /// A peer's score with its parts, in points: `total` is the topics' capped positive parts, their penalties and the three

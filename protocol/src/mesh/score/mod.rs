@@ -38,12 +38,14 @@
 mod breakdown;
 mod colocation;
 mod config;
+mod counters;
 pub mod gater;
 mod numeric;
 mod retained;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod value;
 
 pub use breakdown::{ScoreBreakdown, TopicBreakdown};
 pub use colocation::IpNetwork;
@@ -59,7 +61,8 @@ use super::topic::TopicIndex;
 use crate::id::{PeerHandle, PeerId};
 use crate::time::{Duration, Time, micros};
 use colocation::{AddressGroup, Colocation};
-use numeric::{micros_f64, power};
+use counters::{COUNTER_MAX, Factors, TopicStats, decayed};
+use numeric::power;
 use retained::{Record, Retained, TopicPenalties};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -95,44 +98,6 @@ struct Peer {
     behaviour: f64,
     /// Whether every part of its score but P6 is known not to be negative. False says nothing.
     spotless: bool,
-}
-
-/// Counters of one peer on one topic. All are finite and not negative.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct TopicStats {
-    /// When the peer joined our mesh; None outside.
-    grafted_at: Option<Time>,
-    /// Microseconds in the mesh as of the last decay; zero outside.
-    mesh_time_us: u64,
-    /// Whether the peer has been in the mesh for long enough to owe deliveries.
-    deficit_active: bool,
-    first_deliveries: f64,
-    mesh_deliveries: f64,
-    /// The topic's traffic counter at the graft, decayed since: the difference is what the peer could have delivered.
-    traffic_at_graft: f64,
-    mesh_failure: f64,
-    invalid: f64,
-}
-
-/// The weighted parts of one topic's score, topic weight included.
-#[derive(Clone, Copy, Debug, Default)]
-struct TopicParts {
-    time_in_mesh: f64,
-    first_deliveries: f64,
-    mesh_deliveries: f64,
-    mesh_failure: f64,
-    invalid: f64,
-    positive_max: f64,
-}
-
-impl TopicParts {
-    fn positive(&self) -> f64 {
-        (self.time_in_mesh + self.first_deliveries).min(self.positive_max)
-    }
-
-    fn negative(&self) -> f64 {
-        self.mesh_deliveries + self.mesh_failure + self.invalid
-    }
 }
 
 impl Scores {
@@ -488,49 +453,6 @@ impl Scores {
             + self.retained.memory_bytes()
     }
 
-    fn total(&self, slot: usize, known: &Peer) -> f64 {
-        let (mut positive, mut negative) = (0.0, 0.0);
-        for index in 0..self.traffic.len() {
-            let parts = self.parts(slot, index);
-            positive += parts.positive();
-            negative += parts.negative();
-        }
-        f64::min(positive, self.config.positive_max)
-            + negative
-            + self.application_part(known)
-            + self.colocation_part(known)
-            + self.behaviour_part(known)
-    }
-
-    fn parts(&self, slot: usize, topic: usize) -> TopicParts {
-        let config = self.config.topic(topic);
-        let stats = self.stats(slot, topic);
-        let weight = config.weight;
-        let time = &config.time_in_mesh;
-        let quanta = micros_f64(stats.mesh_time_us) / micros_f64(micros(time.quantum).max(1));
-        let deficit = self.deficit(slot, topic);
-        TopicParts {
-            time_in_mesh: weight * time.weight * quanta.min(time.quanta_max),
-            first_deliveries: weight * config.first_deliveries.weight * stats.first_deliveries,
-            mesh_deliveries: weight * config.mesh_deliveries.weight * deficit * deficit,
-            mesh_failure: weight * config.mesh_failure.weight * stats.mesh_failure,
-            invalid: weight * config.invalid.weight * stats.invalid * stats.invalid,
-            positive_max: config.positive_max,
-        }
-    }
-
-    /// Deliveries that the peer owes to the mesh of the topic.
-    fn deficit(&self, slot: usize, topic: usize) -> f64 {
-        let stats = self.stats(slot, topic);
-        if !stats.deficit_active || self.deficits_suspended(self.now) {
-            return 0.0;
-        }
-        let config = &self.config.topic(topic).mesh_deliveries;
-        let carried = self.traffic[topic] - stats.traffic_at_graft;
-        let enough = config.traffic_fraction.is_none_or(|fraction| fraction * carried >= config.threshold);
-        if enough { (config.threshold - stats.mesh_deliveries).max(0.0) } else { 0.0 }
-    }
-
     /// Whether no part of the peer's score is negative, as far as that is known.
     fn has_no_penalty(&self, known: &Peer) -> bool {
         let colocated = known.address.map_or(0, |(_, number)| self.colocation.count(number));
@@ -575,23 +497,6 @@ impl Scores {
         let Some(known) = self.live_mut(peer) else { return };
         known.spotless = false;
         self.clean.remove(peer.slot);
-    }
-
-    fn application_part(&self, known: &Peer) -> f64 {
-        self.config.application.weight * known.application
-    }
-
-    fn colocation_part(&self, known: &Peer) -> f64 {
-        let config = &self.config.colocation;
-        let count = known.address.map_or(0, |(_, number)| self.colocation.count(number));
-        let surplus = f64::from(count.saturating_sub(config.threshold));
-        config.weight * surplus * surplus
-    }
-
-    fn behaviour_part(&self, known: &Peer) -> f64 {
-        let config = &self.config.behaviour;
-        let surplus = (known.behaviour - config.threshold).max(0.0);
-        config.weight * surplus * surplus
     }
 
     fn count_mesh_delivery(&mut self, peer: PeerHandle, topic: TopicIndex) {
@@ -648,55 +553,4 @@ impl Scores {
         let index = slot * self.traffic.len() + topic;
         &mut self.stats[index]
     }
-}
-
-/// Penalty counters saturate here: their squares are still far from the end of doubles.
-const COUNTER_MAX: f64 = 1e12;
-
-/// What the counters of a topic are multiplied with in one decay pass.
-struct Factors {
-    first_deliveries: f64,
-    mesh_deliveries: f64,
-    mesh_failure: f64,
-    invalid: f64,
-}
-
-impl Factors {
-    fn of(config: &TopicScoreConfig, steps: u64, suspended: bool) -> Self {
-        Self {
-            first_deliveries: power(config.first_deliveries.decay, steps),
-            mesh_deliveries: if suspended { 1.0 } else { power(config.mesh_deliveries.decay, steps) },
-            mesh_failure: power(config.mesh_failure.decay, steps),
-            invalid: power(config.invalid.decay, steps),
-        }
-    }
-}
-
-impl TopicStats {
-    fn decay(&mut self, now: Time, config: &TopicScoreConfig, factors: &Factors, floor: f64) {
-        self.first_deliveries = decayed(self.first_deliveries, factors.first_deliveries, floor);
-        self.mesh_deliveries = decayed(self.mesh_deliveries, factors.mesh_deliveries, floor);
-        self.mesh_failure = decayed(self.mesh_failure, factors.mesh_failure, floor);
-        self.invalid = decayed(self.invalid, factors.invalid, floor);
-        // Not brought to zero: it must shrink exactly as the traffic counter does.
-        self.traffic_at_graft *= factors.mesh_deliveries;
-        if let Some(grafted_at) = self.grafted_at {
-            self.mesh_time_us = micros(now.since(grafted_at));
-            self.deficit_active |= now.since(grafted_at) > config.mesh_deliveries.activation;
-        }
-    }
-
-    fn check(&self, config: &TopicScoreConfig) {
-        let counts = [self.traffic_at_graft, self.mesh_failure, self.invalid];
-        assert!(counts.iter().all(|count| (0.0..=f64::MAX).contains(count)), "counters are counts: {self:?}");
-        assert!((0.0..=config.first_deliveries.deliveries_max).contains(&self.first_deliveries), "P2 is capped");
-        assert!((0.0..=config.mesh_deliveries.deliveries_max).contains(&self.mesh_deliveries), "P3 is capped");
-        let outside = self.mesh_time_us == 0 && !self.deficit_active;
-        assert!(self.grafted_at.is_some() || outside, "only mesh members gain time and owe deliveries");
-    }
-}
-
-fn decayed(count: f64, factor: f64, floor: f64) -> f64 {
-    let count = count * factor;
-    if count < floor { 0.0 } else { count }
 }
