@@ -301,8 +301,8 @@ impl<'a> Play<'a> {
                 self.happen(happening);
             }
         }
-        // Whoever leaves takes along what it was asked for.
-        for peer in core::mem::take(&mut self.connected) {
+        // Whoever leaves takes along what it was asked for; those who are still there may be asked in its place.
+        while let Some(peer) = self.connected.pop_first() {
             self.open.retain(|_, open| open.peer != peer);
             self.call(|sync, at, local, out| sync.disconnected(at, peer, local, out));
         }
@@ -591,4 +591,26 @@ proptest! {
     fn one_honest_peer_is_enough_and_everything_is_accounted_for(scenario in scenario()) {
         Play::new(&scenario).play();
     }
+}
+
+/// The book once took everybody for gone when the first one left, while the machine still asked the others.
+#[test]
+fn those_who_are_still_there_are_asked_when_somebody_leaves() {
+    let others = vec![
+        vec![Way::Boasting],
+        vec![Way::Boasting],
+        vec![Way::Empty],
+        vec![Way::Never],
+        vec![Way::Boasting, Way::Busy, Way::Truly],
+    ];
+    let scenario = Scenario {
+        seed: 5_588_142_832_094_742_388,
+        large: false,
+        others,
+        honest_at_ms: 2_457,
+        lost_percent: 33,
+        shed_percent: 7,
+        lag_percent: 47,
+    };
+    Play::new(&scenario).play();
 }
