@@ -14,6 +14,7 @@
 //! | | |
 //! |---|---|
 //! | `attackers` | who attacks: the section of a manifest, checked, and the factory |
+//! | `processes` | which of them can be processes |
 //! | `links` | connections that an attacker keeps up |
 //! | `sybil` | peers that join meshes and then do not do their part: the published attack and its relatives |
 //! | `flood` | peers that send too much of what is allowed |
@@ -42,6 +43,7 @@ pub mod floor;
 mod links;
 mod look;
 mod malformed;
+pub(crate) mod processes;
 pub mod recovery;
 mod spam;
 pub mod suite;

@@ -377,7 +377,7 @@ impl Network {
             path => std::fs::read_to_string(path).map_err(|error| usage(format!("cannot read {path}: {error}")))?,
         };
         for attack in &self.attack {
-            let checked = attackers::check(attack, usize::from(self.nodes), self.duration.as_secs_f64());
+            let checked = attack.check_as_processes(usize::from(self.nodes), self.duration.as_secs_f64());
             checked.map_err(|error| usage(format!("--attack {}: {error}", attack.kind)))?;
         }
         let node_bin = node_program(self.node_bin)?;

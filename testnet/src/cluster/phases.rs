@@ -7,8 +7,8 @@ use starling_protocol::mesh::config::{DegreeConfig, HeartbeatConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
-use super::attackers::Siege;
-use super::attackers::judge::{judge_traffic, sends_what_is_valid};
+use super::attackers::judge::judge_in_figures;
+use super::attackers::{LEAD, Siege};
 use super::fleet::Fleet;
 use super::host::{self, HostTicks};
 use super::load::{self, Load};
@@ -112,8 +112,9 @@ async fn besiege(plan: &Plan, options: &Options, fleet: &Fleet) -> Result<Option
     if options.attackers.is_empty() {
         return Ok(None);
     }
-    let siege = Siege::begin(plan, options, fleet)?;
-    while host::now_us() < siege.zero_us {
+    let zero_us = host::now_us() + u64::try_from(LEAD.as_micros()).expect("a second");
+    let siege = Siege::begin(plan, options, fleet, zero_us)?;
+    while host::now_us() < zero_us {
         sleep(POLL).await;
     }
     Ok(Some(siege))
@@ -255,9 +256,7 @@ fn assemble(
         })
         .collect();
     let deliveries = recorder.deliveries(&window);
-    for group in &mut attackers {
-        judge_traffic(group, deliveries.messages().iter().map(|message| message.payload_bytes));
-    }
+    let passed_on = judge_in_figures(&mut attackers, &deliveries, &recorder);
     let mut notes: Vec<String> = lost.into_iter().map(|(_, reason)| reason).collect();
     notes.extend(killed.iter().map(|name| format!("Node {name} did not stop when asked to and was killed.")));
     notes.extend(fleet.cut_off_traces().map(|name| format!("The trace of node {name} ends in the middle of a line.")));
@@ -269,8 +268,6 @@ fn assemble(
             ));
         }
     }
-    let passed_on =
-        if attackers.iter().any(|group| sends_what_is_valid(&group.kind)) { 0 } else { recorder.passed_on() };
     let published = deliveries.of_class(Class::Transaction).count();
     if published < load.submitted {
         notes.push(format!(

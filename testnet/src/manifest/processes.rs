@@ -37,11 +37,13 @@ pub(super) fn check(manifest: &Manifest) -> Result<(), Problem> {
     for (number, fault) in manifest.fault.iter().enumerate() {
         check_fault(fault).map_err(|(key, message)| Problem::new(&[Key("fault"), Index(number), Key(key)], message))?;
     }
-    if manifest.attack.is_empty() {
-        return Ok(());
+    let load_end_s = manifest.time.warm_up_s + manifest.time.load_s;
+    for (number, attackers) in manifest.attack.iter().enumerate() {
+        attackers
+            .check_as_processes(manifest.nodes as usize, load_end_s)
+            .map_err(|message| Problem::new(&[Key("attack"), Index(number)], message))?;
     }
-    let message = "attackers of a manifest are simulated only; remove them, or use `starling-testnet sim`";
-    Err(Problem::new(&[Key("attack"), Index(0)], message))
+    Ok(())
 }
 
 fn check_fault(fault: &Fault) -> Result<(), (&'static str, String)> {

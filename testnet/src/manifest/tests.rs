@@ -107,14 +107,17 @@ fn what_processes_cannot_do_is_said_with_its_line_and_a_remedy() {
             "[[fault]]\nkind = \"degrade\"\nat_s = 3\nlatency_ms = 9000\nfrom = { all = true }\n".into(),
             &["line 9 (fault.0.latency_ms)", "4000"],
         ),
-        ("[[attack]]\nkind = \"sybil\"\ncount = 3\n".into(), &["line 6 (attack.0)", "simulated only"]),
+        ("[[attack]]\nkind = \"censor\"\ncount = 3\n".into(), &["line 6 (attack.0)", "in the simulator only"]),
+        ("[[attack]]\nkind = \"sybil\"\ncount = 101\n".into(), &["line 6 (attack.0)", "1 to 100"]),
+        ("[[attack]]\nkind = \"outrun\"\ncount = 1\n".into(), &["line 6 (attack.0)", "turn after 60 s", "turn_s"]),
     ] {
         let error = named(&rest).expect_err(&rest);
         for part in expected {
             assert!(error.contains(part), "{part:?} is missing in: {error}");
         }
     }
-    let everything = "[links]\nloss_percent = 1\n[cpu]\nrpc_us = 3\n[[fault]]\nkind = \"pause\"\nat_s = 1\nfor_s = 2\nwho = { all = true }\n";
+    let everything = "[links]\nloss_percent = 1\n[cpu]\nrpc_us = 3\n[[fault]]\nkind = \"pause\"\nat_s = 1\nfor_s = 2\nwho = { all = true }\n\
+                      [[attack]]\nkind = \"invalid\"\ncount = 2\n";
     assert_eq!(named(everything), Ok(()));
     let (quick, _) = Manifest::named_for_processes("partition").expect("a preset that processes can run");
     let large = quick.with(&["nodes=1001".to_owned()]).expect("the simulator can");

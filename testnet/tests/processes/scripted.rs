@@ -128,3 +128,21 @@ fn what_processes_cannot_do_is_refused_before_anything_starts() {
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     assert!(!folder.out().exists());
 }
+
+#[test]
+fn attackers_of_a_manifest_are_processes_that_come_when_it_says() {
+    let folder = Folder::with("[[attack]]\nkind = \"invalid\"\ncount = 1\nat_s = 4.5\nparams = { per_s = 50 }\n");
+    let tool = folder.start("run", &[]);
+    let ended = tool.end(DEADLINE);
+    assert_eq!(ended.code, Some(0), "{}\n{}", ended.stdout, ended.stderr);
+    let summary = folder.summary(&ended);
+    let [group] = &summary["attackers"].as_array().expect("attackers")[..] else { panic!("{summary}") };
+    assert_eq!((&group["kind"], &group["links"], &group["dropped"]), (&"invalid".into(), &4.into(), &4.into()));
+    assert_eq!(summary["classes"]["transaction"]["coverage"], 1.0, "{summary}");
+
+    // It turns so late that nobody can have found out by the end.
+    let rest = "[[attack]]\nkind = \"sybil\"\ncount = 1\nparams = { turn_s = 7.5 }\n";
+    let ended = Folder::with(rest).start("run", &[]).end(DEADLINE);
+    assert_eq!(ended.code, Some(1), "{}\n{}", ended.stdout, ended.stderr);
+    assert!(ended.stderr.contains("dropped on") && ended.stderr.contains("too short to tell"), "{}", ended.stderr);
+}

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Entry;
 use super::watch::{INTERVAL, Seen, Span};
 use crate::attack::Attackers;
+use crate::measure::{Deliveries, Recorder};
 use crate::report::attackers::{AttackerGroup, Demand};
 use crate::report::format::{bytes, float};
 
@@ -37,13 +38,29 @@ pub(in crate::cluster) fn demand(attackers: &Attackers) -> Demand {
     }
 }
 
+/// Judges what only the nodes' traces tell: what attackers were sent, and how many of their messages nodes passed on, which is returned.
+pub(in crate::cluster) fn judge_in_figures(
+    groups: &mut [AttackerGroup],
+    deliveries: &Deliveries,
+    recorder: &Recorder,
+) -> usize {
+    for group in groups.iter_mut() {
+        judge_traffic(group, deliveries.messages().iter().map(|message| message.payload_bytes));
+    }
+    if groups.is_empty() || groups.iter().any(|group| sends_what_is_valid(&group.kind)) {
+        0
+    } else {
+        recorder.passed_on()
+    }
+}
+
 /// Whether messages of attackers of a kind are valid, so that nodes pass them on.
-pub(in crate::cluster) fn sends_what_is_valid(kind: &str) -> bool {
+fn sends_what_is_valid(kind: &str) -> bool {
     kind == "ground"
 }
 
 /// Holds what attackers were sent against what there was to be had: messages of these payloads, each a few times over each link.
-pub(in crate::cluster) fn judge_traffic(group: &mut AttackerGroup, payload_bytes: impl Iterator<Item = u64>) {
+fn judge_traffic(group: &mut AttackerGroup, payload_bytes: impl Iterator<Item = u64>) {
     let copy_bytes: u64 = payload_bytes.map(|bytes| bytes + COPY_OVERHEAD_BYTES).sum();
     group.served_bytes_max = group.links as u64 * (COPIES_MAX * copy_bytes + CONTROL_BYTES);
     if group.received_bytes > group.served_bytes_max {

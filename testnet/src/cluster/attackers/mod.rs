@@ -5,7 +5,8 @@
 //! a process of its own kind ([`process`]), which gives it what the node's driver gives a machine: the same transports, handshakes, streams, queues
 //! and limits on frames. Attackers of one kind share a process, because they may conspire; each has an identity and a loopback address of its own.
 //!
-//! Time zero of attackers is the start of the load, so `at_s = 5` comes 5 s into it. They are not slowed by the emulated
+//! Time zero of attackers is the start of the load, so `at_s = 5` comes 5 s into it; of a manifest's attackers it is the start of the run, as in
+//! the simulator. They are not slowed by the emulated
 //! links of the profile: what they send arrives at once.
 //!
 //! # What is measured
@@ -27,9 +28,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::attack::{Attackers, KINDS};
+use crate::attack::Attackers;
+use crate::attack::processes::COUNT_MAX;
 
-pub(super) use siege::Siege;
+pub(super) use siege::{LEAD, Siege};
 
 /// What an attacking process is told: the file that it is given.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,12 +67,6 @@ pub(super) enum Entry {
     Traffic { attacker: usize, sent_bytes: u64, received_bytes: u64 },
 }
 
-/// Kinds that need what only the simulator gives, and what that is.
-const SIMULATED_ONLY: &[(&str, &str)] = &[
-    ("censor", "to know which account a node signs with, and the load of processes signs with accounts of its own"),
-    ("equivocate", "the key of a producer that no node has"),
-];
-
 /// Reads `KIND:COUNT[,KEY=VALUE]…`.
 ///
 /// # Errors
@@ -79,11 +75,10 @@ pub(super) fn order(text: &str) -> Result<Attackers, String> {
     const EXPECTED: &str = "write KIND:COUNT, and settings behind it, as in withhold:2,topic=1,at_s=5";
     let mut parts = text.split(',');
     let (kind, count) = parts.next().and_then(|first| first.split_once(':')).ok_or(EXPECTED)?;
-    let count: u32 = count
-        .parse()
-        .ok()
-        .filter(|count| (1..=100).contains(count))
-        .ok_or_else(|| format!("there can be 1 to 100 attackers of a kind, and not {count:?}; {EXPECTED}"))?;
+    let count: u32 =
+        count.parse().ok().filter(|count| (1..=COUNT_MAX).contains(count)).ok_or_else(|| {
+            format!("there can be 1 to {COUNT_MAX} attackers of a kind, and not {count:?}; {EXPECTED}")
+        })?;
     let mut attackers = Attackers::new(kind, count as usize, 1_000);
     for part in parts {
         let (key, value) = part.split_once('=').ok_or(EXPECTED)?;
@@ -103,40 +98,6 @@ pub(super) fn order(text: &str) -> Result<Attackers, String> {
     Ok(attackers)
 }
 
-/// Whether attackers can be run against so many real nodes for `duration_s`.
-///
-/// # Errors
-/// Says what is wrong and what would be right.
-pub(super) fn check(attackers: &Attackers, nodes: usize, duration_s: f64) -> Result<(), String> {
-    attackers.check(nodes).map_err(|error| error.to_string())?;
-    if let Some((kind, need)) = SIMULATED_ONLY.iter().find(|(kind, _)| *kind == attackers.kind) {
-        let others: Vec<&str> = KINDS
-            .iter()
-            .map(|kind| kind.name)
-            .filter(|name| !SIMULATED_ONLY.iter().any(|(only, _)| only == name))
-            .collect();
-        return Err(format!(
-            "attackers of kind `{kind}` run in the simulator only (`starling-testnet attacks`): they need {need}; against \
-             processes there are {}",
-            others.join(", ")
-        ));
-    }
-    if attackers.param("turn_s") >= duration_s {
-        return Err(format!(
-            "attackers of kind `{}` turn after {} s, but the load lasts {duration_s} s; give a smaller turn_s or a longer --duration",
-            attackers.kind,
-            attackers.param("turn_s")
-        ));
-    }
-    if attackers.at_s >= duration_s {
-        return Err(format!(
-            "attackers come after {} s, but the load lasts {duration_s} s; give a smaller at_s or a longer --duration",
-            attackers.at_s
-        ));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,7 +107,7 @@ mod tests {
         let attackers = order("withhold:2,topic=0,at_s=1.5,connections=3,per_ip=2").expect("well formed");
         assert_eq!((&*attackers.kind, attackers.count, attackers.at_s), ("withhold", 2, 1.5));
         assert_eq!((attackers.connections, attackers.per_ip, attackers.params["topic"]), (3, 2, 0.0));
-        assert_eq!(check(&attackers, 4, 2.0), Ok(()));
+        assert_eq!(attackers.check_as_processes(4, 2.0), Ok(()));
         for (wrong, part) in [
             ("invalid", "KIND:COUNT"),
             ("invalid:0", "1 to 100"),
@@ -161,7 +122,7 @@ mod tests {
 
     #[test]
     fn what_cannot_run_is_refused_before_anything_starts() {
-        let refused = |text: &str| check(&order(text).expect("well formed"), 4, 20.0).expect_err(text);
+        let refused = |text: &str| order(text).expect("well formed").check_as_processes(4, 20.0).expect_err(text);
         assert!(refused("invalid-spam:1").contains("there is no attacker of kind `invalid-spam`; the kinds are"));
         assert!(refused("invalid:1,per_a=3").contains("have no parameter `per_a`; they have per_s"));
         assert!(refused("censor:1").contains("simulator only") && refused("censor:1").contains("invalid"));

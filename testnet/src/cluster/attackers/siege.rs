@@ -20,8 +20,8 @@ use crate::report::attackers::AttackerGroup;
 /// How long attacking processes may take to end by themselves before they are killed.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
-/// From the spawn of the attacking processes until their time begins: what they take to start, on a host that is not too busy.
-const LEAD: Duration = Duration::from_secs(1);
+/// What attacking processes take to start, on a host that is not too busy.
+pub(in crate::cluster) const LEAD: Duration = Duration::from_secs(1);
 
 /// An attack under way.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(in crate::cluster) struct Siege {
     watch: Watch,
     names: Vec<String>,
     /// When the attackers' time begins, in microseconds of the host's monotonic clock.
-    pub(in crate::cluster) zero_us: u64,
+    zero_us: u64,
 }
 
 /// The attackers of one kind: a process.
@@ -44,11 +44,16 @@ struct Group {
 }
 
 impl Siege {
-    /// Starts the attacking processes against nodes that are all up. Nobody attacks before [`Self::zero_us`].
-    pub(in crate::cluster) fn begin(plan: &Plan, options: &Options, fleet: &Fleet) -> Result<Self, ClusterError> {
+    /// Starts the attacking processes against nodes that are all up. Their time begins at `zero_us` of the host's monotonic clock; who is to
+    /// attack at once, and is given less than `LEAD` to start, comes as soon as it can.
+    pub(in crate::cluster) fn begin(
+        plan: &Plan,
+        options: &Options,
+        fleet: &Fleet,
+        zero_us: u64,
+    ) -> Result<Self, ClusterError> {
         let folder = options.out.join("attackers");
         fs::create_dir_all(&folder).map_err(file_error("make the folder", &folder))?;
-        let zero_us = host::now_us() + u64::try_from(LEAD.as_micros()).expect("a second");
         let nodes: Vec<String> = fleet.listening();
         let mut groups = Vec::new();
         let mut taken = plan.nodes.len();

@@ -13,6 +13,9 @@
 //! | pause | SIGSTOP and SIGCONT |
 //! | partition, heal, degrade, loss | each node's file of emulated links, which nodes follow |
 //!
+//! # Attackers
+//! Those of the manifest run as processes and are judged as with `run --attack` ([`super::attackers`]). Emulated links do not slow them.
+//!
 //! # Time
 //! Time 0 is when all processes are up and slot 0 begins. Until then, and until `time.connect_from_s`, every path is cut, so that nobody is
 //! ahead of the others; what dialled before is connected then. `time.connect_within_s` has no meaning here: all dial as soon as they can. Without
@@ -21,11 +24,12 @@
 //! # Verdict
 //! As in the simulator: every transaction has to have come to every node that runs, over the mesh, in a block, or to wait in its mempool at
 //! the end; and all nodes have to have one head, but for a block that is on its way. What did not run, or ended within 5 s of a publication, is
-//! not expected to have got it. Besides, no process may end that nobody ended, and no node may refuse what it is given.
+//! not expected to have got it. Besides, no process may end that nobody ended, no node may refuse what it is given, and every attacker has to be
+//! dropped.
 //!
 //! # Limits
 //! Faults strike when this process gets to them: some milliseconds late, a change of paths up to 50 ms more. A node that starts again
-//! takes the time that a process takes to start.
+//! takes the time that a process takes to start; so do attackers who are to come in the first second.
 
 mod stage;
 mod verdict;
@@ -35,12 +39,16 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::attackers::Siege;
+use super::attackers::judge::judge_in_figures;
 use super::host::{self, HostTicks};
 use super::phases::{interruption, manifest_of};
 use super::progress::{Phase, Progress};
 use super::{ClusterError, Options, file_error};
+use crate::attack::{Attackers, Targets};
 use crate::manifest::Manifest;
 use crate::measure::{Class, Recorder, Window};
+use crate::report::attackers::AttackerGroup;
 use crate::report::{self, HostLoad, NodeUsage, Run};
 use crate::sim::Scenario;
 use crate::sim::workload::{Submission, submissions};
@@ -135,9 +143,18 @@ fn network_options(options: &ScriptOptions, scenario: &Scenario) -> Result<Optio
         trace: true,
         node_bin,
         node_args,
-        attackers: Vec::new(),
+        attackers: aimed(&manifest.attack, scenario),
         command,
     })
+}
+
+/// Attackers of a manifest, with those who aim at publishers told who these are.
+fn aimed(attackers: &[Attackers], scenario: &Scenario) -> Vec<Attackers> {
+    let aim = |some: &Attackers| match &some.targets {
+        Targets::Named(name) if name == "publishers" => some.clone().aimed(Targets::Nodes(scenario.publishers())),
+        _ => some.clone(),
+    };
+    attackers.iter().map(aim).collect()
 }
 
 /// What the performance leaves for the report.
@@ -149,6 +166,7 @@ struct Measured {
     rss_kib_max: Vec<u64>,
     findings: Vec<String>,
     notes: Vec<String>,
+    attackers: Vec<AttackerGroup>,
 }
 
 /// Starts everybody, plays the timeline to its end, and judges.
@@ -158,6 +176,8 @@ async fn perform(stage: &mut Stage, progress: &Progress) -> Result<Measured, Clu
     stage.start(|up| progress.update(up as u64, format!("{up} of {nodes} are up"))).await?;
     let (zero, zero_us) = (Instant::now(), host::now_us());
     stage.begin(zero_us);
+    let attacked = !stage.options.attackers.is_empty();
+    let siege = attacked.then(|| Siege::begin(&stage.plan, &stage.options, &stage.fleet, zero_us)).transpose()?;
     let scenario = stage.scenario.clone();
     let at_us = |after: Duration| zero_us + u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
     let load_end = scenario.warm_up + scenario.duration;
@@ -171,6 +191,10 @@ async fn perform(stage: &mut Stage, progress: &Progress) -> Result<Measured, Clu
     play_until(stage, progress, zero, load_end + scenario.drain).await?;
     let busy = HostTicks::now().busy_fraction_since(ticks);
     let cpu_us = stage.cpu_us().iter().zip(cpu_before_us).map(|(after, before)| after.saturating_sub(before)).collect();
+    let attackers = match siege {
+        Some(siege) => siege.end().await?,
+        None => Vec::new(),
+    };
     let findings = verdict::findings(stage, &window).await;
     Ok(Measured {
         window,
@@ -180,6 +204,7 @@ async fn perform(stage: &mut Stage, progress: &Progress) -> Result<Measured, Clu
         rss_kib_max: stage.fleet.nodes().iter().map(|node| host::rss_kib_max(node.pid)).collect(),
         findings,
         notes: stage.notes(),
+        attackers,
     })
 }
 
@@ -207,7 +232,7 @@ async fn play_until(stage: &mut Stage, progress: &Progress, zero: Instant, end: 
 
 /// Puts the report together.
 fn assemble(stage: &mut Stage, started: String, measured: Measured, killed: &[String]) -> Played {
-    let Measured { window, zero_us, host, cpu_us, rss_kib_max, mut findings, mut notes } = measured;
+    let Measured { window, zero_us, host, cpu_us, rss_kib_max, mut findings, mut notes, mut attackers } = measured;
     let (recorder, absences) = (&mut stage.recorder, stage.absences.clone());
     let ready_us = recorder.readiness().ready_us(window.drain_end_us).unwrap_or(window.load_start_us);
     let nodes = (0..stage.options.nodes)
@@ -223,9 +248,15 @@ fn assemble(stage: &mut Stage, started: String, measured: Measured, killed: &[St
         findings.push(format!("{} submissions were refused, the first because: {}", refused.len(), refused[0]));
     }
     notes.extend(killed.iter().map(|name| format!("Node {name} did not stop when asked to and was killed.")));
+    let deliveries = deliveries(recorder, &window, absences);
+    let passed_on = judge_in_figures(&mut attackers, &deliveries, recorder);
+    if passed_on > 0 {
+        findings.push(format!("{passed_on} messages of attackers were passed on by nodes"));
+    }
+    findings.extend(attackers.iter().flat_map(|group| group.complaints.clone()));
     let run = Run {
         manifest: manifest_of(&stage.plan, &stage.options, &stage.fleet, started),
-        deliveries: deliveries(recorder, &window, absences),
+        deliveries,
         bounds: stage.plan.topology.bounds(),
         window,
         host,
@@ -234,8 +265,8 @@ fn assemble(stage: &mut Stage, started: String, measured: Measured, killed: &[St
         refused,
         notes,
         simulation: None,
-        attackers: Vec::new(),
-        passed_on: 0,
+        attackers,
+        passed_on,
     };
     Played { run, findings }
 }
