@@ -14,7 +14,7 @@
 //! | partition, heal, degrade, loss | each node's file of emulated links, which nodes follow |
 //!
 //! # Attackers
-//! Those of the manifest run as processes and are judged as with `run --attack` ([`super::attackers`]). Emulated links do not slow them.
+//! Those of the manifest run as processes and are judged as with `run --attack` (module `attackers`). Emulated links do not slow them.
 //!
 //! # Time
 //! Time 0 is when all processes are up and slot 0 begins. Until then, and until `time.connect_from_s`, every path is cut, so that nobody is
