@@ -8,6 +8,7 @@ pub mod chain;
 pub mod codec;
 pub mod genesis;
 pub mod id;
+mod keyed;
 pub mod memory;
 pub mod mempool;
 pub mod mesh;

@@ -340,6 +340,11 @@ impl Transaction {
         self.0.id
     }
 
+    /// The bytes of its name, where they stand.
+    pub(crate) fn id_bytes(&self) -> &[u8; 32] {
+        self.0.id.as_bytes()
+    }
+
     /// What a block's transaction root commits to: a digest of the id and the signature.
     #[must_use]
     pub fn leaf(&self) -> Digest {

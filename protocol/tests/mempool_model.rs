@@ -6,6 +6,7 @@ use starling_protocol::block::Block;
 use starling_protocol::genesis::{Genesis, GenesisParameters, Limits};
 use starling_protocol::id::TransactionId;
 use starling_protocol::mempool::{Account, Config, Mempool, OVERHEAD_BYTES, Source, Status};
+use starling_protocol::random::Stream;
 use starling_protocol::transaction::{Transaction, TransactionBuilder};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -234,7 +235,8 @@ fn settle(naive: &mut Naive, world: &World, undone: Option<&Block>, adopted: Opt
 
 fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
     let genesis = genesis();
-    let (mut pool, mut naive, mut world) = (Mempool::new(config(), &genesis), Naive::default(), World::default());
+    let mut pool = Mempool::new(config(), &genesis, Stream::from_seed([9; 32]));
+    let (mut naive, mut world) = (Naive::default(), World::default());
     let mut slot = 3;
     for step in steps {
         match step {

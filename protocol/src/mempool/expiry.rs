@@ -1,30 +1,31 @@
 //! Transactions by the slot in which they expire.
 //!
-//! A list for each slot, to which ids are only added: that a transaction has gone is noticed when its slot comes. *Rationale:* transactions
+//! A list for each slot, to which places are only added: that a transaction has gone is noticed when its slot comes, and so is that another one has
+//! its place. *Rationale:* transactions
 //! are made shortly before they are sent and live for about the same time, so that those of a moment stand in few lists, and adding to
 //! one touches less memory than an ordered set of all.
 //!
-//! Ids of what has gone are dropped with their slot, or when they are more than those of what is here ([`Expiries::is_stale`]); so there are at
+//! Places of what has gone are dropped with their slot, or when they are more than those of what is here ([`Expiries::is_stale`]); so there are at
 //! most twice as many as transactions, and [`SPARE`].
 
-use crate::id::TransactionId;
+use crate::keyed::Place;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// So many ids may be there in any case.
+/// So many places may be there in any case.
 const SPARE: usize = 64;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Expiries {
-    by_slot: BTreeMap<u64, Vec<TransactionId>>,
-    /// Ids in all lists.
+    by_slot: BTreeMap<u64, Vec<Place>>,
+    /// Places in all lists.
     listed: usize,
 }
 
-impl FromIterator<(u64, TransactionId)> for Expiries {
-    fn from_iter<I: IntoIterator<Item = (u64, TransactionId)>>(entries: I) -> Self {
+impl FromIterator<(u64, Place)> for Expiries {
+    fn from_iter<I: IntoIterator<Item = (u64, Place)>>(entries: I) -> Self {
         let mut expiries = Self::default();
-        for (slot, id) in entries {
-            expiries.insert(slot, id);
+        for (slot, place) in entries {
+            expiries.insert(slot, place);
         }
         expiries
     }
@@ -32,42 +33,41 @@ impl FromIterator<(u64, TransactionId)> for Expiries {
 
 impl Expiries {
     /// A transaction was taken in.
-    pub(super) fn insert(&mut self, slot: u64, id: TransactionId) {
-        self.by_slot.entry(slot).or_default().push(id);
+    pub(super) fn insert(&mut self, slot: u64, place: Place) {
+        self.by_slot.entry(slot).or_default().push(place);
         self.listed += 1;
     }
 
-    /// Takes out what expires first, if that is before this slot: each id once, in ascending order, also of what has gone.
-    pub(super) fn pop_before(&mut self, slot: u64) -> Option<Vec<TransactionId>> {
+    /// Takes out what expires first, if that is before this slot: the slot, and the places that were listed there, in the order of their
+    /// coming. What is in a place may have come for another slot, and a place may be listed twice.
+    pub(super) fn pop_before(&mut self, slot: u64) -> Option<(u64, Vec<Place>)> {
         let first = self.by_slot.first_entry().filter(|first| *first.key() < slot)?;
-        let mut ids = first.remove();
-        self.listed -= ids.len();
-        ids.sort_unstable();
-        ids.dedup();
-        Some(ids)
+        let (slot, places) = first.remove_entry();
+        self.listed -= places.len();
+        Some((slot, places))
     }
 
-    /// Whether most ids are those of transactions that have gone, when so many are here.
+    /// Whether most places are those of transactions that have gone, when so many are here.
     pub(super) fn is_stale(&self, transactions: usize) -> bool {
         self.listed > 2 * transactions + SPARE
     }
 
     /// Bytes that are allocated, estimated.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.by_slot.values().map(|ids| ids.capacity() * size_of::<TransactionId>()).sum()
+        self.by_slot.values().map(|places| places.capacity() * size_of::<Place>()).sum()
     }
 
-    /// Asserts that all these are listed, and how many ids there are.
-    pub(super) fn check(&self, entries: impl Iterator<Item = (u64, TransactionId)>) {
-        let listed: BTreeSet<(u64, TransactionId)> =
-            self.by_slot.iter().flat_map(|(slot, ids)| ids.iter().map(|id| (*slot, *id))).collect();
+    /// Asserts that all these are listed, and how many places there are.
+    pub(super) fn check(&self, entries: impl Iterator<Item = (u64, Place)>) {
+        let listed: BTreeSet<(u64, Place)> =
+            self.by_slot.iter().flat_map(|(slot, places)| places.iter().map(|place| (*slot, *place))).collect();
         let mut count = 0;
-        for (slot, id) in entries {
-            assert!(listed.contains(&(slot, id)), "{id} would never expire");
+        for (slot, place) in entries {
+            assert!(listed.contains(&(slot, place)), "what is in place {place} would never expire");
             count += 1;
         }
-        assert_eq!(self.listed, self.by_slot.values().map(Vec::len).sum::<usize>(), "the count of listed ids");
-        assert!(!self.is_stale(count), "ids of what has gone pile up");
+        assert_eq!(self.listed, self.by_slot.values().map(Vec::len).sum::<usize>(), "the count of listed places");
+        assert!(!self.is_stale(count), "places of what has gone pile up");
     }
 }
 
@@ -75,10 +75,9 @@ impl Expiries {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use starling_crypto::Digest;
 
-    fn id(number: u8) -> TransactionId {
-        TransactionId(Digest([number; 32]))
+    fn id(number: u8) -> Place {
+        Place::from(number)
     }
 
     #[derive(Clone, Copy, Debug)]
@@ -117,15 +116,13 @@ mod tests {
                     }
                     Step::Pass(slots) => {
                         now += slots;
-                        while let Some(ids) = expiries.pop_before(now) {
-                            let (slot, _) = *model.first().unwrap_or(&(now, id(0)));
-                            let there: Vec<TransactionId> = ids.into_iter().filter(|id| model.contains(&(slot, *id))).collect();
-                            let expected: Vec<TransactionId> =
-                                model.range((slot, id(0))..=(slot, id(255))).map(|(_, id)| *id).collect();
-                            if slot < now && !there.is_empty() {
-                                prop_assert_eq!(there, expected);
-                                model.retain(|(other, _)| *other != slot);
-                            }
+                        while let Some((slot, places)) = expiries.pop_before(now) {
+                            let there: BTreeSet<Place> =
+                                places.into_iter().filter(|place| model.contains(&(slot, *place))).collect();
+                            let expected: BTreeSet<Place> =
+                                model.range((slot, id(0))..=(slot, id(255))).map(|(_, place)| *place).collect();
+                            prop_assert_eq!(there, expected);
+                            model.retain(|(other, _)| *other != slot);
                         }
                         prop_assert!(model.first().is_none_or(|(slot, _)| *slot >= now), "something has not come out");
                         if expiries.is_stale(model.len()) {

@@ -44,14 +44,16 @@
 //! expired.
 //!
 //! # Cost
-//! Insertion, removal and lookup take O(log n), and O(sender quota) for the sender's run of executable transactions;
+//! Insertion, removal and lookup take constant time, and O(sender quota) for the sender's run of executable transactions;
 //! selection takes O(senders + k log senders) for k transactions. The order of senders by load is made when the pool becomes half full,
 //! in O(senders), and kept from then on until it is nearly empty (`mempool::loads`).
 
+mod check;
 mod expiry;
 mod loads;
 mod outcome;
 mod select;
+mod senders;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -59,15 +61,21 @@ mod types;
 use crate::block::Block;
 use crate::genesis::Genesis;
 use crate::id::TransactionId;
-use crate::memory::tree_bytes;
+use crate::keyed::{HasKey, KeyedSlab, Place};
+use crate::message::Payload;
+use crate::random::Stream;
 use crate::transaction::Transaction;
-use core::ops::Bound;
+use core::cmp::Reverse;
 use expiry::Expiries;
 use loads::{Load, Loads};
 use outcome::Outcomes;
+use senders::{Sender, Waiting};
 pub use starling_crypto::PublicKeyBytes as Account;
-use std::collections::{BTreeMap, BTreeSet};
-pub use types::{Change, Config, Fault, Inserted, MempoolError, OVERHEAD_BYTES, Settled, Source, Stats, Status};
+use std::collections::{BTreeSet, BinaryHeap};
+use std::sync::Arc;
+pub use types::{
+    Candidate, Change, Config, Fault, Inserted, MempoolError, OVERHEAD_BYTES, Settled, Source, Stats, Status,
+};
 
 /// The pool; see the head of this module.
 #[derive(Clone, Debug)]
@@ -75,8 +83,8 @@ pub struct Mempool {
     config: Config,
     nonce_window: u64,
     expiry_slots_max: u64,
-    entries: BTreeMap<TransactionId, Entry>,
-    senders: BTreeMap<Account, Sender>,
+    entries: KeyedSlab<Entry>,
+    senders: KeyedSlab<Sender>,
     /// Senders by load, for eviction; none while the pool is far from full.
     loads: Option<Loads>,
     expiries: Expiries,
@@ -91,49 +99,18 @@ pub struct Mempool {
 #[derive(Clone, Debug)]
 struct Entry {
     transaction: Transaction,
+    message: Option<Arc<Payload>>,
     source: Source,
+    /// Where its sender is.
+    sender: Place,
     /// Numbers the insertions.
     arrival: u64,
     arrival_slot: u64,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Sender {
-    /// The next nonce as far as was last heard; none if the chain does not remember the sender.
-    next: Option<u64>,
-    by_nonce: BTreeMap<u64, Place>,
-    /// How many of the first entries of `by_nonce` are executable.
-    executable: usize,
-    load: usize,
-    future_load: usize,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    id: TransactionId,
-    load: usize,
-}
-
-impl Sender {
-    /// The nonce that has to be included before all others; none without transactions.
-    fn first(&self) -> Option<u64> {
-        self.next.or_else(|| self.by_nonce.first_key_value().map(|(nonce, _)| *nonce))
-    }
-
-    fn recompute(&mut self) {
-        let first = self.first().unwrap_or(0);
-        self.executable =
-            self.by_nonce.keys().zip(first..=u64::MAX).take_while(|(nonce, expected)| **nonce == *expected).count();
-        self.load = self.by_nonce.values().map(|place| place.load).sum();
-        self.future_load = self.by_nonce.values().skip(self.executable).map(|place| place.load).sum();
-    }
-
-    fn future(&self) -> usize {
-        self.by_nonce.len() - self.executable
-    }
-
-    fn loads(&self) -> Load {
-        Load { all: self.load, future: self.future_load }
+impl HasKey for Entry {
+    fn key(&self) -> &[u8; 32] {
+        self.transaction.id_bytes()
     }
 }
 
@@ -141,20 +118,21 @@ impl Sender {
 const LOADS_FROM_PERCENT: usize = 50;
 const LOADS_UNTIL_PERCENT: usize = 25;
 
-fn load_of(transaction: &Transaction) -> usize {
-    transaction.encoded_len().saturating_add(OVERHEAD_BYTES)
+fn load_of(transaction: &Transaction) -> u32 {
+    u32::try_from(transaction.encoded_len().saturating_add(OVERHEAD_BYTES)).unwrap_or(u32::MAX)
 }
 
 impl Mempool {
-    /// An empty pool for the network of this genesis.
+    /// An empty pool for the network of this genesis. What `secret` gives keys the tables, so that nobody can slow them down by choosing
+    /// what is in them; it decides nothing.
     #[must_use]
-    pub fn new(config: Config, genesis: &Genesis) -> Self {
+    pub fn new(config: Config, genesis: &Genesis, mut secret: Stream) -> Self {
         let limits = genesis.limits();
         Self {
             nonce_window: limits.nonce_window.max(1),
             expiry_slots_max: limits.expiry_slots_max,
-            entries: BTreeMap::new(),
-            senders: BTreeMap::new(),
+            entries: KeyedSlab::new(&mut secret),
+            senders: KeyedSlab::new(&mut secret),
             loads: None,
             expiries: Expiries::default(),
             bytes: 0,
@@ -183,25 +161,7 @@ impl Mempool {
         account_next_nonce: Option<u64>,
         current_slot: u64,
     ) -> Result<(), MempoolError> {
-        if self.entries.contains_key(&transaction.id()) {
-            return Err(MempoolError::Known);
-        }
-        self.check_expiry(transaction, current_slot)?;
-        let nonce = transaction.nonce();
-        let sender = self.senders.get(&transaction.sender());
-        self.check_nonce(nonce, account_next_nonce, sender)?;
-        let Some(sender) = sender else { return Ok(()) };
-        if let Some(place) = sender.by_nonce.get(&nonce) {
-            let taken = sender.by_nonce.range(nonce..).zip(nonce..=u64::MAX);
-            let free = taken.take_while(|((nonce, _), expected)| **nonce == *expected).count();
-            let free = nonce.saturating_add(free as u64);
-            return Err(MempoolError::NonceTaken { nonce, by: place.id, free });
-        }
-        let count = sender.by_nonce.len();
-        if count >= self.config.sender_transactions_max {
-            return Err(MempoolError::SenderQuota { count });
-        }
-        Ok(())
+        self.admissible(transaction, account_next_nonce, current_slot).map(|_sender| ())
     }
 
     /// Takes in a transaction whose signature is valid. The arguments are those of [`Mempool::precheck`].
@@ -211,40 +171,46 @@ impl Mempool {
     /// making room may have cost senders with larger shares some transactions.
     pub fn insert(
         &mut self,
-        transaction: Transaction,
+        candidate: impl Into<Candidate>,
         source: Source,
         account_next_nonce: Option<u64>,
         current_slot: u64,
     ) -> Result<Inserted, MempoolError> {
-        self.precheck(&transaction, account_next_nonce, current_slot)?;
+        let Candidate { transaction, message } = candidate.into();
+        let sender = self.admissible(&transaction, account_next_nonce, current_slot)?;
         let (id, account, nonce) = (transaction.id(), transaction.sender(), transaction.nonce());
         let (count, bytes) = (self.entries.len(), self.bytes);
         let arrival_slot = if source == Source::Reorganisation { 0 } else { current_slot };
-        self.advance(&account, account_next_nonce);
+        // When all that the sender had is superseded, its place is free.
+        let sender = sender.filter(|sender| {
+            self.advance(*sender, account_next_nonce);
+            self.senders.get(*sender).is_some()
+        });
+        let sender = sender.unwrap_or_else(|| self.senders.insert(Sender::new(account)));
         self.outcomes.forget(&id);
         self.bytes += transaction.encoded_len();
-        self.expiries.insert(transaction.expiry_slot(), id);
-        let place = Place { id, load: load_of(&transaction) };
         self.arrivals += 1;
-        self.entries.insert(id, Entry { transaction, source, arrival: self.arrivals, arrival_slot });
+        let (load, expiry_slot) = (load_of(&transaction), transaction.expiry_slot());
+        let place =
+            self.entries.insert(Entry { transaction, message, source, sender, arrival: self.arrivals, arrival_slot });
+        self.expiries.insert(expiry_slot, place);
         self.record(Change { id, sender: account, nonce, status: Status::Pending { executable: false } });
-        self.change_sender(account, |sender| {
+        self.change_sender(sender, |sender| {
             sender.next = account_next_nonce;
-            sender.by_nonce.insert(nonce, place);
+            sender.insert(Waiting { nonce, place, load });
         });
         self.keep_loads();
 
         let mut evicted = Vec::new();
-        while let Some(victim) = self.victim(&account) {
-            if victim == id {
-                self.remove(&victim);
+        while let Some(victim) = self.victim(sender) {
+            if victim == place {
+                self.remove(victim);
                 self.changes.iter_mut().for_each(|changes| changes.retain(|change| change.id != id));
                 return Err(MempoolError::Full { count, bytes });
             }
-            self.retire(&victim, Status::Evicted);
-            evicted.push(victim);
+            evicted.extend(self.retire(victim, Status::Evicted));
         }
-        Ok(Inserted { executable: self.is_executable(&account, nonce), evicted })
+        Ok(Inserted { executable: self.is_executable(sender, nonce), evicted })
     }
 
     /// Follows a change of the chain's head: what was included goes, what is superseded or expired goes and is
@@ -262,12 +228,16 @@ impl Mempool {
         for transaction in adopted.iter().flat_map(Block::transactions) {
             included.insert(transaction.id());
             self.outcomes.forget(&transaction.id());
-            self.remove(&transaction.id());
+            if let Some(place) = self.place_of(&transaction.id()) {
+                self.remove(place);
+            }
         }
         let touched: BTreeSet<Account> =
             adopted.iter().chain(undone).flat_map(Block::transactions).map(Transaction::sender).collect();
         for account in &touched {
-            settled.superseded += self.advance(account, next_nonce(account));
+            if let Some(sender) = self.senders.find(account.as_bytes()) {
+                settled.superseded += self.advance(sender, next_nonce(account));
+            }
         }
         for transaction in undone.iter().flat_map(Block::transactions) {
             if included.contains(&transaction.id()) {
@@ -294,12 +264,16 @@ impl Mempool {
     /// Removes what may not be included in a block of `current_slot` or later any more; says how many that were.
     pub fn expire(&mut self, current_slot: u64) -> usize {
         let mut count = 0;
-        while let Some(ids) = self.expiries.pop_before(current_slot) {
-            for id in ids {
-                if self.entries.contains_key(&id) {
-                    self.retire(&id, Status::Expired);
-                    count += 1;
-                }
+        while let Some((slot, places)) = self.expiries.pop_before(current_slot) {
+            // A place may have been used again since.
+            let entries = places.into_iter().filter_map(|place| Some((self.entries.get(place)?, place)));
+            let due = entries.filter(|(entry, _)| entry.transaction.expiry_slot() == slot);
+            let mut due: Vec<_> = due.map(|(entry, place)| (entry.transaction.id(), place)).collect();
+            due.sort_unstable();
+            due.dedup();
+            count += due.len();
+            for (_, place) in due {
+                self.retire(place, Status::Expired);
             }
         }
         count
@@ -308,27 +282,28 @@ impl Mempool {
     /// The transaction with this id.
     #[must_use]
     pub fn get(&self, id: &TransactionId) -> Option<&Transaction> {
-        self.entries.get(id).map(|entry| &entry.transaction)
+        self.entry(id).map(|entry| &entry.transaction)
     }
 
     /// Where the transaction with this id came from.
     #[must_use]
     pub fn source(&self, id: &TransactionId) -> Option<Source> {
-        self.entries.get(id).map(|entry| entry.source)
+        self.entry(id).map(|entry| entry.source)
     }
 
     /// The transaction of this sender with this nonce.
     #[must_use]
     pub fn get_by_nonce(&self, sender: &Account, nonce: u64) -> Option<&Transaction> {
-        self.get(&self.senders.get(sender)?.by_nonce.get(&nonce)?.id)
+        let place = self.sender(sender)?.get(nonce)?.place;
+        self.entries.get(place).map(|entry| &entry.transaction)
     }
 
     /// What became of a transaction, as long as that is remembered. `None` says nothing about its being in the chain.
     #[must_use]
     pub fn status(&self, id: &TransactionId) -> Option<Status> {
-        match self.entries.get(id) {
-            Some(Entry { transaction, .. }) => {
-                Some(Status::Pending { executable: self.is_executable(&transaction.sender(), transaction.nonce()) })
+        match self.entry(id) {
+            Some(Entry { transaction, sender, .. }) => {
+                Some(Status::Pending { executable: self.is_executable(*sender, transaction.nonce()) })
             }
             None => self.outcomes.get(id),
         }
@@ -338,26 +313,25 @@ impl Mempool {
     /// first that neither the chain nor the pool has.
     #[must_use]
     pub fn next_free_nonce(&self, sender: &Account, account_next_nonce: Option<u64>) -> u64 {
-        let pooled = self.senders.get(sender).map(|sender| &sender.by_nonce);
-        let lowest = || pooled.and_then(|by_nonce| by_nonce.first_key_value()).map_or(0, |(nonce, _)| *nonce);
+        let pooled = self.sender(sender);
+        let lowest = || pooled.and_then(|sender| sender.waiting().first()).map_or(0, |waiting| waiting.nonce);
         let first = account_next_nonce.unwrap_or_else(lowest);
-        let run = pooled.map_or(0, |by_nonce| {
-            let run = by_nonce.range(first..).zip(first..=u64::MAX);
-            run.take_while(|((nonce, _), expected)| **nonce == *expected).count()
-        });
-        first.saturating_add(run as u64)
+        first.saturating_add(pooled.map_or(0, |sender| sender.run_from(first)) as u64)
     }
 
     /// All transactions, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = &Transaction> {
-        self.entries.values().map(|entry| &entry.transaction)
+        self.page(None).map(|(transaction, _)| transaction)
     }
 
     /// The transactions whose ids come after `after` (all when none), in the order of their ids, each with the slot it
-    /// arrived in: 0 when it came back from an undone block.
+    /// arrived in: 0 when it came back from an undone block. Beginning takes O(n), and each of them O(log n).
     pub fn page(&self, after: Option<&TransactionId>) -> impl Iterator<Item = (&Transaction, u64)> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.entries.range((from, Bound::Unbounded)).map(|(_, entry)| (&entry.transaction, entry.arrival_slot))
+        let entries = self.entries.iter().map(|(place, entry)| (entry.transaction.id(), place));
+        let wanted = entries.filter(|(id, _)| after.is_none_or(|after| id > after));
+        let mut ordered: BinaryHeap<Reverse<(TransactionId, Place)>> = wanted.map(Reverse).collect();
+        let places = core::iter::from_fn(move || ordered.pop().map(|Reverse((_, place))| place));
+        places.filter_map(|place| self.entries.get(place)).map(|entry| (&entry.transaction, entry.arrival_slot))
     }
 
     /// Begins to record changes for [`Mempool::take_changes`], or stops and forgets them. Whoever begins must take them
@@ -375,15 +349,34 @@ impl Mempool {
     /// All transactions, in the order in which they came.
     #[must_use]
     pub fn by_arrival(&self) -> Vec<&Transaction> {
-        let mut entries: Vec<&Entry> = self.entries.values().collect();
+        let mut entries: Vec<&Entry> = self.entries.iter().map(|(_, entry)| entry).collect();
         entries.sort_unstable_by_key(|entry| entry.arrival);
         entries.into_iter().map(|entry| &entry.transaction).collect()
+    }
+
+    /// The messages that carry the youngest transactions, at most `count` of them, in the order in which they came. Where none is known, it is
+    /// made, and known from then on.
+    pub fn youngest(&mut self, count: usize, make: impl Fn(&Transaction) -> Arc<Payload>) -> Vec<Arc<Payload>> {
+        let mut places: Vec<(u64, Place)> = self.entries.iter().map(|(place, entry)| (entry.arrival, place)).collect();
+        places.sort_unstable();
+        let youngest = &places[places.len().saturating_sub(count)..];
+        youngest.iter().filter_map(|(_, place)| self.message_in(*place, &make)).collect()
+    }
+
+    /// The message that carries the transaction with this id, if that is here; as [`Self::youngest`].
+    pub fn message(&mut self, id: &TransactionId, make: impl Fn(&Transaction) -> Arc<Payload>) -> Option<Arc<Payload>> {
+        self.message_in(self.place_of(id)?, make)
+    }
+
+    fn message_in(&mut self, place: Place, make: impl Fn(&Transaction) -> Arc<Payload>) -> Option<Arc<Payload>> {
+        let Entry { transaction, message, .. } = self.entries.get_mut(place)?;
+        Some(Arc::clone(message.get_or_insert_with(|| make(transaction))))
     }
 
     /// How many transactions of this sender there are.
     #[must_use]
     pub fn count_of(&self, sender: &Account) -> usize {
-        self.senders.get(sender).map_or(0, |sender| sender.by_nonce.len())
+        self.sender(sender).map_or(0, |sender| sender.waiting().len())
     }
 
     /// How many transactions there are.
@@ -404,53 +397,44 @@ impl Mempool {
         Stats { transactions: self.entries.len(), future: self.future, bytes: self.bytes, senders: self.senders.len() }
     }
 
-    /// Recomputes every index and asserts that it is what it should be.
-    ///
-    /// # Panics
-    /// If it is not.
-    pub fn check(&self) {
-        let config = &self.config;
-        assert!(self.entries.len() <= config.transactions_max, "too many transactions");
-        assert!(self.load() <= config.bytes_max, "too many bytes");
-        match &self.loads {
-            Some(loads) => loads.check(self.senders.iter().map(|(account, sender)| (*account, sender.loads()))),
-            None => assert!(
-                self.entries.is_empty() || !self.is_filled_to(LOADS_FROM_PERCENT),
-                "a pool that fills up does not know the loads"
-            ),
-        }
-        self.expiries.check(self.entries.iter().map(|(id, entry)| (entry.transaction.expiry_slot(), *id)));
-        assert_eq!(self.bytes, self.iter().map(Transaction::encoded_len).sum::<usize>(), "bytes");
-        assert_eq!(self.future, self.senders.values().map(Sender::future).sum::<usize>(), "future transactions");
-        let mut places = 0;
-        for (account, sender) in &self.senders {
-            assert!(!sender.by_nonce.is_empty(), "a sender without transactions is kept");
-            assert!(sender.by_nonce.len() <= config.sender_transactions_max, "a sender's quota is exceeded");
-            let mut recomputed = sender.clone();
-            recomputed.recompute();
-            let figures = |sender: &Sender| (sender.executable, sender.load, sender.future_load);
-            assert_eq!(figures(sender), figures(&recomputed), "a sender's figures");
-            assert!(sender.next.is_none_or(|next| *sender.by_nonce.keys().next().expect("not empty") >= next));
-            for (nonce, place) in &sender.by_nonce {
-                let transaction = &self.entries[&place.id].transaction;
-                assert_eq!((transaction.sender(), transaction.nonce()), (*account, *nonce), "a place");
-                assert_eq!(place.load, load_of(transaction), "a load");
-                places += 1;
-            }
-        }
-        assert_eq!(places, self.entries.len(), "each transaction has one place");
-        self.outcomes.check();
+    fn place_of(&self, id: &TransactionId) -> Option<Place> {
+        self.entries.find(id.as_bytes())
     }
 
-    /// Bytes that are allocated but for the transactions, estimated.
-    pub(crate) fn memory_bytes(&self) -> usize {
-        let (entries, senders) = (self.entries.len(), self.senders.len());
-        tree_bytes::<(TransactionId, Entry)>(entries)
-            + self.expiries.memory_bytes()
-            + tree_bytes::<(u64, Place)>(entries)
-            + tree_bytes::<(Account, Sender)>(senders)
-            + self.loads.as_ref().map_or(0, Loads::memory_bytes)
-            + self.outcomes.memory_bytes()
+    fn entry(&self, id: &TransactionId) -> Option<&Entry> {
+        self.entries.get(self.place_of(id)?)
+    }
+
+    fn sender(&self, account: &Account) -> Option<&Sender> {
+        self.senders.get(self.senders.find(account.as_bytes())?)
+    }
+
+    /// Points 1 to 4 of admission; says where the sender is, if it has anything here.
+    fn admissible(
+        &self,
+        transaction: &Transaction,
+        next: Option<u64>,
+        slot: u64,
+    ) -> Result<Option<Place>, MempoolError> {
+        if self.place_of(&transaction.id()).is_some() {
+            return Err(MempoolError::Known);
+        }
+        self.check_expiry(transaction, slot)?;
+        let nonce = transaction.nonce();
+        let place = self.senders.find(transaction.sender().as_bytes());
+        let sender = place.and_then(|place| self.senders.get(place));
+        self.check_nonce(nonce, next, sender)?;
+        let Some(sender) = sender else { return Ok(None) };
+        if let Some(taken) = sender.get(nonce) {
+            let free = nonce.saturating_add(sender.run_from(nonce) as u64);
+            let by = self.entries.get(taken.place).map_or(transaction.id(), |entry| entry.transaction.id());
+            return Err(MempoolError::NonceTaken { nonce, by, free });
+        }
+        let count = sender.waiting().len();
+        if count >= self.config.sender_transactions_max {
+            return Err(MempoolError::SenderQuota { count });
+        }
+        Ok(place)
     }
 
     fn check_expiry(&self, transaction: &Transaction, slot: u64) -> Result<(), MempoolError> {
@@ -475,9 +459,9 @@ impl Mempool {
         if nonce == u64::MAX {
             return Err(MempoolError::NonceExhausted);
         }
-        let pooled = sender.map(|sender| &sender.by_nonce);
-        let lowest = pooled.and_then(|by_nonce| by_nonce.first_key_value()).map_or(nonce, |(nonce, _)| *nonce);
-        let highest = pooled.and_then(|by_nonce| by_nonce.last_key_value()).map_or(nonce, |(nonce, _)| *nonce);
+        let pooled = sender.map_or(&[][..], Sender::waiting);
+        let lowest = pooled.first().map_or(nonce, |waiting| waiting.nonce);
+        let highest = pooled.last().map_or(nonce, |waiting| waiting.nonce);
         // Without a next nonce from the chain, the window may still be moved down to take in what all others wait for.
         let from = next.unwrap_or_else(|| lowest.min(nonce));
         let top = if next.is_some() { nonce } else { highest.max(nonce) };
@@ -490,37 +474,37 @@ impl Mempool {
     }
 
     /// Sets a sender's next nonce and removes what that supersedes; says how many transactions that were.
-    fn advance(&mut self, account: &Account, next: Option<u64>) -> usize {
-        let Some(sender) = self.senders.get(account) else { return 0 };
-        let superseded: Vec<TransactionId> =
-            sender.by_nonce.range(..next.unwrap_or(0)).map(|(_, place)| place.id).collect();
-        for id in &superseded {
-            self.retire(id, Status::Superseded);
+    fn advance(&mut self, sender: Place, next: Option<u64>) -> usize {
+        let Some(known) = self.senders.get(sender) else { return 0 };
+        let superseded = known.waiting().iter().take_while(|waiting| waiting.nonce < next.unwrap_or(0));
+        let superseded: Vec<Place> = superseded.map(|waiting| waiting.place).collect();
+        for place in &superseded {
+            self.retire(*place, Status::Superseded);
         }
-        if self.senders.get(account).is_some_and(|sender| sender.next != next) {
-            self.change_sender(*account, |sender| sender.next = next);
+        if self.senders.get(sender).is_some_and(|sender| sender.next != next) {
+            self.change_sender(sender, |sender| sender.next = next);
         }
         superseded.len()
     }
 
-    fn is_executable(&self, account: &Account, nonce: u64) -> bool {
-        let Some(sender) = self.senders.get(account) else { return false };
-        sender.by_nonce.keys().take(sender.executable).next_back().is_some_and(|last| nonce <= *last)
+    fn is_executable(&self, sender: Place, nonce: u64) -> bool {
+        self.senders.get(sender).is_some_and(|sender| sender.is_executable(nonce))
     }
 
     /// What has to go first while the pool is over a bound and a transaction of `newcomer` has just come.
-    fn victim(&self, newcomer: &Account) -> Option<TransactionId> {
+    fn victim(&self, newcomer: Place) -> Option<Place> {
         if self.entries.len() <= self.config.transactions_max && self.load() <= self.config.bytes_max {
             return None;
         }
         let own = self.senders.get(newcomer);
+        let own_load = own.map_or(Load { all: 0, future: 0 }, Sender::loads);
         let loads = self.loads.as_ref().expect("a pool over its bounds is filled enough to know the loads");
-        let (heaviest, own_load) = match loads.heaviest_future() {
-            Some(heaviest) => (heaviest, own.map_or(0, |sender| sender.future_load)),
-            None => (loads.heaviest()?, own.map_or(0, |sender| sender.load)),
+        let ((heaviest, account), own_load) = match loads.heaviest_future() {
+            Some(heaviest) => (heaviest, own_load.future),
+            None => (loads.heaviest()?, own_load.all),
         };
-        let account = if own_load >= heaviest.0 { *newcomer } else { heaviest.1 };
-        self.senders.get(&account)?.by_nonce.last_key_value().map(|(_, place)| place.id)
+        let sender = if own_load >= heaviest { own } else { self.sender(&account) };
+        sender?.waiting().last().map(|waiting| waiting.place)
     }
 
     fn load(&self) -> usize {
@@ -528,11 +512,12 @@ impl Mempool {
     }
 
     /// Removes a transaction that was not included, and remembers what became of it.
-    fn retire(&mut self, id: &TransactionId, status: Status) {
-        if let Some(transaction) = self.remove(id) {
-            self.record(Change { id: *id, sender: transaction.sender(), nonce: transaction.nonce(), status });
-        }
-        self.outcomes.remember(*id, status);
+    fn retire(&mut self, place: Place, status: Status) -> Option<TransactionId> {
+        let transaction = self.remove(place)?;
+        let id = transaction.id();
+        self.record(Change { id, sender: transaction.sender(), nonce: transaction.nonce(), status });
+        self.outcomes.remember(id, status);
+        Some(id)
     }
 
     fn record(&mut self, change: Change) {
@@ -541,12 +526,10 @@ impl Mempool {
         }
     }
 
-    fn remove(&mut self, id: &TransactionId) -> Option<Transaction> {
-        let Entry { transaction, .. } = self.entries.remove(id)?;
+    fn remove(&mut self, place: Place) -> Option<Transaction> {
+        let Entry { transaction, sender, .. } = self.entries.remove(place)?;
         self.bytes -= transaction.encoded_len();
-        self.change_sender(transaction.sender(), |sender| {
-            sender.by_nonce.remove(&transaction.nonce());
-        });
+        self.change_sender(sender, |sender| sender.remove(transaction.nonce()));
         if self.loads.is_some() && !self.is_filled_to(LOADS_UNTIL_PERCENT) {
             self.loads = None;
         }
@@ -557,16 +540,20 @@ impl Mempool {
     /// Makes the order of senders by load once the pool is filled so far that it may be needed.
     fn keep_loads(&mut self) {
         if self.loads.is_none() && self.is_filled_to(LOADS_FROM_PERCENT) {
-            self.loads = Some(self.senders.iter().map(|(account, sender)| (*account, sender.loads())).collect());
+            self.loads = Some(self.senders.iter().map(|(_, sender)| (sender.account, sender.loads())).collect());
         }
     }
 
     /// Makes the index by expiry anew once most of what it names has gone.
     fn keep_expiries(&mut self) {
         if self.expiries.is_stale(self.entries.len()) {
-            let entries = self.entries.iter().map(|(id, entry)| (entry.transaction.expiry_slot(), *id));
-            self.expiries = entries.collect();
+            self.expiries = self.listed().collect();
         }
+    }
+
+    /// What the index by expiry has to name.
+    fn listed(&self) -> impl Iterator<Item = (u64, Place)> {
+        self.entries.iter().map(|(place, entry)| (entry.transaction.expiry_slot(), place))
     }
 
     /// Whether the pool has reached this share of one of its bounds.
@@ -576,18 +563,18 @@ impl Mempool {
     }
 
     /// The one place where a sender changes: keeps its figures and the indexes up to date.
-    fn change_sender(&mut self, account: Account, change: impl FnOnce(&mut Sender)) {
-        let sender = self.senders.entry(account).or_default();
+    fn change_sender(&mut self, place: Place, change: impl FnOnce(&mut Sender)) {
+        let Some(sender) = self.senders.get_mut(place) else { return };
         let before = sender.loads();
         self.future -= sender.future();
         change(sender);
         sender.recompute();
         self.future += sender.future();
         if let Some(loads) = &mut self.loads {
-            loads.change(&account, before, sender.loads());
+            loads.change(&sender.account, before, sender.loads());
         }
-        if sender.by_nonce.is_empty() {
-            self.senders.remove(&account);
+        if sender.waiting().is_empty() {
+            self.senders.remove(place);
         }
     }
 }

@@ -11,6 +11,7 @@
 //! have come. That is a courtesy and no rule of validity: a block by a less patient producer is valid.
 
 use super::{Account, Entry, Mempool};
+use crate::keyed::Place;
 use crate::transaction::Transaction;
 use std::collections::BTreeSet;
 
@@ -25,24 +26,22 @@ impl Mempool {
         slot: u64,
         next_nonce: impl Fn(&Account) -> Option<u64>,
     ) -> Vec<Transaction> {
-        // Ordered by turn, then by waiting time; the account and its nonce ride along.
-        let mut queue: BTreeSet<(usize, u64, Account, u64)> = BTreeSet::new();
-        for (account, sender) in &self.senders {
-            let next = next_nonce(account);
-            let Some(first) = next.or_else(|| sender.by_nonce.first_key_value().map(|(nonce, _)| *nonce)) else {
-                continue;
-            };
-            let Some(entry) = self.entry(account, first) else { continue };
+        // Ordered by turn, then by waiting time, of which no two are the same; the sender and its nonce ride along.
+        let mut queue: BTreeSet<(usize, u64, Place, u64)> = BTreeSet::new();
+        for (place, sender) in self.senders.iter() {
+            let next = next_nonce(&sender.account);
+            let Some(first) = next.or_else(|| sender.waiting().first().map(|waiting| waiting.nonce)) else { continue };
+            let Some(entry) = self.entry_of(place, first) else { continue };
             let waited = entry.arrival_slot.saturating_add(1) < slot;
             if next.is_some() || first == 0 || waited {
-                queue.insert((0, entry.arrival, *account, first));
+                queue.insert((0, entry.arrival, place, first));
             }
         }
         let (mut selected, mut bytes) = (Vec::new(), 0_usize);
         while selected.len() < count_max
-            && let Some((turn, _, account, nonce)) = queue.pop_first()
+            && let Some((turn, _, sender, nonce)) = queue.pop_first()
         {
-            let Some(Entry { transaction, .. }) = self.entry(&account, nonce) else { continue };
+            let Some(Entry { transaction, .. }) = self.entry_of(sender, nonce) else { continue };
             let expiry_slot = transaction.expiry_slot();
             let may = expiry_slot >= slot && expiry_slot <= slot.saturating_add(self.expiry_slots_max);
             let total = bytes.saturating_add(transaction.encoded_len());
@@ -52,15 +51,15 @@ impl Mempool {
             bytes = total;
             selected.push(transaction.clone());
             if let Some(next) = nonce.checked_add(1)
-                && let Some(entry) = self.entry(&account, next)
+                && let Some(entry) = self.entry_of(sender, next)
             {
-                queue.insert((turn + 1, entry.arrival, account, next));
+                queue.insert((turn + 1, entry.arrival, sender, next));
             }
         }
         selected
     }
 
-    fn entry(&self, account: &Account, nonce: u64) -> Option<&Entry> {
-        self.entries.get(&self.senders.get(account)?.by_nonce.get(&nonce)?.id)
+    fn entry_of(&self, sender: Place, nonce: u64) -> Option<&Entry> {
+        self.entries.get(self.senders.get(sender)?.get(nonce)?.place)
     }
 }

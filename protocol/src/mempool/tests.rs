@@ -33,7 +33,7 @@ fn transaction(sender: u8, nonce: u64) -> Transaction {
 }
 
 fn pool(config: Config) -> Mempool {
-    Mempool::new(config, &genesis())
+    Mempool::new(config, &genesis(), Stream::from_seed([9; 32]))
 }
 
 fn block(transactions: Vec<Transaction>) -> Block {

@@ -2,6 +2,9 @@
 
 use super::Account;
 use crate::id::{PeerHandle, TransactionId};
+use crate::message::Payload;
+use crate::transaction::Transaction;
+use std::sync::Arc;
 
 /// What a transaction is counted with besides its bytes: an estimate of what its entries in the pool's indexes take.
 pub const OVERHEAD_BYTES: usize = 512;
@@ -32,6 +35,22 @@ impl Default for Config {
             outcomes_max: 4_096,
             expiry_grace_slots: 2,
         }
+    }
+}
+
+/// A transaction to be taken in, and the message that carries it, if there is one. *Rationale for keeping that:* what is pending is announced
+/// to peers again and again, by the id of its message, and to make a message is to hash all of it.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The transaction.
+    pub transaction: Transaction,
+    /// The message; it keeps its bytes alive.
+    pub message: Option<Arc<Payload>>,
+}
+
+impl From<Transaction> for Candidate {
+    fn from(transaction: Transaction) -> Self {
+        Self { transaction, message: None }
     }
 }
 

@@ -13,13 +13,14 @@
 //! # Limits and cost
 //!
 //! Bytes are those of the encoded messages, which live once however often they are queued. Counts of requests are bounded by
-//! entries times connected peers. Operations are logarithmic in the number of entries, except [`MessageCache::gossip_ids`] (the
-//! advertised windows) and [`MessageCache::disconnected`] (all entries).
+//! entries times connected peers. Messages are found by the fingerprints of their ids ([`super::seen`]). Operations take constant time,
+//! except [`MessageCache::gossip_ids`] (the advertised windows) and [`MessageCache::disconnected`] (all entries).
 
+use super::seen::{Fingerprint, FingerprintHash};
 use crate::id::{MessageId, PeerHandle, Topic};
-use crate::memory::tree_bytes;
+use crate::memory::table_bytes;
 use crate::message::Payload;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -92,7 +93,7 @@ impl CacheConfig {
 #[derive(Debug)]
 pub struct MessageCache {
     config: CacheConfig,
-    entries: BTreeMap<MessageId, Entry>,
+    entries: HashMap<Fingerprint, Entry, FingerprintHash>,
     /// Messages by window, the current window first; within a window in order of arrival.
     windows: VecDeque<VecDeque<Listed>>,
     /// The topics of all messages that were ever put here: as few as are configured.
@@ -103,6 +104,7 @@ pub struct MessageCache {
 /// A message in its window, with what is asked of it when messages are announced.
 #[derive(Clone, Copy, Debug)]
 struct Listed {
+    key: Fingerprint,
     id: MessageId,
     /// Where its topic stands among `topics`.
     topic: u32,
@@ -120,23 +122,23 @@ impl MessageCache {
     #[must_use]
     pub fn new(config: CacheConfig) -> Self {
         let windows = VecDeque::from([VecDeque::new()]);
-        Self { config, entries: BTreeMap::new(), windows, topics: Vec::new(), bytes: 0 }
+        Self { config, entries: HashMap::default(), windows, topics: Vec::new(), bytes: 0 }
     }
 
     /// Keeps an accepted message in the current window. False when it is there already or can never fit.
-    pub fn put(&mut self, payload: Arc<Payload>) -> bool {
-        self.put_into(0, payload)
+    pub fn put(&mut self, key: Fingerprint, payload: &Arc<Payload>) -> bool {
+        self.put_into(0, key, payload)
     }
 
     /// Keeps an accepted message to be served but not advertised, if there are windows for that: in the first one that is not advertised.
     /// False when it is there already or can never fit.
-    pub fn keep(&mut self, payload: Arc<Payload>) -> bool {
-        self.put_into(self.config.gossip_windows.min(self.config.history_windows - 1), payload)
+    pub fn keep(&mut self, key: Fingerprint, payload: &Arc<Payload>) -> bool {
+        self.put_into(self.config.gossip_windows.min(self.config.history_windows - 1), key, payload)
     }
 
-    fn put_into(&mut self, window: usize, payload: Arc<Payload>) -> bool {
-        let (id, size) = (payload.id(), payload.encoded().len());
-        if self.entries.contains_key(&id) || size > self.config.bytes_max {
+    fn put_into(&mut self, window: usize, key: Fingerprint, payload: &Arc<Payload>) -> bool {
+        let size = payload.encoded().len();
+        if self.entries.contains_key(&key) || size > self.config.bytes_max {
             return false;
         }
         while self.entries.len() >= self.config.entries_max || self.bytes + size > self.config.bytes_max {
@@ -144,23 +146,23 @@ impl MessageCache {
         }
         self.bytes += size;
         let topic = self.number_of(payload.topic());
-        self.entries.insert(id, Entry { payload, transmissions: Vec::new() });
+        self.entries.insert(key, Entry { payload: Arc::clone(payload), transmissions: Vec::new() });
         while self.windows.len() <= window {
             self.windows.push_back(VecDeque::new());
         }
-        self.windows[window].push_back(Listed { id, topic });
+        self.windows[window].push_back(Listed { key, id: payload.id(), topic });
         true
     }
 
     /// The message, if it is kept.
     #[must_use]
-    pub fn get(&self, id: &MessageId) -> Option<&Arc<Payload>> {
-        self.entries.get(id).map(|entry| &entry.payload)
+    pub fn get(&self, key: Fingerprint) -> Option<&Arc<Payload>> {
+        self.entries.get(&key).map(|entry| &entry.payload)
     }
 
     /// The message for a peer that asked for it, and how often the peer has asked, this time included.
-    pub fn transmit(&mut self, id: &MessageId, peer: PeerHandle) -> Option<(Arc<Payload>, u32)> {
-        let entry = self.entries.get_mut(id)?;
+    pub fn transmit(&mut self, key: Fingerprint, peer: PeerHandle) -> Option<(Arc<Payload>, u32)> {
+        let entry = self.entries.get_mut(&key)?;
         let count = match entry.transmissions.iter_mut().find(|(other, _)| *other == peer) {
             Some((_, count)) => {
                 *count = count.saturating_add(1);
@@ -192,18 +194,18 @@ impl MessageCache {
         self.windows.push_front(VecDeque::new());
         while self.windows.len() > self.config.history_windows {
             for listed in self.windows.pop_back().unwrap_or_default() {
-                self.forget(&listed.id);
+                self.forget(listed.key);
             }
         }
     }
 
     /// Forgets a message. The search through its window makes this linear; it is meant for the rare message that turns out
     /// not to be worth serving.
-    pub fn remove(&mut self, id: &MessageId) -> bool {
-        if !self.forget(id) {
+    pub fn remove(&mut self, key: Fingerprint) -> bool {
+        if !self.forget(key) {
             return false;
         }
-        self.windows.iter_mut().for_each(|window| window.retain(|other| other.id != *id));
+        self.windows.iter_mut().for_each(|window| window.retain(|other| other.key != key));
         true
     }
 
@@ -236,7 +238,7 @@ impl MessageCache {
     pub(crate) fn memory_bytes(&self) -> usize {
         let listed: usize = self.windows.iter().map(VecDeque::capacity).sum();
         let counts: usize = self.entries.values().map(|entry| entry.transmissions.capacity()).sum();
-        tree_bytes::<(MessageId, Entry)>(self.entries.len())
+        table_bytes::<(Fingerprint, Entry)>(self.entries.capacity())
             + listed * size_of::<Listed>()
             + counts * size_of::<(PeerHandle, u32)>()
     }
@@ -257,12 +259,17 @@ impl MessageCache {
         assert!((1..=self.config.history_windows).contains(&self.windows.len()), "there is always a current window");
         let bytes: usize = self.entries.values().map(|entry| entry.payload.encoded().len()).sum();
         assert_eq!(self.bytes, bytes, "bytes equal a recount");
-        let mut listed: Vec<MessageId> = self.windows.iter().flatten().map(|listed| listed.id).collect();
-        listed.sort_unstable();
-        assert!(listed.iter().eq(self.entries.keys()), "each message is in exactly one window");
-        for Listed { id, topic } in self.windows.iter().flatten() {
-            let name = self.entries.get(id).map(|entry| entry.payload.topic());
-            assert_eq!(self.topics.get(*topic as usize), name, "a message is listed under another topic");
+        let listed: BTreeSet<Fingerprint> = self.windows.iter().flatten().map(|listed| listed.key).collect();
+        assert_eq!(listed.len(), self.windows.iter().map(VecDeque::len).sum::<usize>(), "each message is listed once");
+        assert_eq!(listed.len(), self.entries.len(), "each message is in a window");
+        for Listed { key, id, topic } in self.windows.iter().flatten() {
+            let payload = self.entries.get(key).map(|entry| &entry.payload).expect("what is listed is kept");
+            assert_eq!(payload.id(), *id, "a message is listed under another id");
+            assert_eq!(
+                self.topics.get(*topic as usize),
+                Some(payload.topic()),
+                "a message is listed under another topic"
+            );
         }
         for entry in self.entries.values() {
             let mut peers: Vec<PeerHandle> = entry.transmissions.iter().map(|(peer, _)| *peer).collect();
@@ -276,7 +283,7 @@ impl MessageCache {
     fn evict_oldest(&mut self) {
         let oldest = self.windows.iter_mut().rev().find_map(VecDeque::pop_front);
         if let Some(listed) = oldest {
-            self.forget(&listed.id);
+            self.forget(listed.key);
         }
     }
 
@@ -289,8 +296,8 @@ impl MessageCache {
         u32::try_from(place).expect("few topics are configured")
     }
 
-    fn forget(&mut self, id: &MessageId) -> bool {
-        let Some(entry) = self.entries.remove(id) else { return false };
+    fn forget(&mut self, key: Fingerprint) -> bool {
+        let Some(entry) = self.entries.remove(&key) else { return false };
         self.bytes -= entry.payload.encoded().len();
         true
     }
@@ -307,6 +314,10 @@ mod tests {
         PeerHandle { slot, generation: 0 }
     }
 
+    fn key(number: u8) -> Fingerprint {
+        Fingerprint(u64::from(number))
+    }
+
     /// Message `number` on topic "a" or "b", of ten to fifty bytes; number 11 is larger than the whole cache.
     fn message(number: u8) -> Arc<Payload> {
         let topic = Topic::new(if number.is_multiple_of(2) { "a" } else { "b" });
@@ -318,20 +329,20 @@ mod tests {
     fn a_message_is_advertised_for_some_windows_and_served_for_more() {
         let mut cache = MessageCache::new(CONFIG);
         let old = message(0);
-        assert!(cache.put(Arc::clone(&old)));
-        assert!(!cache.put(Arc::clone(&old)), "once is enough");
+        assert!(cache.put(key(0), &old));
+        assert!(!cache.put(key(0), &old), "once is enough");
         cache.shift();
         let new = message(2);
-        cache.put(Arc::clone(&new));
-        cache.put(message(1));
+        cache.put(key(2), &new);
+        cache.put(key(1), &message(1));
         assert_eq!(cache.gossip_ids(&Topic::new("a")), [new.id(), old.id()], "the newest window comes first");
         cache.shift();
         assert_eq!(cache.gossip_ids(&Topic::new("a")), [new.id()]);
         cache.shift();
         assert!(cache.gossip_ids(&Topic::new("a")).is_empty());
-        assert!(cache.get(&old.id()).is_some() && cache.get(&new.id()).is_some());
+        assert!(cache.get(key(0)).is_some() && cache.get(key(2)).is_some());
         cache.shift();
-        assert!(cache.get(&old.id()).is_none() && cache.get(&new.id()).is_some());
+        assert!(cache.get(key(0)).is_none() && cache.get(key(2)).is_some());
         cache.check();
     }
 
@@ -339,14 +350,16 @@ mod tests {
     fn what_is_only_kept_is_served_and_not_advertised() {
         for (gossip_windows, lives) in [(2, 2), (4, 1)] {
             let mut cache = MessageCache::new(CacheConfig { gossip_windows, ..CONFIG });
-            assert!(cache.keep(message(0)) && !cache.keep(message(0)) && !cache.put(message(0)));
+            assert!(
+                cache.keep(key(0), &message(0)) && !cache.keep(key(0), &message(0)) && !cache.put(key(0), &message(0))
+            );
             assert_eq!(cache.gossip_ids(&Topic::new("a")).is_empty(), gossip_windows < 4);
             for _ in 0..lives {
-                assert!(cache.get(&message(0).id()).is_some());
+                assert!(cache.get(key(0)).is_some());
                 cache.check();
                 cache.shift();
             }
-            assert!(cache.get(&message(0).id()).is_none());
+            assert!(cache.get(key(0)).is_none());
             cache.check();
         }
     }
@@ -354,31 +367,29 @@ mod tests {
     #[test]
     fn requests_are_counted_by_peer_and_forgotten_with_it() {
         let mut cache = MessageCache::new(CONFIG);
-        let payload = message(0);
-        cache.put(Arc::clone(&payload));
-        let mut ask = |slot| cache.transmit(&payload.id(), peer(slot)).map(|(_, count)| count);
+        cache.put(key(0), &message(0));
+        let mut ask = |slot| cache.transmit(key(0), peer(slot)).map(|(_, count)| count);
         assert_eq!([ask(0), ask(0), ask(1), ask(0)], [Some(1), Some(2), Some(1), Some(3)]);
         cache.disconnected(peer(0));
-        assert_eq!(cache.transmit(&payload.id(), peer(0)).map(|(_, count)| count), Some(1));
-        assert!(cache.transmit(&message(1).id(), peer(0)).is_none());
+        assert_eq!(cache.transmit(key(0), peer(0)).map(|(_, count)| count), Some(1));
+        assert!(cache.transmit(key(1), peer(0)).is_none());
         cache.check();
     }
 
     #[test]
     fn beyond_its_bounds_the_oldest_message_goes_first() {
         let mut cache = MessageCache::new(CacheConfig { bytes_max: 1_000_000, ..CONFIG });
-        let ids: Vec<MessageId> = (0..7).map(|number| message(number).id()).collect();
         for number in 0..7 {
-            cache.put(message(number));
+            cache.put(key(number), &message(number));
             if number == 2 {
                 cache.shift();
             }
         }
-        assert!(cache.get(&ids[0]).is_none(), "the oldest made room");
-        assert!(ids[1..].iter().all(|id| cache.get(id).is_some()));
-        assert!(cache.remove(&ids[3]) && !cache.remove(&ids[3]));
+        assert!(cache.get(key(0)).is_none(), "the oldest made room");
+        assert!((1..7).all(|number| cache.get(key(number)).is_some()));
+        assert!(cache.remove(key(3)) && !cache.remove(key(3)));
         cache.check();
-        assert!(!MessageCache::new(CONFIG).put(message(11)), "what can never fit is not kept");
+        assert!(!MessageCache::new(CONFIG).put(key(11), &message(11)), "what can never fit is not kept");
     }
 
     #[test]
@@ -440,7 +451,7 @@ mod tests {
         match step {
             Step::Put(number) => {
                 let expected = model.position(number).is_none() && number != 11;
-                assert_eq!(cache.put(message(number)), expected);
+                assert_eq!(cache.put(key(number), &message(number)), expected);
                 if expected {
                     model.messages.push((number, 0, Vec::new()));
                     while model.messages.len() > CONFIG.entries_max || model.bytes() > CONFIG.bytes_max {
@@ -454,11 +465,11 @@ mod tests {
                     requests.push(slot);
                     requests.iter().filter(|other| **other == slot).count()
                 });
-                let actual = cache.transmit(&message(number).id(), peer(slot)).map(|(_, count)| count);
+                let actual = cache.transmit(key(number), peer(slot)).map(|(_, count)| count);
                 assert_eq!(actual, expected.map(|count| u32::try_from(count).expect("few requests")));
             }
             Step::Remove(number) => {
-                assert_eq!(cache.remove(&message(number).id()), model.position(number).is_some());
+                assert_eq!(cache.remove(key(number)), model.position(number).is_some());
                 model.messages.retain(|(other, ..)| *other != number);
             }
             Step::Shift => {
@@ -482,7 +493,7 @@ mod tests {
                 cache.check();
                 prop_assert_eq!((cache.len(), cache.bytes()), (model.messages.len(), model.bytes()));
                 for number in 0..12 {
-                    prop_assert_eq!(cache.get(&message(number).id()).is_some(), model.position(number).is_some());
+                    prop_assert_eq!(cache.get(key(number)).is_some(), model.position(number).is_some());
                 }
                 for topic in ["a", "b"].map(Topic::new) {
                     prop_assert_eq!(cache.gossip_ids(&topic), model.gossip(&topic));

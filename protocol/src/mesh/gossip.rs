@@ -112,7 +112,7 @@ impl Mesh {
                 self.counters.iwant_excess += 1;
                 continue;
             }
-            let Some((payload, transmissions)) = self.cache.transmit(id, peer) else { continue };
+            let Some((payload, transmissions)) = self.cache.transmit(key, peer) else { continue };
             if transmissions > limits.retransmissions_max {
                 self.counters.iwant_excess += 1;
                 continue;
@@ -191,7 +191,7 @@ impl Mesh {
                 None => self.seen.accept(now, key),
                 Some(SeenState::Pending | SeenState::Ignored | SeenState::Rejected) => continue,
             }
-            self.cache.keep(payload.clone());
+            self.cache.keep(key, payload);
             ids.push(payload.id());
         }
         self.counters.ids_announced += ids.len() as u64;

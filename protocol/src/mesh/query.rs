@@ -242,7 +242,7 @@ impl Mesh {
     /// A recent accepted message, as long as it can be served.
     #[must_use]
     pub fn cached(&self, id: &MessageId) -> Option<&Arc<Payload>> {
-        self.cache.get(id)
+        self.cache.get(self.seen.fingerprint(id))
     }
 
     /// Validations under way.

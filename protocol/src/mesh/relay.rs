@@ -194,7 +194,7 @@ impl Mesh {
                 }
                 self.recent.settle(key, Fate::Accepted(now));
                 out.emit(Output::Deliver { payload: payload.clone(), peer: from });
-                self.cache.put(payload.clone());
+                self.cache.put(key, &payload);
                 self.count_silence(topic, key);
                 self.forward(now, topic, key, &payload, out);
             }
@@ -339,7 +339,7 @@ impl Mesh {
         self.promises.forget(&id);
         self.seen.accept(now, key);
         self.recent.settle(key, Fate::Accepted(now));
-        self.cache.put(payload.clone());
+        self.cache.put(key, payload);
         out.emit(Output::Event(Event::Published { payload: payload.clone() }));
         if payload.data().len() >= self.config.relay.idontwant_bytes_min {
             self.send_idontwant(topic, id, None, &asked, out);
@@ -360,7 +360,7 @@ impl Mesh {
             // No copy of it counts as a delivery any more.
             self.recent.settle(key, Fate::Accepted(Time::ZERO));
         }
-        self.cache.put(payload.clone());
+        self.cache.put(key, payload);
         let frame = Frame::Publish { payload: payload.clone(), class: Class::Forward };
         for peer in self.publish_recipients(now, topic, 0) {
             if !self.recent.is_refused_by(key, peer.slot) {

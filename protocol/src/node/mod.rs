@@ -45,7 +45,7 @@ use crate::block::SignedHeader;
 use crate::chain::{Chain, ResponseTicket, VerifyTicket};
 use crate::genesis::Genesis;
 use crate::id::{PeerHandle, PeerId, Topic};
-use crate::mempool::Mempool;
+use crate::mempool::{Candidate, Mempool};
 use crate::mesh::{self, Mesh, Sink, Verdict};
 use crate::peers::bans::{Ban, BanError, BanTarget};
 use crate::peers::{PeerAction, PeerBook};
@@ -100,7 +100,7 @@ const ANCHORS_TICKS: u64 = 8;
 #[derive(Debug)]
 enum Verification {
     /// A transaction that came over the mesh.
-    Relay { validation: mesh::ValidationTicket, transaction: Transaction, peer: PeerHandle },
+    Relay { validation: mesh::ValidationTicket, candidate: Candidate, peer: PeerHandle },
     /// A transaction that was submitted here.
     Submission { ticket: Ticket, transaction: Transaction },
     /// A transaction that an earlier life left on the disk, and whether it was submitted here.
@@ -134,7 +134,7 @@ impl Verification {
     /// counts nothing: its producer has signed for it, or it was asked for.
     fn bytes(&self) -> usize {
         match self {
-            Self::Relay { transaction, .. }
+            Self::Relay { candidate: Candidate { transaction, .. }, .. }
             | Self::Submission { transaction, .. }
             | Self::Restored { transaction, .. } => transaction.encoded_len(),
             Self::Relayed { bytes, .. } => *bytes,
@@ -158,7 +158,7 @@ impl Node {
         }
         assert!(nothing.is_empty(), "joining a topic without peers has effects");
         let mut node = Self {
-            mempool: Mempool::new(config.mempool.clone(), &genesis),
+            mempool: Mempool::new(config.mempool.clone(), &genesis, streams.stream("mempool")),
             peers: PeerBook::new(peers, own_id, streams.stream("peers"), now),
             clock: slots::SlotClock::default(),
             connected: Vec::new(),
@@ -415,8 +415,8 @@ impl Node {
         self.verification_bytes -= verification.as_ref().map_or(0, Verification::bytes);
         match verification {
             None => {}
-            Some(Verification::Relay { validation, transaction, peer }) => {
-                let verdict = self.admit(now, &transaction, peer, &outcome);
+            Some(Verification::Relay { validation, candidate, peer }) => {
+                let verdict = self.admit(now, candidate, peer, &outcome);
                 if verdict == Verdict::Accept {
                     self.news(now);
                 }

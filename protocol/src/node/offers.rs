@@ -15,7 +15,7 @@
 //! Other networks do the same on each new connection (devp2p, `eth`, "Transaction Exchange").
 //!
 //! # Cost
-//! 22 bytes and one hash for each transaction and peer.
+//! 22 bytes for each transaction and peer; the pool knows the messages.
 
 use super::Node;
 use super::io::Output;
@@ -68,18 +68,18 @@ impl Node {
         if self.mempool.is_empty() || self.peer_id(peer).is_none() || !self.offers.told.insert(peer) {
             return;
         }
-        let pending = self.mempool.by_arrival();
-        let youngest = &pending[pending.len().saturating_sub(OFFERED_MAX)..];
-        let payloads: Vec<Arc<Payload>> = youngest.iter().map(|transaction| self.payload_of(transaction)).collect();
+        let topic = self.genesis.transaction_topic();
+        let payloads = self.mempool.youngest(OFFERED_MAX, |transaction| Payload::new(topic, transaction.bytes()));
         self.mesh_input(now, mesh::Input::Offer { peer, payloads: &payloads }, out);
     }
 
     /// Rule 2: offers what came back of the transactions of undone blocks.
     pub(super) fn offer_returned(&mut self, now: Time, undone: &[Block], out: &mut impl Sink<Output>) {
+        let topic = self.genesis.transaction_topic();
+        let message = |transaction: &Transaction| Payload::new(topic, transaction.bytes());
         let transactions = undone.iter().rev().flat_map(|block| block.transactions().iter().rev());
-        let returned = transactions.filter(|transaction| self.mempool.get(&transaction.id()).is_some());
-        let mut payloads: Vec<Arc<Payload>> =
-            returned.take(OFFERED_MAX).map(|transaction| self.payload_of(transaction)).collect();
+        let returned = transactions.filter_map(|transaction| self.mempool.message(&transaction.id(), message));
+        let mut payloads: Vec<Arc<Payload>> = returned.take(OFFERED_MAX).collect();
         payloads.reverse();
         if payloads.is_empty() {
             return;
@@ -87,9 +87,5 @@ impl Node {
         for peer in self.mesh.mesh_peers(self.genesis.transaction_topic()).to_vec() {
             self.mesh_input(now, mesh::Input::Offer { peer, payloads: &payloads }, out);
         }
-    }
-
-    fn payload_of(&self, transaction: &Transaction) -> Arc<Payload> {
-        Payload::new(self.genesis.transaction_topic(), transaction.bytes())
     }
 }

@@ -284,11 +284,15 @@ impl Node {
                 return;
             }
             let Some(transaction) = self.own.next_due(slot) else { return };
-            if self.mempool.get(&transaction.id()).is_none() && self.insert(now, &transaction, Source::Local).is_err() {
+            let id = transaction.id();
+            let is_here = self.mempool.get(&id).is_some();
+            if !is_here && self.insert(now, transaction.clone(), Source::Local).is_err() {
                 continue;
             }
             bytes = bytes.saturating_add(transaction.encoded_len());
-            let payload = Payload::new(self.genesis.transaction_topic(), transaction.bytes());
+            let topic = self.genesis.transaction_topic();
+            let payload = self.mempool.message(&id, |transaction| Payload::new(topic, transaction.bytes()));
+            let Some(payload) = payload else { continue };
             self.mesh_input(now, mesh::Input::Repeat { payload }, out);
         }
     }

@@ -22,7 +22,7 @@
 use super::io::{Event, Output, SubmitError, Submitted};
 use super::{Node, Ticket};
 use crate::id::TransactionId;
-use crate::mempool::{Account, MempoolError, Source};
+use crate::mempool::{Account, Candidate, MempoolError, Source};
 use crate::mesh::{self, Sink};
 use crate::message::Payload;
 use crate::store::{Batch, StoreOp, batch_bytes};
@@ -289,7 +289,11 @@ impl Node {
         let payload = Payload::new(self.genesis.transaction_topic(), transaction.bytes());
         let message = payload.id();
         let included = self.chain.transaction_location(&id).is_some();
-        let publish = match self.insert(now, transaction, Source::Local) {
+        let publish = match self.insert(
+            now,
+            Candidate { transaction: transaction.clone(), message: Some(payload.clone()) },
+            Source::Local,
+        ) {
             Ok(_inserted) => true,
             // A peer had it too, or a block has: it is on its way, and kept all the same.
             Err(MempoolError::Known) => false,

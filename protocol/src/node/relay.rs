@@ -3,7 +3,7 @@
 use super::io::{Event, Output};
 use super::{MessageClass, Node, Ticket, Verification};
 use crate::id::{PeerHandle, Topic};
-use crate::mempool::{Fault, Source};
+use crate::mempool::{Candidate, Fault, Source};
 use crate::mesh::{self, Sink, ValidationTicket, Verdict};
 use crate::message::Payload;
 use crate::rpc::Frame;
@@ -175,24 +175,20 @@ impl Node {
         if let Err(error) = self.precheck(now, &transaction) {
             return Some(self.verdict_of(now, error.fault()));
         }
-        let purpose = Verification::Relay { validation: ticket, transaction: transaction.clone(), peer };
+        let candidate = Candidate { transaction: transaction.clone(), message: Some(payload) };
+        let purpose = Verification::Relay { validation: ticket, candidate, peer };
         if self.verify(Job::Transaction(transaction), purpose, out) { None } else { Some(Verdict::Shed) }
     }
 
     /// Takes a transaction of a peer into the mempool when its signature is valid.
-    pub(super) fn admit(
-        &mut self,
-        now: Time,
-        transaction: &Transaction,
-        peer: PeerHandle,
-        outcome: &Outcome,
-    ) -> Verdict {
+    pub(super) fn admit(&mut self, now: Time, candidate: Candidate, peer: PeerHandle, outcome: &Outcome) -> Verdict {
+        let transaction = candidate.transaction.clone();
         match outcome {
             Outcome::Invalid { .. } => Verdict::Reject,
             Outcome::Shed | Outcome::Stamp(_) | Outcome::Block(_) => Verdict::Shed,
-            Outcome::Valid => match self.insert(now, transaction, Source::Peer(peer)) {
+            Outcome::Valid => match self.insert(now, candidate, Source::Peer(peer)) {
                 Ok(_inserted) => Verdict::Accept,
-                Err(_) if self.chain.includes(self.moment(now), transaction) => Verdict::Accept,
+                Err(_) if self.chain.includes(self.moment(now), &transaction) => Verdict::Accept,
                 Err(error) => self.verdict_of(now, error.fault()),
             },
         }

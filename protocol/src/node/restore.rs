@@ -111,7 +111,7 @@ impl Node {
             Outcome::Invalid { .. } => {}
             Outcome::Valid => {
                 let source = if own { Source::Local } else { Source::Restored };
-                let inserted = self.insert(now, &transaction, source).is_ok();
+                let inserted = self.insert(now, transaction.clone(), source).is_ok();
                 if own {
                     self.keep_own_again(now, &transaction, out);
                     self.restoring.pending += 1;

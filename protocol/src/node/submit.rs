@@ -2,7 +2,7 @@
 
 use super::io::{Output, SubmitError};
 use super::{Node, Ticket, Verification};
-use crate::mempool::{Inserted, MempoolError, Source};
+use crate::mempool::{Candidate, Inserted, MempoolError, Source};
 use crate::mesh::Sink;
 use crate::time::Time;
 use crate::transaction::Transaction;
@@ -21,12 +21,12 @@ impl Node {
     pub(super) fn insert(
         &mut self,
         now: Time,
-        transaction: &Transaction,
+        candidate: impl Into<Candidate>,
         source: Source,
     ) -> Result<Inserted, MempoolError> {
-        let slot = self.slot_or_zero(now);
-        let next_nonce = self.next_nonce(&transaction.sender(), slot);
-        self.mempool.insert(transaction.clone(), source, next_nonce, slot)
+        let (slot, candidate) = (self.slot_or_zero(now), candidate.into());
+        let next_nonce = self.next_nonce(&candidate.transaction.sender(), slot);
+        self.mempool.insert(candidate, source, next_nonce, slot)
     }
 
     pub(super) fn submit(&mut self, now: Time, ticket: Ticket, bytes: &[u8], out: &mut impl Sink<Output>) {

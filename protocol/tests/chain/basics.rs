@@ -10,6 +10,7 @@ use starling_protocol::chain::{
 use starling_protocol::genesis::Genesis;
 use starling_protocol::id::BlockId;
 use starling_protocol::mempool::{self, Mempool, Source};
+use starling_protocol::random::Stream;
 use starling_protocol::request::{Answer, Request, Response};
 
 struct Rig {
@@ -91,7 +92,7 @@ fn the_highest_then_the_earliest_then_the_lowest_id_wins() {
 #[test]
 fn a_reorganisation_returns_transactions_to_the_mempool_and_moves_the_index() {
     let mut rig = Rig::new();
-    let mut pool = Mempool::new(mempool::Config::default(), &rig.genesis);
+    let mut pool = Mempool::new(mempool::Config::default(), &rig.genesis, Stream::from_seed([9; 32]));
     let [a0, a1, b0] = [transaction(1, 0, 20), transaction(1, 1, 20), transaction(2, 0, 20)];
     let origin = rig.origin();
     let first = rig.block(&origin, 1, vec![a0.clone(), a1.clone()]);
@@ -371,7 +372,7 @@ fn a_restored_chain_is_the_one_that_was_stored() {
 #[test]
 fn a_template_extends_the_head_and_no_slot_is_signed_for_twice() {
     let mut rig = Rig::new();
-    let mut pool = Mempool::new(mempool::Config::default(), &rig.genesis);
+    let mut pool = Mempool::new(mempool::Config::default(), &rig.genesis, Stream::from_seed([9; 32]));
     for (sender, nonce) in [(1, 0), (1, 1), (2, 0)] {
         pool.insert(transaction(sender, nonce, 20), Source::Local, None, 1).expect("room");
     }

@@ -10,6 +10,7 @@ use starling_protocol::chain::{
 use starling_protocol::genesis::Genesis;
 use starling_protocol::id::{BlockId, PeerHandle};
 use starling_protocol::mempool::{self, Mempool};
+use starling_protocol::random::Stream;
 use starling_protocol::request::{Answer, Request, Response};
 use starling_protocol::store::LoadRequest;
 use starling_protocol::sync::Checked;
@@ -122,7 +123,7 @@ impl World {
     pub(crate) fn with_genesis(genesis: &Genesis, nodes: usize, config: &Config) -> Self {
         let node = || Node {
             chain: Chain::new(genesis.clone(), config.clone()),
-            pool: Mempool::new(mempool::Config::default(), genesis),
+            pool: Mempool::new(mempool::Config::default(), genesis, Stream::from_seed([9; 32])),
             store: Store::default(),
             manner: Manner::Honest,
             events: Vec::new(),
