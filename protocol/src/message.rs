@@ -9,6 +9,7 @@
 //! topic's length keeps the encoding injective; the domain keeps ids apart from every other hash in the system.
 
 use crate::id::{MESSAGE_ID_BYTES, MessageId, Topic};
+use crate::rpc::Frame;
 use crate::transaction::Transaction;
 use bytes::{BufMut, Bytes, BytesMut};
 use core::ops::Range;
@@ -42,6 +43,8 @@ pub struct Payload {
     data: Range<usize>,
     /// What [`Payload::transaction`] has found; it follows from the bytes, so whoever asks first asks for all.
     transaction: OnceLock<Option<Transaction>>,
+    /// What [`Payload::idontwant`] gives.
+    idontwant: OnceLock<Arc<[MessageId]>>,
 }
 
 impl PartialEq for Payload {
@@ -74,6 +77,7 @@ impl Payload {
             encoded: encoded.freeze(),
             data: start..start + data.len(),
             transaction: OnceLock::new(),
+            idontwant: OnceLock::new(),
         })
     }
 
@@ -83,6 +87,12 @@ impl Payload {
     #[must_use]
     pub fn transaction(&self) -> Option<&Transaction> {
         self.transaction.get_or_init(|| Transaction::decode_form(&self.data_bytes(), self.data.len()).ok()).as_ref()
+    }
+
+    /// The IDONTWANT of this message alone; what it points at is allocated once.
+    #[must_use]
+    pub fn idontwant(&self) -> Frame {
+        Frame::IDontWant(Arc::clone(self.idontwant.get_or_init(|| [self.id].into())))
     }
 
     /// The content address.

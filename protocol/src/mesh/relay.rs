@@ -135,7 +135,7 @@ impl Mesh {
         self.gater.validating();
         self.counters.messages_first += 1;
         if payload.data().len() >= relay.idontwant_bytes_min {
-            self.send_idontwant(topic, id, Some(peer), &asked, out);
+            self.send_idontwant(topic, payload, Some(peer), &asked, out);
         }
         let deadline = now + self.config.relay.validation_timeout;
         let ticket = self.pending.insert(Validation { payload: payload.clone(), key, topic, from: peer, deadline });
@@ -150,17 +150,20 @@ impl Mesh {
     fn send_idontwant(
         &mut self,
         topic: TopicIndex,
-        id: MessageId,
+        payload: &Payload,
         from: Option<PeerHandle>,
         asked: &[PeerHandle],
         out: &mut impl Sink<Output>,
     ) {
-        let frame = Frame::IDontWant([id].into());
-        let mesh = &self.states[topic.index()].mesh;
-        let asked = asked.iter().filter(|asked| mesh.binary_search(asked).is_err());
-        for peer in mesh.iter().chain(asked).copied() {
+        let frame = payload.idontwant();
+        let state = &self.states[topic.index()];
+        // Our own messages are brought by nobody.
+        let tries = from.is_some() && self.config.trial.messages > 0;
+        let mesh = state.mesh.iter().zip(&state.uses).filter(|(_, known)| !(tries && known.is_suspect()));
+        let asked = asked.iter().filter(|asked| state.mesh.binary_search(asked).is_err());
+        for peer in mesh.map(|(peer, _)| peer).chain(asked).copied() {
             let understands = self.peers.get(peer).is_some_and(|slot| slot.has_idontwant() && !slot.closing);
-            if understands && Some(peer) != from && !(from.is_some() && self.is_suspect(topic, peer)) {
+            if understands && Some(peer) != from {
                 self.counters.idontwant_sent += 1;
                 out.send(peer, &frame);
             }
@@ -342,7 +345,7 @@ impl Mesh {
         self.cache.put(key, payload);
         out.emit(Output::Event(Event::Published { payload: payload.clone() }));
         if payload.data().len() >= self.config.relay.idontwant_bytes_min {
-            self.send_idontwant(topic, id, None, &asked, out);
+            self.send_idontwant(topic, payload, None, &asked, out);
         }
         let flooded = self.flooded_peers(payload.data().len());
         let recipients = self.publish_recipients(now, topic, flooded);

@@ -163,13 +163,6 @@ impl Mesh {
         state.uses.get_mut(place)
     }
 
-    /// Whether a peer of the mesh has been silent for long.
-    pub(super) fn is_suspect(&self, topic: TopicIndex, peer: PeerHandle) -> bool {
-        let state = &self.states[topic.index()];
-        let place = state.mesh.binary_search(&peer).ok();
-        self.config.trial.messages > 0 && place.is_some_and(|place| state.uses[place].is_suspect())
-    }
-
     /// A message of others was accepted. Who has sent it by now has not been silent.
     pub(super) fn count_silence(&mut self, topic: TopicIndex, key: Fingerprint) {
         let holders = self.recent.holders(key);
@@ -264,7 +257,8 @@ impl Mesh {
 }
 
 impl Use {
-    fn is_suspect(&self) -> bool {
+    /// Whether the peer has been silent for long.
+    pub(super) fn is_suspect(&self) -> bool {
         self.silent >= self.patience
     }
 }
