@@ -211,15 +211,17 @@ impl MessageCache {
 
     /// Forgets what a peer that is gone has asked for.
     pub fn disconnected(&mut self, peer: PeerHandle) {
-        for entry in self.entries.values_mut() {
-            entry.transmissions.retain(|(other, _)| *other != peer);
+        for Listed { key, .. } in self.windows.iter().flatten() {
+            if let Some(entry) = self.entries.get_mut(key) {
+                entry.transmissions.retain(|(other, _)| *other != peer);
+            }
         }
     }
 
     /// Whether requests of the peer are still counted.
     #[must_use]
     pub fn knows(&self, peer: PeerHandle) -> bool {
-        self.entries.values().any(|entry| entry.transmissions.iter().any(|(other, _)| *other == peer))
+        self.listed().any(|entry| entry.transmissions.iter().any(|(other, _)| *other == peer))
     }
 
     /// How many messages are kept.
@@ -237,7 +239,7 @@ impl MessageCache {
     /// Bytes that are allocated but for the messages, estimated.
     pub(crate) fn memory_bytes(&self) -> usize {
         let listed: usize = self.windows.iter().map(VecDeque::capacity).sum();
-        let counts: usize = self.entries.values().map(|entry| entry.transmissions.capacity()).sum();
+        let counts: usize = self.listed().map(|entry| entry.transmissions.capacity()).sum();
         table_bytes::<(Fingerprint, Entry)>(self.entries.capacity())
             + listed * size_of::<Listed>()
             + counts * size_of::<(PeerHandle, u32)>()
@@ -257,7 +259,7 @@ impl MessageCache {
         assert!(self.entries.len() <= self.config.entries_max, "cached messages stay bounded");
         assert!(self.bytes <= self.config.bytes_max, "cached bytes stay bounded");
         assert!((1..=self.config.history_windows).contains(&self.windows.len()), "there is always a current window");
-        let bytes: usize = self.entries.values().map(|entry| entry.payload.encoded().len()).sum();
+        let bytes: usize = self.listed().map(|entry| entry.payload.encoded().len()).sum();
         assert_eq!(self.bytes, bytes, "bytes equal a recount");
         let listed: BTreeSet<Fingerprint> = self.windows.iter().flatten().map(|listed| listed.key).collect();
         assert_eq!(listed.len(), self.windows.iter().map(VecDeque::len).sum::<usize>(), "each message is listed once");
@@ -271,13 +273,18 @@ impl MessageCache {
                 "a message is listed under another topic"
             );
         }
-        for entry in self.entries.values() {
+        for entry in self.listed() {
             let mut peers: Vec<PeerHandle> = entry.transmissions.iter().map(|(peer, _)| *peer).collect();
             peers.sort_unstable();
             peers.dedup();
             assert_eq!(peers.len(), entry.transmissions.len(), "one count per peer");
             assert!(entry.transmissions.iter().all(|(_, count)| *count > 0), "only transmissions are counted");
         }
+    }
+
+    /// All messages, the newest window first.
+    fn listed(&self) -> impl Iterator<Item = &Entry> {
+        self.windows.iter().flatten().filter_map(|listed| self.entries.get(&listed.key))
     }
 
     fn evict_oldest(&mut self) {
