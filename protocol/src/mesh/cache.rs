@@ -50,6 +50,9 @@ impl Default for CacheConfig {
     }
 }
 
+/// So many messages have room in any case.
+const SPARE: usize = 32;
+
 /// Why a [`CacheConfig`] is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CacheConfigError {
@@ -196,6 +199,10 @@ impl MessageCache {
             for listed in self.windows.pop_back().unwrap_or_default() {
                 self.forget(listed.key);
             }
+        }
+        // What is offered to a newcomer comes and goes at once, and its room with it.
+        if self.entries.capacity() > 4 * self.entries.len() + SPARE {
+            self.entries.shrink_to(2 * self.entries.len() + SPARE);
         }
     }
 

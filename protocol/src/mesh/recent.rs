@@ -110,16 +110,17 @@ impl Recent {
         self.entries.get(&key).map_or(Fate::Unknown, |entry| entry.fate)
     }
 
-    /// Sets what became of the message. Who has it stays, unless nothing is known any more.
-    pub(super) fn settle(&mut self, key: Fingerprint, fate: Fate) {
-        let before = self.entry(key, self.config.ticks, |entry| {
+    /// Sets what became of the message. Who has it stays, unless nothing is known any more, and is given back.
+    pub(super) fn settle(&mut self, key: Fingerprint, fate: Fate) -> SlotSet {
+        let (before, holders) = self.entry(key, self.config.ticks, |entry| {
             if fate == Fate::Unknown {
                 entry.holders = SlotSet::default();
             }
-            core::mem::replace(&mut entry.fate, fate)
+            (core::mem::replace(&mut entry.fate, fate), entry.holders.clone())
         });
         self.settled = self.settled + usize::from(fate.is_settled()) - usize::from(before.is_settled());
         self.enforce_bound();
+        holders
     }
 
     /// Notes that the peer has the message, if anything is known of it. Says what is known, and whether it is news that the peer has it.

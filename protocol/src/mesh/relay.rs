@@ -190,16 +190,17 @@ impl Mesh {
                     slot.rest.links[topic.index()].brought_at = Some(now);
                 }
                 self.gater.outcome(from, Outcome::Accepted);
-                for peer in self.recent.holders(key).iter().filter_map(|slot| self.peers.occupant(slot)) {
+                let holders = self.recent.settle(key, Fate::Accepted(now));
+                for peer in holders.iter().filter_map(|slot| self.peers.occupant(slot)) {
                     if peer != from {
                         self.scores.duplicate_delivery(now, peer, topic, None);
                     }
                 }
-                self.recent.settle(key, Fate::Accepted(now));
                 out.emit(Output::Deliver { payload: payload.clone(), peer: from });
                 self.cache.put(key, &payload);
-                self.count_silence(topic, key);
-                self.forward(now, topic, key, &payload, out);
+                self.count_silence(topic, &holders);
+                self.begin_trials(now, topic, (key, &payload), &holders);
+                self.forward(topic, key, &payload, out);
             }
             Verdict::Ignore => {
                 self.counters.messages_ignored += 1;
@@ -288,19 +289,12 @@ impl Mesh {
     }
 
     /// Sends an accepted message on.
-    fn forward(
-        &mut self,
-        now: Time,
-        topic: TopicIndex,
-        key: Fingerprint,
-        payload: &Arc<Payload>,
-        out: &mut impl Sink<Output>,
-    ) {
+    fn forward(&mut self, topic: TopicIndex, key: Fingerprint, payload: &Arc<Payload>, out: &mut impl Sink<Output>) {
         let class = if self.config.topics[topic.index()].priority { Class::Priority } else { Class::Forward };
         let direct = self.direct(topic);
-        self.begin_trials(now, topic, key, payload);
-        let trials = &self.trials;
-        let mesh = self.states[topic.index()].mesh.iter().copied().filter(|peer| !trials.is_of(*peer, key));
+        let trials = Some(&self.trials).filter(|trials| trials.len() > 0);
+        let is_free = |peer: &PeerHandle| trials.is_none_or(|trials| !trials.is_of(*peer, key));
+        let mesh = self.states[topic.index()].mesh.iter().copied().filter(is_free);
         let frame = Frame::Publish { payload: payload.clone(), class };
         spread(&mut self.recent, &mut self.counters, key, mesh.chain(direct), |peer| out.send(peer, &frame));
     }

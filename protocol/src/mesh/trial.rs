@@ -31,6 +31,7 @@ use super::Mesh;
 use super::io::{Output, PruneReason, Sink};
 use super::seen::Fingerprint;
 use super::send;
+use super::slots::SlotSet;
 use super::topic::TopicIndex;
 use crate::id::PeerHandle;
 use crate::message::Payload;
@@ -164,8 +165,7 @@ impl Mesh {
     }
 
     /// A message of others was accepted. Who has sent it by now has not been silent.
-    pub(super) fn count_silence(&mut self, topic: TopicIndex, key: Fingerprint) {
-        let holders = self.recent.holders(key);
+    pub(super) fn count_silence(&mut self, topic: TopicIndex, holders: &SlotSet) {
         let state = &mut self.states[topic.index()];
         for (peer, known) in state.mesh.iter().zip(&mut state.uses) {
             known.silent = if holders.contains(peer.slot) { 0 } else { known.silent.saturating_add(1) };
@@ -187,11 +187,16 @@ impl Mesh {
     }
 
     /// Begins to try suspects of the mesh by this message.
-    pub(super) fn begin_trials(&mut self, now: Time, topic: TopicIndex, key: Fingerprint, payload: &Arc<Payload>) {
+    pub(super) fn begin_trials(
+        &mut self,
+        now: Time,
+        topic: TopicIndex,
+        (key, payload): (Fingerprint, &Arc<Payload>),
+        holders: &SlotSet,
+    ) {
         if self.config.trial.messages == 0 || !self.states[topic.index()].uses.iter().any(Use::is_suspect) {
             return;
         }
-        let holders = self.recent.holders(key);
         let state = &self.states[topic.index()];
         let suspects = state.mesh.iter().zip(&state.uses).filter(|(_, known)| known.is_suspect());
         let suspects: Vec<PeerHandle> = suspects.map(|(peer, _)| *peer).collect();

@@ -40,19 +40,18 @@ mod silence;
 mod slots;
 mod submit;
 mod turns;
+mod verifications;
 
-use crate::block::SignedHeader;
-use crate::chain::{Chain, ResponseTicket, VerifyTicket};
+use crate::chain::{Chain, ResponseTicket};
 use crate::genesis::Genesis;
 use crate::id::{PeerHandle, PeerId, Topic};
-use crate::mempool::{Candidate, Mempool};
+use crate::mempool::Mempool;
 use crate::mesh::{self, Mesh, Sink, Verdict};
 use crate::peers::bans::{Ban, BanError, BanTarget};
 use crate::peers::{PeerAction, PeerBook};
 use crate::random::Streams;
 use crate::rpc::Rpc;
 use crate::time::Time;
-use crate::transaction::Transaction;
 use crate::verify::{Job, Outcome};
 pub use config::{NodeConfig, NodeConfigError, NodeParts, topics};
 pub use io::{Event, Input, MessageClass, Output, SubmitError, Submitted, Ticket, WakeReason};
@@ -60,6 +59,7 @@ pub use persist::StorageView;
 pub use query::{TransactionStatus, UnderWay};
 use starling_crypto::SecretKey;
 use std::collections::{BTreeMap, VecDeque};
+use verifications::{Verification, Verifications};
 
 /// The node machine. See the module documentation.
 #[derive(Debug)]
@@ -76,9 +76,7 @@ pub struct Node {
     connected: Vec<Option<(PeerHandle, PeerId)>>,
     clock: slots::SlotClock,
     tickets: u64,
-    verifications: BTreeMap<Ticket, Verification>,
-    /// Bytes that these keep in memory.
-    verification_bytes: usize,
+    verifications: Verifications,
     /// Blocks being verified, each in several jobs.
     checks: BTreeMap<Ticket, blocks::BlockCheck>,
     /// Payloads that wait for their stamps; that of the first one is being searched for.
@@ -89,59 +87,12 @@ pub struct Node {
     persistence: persist::Persistence,
     restoring: restore::Restoring,
     turns: turns::Turns,
-    /// When everything but the mesh has something to do, and what.
+    /// When everything but the mesh and the watch for silence has something to do, and what.
     others_wake: Option<(Time, WakeReason)>,
 }
 
 /// Heartbeats between two looks at who should be an anchor. A guess: they are worth keeping for being old.
 const ANCHORS_TICKS: u64 = 8;
-
-/// What a verification is for.
-#[derive(Debug)]
-enum Verification {
-    /// A transaction that came over the mesh.
-    Relay { validation: mesh::ValidationTicket, candidate: Candidate, peer: PeerHandle },
-    /// A transaction that was submitted here.
-    Submission { ticket: Ticket, transaction: Transaction },
-    /// A transaction that an earlier life left on the disk, and whether it was submitted here.
-    Restored { transaction: Transaction, own: bool },
-    /// A block of so many bytes that came over the mesh: its header's signature, and decoding it.
-    Relayed { validation: mesh::ValidationTicket, bytes: usize, peer: PeerHandle },
-    /// Headers that were asked for.
-    Headers { ticket: VerifyTicket },
-    /// Decoding a block that was asked for; its header, if that was verified.
-    Decode { ticket: VerifyTicket, header: Option<Box<SignedHeader>> },
-    /// A part of a block.
-    Block { check: Ticket, header: bool },
-    /// The stamp of the first draft.
-    Stamp,
-}
-
-impl Verification {
-    fn is_of_block(&self, ticket: Ticket) -> bool {
-        matches!(self, Self::Block { check, .. } if *check == ticket)
-    }
-
-    /// The validation of a message that waits for it.
-    fn validation(&self) -> Option<mesh::ValidationTicket> {
-        match self {
-            Self::Relay { validation, .. } | Self::Relayed { validation, .. } => Some(*validation),
-            _ => None,
-        }
-    }
-
-    /// Bytes of what a remote or a submitter sent that it keeps in memory. A block of which only the body is missing
-    /// counts nothing: its producer has signed for it, or it was asked for.
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Relay { candidate: Candidate { transaction, .. }, .. }
-            | Self::Submission { transaction, .. }
-            | Self::Restored { transaction, .. } => transaction.encoded_len(),
-            Self::Relayed { bytes, .. } => *bytes,
-            Self::Headers { .. } | Self::Decode { .. } | Self::Block { .. } | Self::Stamp => 0,
-        }
-    }
-}
 
 impl Node {
     /// A node without peers that has joined both topics. `seed` decides every random choice; in a real node it is
@@ -163,8 +114,7 @@ impl Node {
             clock: slots::SlotClock::default(),
             connected: Vec::new(),
             tickets: 0,
-            verifications: BTreeMap::new(),
-            verification_bytes: 0,
+            verifications: Verifications::default(),
             checks: BTreeMap::new(),
             drafts: VecDeque::new(),
             silence: silence::Silence::new(now, silence::patience(config.suspect_after_slots, genesis.slot_us())),
@@ -208,8 +158,8 @@ impl Node {
             }
             Input::Disconnected { peer } => self.disconnected(now, peer, out),
             Input::Rpc { peer, rpc, received } => {
-                let only_mesh = !self.mesh_input(now, mesh::Input::Rpc { peer, rpc, received }, out);
-                if only_mesh && self.peers.next_wake() > now {
+                let others = self.mesh_input(now, mesh::Input::Rpc { peer, rpc, received }, out);
+                if !others && self.peers.next_wake() > now {
                     // Most inputs end here, without a look at anything else.
                     return;
                 }
@@ -233,7 +183,12 @@ impl Node {
             Input::DialFailed { id } => self.peers.dial_failed(now, id),
             Input::Submit { ticket, bytes } => self.submit(now, ticket, bytes, out),
             Input::SubmitPayload { ticket, payload } => self.submit_payload(now, ticket, payload, out),
-            Input::Verified { ticket, outcome } => self.verified(now, ticket, outcome, out),
+            Input::Verified { ticket, outcome } => {
+                let others = self.verified(now, ticket, outcome, out);
+                if !others && self.peers.next_wake() > now {
+                    return;
+                }
+            }
             Input::WallClock { unix_us_at_zero } => {
                 self.peers.set_wall_clock(unix_us_at_zero);
                 self.set_wall_clock(now, unix_us_at_zero);
@@ -271,8 +226,9 @@ impl Node {
         let mut sink = relay::MeshSink::new(out);
         let heartbeats = self.mesh.counters().heartbeats;
         self.mesh.on_wake(now, &mut sink);
-        let asks = sink.into_asks();
-        self.follow_up(now, asks, out);
+        if let Some(asks) = sink.into_asks() {
+            self.follow_up(now, asks, out);
+        }
         let mut effects = Vec::new();
         self.chain.on_wake(self.moment(now), &mut effects);
         self.chain_effects(now, effects, out);
@@ -294,11 +250,18 @@ impl Node {
     /// When [`Node::on_wake`] has something to do, and what.
     #[must_use]
     pub fn next_wake(&self) -> Option<(Time, WakeReason)> {
-        let mesh = self.mesh.next_wake().map(|(at, reason)| (at, WakeReason::Mesh(reason)));
-        match (mesh, self.others_wake) {
-            (Some(mesh), Some(others)) => Some(if others.0 < mesh.0 { others } else { mesh }),
-            (mesh, others) => mesh.or(others),
+        let mut next = (self.silence.next_wake(), WakeReason::Silence);
+        if let Some(others) = self.others_wake
+            && others.0 <= next.0
+        {
+            next = others;
         }
+        if let Some((at, reason)) = self.mesh.next_wake()
+            && at <= next.0
+        {
+            next = (at, WakeReason::Mesh(reason));
+        }
+        Some(next)
     }
 
     pub(super) fn find_others_wake(&self) -> Option<(Time, WakeReason)> {
@@ -306,8 +269,7 @@ impl Node {
         let peers = Some((self.peers.next_wake(), WakeReason::Peers));
         let slot = self.clock.next_slot(&self.genesis).map(|at| (at, WakeReason::Slot));
         let turn = self.turns.next_wake().map(|at| (at, WakeReason::Turn));
-        let silence = Some((self.silence.next_wake(), WakeReason::Silence));
-        [chain, peers, slot, turn, silence].into_iter().flatten().min_by_key(|(at, _)| *at)
+        [chain, peers, slot, turn].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// Asserts every invariant of every machine inside.
@@ -321,13 +283,12 @@ impl Node {
         self.peers.check();
         assert_eq!(self.others_wake, self.find_others_wake(), "the node sleeps through something");
         assert!(self.verifications.len() <= self.config.verifications_max, "too many verifications under way");
-        let bytes: usize = self.verifications.values().map(Verification::bytes).sum();
-        assert_eq!(bytes, self.verification_bytes, "the count of bytes under verification has drifted");
+        self.verifications.check();
         self.check_persistence();
         self.check_drafts();
         self.offers.check(|peer| self.peer_id(peer).is_some());
         for (ticket, check) in &self.checks {
-            let jobs = self.verifications.values().filter(|each| each.is_of_block(*ticket)).count();
+            let jobs = self.verifications.iter().filter(|(_, each)| each.is_of_block(*ticket)).count();
             assert!(
                 jobs > 0 && jobs == check.jobs(),
                 "a block waits for {} jobs, but {jobs} are under way",
@@ -397,30 +358,28 @@ impl Node {
 
     /// Starts a verification; false when too many are under way.
     fn verify(&mut self, job: Job, purpose: Verification, out: &mut impl Sink<Output>) -> bool {
-        let (before, cost) = (self.verification_bytes, purpose.bytes());
+        let (before, cost) = (self.verifications.bytes(), purpose.bytes());
         let bytes = before.saturating_add(cost);
         let fits = cost == 0 || before == 0 || bytes <= self.config.verification_bytes_max;
         if self.verifications.len() >= self.config.verifications_max || !fits {
             return false;
         }
-        self.verification_bytes = bytes;
         let ticket = self.ticket();
         self.verifications.insert(ticket, purpose);
         out.emit(Output::Verify { ticket, job });
         true
     }
 
-    fn verified(&mut self, now: Time, ticket: Ticket, outcome: Outcome, out: &mut impl Sink<Output>) {
-        let verification = self.verifications.remove(&ticket);
-        self.verification_bytes -= verification.as_ref().map_or(0, Verification::bytes);
-        match verification {
-            None => {}
+    /// Says the same as [`Self::mesh_input`].
+    fn verified(&mut self, now: Time, ticket: Ticket, outcome: Outcome, out: &mut impl Sink<Output>) -> bool {
+        match self.verifications.remove(ticket) {
+            None => return false,
             Some(Verification::Relay { validation, candidate, peer }) => {
                 let verdict = self.admit(now, candidate, peer, &outcome);
                 if verdict == Verdict::Accept {
                     self.news(now);
                 }
-                self.mesh_input(now, mesh::Input::Verdict { ticket: validation, verdict }, out);
+                return self.mesh_input(now, mesh::Input::Verdict { ticket: validation, verdict }, out);
             }
             Some(Verification::Submission { ticket, transaction }) => {
                 self.submission_verified(now, ticket, &transaction, &outcome, out);
@@ -438,6 +397,7 @@ impl Node {
             }
             Some(Verification::Stamp) => self.stamp_sought(now, &outcome, out),
         }
+        true
     }
 
     /// The class of messages that a topic carries.

@@ -64,13 +64,14 @@ impl Node {
     }
 
     /// Rule 1: offers all that is pending to the peer, unless that was done on this connection.
-    pub(super) fn offer_pending(&mut self, now: Time, peer: PeerHandle, out: &mut impl Sink<Output>) {
+    /// Says the same as [`Node::mesh_input`].
+    pub(super) fn offer_pending(&mut self, now: Time, peer: PeerHandle, out: &mut impl Sink<Output>) -> bool {
         if self.mempool.is_empty() || self.peer_id(peer).is_none() || !self.offers.told.insert(peer) {
-            return;
+            return false;
         }
         let topic = self.genesis.transaction_topic();
         let payloads = self.mempool.youngest(OFFERED_MAX, |transaction| Payload::new(topic, transaction.bytes()));
-        self.mesh_input(now, mesh::Input::Offer { peer, payloads: &payloads }, out);
+        self.mesh_input(now, mesh::Input::Offer { peer, payloads: &payloads }, out)
     }
 
     /// Rule 2: offers what came back of the transactions of undone blocks.

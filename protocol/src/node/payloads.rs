@@ -151,7 +151,7 @@ impl Node {
 
     pub(super) fn check_drafts(&self) {
         assert!(self.drafts.len() <= DRAFTS_MAX, "too many payloads wait");
-        let searches = self.verifications.values().filter(|each| matches!(each, Verification::Stamp)).count();
+        let searches = self.verifications.iter().filter(|(_, each)| matches!(each, Verification::Stamp)).count();
         assert_eq!(searches, self.drafts.len().min(1), "one stamp is sought while payloads wait");
         for (place, draft) in self.drafts.iter().enumerate() {
             assert_eq!(draft.search.is_some(), place == 0, "only the first payload has a nonce");

@@ -20,7 +20,7 @@ pub(super) struct Validation {
     pub(super) peer: PeerHandle,
 }
 
-/// What the mesh asks the node itself to do.
+/// What the mesh asks the node itself to do; nearly always nothing, and then nothing is made.
 #[derive(Default)]
 pub(super) struct Asks {
     validations: Vec<Validation>,
@@ -32,26 +32,23 @@ pub(super) struct Asks {
     grafted: Vec<(PeerHandle, Topic)>,
 }
 
-impl Asks {
-    fn is_empty(&self) -> bool {
-        let Self { validations, sent_away, abandoned, grafted } = self;
-        validations.is_empty() && sent_away.is_empty() && abandoned.is_empty() && grafted.is_empty()
-    }
-}
-
 /// Passes the mesh's effects on to the driver's sink, and keeps what the node itself has to act on.
 pub(super) struct MeshSink<'a, S> {
     out: &'a mut S,
-    asks: Asks,
+    asks: Option<Asks>,
 }
 
 impl<'a, S: Sink<Output>> MeshSink<'a, S> {
     pub(super) fn new(out: &'a mut S) -> Self {
-        Self { out, asks: Asks::default() }
+        Self { out, asks: None }
     }
 
-    pub(super) fn into_asks(self) -> Asks {
+    pub(super) fn into_asks(self) -> Option<Asks> {
         self.asks
+    }
+
+    fn asks(&mut self) -> &mut Asks {
+        self.asks.get_or_insert_default()
     }
 }
 
@@ -62,7 +59,7 @@ impl<S: Sink<Output>> Sink<mesh::Output> for MeshSink<'_, S> {
             mesh::Output::Cancel { peer, ids } => self.out.emit(Output::Cancel { peer, ids }),
             mesh::Output::Disconnect { peer, reason } => {
                 if reason == mesh::DisconnectReason::Graylisted {
-                    self.asks.sent_away.push(peer);
+                    self.asks().sent_away.push(peer);
                 }
                 self.out.emit(Output::Disconnect { peer, reason });
             }
@@ -71,14 +68,14 @@ impl<S: Sink<Output>> Sink<mesh::Output> for MeshSink<'_, S> {
             }
             mesh::Output::Event(event) => {
                 if let mesh::Event::Grafted { peer, topic } = &event {
-                    self.asks.grafted.push((*peer, topic.clone()));
+                    self.asks().grafted.push((*peer, topic.clone()));
                 }
                 self.out.emit(Output::Event(Event::Mesh(event)));
             }
             mesh::Output::Validate { ticket, payload, peer } => {
-                self.asks.validations.push(Validation { ticket, payload, peer });
+                self.asks().validations.push(Validation { ticket, payload, peer });
             }
-            mesh::Output::Abandon { tickets } => self.asks.abandoned.extend(tickets),
+            mesh::Output::Abandon { tickets } => self.asks().abandoned.extend(tickets),
             // A message is taken in when it was verified, which is what made the mesh accept and deliver it.
             mesh::Output::Deliver { .. } => {}
         }
@@ -90,22 +87,19 @@ impl<S: Sink<Output>> Sink<mesh::Output> for MeshSink<'_, S> {
 }
 
 impl Node {
-    /// Hands an input to the mesh and acts on what it asks for; says whether it asked for anything.
+    /// Hands an input to the mesh and acts on what it asks for. Says whether that reached anything but the mesh, the mempool and
+    /// verifications, which are never the ones that want to be woken next.
     pub(super) fn mesh_input(&mut self, now: Time, input: mesh::Input<'_>, out: &mut impl Sink<Output>) -> bool {
         let mut sink = MeshSink::new(out);
         self.mesh.handle(now, input, &mut sink);
-        let asks = sink.into_asks();
-        let asked = !asks.is_empty();
-        if asked {
-            self.follow_up(now, asks, out);
-        }
-        asked
+        sink.into_asks().is_some_and(|asks| self.follow_up(now, asks, out))
     }
 
-    /// Does what the mesh has asked the node itself to do.
-    pub(super) fn follow_up(&mut self, now: Time, asks: Asks, out: &mut impl Sink<Output>) {
+    /// Does what the mesh has asked the node itself to do; says the same as [`Self::mesh_input`].
+    pub(super) fn follow_up(&mut self, now: Time, asks: Asks, out: &mut impl Sink<Output>) -> bool {
         let Asks { validations, sent_away, abandoned, grafted } = asks;
         self.abandon(&abandoned, out);
+        let mut others = !sent_away.is_empty();
         for peer in sent_away {
             if let Some(id) = self.peer_id(peer) {
                 self.peers.sent_away(id);
@@ -113,10 +107,13 @@ impl Node {
         }
         for (peer, topic) in grafted {
             if topic == *self.genesis.transaction_topic() {
-                self.offer_pending(now, peer, out);
+                others |= self.offer_pending(now, peer, out);
             }
         }
-        self.validate(now, validations, out);
+        for validation in validations {
+            others |= self.validate(now, validation, out);
+        }
+        others
     }
 
     /// Has the verifications ended that nobody waits for any more.
@@ -129,32 +126,29 @@ impl Node {
         let tickets: Vec<Ticket> =
             self.verifications.iter().filter(|(_, it)| of_it(it)).map(|(ticket, _)| *ticket).collect();
         for ticket in &tickets {
-            let ended = self.verifications.remove(ticket);
-            self.verification_bytes -= ended.as_ref().map_or(0, Verification::bytes);
+            self.verifications.remove(*ticket);
         }
         if !tickets.is_empty() {
             out.emit(Output::Abandon { tickets });
         }
     }
 
-    /// Judges messages as far as that is cheap, and asks for the verification of their signatures.
-    fn validate(&mut self, now: Time, validations: Vec<Validation>, out: &mut impl Sink<Output>) {
-        for validation in validations {
-            let ticket = validation.ticket;
-            if !self.mesh.is_validating(ticket) {
-                // What came before it in the same RPC had its sender sent away.
-                continue;
-            }
-            let verdict = match self.class_of(validation.payload.topic()) {
-                Some(MessageClass::Transaction) => self.validate_transaction(now, validation, out),
-                Some(MessageClass::Block) => self.validate_block(now, validation, out),
-                None => Some(Verdict::Ignore),
-            };
-            if let Some(verdict) = verdict {
-                // A verdict never leads to further validations, so this recursion is one deep.
-                self.mesh_input(now, mesh::Input::Verdict { ticket, verdict }, out);
-            }
+    /// Judges a message as far as that is cheap, and asks for the verification of its signature; says the same as [`Self::mesh_input`].
+    fn validate(&mut self, now: Time, validation: Validation, out: &mut impl Sink<Output>) -> bool {
+        let ticket = validation.ticket;
+        if !self.mesh.is_validating(ticket) {
+            // What came before it in the same RPC had its sender sent away.
+            return false;
         }
+        let class = self.class_of(validation.payload.topic());
+        let verdict = match class {
+            Some(MessageClass::Transaction) => self.validate_transaction(now, validation, out),
+            Some(MessageClass::Block) => self.validate_block(now, validation, out),
+            None => Some(Verdict::Ignore),
+        };
+        // A verdict never leads to further validations, so this recursion is one deep.
+        let judged = verdict.is_some_and(|verdict| self.mesh_input(now, mesh::Input::Verdict { ticket, verdict }, out));
+        judged || class == Some(MessageClass::Block)
     }
 
     /// The verdict, or none while the signature is being verified.
