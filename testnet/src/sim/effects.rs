@@ -4,7 +4,7 @@ use super::counts::WireCounts;
 use super::gaps::Gaps;
 use super::link::{Busy, Line, NOTHING, SEGMENT_BYTES, Uplink, Window, retransmission_us};
 use super::observe::Observer;
-use super::parcel::{Carrier, Parcel, same};
+use super::parcel::{Carrier, Parcel, Parcels, same};
 use super::queue::EventQueue;
 use super::safety::Safety;
 use super::scenario::Scenario;
@@ -55,7 +55,7 @@ pub(super) struct Shared {
     pub(super) safety: Option<Box<Safety>>,
     /// Who takes note of silences, if anybody does.
     pub(super) gaps: Option<Box<Gaps>>,
-    carrier: Carrier,
+    parcels: Parcels,
     verifier: Verifier,
     jitter: Stream,
     jitter_us_max: u64,
@@ -91,7 +91,7 @@ impl Shared {
             scenario,
             genesis,
             network,
-            carrier,
+            parcels: Parcels::new(carrier),
             queue: EventQueue::default(),
             observer,
             trace: TraceHash::default(),
@@ -129,14 +129,19 @@ impl Shared {
             0 => 0,
             most => self.jitter.below(most + 1),
         };
-        let segments = bytes.div_ceil(SEGMENT_BYTES);
-        let lost = match loss_ppm {
-            0 => false,
-            loss_ppm => self.loss.below(1_000_000) < segments.saturating_mul(u64::from(loss_ppm)),
-        };
-        let again_us = if lost { retransmission_us(latency_us, segments) } else { 0 };
-        self.wire.chunks_lost += u64::from(lost);
+        let again_us = if loss_ppm == 0 { 0 } else { self.lost_us((latency_us, loss_ppm), bytes) };
         departure_ns.div_ceil(1_000) + latency_us + jitter_us + again_us
+    }
+
+    /// How much later a chunk arrives on a path that loses some, because a segment of it may have been lost.
+    #[cold]
+    fn lost_us(&mut self, (latency_us, loss_ppm): (u64, u32), bytes: u64) -> u64 {
+        let segments = bytes.div_ceil(SEGMENT_BYTES);
+        if self.loss.below(1_000_000) >= segments.saturating_mul(u64::from(loss_ppm)) {
+            return 0;
+        }
+        self.wire.chunks_lost += 1;
+        retransmission_us(latency_us, segments)
     }
 }
 
@@ -210,10 +215,10 @@ impl Effects<'_> {
             safety.said(self.now, (self.index, self.life), frame);
         }
         let Some(line) = self.lines.get_mut(peer.index()).filter(|line| line.is_for(peer)) else { return };
-        let Shared { said, frames, carrier, .. } = &mut *self.shared;
+        let Shared { said, frames, parcels, .. } = &mut *self.shared;
         if line.busy.is_none() && line.open == NOTHING {
             if !frames.last().is_some_and(|(last, _)| same(last, frame)) {
-                frames.push((frame.clone(), Rc::new(carrier.single(frame))));
+                frames.push((frame.clone(), parcels.single(frame)));
             }
             let few = |length: usize| u32::try_from(length).expect("an input has few effects");
             line.open = few(said.len());
@@ -242,34 +247,36 @@ impl Effects<'_> {
             return;
         }
         // What is written says nothing, so neither list grows meanwhile.
-        for place in 0..self.shared.said.len() {
-            let Said { slot, only } = self.shared.said[place];
+        let (mut said, mut frames) = (core::mem::take(&mut self.shared.said), core::mem::take(&mut self.shared.frames));
+        for Said { slot, only } in said.drain(..) {
             self.lines[slot as usize].open = NOTHING;
-            match self.shared.frames.get(only as usize) {
-                Some((_, parcel)) => self.write(slot, Rc::clone(parcel)),
+            match frames.get(only as usize) {
+                Some((_, parcel)) if self.passes(slot, parcel) => {}
+                Some((_, parcel)) => {
+                    let writing = Some((Rc::clone(parcel), u64::from(parcel.wire_bytes)));
+                    self.lines[slot as usize].busy = Some(Box::new(Busy { writing, ..Busy::default() }));
+                    self.write_on(slot);
+                }
                 None => self.write_on(slot),
             }
         }
-        self.shared.said.clear();
-        self.shared.frames.clear();
+        frames.clear();
+        (self.shared.said, self.shared.frames) = (said, frames);
     }
 
-    /// Writes an RPC to a line on which nothing waits. The usual case: all of it goes at once.
-    fn write(&mut self, slot: u32, parcel: Rc<Parcel>) {
-        let bytes = u64::from(parcel.wire_bytes);
-        let now_ns = self.now.as_micros() * 1_000;
-        let direct = !self.lines[slot as usize].cut
+    /// Writes an RPC to a line on which nothing waits, if all of it can go at once, which is the usual case.
+    fn passes(&mut self, slot: u32, parcel: &Rc<Parcel>) -> bool {
+        let (bytes, now_ns) = (u64::from(parcel.wire_bytes), self.now.as_micros() * 1_000);
+        let passes = !self.lines[slot as usize].cut
             && self.shared.scenario.window.is_none()
             && self.uplink.waiting.is_empty()
             && self.uplink.admits(now_ns)
             && bytes <= self.uplink.chunk_bytes();
-        if direct {
+        if passes {
             self.send_chunk(slot, bytes);
-            return self.deliver(slot, parcel);
+            self.deliver(slot, Rc::clone(parcel));
         }
-        let busy = Busy { writing: Some((parcel, bytes)), ..Busy::default() };
-        self.lines[slot as usize].busy = Some(Box::new(busy));
-        self.write_on(slot);
+        passes
     }
 
     /// Writes what waits at a line until nothing waits or it has to wait for the uplink or the window.
@@ -293,7 +300,7 @@ impl Effects<'_> {
             return;
         }
         if busy.writing.is_none() {
-            busy.writing = shared.carrier.pop(&mut busy.queue, self.now).map(|parcel| {
+            busy.writing = shared.parcels.carrier.pop(&mut busy.queue, self.now).map(|parcel| {
                 let bytes = u64::from(parcel.wire_bytes);
                 (Rc::new(parcel), bytes)
             });
@@ -335,19 +342,22 @@ impl Effects<'_> {
         }
     }
 
+    #[inline]
     fn send_chunk(&mut self, slot: u32, bytes: u64) {
-        let line = &mut self.lines[slot as usize];
-        let (latency_us, loss_ppm) = (u64::from(line.latency_us), line.loss_ppm);
-        let departure_ns = self.uplink.send(self.now.as_micros() * 1_000, bytes);
-        let arrival_us = self.shared.arrival_us(departure_ns, (latency_us, loss_ppm), bytes);
+        let Self { now, lines, uplink, shared, .. } = self;
+        let line = &mut lines[slot as usize];
+        let latency_us = u64::from(line.latency_us);
+        let departure_ns = uplink.send(now.as_micros() * 1_000, bytes);
+        let arrival_us = shared.arrival_us(departure_ns, (latency_us, line.loss_ppm), bytes);
         line.arrival_us = line.arrival_us.max(arrival_us);
         if let Some(window) = &mut line.window {
-            window.sent(self.now.as_micros(), bytes, line.arrival_us + latency_us);
+            window.sent(now.as_micros(), bytes, line.arrival_us + latency_us);
         }
-        self.shared.wire.bytes += bytes;
+        shared.wire.bytes += bytes;
     }
 
     /// Has an RPC arrive together with its last chunk, which was just sent.
+    #[inline]
     fn deliver(&mut self, slot: u32, parcel: Rc<Parcel>) {
         let line = &self.lines[slot as usize];
         self.shared.wire.rpcs += 1;

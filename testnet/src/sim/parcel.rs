@@ -4,6 +4,7 @@ use starling_protocol::rpc::{Frame, Rpc};
 use starling_protocol::send_queue::SendQueue;
 use starling_protocol::time::Time;
 use starling_protocol::wire::{self, EncodedRpc, RpcAssembly, SharedRpc, TopicInterner, WireLimits};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// An RPC as its receiver decodes it, charged at its length on the wire. Shared by all who are sent the same.
@@ -74,6 +75,49 @@ impl Parcel {
             wire::decode(&bytes[prefix..], limits, topics).expect("what a machine says is within everybody's limits");
         Self { rpc, wire_bytes: u32::try_from(encoded.len).unwrap_or(u32::MAX) }
     }
+}
+
+/// RPCs of single frames, made once for all nodes where that is cheap to see: nearly all that is sent carries one message or says IDONTWANT
+/// of one, and these are the same whoever sends them. What a receiver looks at is then in the processor's caches already.
+#[derive(Debug)]
+pub(super) struct Parcels {
+    pub(super) carrier: Carrier,
+    /// The last one for each place; see [`place_of`].
+    recent: [Option<(Frame, Rc<Parcel>)>; PLACES],
+}
+
+/// Few enough that what they keep alive does not matter, and more than there are messages under way at usual loads.
+const PLACES: usize = 128;
+
+impl Parcels {
+    pub(super) fn new(carrier: Carrier) -> Self {
+        Self { carrier, recent: [const { None }; PLACES] }
+    }
+
+    /// The RPC that an empty send queue gives for this one frame.
+    pub(super) fn single(&mut self, frame: &Frame) -> Rc<Parcel> {
+        let place = place_of(frame).filter(|_| matches!(self.carrier, Carrier::Shared));
+        let Some(place) = place else { return Rc::new(self.carrier.single(frame)) };
+        let recent = &mut self.recent[place];
+        if let Some((known, parcel)) = recent
+            && same(known, frame)
+        {
+            return Rc::clone(parcel);
+        }
+        let parcel = Rc::new(self.carrier.single(frame));
+        *recent = Some((frame.clone(), Rc::clone(&parcel)));
+        parcel
+    }
+}
+
+/// Where the RPC of a frame may be kept: by its kind and what the message's id begins with.
+fn place_of(frame: &Frame) -> Option<usize> {
+    let (kind, id) = match frame {
+        Frame::Publish { payload, .. } => (0, payload.id()),
+        Frame::IDontWant(ids) => (1, *ids.first()?),
+        _ => return None,
+    };
+    Some((usize::from(id.as_bytes()[0]) * 2 + kind) % PLACES)
 }
 
 /// Whether two frames make the same RPC, as far as that is cheap to say.
