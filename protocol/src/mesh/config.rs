@@ -11,7 +11,7 @@ use super::promises::{PromiseConfig, PromiseConfigError};
 use super::score::gater::{GaterConfig, GaterConfigError};
 use super::score::{ScoreConfig, ScoreConfigError, ValidScoreConfig};
 use super::seen::{SeenConfig, SeenConfigError};
-use super::topic::TOPICS_MAX;
+use super::topic::{TOPICS_MAX, TopicTable};
 use super::trial::TrialConfig;
 use crate::id::{PeerId, Topic};
 use crate::time::{Duration, micros};
@@ -316,6 +316,7 @@ pub enum MeshConfigError {
 pub struct ValidMeshConfig {
     config: Arc<MeshConfig>,
     score: ValidScoreConfig,
+    names: TopicTable,
 }
 
 impl core::ops::Deref for ValidMeshConfig {
@@ -331,6 +332,11 @@ impl ValidMeshConfig {
     #[must_use]
     pub fn score(&self) -> &ValidScoreConfig {
         &self.score
+    }
+
+    /// The topics by their names.
+    pub(super) fn names(&self) -> &TopicTable {
+        &self.names
     }
 
     /// For how many heartbeats a message is likely to be heard of again: as long as a copy can count as a mesh delivery, on whichever
@@ -360,7 +366,8 @@ impl MeshConfig {
         self.promise.validate()?;
         self.gater.validate()?;
         let score = self.score.clone().validate()?;
-        Ok(ValidMeshConfig { config: Arc::new(self), score })
+        let names = TopicTable::new(self.topics.iter().map(|config| config.topic.clone()).collect());
+        Ok(ValidMeshConfig { config: Arc::new(self), score, names })
     }
 
     fn check_topics(&self) -> Result<(), MeshConfigError> {

@@ -164,7 +164,7 @@ impl Mesh {
         let first = config.heartbeat.first_delay;
         let jitter_us = phase.below(crate::time::micros(first).max(1));
         let nearer_phase = phase.below(config.heartbeat.nearer_ticks.max(1));
-        let topics = TopicTable::new(config.topics.iter().map(|config| config.topic.clone()).collect());
+        let topics = config.names().clone();
         let scores = Scores::new(config.score().clone(), topics.len());
         let ticks = |ticks| u32::try_from(ticks).unwrap_or(u32::MAX);
         let recent =

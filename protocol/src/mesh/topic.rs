@@ -6,6 +6,7 @@
 //! subscriptions and control for any other topic name are ignored.
 
 use crate::id::Topic;
+use std::sync::Arc;
 
 /// The most topics that one engine can be configured with: the bits of a [`TopicSet`].
 pub const TOPICS_MAX: usize = 32;
@@ -64,10 +65,11 @@ fn bit(topic: TopicIndex) -> u32 {
     1 << topic.0
 }
 
-/// The configured topics, in the order of their configuration.
+/// The configured topics, in the order of their configuration. Cloning copies a pointer, so that the engines of one process that share their
+/// configuration look at the same names.
 #[derive(Clone, Debug)]
 pub struct TopicTable {
-    names: Vec<Topic>,
+    names: Arc<[Topic]>,
 }
 
 impl TopicTable {
@@ -78,7 +80,7 @@ impl TopicTable {
     #[must_use]
     pub fn new(names: Vec<Topic>) -> Self {
         assert!(names.len() <= TOPICS_MAX, "at most {TOPICS_MAX} topics are configured");
-        Self { names }
+        Self { names: names.into() }
     }
 
     /// The index of the topic, if it is configured. Tries pointers first, because decoders intern known topics.
