@@ -37,9 +37,8 @@ pub(super) const IHAVE_IDS_PER_FRAME: usize = 500;
 impl Mesh {
     /// Takes in announcements.
     pub(super) fn ihave(&mut self, now: Time, peer: PeerHandle, announcements: &[IHave]) {
-        if announcements.is_empty() {
-            return;
-        }
+        let ids = announcements.iter().map(|announced| announced.ids.len() as u64);
+        self.counters.ihave_received += ids.sum::<u64>();
         let Some(slot) = self.peers.get(peer).filter(|slot| self.gossips(slot)) else { return };
         let mut budget = slot.budget;
         let limits = self.config.gossip;
@@ -57,7 +56,9 @@ impl Mesh {
                     self.counters.ihave_excess += 1;
                     break;
                 }
-                if self.state_of(self.seen.fingerprint(id)).is_none() && self.promises.announced(now, *id, peer) {
+                let key = self.seen.fingerprint(id);
+                let known = self.recent.is_known(key) || self.seen.peek(key).is_some();
+                if !known && self.promises.announced(now, *id, peer) {
                     budget.asked_ids += 1;
                 }
             }
@@ -88,9 +89,7 @@ impl Mesh {
 
     /// Serves requests.
     pub(super) fn iwant(&mut self, peer: PeerHandle, ids: &[MessageId], out: &mut impl Sink<Output>) {
-        if ids.is_empty() {
-            return;
-        }
+        self.counters.iwant_received += ids.len() as u64;
         let Some(slot) = self.peers.get_mut(peer) else { return };
         let limits = self.config.gossip;
         let left = limits.iwant_ids_max.saturating_sub(slot.budget.iwant_ids) as usize;
@@ -125,27 +124,28 @@ impl Mesh {
         }
     }
 
-    /// Announces the topic's recent messages to some peers outside `inside`, which is the mesh or the fanout.
-    pub(super) fn emit_gossip(&mut self, topic: TopicIndex, inside: &[PeerHandle], out: &mut impl Sink<Output>) {
+    /// Announces the topic's recent messages to some of its peers that are not in the mesh, or on a topic that we have not joined, not in
+    /// the fanout.
+    pub(super) fn emit_gossip(&mut self, topic: TopicIndex, out: &mut impl Sink<Output>) {
         let name = self.topics.name(topic).clone();
         let mut ids = self.cache.gossip_ids(&name);
         if ids.is_empty() {
             return;
         }
+        let state = &self.states[topic.index()];
+        let fanout = state.fanout.as_ref().map_or(&[][..], |fanout| &fanout.peers);
         // With the heartbeat of its last turn, which decides the order.
         let mut outside: Vec<(u64, PeerHandle)> = Vec::with_capacity(self.peers.len());
-        let takers = self.peers.iter().filter(|slot| Self::takes_gossip(slot, topic) && self.gossips(slot));
-        let takers = takers.filter(|slot| inside.binary_search(&slot.handle).is_err());
-        let announced_at = &self.states[topic.index()].announced_at;
-        outside.extend(takers.map(|slot| (announced_at[slot.handle.index()], slot.handle)));
+        let takers = self.peers.iter().filter(|slot| Self::takes_gossip(slot, topic) && !slot.mesh.contains(topic));
+        let takers = takers.filter(|slot| self.gossips(slot) && fanout.binary_search(&slot.handle).is_err());
+        outside.extend(takers.map(|slot| (state.announced_at[slot.handle.index()], slot.handle)));
         let share = outside.len() * self.config.gossip.factor_percent / 100;
         self.random.gossip.shuffle(&mut outside);
-        outside.sort_by_key(|(announced_at, _)| *announced_at);
-        outside.truncate(share.max(self.config.degree.lazy));
+        let outside = first_by_turn(&outside, share.max(self.config.degree.lazy));
         let ids_max = self.config.gossip.ihave_ids_max as usize;
         self.random.gossip.shuffle(&mut ids);
         let shared = frames(&name, &ids[..ids.len().min(ids_max)]);
-        for (_, peer) in outside {
+        for peer in outside {
             self.states[topic.index()].announced_at[peer.index()] = self.beat.ticks;
             // With more ids than one peer takes, different peers get different ones.
             let own = (ids.len() > ids_max).then(|| {
@@ -203,6 +203,19 @@ impl Mesh {
     fn takes_gossip(slot: &PeerSlot, topic: TopicIndex) -> bool {
         slot.subscribed.contains(topic) && !slot.direct && !slot.closing
     }
+}
+
+/// So many peers whose last turn is longest ago, in the order of their turns and among equals in the given order. There are few different
+/// turns, so going through the list for each of them that is needed takes less than sorting it.
+fn first_by_turn(peers: &[(u64, PeerHandle)], count: usize) -> Vec<PeerHandle> {
+    let mut first = Vec::with_capacity(count.min(peers.len()));
+    let mut next = peers.iter().map(|(turn, _)| *turn).min();
+    while let Some(turn) = next.filter(|_| first.len() < count) {
+        let of_turn = peers.iter().filter(|(other, _)| *other == turn).map(|(_, peer)| *peer);
+        first.extend(of_turn.take(count - first.len()));
+        next = peers.iter().map(|(other, _)| *other).filter(|other| *other > turn).min();
+    }
+    first
 }
 
 fn frames(topic: &Topic, ids: &[MessageId]) -> Vec<Frame> {

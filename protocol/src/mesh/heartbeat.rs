@@ -114,12 +114,9 @@ impl Mesh {
     fn announce(&mut self, out: &mut impl Sink<Output>) {
         for topic in self.topics.iter() {
             let state = &self.states[topic.index()];
-            let inside = match &state.fanout {
-                _ if state.joined => state.mesh.clone(),
-                Some(fanout) => fanout.peers.clone(),
-                None => continue,
-            };
-            self.emit_gossip(topic, &inside, out);
+            if state.joined || state.fanout.is_some() {
+                self.emit_gossip(topic, out);
+            }
         }
     }
 }

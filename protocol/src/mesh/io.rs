@@ -320,6 +320,54 @@ pub trait Sink<T> {
     {
         self.emit(T::from((peer, frame.clone())));
     }
+
+    /// Takes the wish that messages be taken out of a peer's queue: the effect that says so. Nearly always they are not there.
+    fn cancel(&mut self, peer: PeerHandle, ids: &[MessageId])
+    where
+        T: From<(PeerHandle, Vec<MessageId>)>,
+    {
+        self.emit(T::from((peer, ids.to_vec())));
+    }
+
+    /// Takes the news of a further copy: the effect that says so. Most of what a mesh takes in are copies, so whoever does not keep the news
+    /// can do without an effect for each of them.
+    fn copied(&mut self, copy: &Copied<'_>)
+    where
+        T: for<'a> From<&'a Copied<'a>>,
+    {
+        self.emit(T::from(copy));
+    }
+}
+
+/// A further copy of a message came: what [`Event::Duplicate`] says, by reference.
+#[derive(Clone, Copy, Debug)]
+pub struct Copied<'a> {
+    /// The message.
+    pub payload: &'a Payload,
+    /// From whom.
+    pub peer: PeerHandle,
+    /// When it was decoded.
+    pub received: Time,
+}
+
+impl From<&Copied<'_>> for Event {
+    fn from(copy: &Copied<'_>) -> Self {
+        let Copied { payload, peer, received } = *copy;
+        let frame_bytes = u32::try_from(payload.encoded().len()).unwrap_or(u32::MAX);
+        Self::Duplicate { id: payload.id(), topic: payload.topic().clone(), peer, received, frame_bytes }
+    }
+}
+
+impl From<(PeerHandle, Vec<MessageId>)> for Output {
+    fn from((peer, ids): (PeerHandle, Vec<MessageId>)) -> Self {
+        Self::Cancel { peer, ids }
+    }
+}
+
+impl From<&Copied<'_>> for Output {
+    fn from(copy: &Copied<'_>) -> Self {
+        Self::Event(copy.into())
+    }
 }
 
 impl From<(PeerHandle, Frame)> for Output {

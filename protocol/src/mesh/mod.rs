@@ -33,7 +33,7 @@
 //! | `trial` | whether silent links are of use |
 //! | `heartbeat`, `upkeep` | what is due regularly; the mesh's maintenance |
 //! | `query` | reading the state |
-//! | `peers`, `pending`, `recent`, `promises`, `seen`, `cache`, `backoff`, `score` | the tables |
+//! | `peers`, `pending`, `recent`, `index`, `promises`, `seen`, `cache`, `backoff`, `score` | the tables |
 //!
 //! # Limits
 //!
@@ -51,6 +51,7 @@ pub mod config;
 mod gossip;
 mod graft;
 mod heartbeat;
+mod index;
 pub mod io;
 mod peers;
 mod pending;
@@ -68,12 +69,12 @@ mod upkeep;
 
 pub use config::{MeshConfig, MeshConfigError, TopicConfig, ValidMeshConfig};
 pub use io::{
-    Arrival, DisconnectReason, Event, Input, Output, PruneReason, Sink, ValidationTicket, Verdict, WakeReason,
+    Arrival, Copied, DisconnectReason, Event, Input, Output, PruneReason, Sink, ValidationTicket, Verdict, WakeReason,
 };
 pub use query::{Counters, PeerView};
 pub use topic::{TOPICS_MAX, TopicIndex, TopicSet, TopicTable};
 
-use crate::id::PeerHandle;
+use crate::id::{MessageId, PeerHandle};
 use crate::random::{Stream, Streams};
 use crate::rpc::{Frame, Rpc};
 use crate::time::{Duration, Time};
@@ -250,20 +251,24 @@ impl Mesh {
 
     /// See [`crate::node::Node::anticipate_rpc`].
     pub(crate) fn anticipate_rpc(&self, peer: PeerHandle, rpc: &Rpc) -> u64 {
-        let slot = self.peers.get(peer).map_or(0, |slot| u64::from(slot.duplicates));
-        let messages = rpc.publish.iter().map(|payload| payload.id()).chain(rpc.idontwant.iter().copied());
-        let fate = |id| self.recent.fate(self.seen.fingerprint(&id)) == Fate::Unknown;
-        let unknown = messages.take(1).filter(|id| fate(*id)).count();
-        if rpc.publish.is_empty() {
-            return slot ^ unknown as u64;
+        let mut read = self.peers.get(peer).map_or(0, |slot| u64::from(slot.duplicates));
+        let known = |id: &MessageId| self.recent.fate(self.seen.fingerprint(id)) != Fate::Unknown;
+        if let Some(id) = rpc.idontwant.first() {
+            return read ^ u64::from(known(id));
         }
-        // A copy is counted for its sender; a message that is new is announced to the mesh.
-        let mut read = slot ^ self.scores.anticipate_of(peer);
+        let Some(payload) = rpc.publish.first() else { return read };
+        // A copy is counted for its sender; a message that is new is looked for further back, and announced to the mesh.
+        read ^= self.scores.anticipate_of(peer);
+        let known = known(&payload.id());
+        let looked_at = if known { 1 } else { usize::MAX };
+        if !known {
+            read ^= u64::from(self.seen.peek(self.seen.fingerprint(&payload.id())).is_some());
+        }
         for state in &self.states {
             read ^= state.uses.len() as u64;
-            let mesh = state.mesh.iter().take(if unknown > 0 { usize::MAX } else { 1 });
-            read =
-                mesh.filter_map(|peer| self.peers.get(*peer)).fold(read, |read, slot| read ^ u64::from(slot.pending));
+            for peer in state.mesh.iter().take(looked_at) {
+                read ^= self.peers.get(*peer).map_or(0, |slot| u64::from(slot.pending));
+            }
         }
         read
     }
@@ -320,7 +325,9 @@ impl Mesh {
             self.counters.rpcs_graylisted += 1;
             return;
         }
-        self.subscriptions(now, peer, &rpc.subscriptions, out);
+        if !rpc.subscriptions.is_empty() {
+            self.subscriptions(now, peer, &rpc.subscriptions, out);
+        }
         if rpc.publish_signed > 0 {
             // StrictNoSign: an author, sequence number or signature makes a message invalid. Its topic is unknown here, so it
             // counts as misbehaviour.
@@ -331,23 +338,27 @@ impl Mesh {
         for payload in &rpc.publish {
             self.receive(now, peer, payload, received, out);
         }
-        self.count_control(rpc);
-        self.idontwant(peer, &rpc.idontwant, out);
-        self.ihave(now, peer, &rpc.ihave);
-        self.iwant(peer, &rpc.iwant, out);
-        self.grafts(now, peer, &rpc.graft, out);
-        self.prunes(now, peer, &rpc.prune, out);
+        // Nearly all have one kind of content and none of the others.
+        if !rpc.idontwant.is_empty() {
+            self.idontwant(peer, &rpc.idontwant, out);
+        }
+        if !rpc.ihave.is_empty() {
+            self.ihave(now, peer, &rpc.ihave);
+        }
+        if !rpc.iwant.is_empty() {
+            self.iwant(peer, &rpc.iwant, out);
+        }
+        if !rpc.graft.is_empty() {
+            self.counters.grafts_received += rpc.graft.len() as u64;
+            self.grafts(now, peer, &rpc.graft, out);
+        }
+        if !rpc.prune.is_empty() {
+            self.counters.prunes_received += rpc.prune.len() as u64;
+            self.prunes(now, peer, &rpc.prune, out);
+        }
         self.close_if_graylisted(now, peer, out);
         // Announcements may be due at once.
         self.pull_due(now, out);
-    }
-
-    /// Counts what the peer sent, before budgets and thresholds decide what is heeded.
-    fn count_control(&mut self, rpc: &Rpc) {
-        self.counters.ihave_received += rpc.ihave.iter().map(|announced| announced.ids.len() as u64).sum::<u64>();
-        self.counters.iwant_received += rpc.iwant.len() as u64;
-        self.counters.grafts_received += rpc.graft.len() as u64;
-        self.counters.prunes_received += rpc.prune.len() as u64;
     }
 
     fn is_graylisted(&self, slot: &PeerSlot) -> bool {
@@ -361,8 +372,11 @@ impl Mesh {
 
     /// Removes a graylisted peer from every mesh and asks the driver to disconnect it.
     fn close_if_graylisted(&mut self, now: Time, peer: PeerHandle, out: &mut impl Sink<Output>) {
-        let Some(slot) = self.peers.get(peer) else { return };
-        if slot.closing || !self.is_graylisted(slot) {
+        // Asked after every RPC, so the shortest question comes first.
+        if !self.scores.is_below(peer, self.scores.thresholds().graylist) {
+            return;
+        }
+        if self.peers.get(peer).is_none_or(|slot| slot.closing || slot.direct) {
             return;
         }
         self.forget_memberships(now, peer, PruneReason::Score, out);

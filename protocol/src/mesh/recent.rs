@@ -16,15 +16,17 @@
 //! # Limits and cost
 //! At most [`SETTLED_MAX`] entries of messages that were judged, the oldest heartbeat's going first, and besides them those under validation and as many as the budgets for
 //! IDONTWANT of all peers admit: a shared bound could be filled by some to starve the others. An entry takes some hundred bytes. Everything takes
-//! constant time but [`Recent::disconnected`], which looks at all entries. The table is never iterated for anything whose order matters.
+//! constant time but [`Recent::disconnected`], which looks at all entries. Entries stand in a list whose places are used again, and are found
+//! by an [`Index`] that also says whether anything but a refusal is known of the message, so that an announcement of thirty messages is
+//! judged without a look at their entries.
 
 use super::ValidationTicket;
-use super::seen::{Fingerprint, FingerprintHash, SeenState};
+use super::index::Index;
+use super::seen::{Fingerprint, SeenState};
 use super::slots::SlotSet;
 use crate::id::PeerHandle;
-use crate::memory::table_bytes;
 use crate::time::Time;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 /// Messages that are remembered when they have been judged; four seconds of 4000 messages a second.
 pub(super) const SETTLED_MAX: usize = 16_384;
@@ -67,10 +69,11 @@ impl Fate {
     }
 }
 
-/// What is remembered of a message: with its fingerprint one line of the processor's cache. Heartbeats are counted in 32 bits, which lasts
-/// for a century.
+/// What is remembered of a message: one line of the processor's cache. Heartbeats are counted in 32 bits, which lasts for a century.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Entry {
+    key: Fingerprint,
     fate: Fate,
     holders: SlotSet,
     refusers: SlotSet,
@@ -80,7 +83,7 @@ struct Entry {
     refused_until: u32,
 }
 
-const _: () = assert!(size_of::<(Fingerprint, Entry)>() == 64);
+const _: () = assert!(size_of::<Entry>() == 64);
 
 impl Entry {
     fn is_refused_by(&self, tick: u32, slot: u32) -> bool {
@@ -92,7 +95,12 @@ impl Entry {
 #[derive(Debug)]
 pub(super) struct Recent {
     config: RecentConfig,
-    entries: HashMap<Fingerprint, Entry, FingerprintHash>,
+    /// Where the entry of each message stands, with the flag that its fate is not [`Fate::Unknown`].
+    index: Index,
+    /// The entries, and among them such as are forgotten.
+    entries: Vec<Entry>,
+    /// Where these stand.
+    free: Vec<u32>,
     /// What may be forgotten at each heartbeat: every entry is listed at its `until`, and perhaps earlier. Ascending.
     due: VecDeque<(u32, Vec<Fingerprint>)>,
     /// Entries of messages that were accepted, rejected or ignored.
@@ -102,22 +110,30 @@ pub(super) struct Recent {
 
 impl Recent {
     pub(super) fn new(config: RecentConfig) -> Self {
-        Self { config, entries: HashMap::default(), due: VecDeque::new(), settled: 0, tick: 0 }
+        let (index, entries, free) = (Index::default(), Vec::new(), Vec::new());
+        Self { config, index, entries, free, due: VecDeque::new(), settled: 0, tick: 0 }
     }
 
     /// What is known of the message.
     pub(super) fn fate(&self, key: Fingerprint) -> Fate {
-        self.entries.get(&key).map_or(Fate::Unknown, |entry| entry.fate)
+        self.get(key).map_or(Fate::Unknown, |entry| entry.fate)
+    }
+
+    /// Whether anything is known of the message but who refuses it.
+    #[inline]
+    pub(super) fn is_known(&self, key: Fingerprint) -> bool {
+        self.index.find(key).is_some_and(|(_, known)| known)
     }
 
     /// Sets what became of the message. Who has it stays, unless nothing is known any more, and is given back.
     pub(super) fn settle(&mut self, key: Fingerprint, fate: Fate) -> SlotSet {
-        let (before, holders) = self.entry(key, self.config.ticks, |entry| {
-            if fate == Fate::Unknown {
-                entry.holders = SlotSet::default();
-            }
-            (core::mem::replace(&mut entry.fate, fate), entry.holders.clone())
-        });
+        let entry = self.entry(key, self.config.ticks);
+        if fate == Fate::Unknown {
+            entry.holders = SlotSet::default();
+        }
+        let before = core::mem::replace(&mut entry.fate, fate);
+        let holders = entry.holders.clone();
+        self.index.set_flag(key, fate != Fate::Unknown);
         self.settled = self.settled + usize::from(fate.is_settled()) - usize::from(before.is_settled());
         self.enforce_bound();
         holders
@@ -125,33 +141,35 @@ impl Recent {
 
     /// Notes that the peer has the message, if anything is known of it. Says what is known, and whether it is news that the peer has it.
     pub(super) fn note(&mut self, key: Fingerprint, slot: u32) -> (Fate, bool) {
-        match self.entries.get_mut(&key) {
-            Some(entry) if entry.fate != Fate::Unknown => (entry.fate, entry.holders.insert(slot)),
+        match self.index.find(key) {
+            Some((place, true)) => {
+                let entry = &mut self.entries[place];
+                (entry.fate, entry.holders.insert(slot))
+            }
             _ => (Fate::Unknown, false),
         }
     }
 
     /// The slots of all who have the message.
     pub(super) fn holders(&self, key: Fingerprint) -> SlotSet {
-        self.entries.get(&key).map_or_else(SlotSet::default, |entry| entry.holders.clone())
+        self.get(key).map_or_else(SlotSet::default, |entry| entry.holders.clone())
     }
 
     /// Notes that the peer does not want the message; says what is known of it.
     pub(super) fn refuse(&mut self, key: Fingerprint, slot: u32) -> Fate {
         let (tick, ticks) = (self.tick, self.config.refusal_ticks);
-        self.entry(key, ticks, |entry| {
-            if entry.refused_until <= tick {
-                entry.refusers = SlotSet::default();
-            }
-            entry.refused_until = tick.saturating_add(ticks);
-            entry.refusers.insert(slot);
-            entry.fate
-        })
+        let entry = self.entry(key, ticks);
+        if entry.refused_until <= tick {
+            entry.refusers = SlotSet::default();
+        }
+        entry.refused_until = tick.saturating_add(ticks);
+        entry.refusers.insert(slot);
+        entry.fate
     }
 
     /// Whether the peer said that it does not want the message.
     pub(super) fn is_refused_by(&self, key: Fingerprint, slot: u32) -> bool {
-        self.entries.get(&key).is_some_and(|entry| entry.is_refused_by(self.tick, slot))
+        self.get(key).is_some_and(|entry| entry.is_refused_by(self.tick, slot))
     }
 
     /// Sends a message, of which something is known, to those of the peers who neither have it nor refuse it: they have it from then on.
@@ -162,7 +180,8 @@ impl Recent {
         peers: impl IntoIterator<Item = PeerHandle>,
         mut send: impl FnMut(PeerHandle),
     ) -> u64 {
-        let Some(entry) = self.entries.get_mut(&key) else { return 0 };
+        let Some((place, _)) = self.index.find(key) else { return 0 };
+        let entry = &mut self.entries[place];
         let mut refused = 0;
         for peer in peers {
             if entry.is_refused_by(self.tick, peer.slot) {
@@ -188,22 +207,23 @@ impl Recent {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.index.len()
     }
 
     /// Bytes that are allocated, estimated.
     pub(super) fn memory_bytes(&self) -> usize {
         let listed: usize = self.due.iter().map(|(_, keys)| keys.capacity()).sum();
-        table_bytes::<(Fingerprint, Entry)>(self.entries.capacity()) + listed * size_of::<Fingerprint>()
+        self.index.memory_bytes()
+            + self.entries.capacity() * size_of::<Entry>()
+            + self.free.capacity() * size_of::<u32>()
+            + listed * size_of::<Fingerprint>()
     }
 
     /// A peer is gone.
     pub(super) fn disconnected(&mut self, slot: u32) {
-        for key in self.due.iter().flat_map(|(_, keys)| keys) {
-            if let Some(entry) = self.entries.get_mut(key) {
-                entry.holders.remove(slot);
-                entry.refusers.remove(slot);
-            }
+        for entry in &mut self.entries {
+            entry.holders.remove(slot);
+            entry.refusers.remove(slot);
         }
     }
 }
@@ -211,11 +231,12 @@ impl Recent {
 impl Recent {
     /// Asserts every invariant. `known` says what the seen-cache knows of a message.
     pub(super) fn check(&self, known: impl Fn(Fingerprint) -> Option<SeenState>) {
-        assert_eq!(
-            self.listed().count(),
-            self.entries.len(),
-            "a message is not listed at the heartbeat that forgets it"
-        );
+        assert_eq!(self.listed().count(), self.index.len(), "a message is not listed at the heartbeat that forgets it");
+        assert_eq!(self.index.len() + self.free.len(), self.entries.len(), "every place is in use or free");
+        for (key, entry) in self.listed() {
+            assert_eq!(entry.key, key, "an entry is found by the name of another message");
+            assert_eq!(self.is_known(key), entry.fate != Fate::Unknown, "the flag of {key:?} has drifted");
+        }
         let settled = self.listed().filter(|(_, entry)| entry.fate.is_settled()).count();
         assert_eq!(self.settled, settled, "the count of settled messages has drifted");
         assert!(settled <= SETTLED_MAX, "too many messages are remembered");
@@ -241,37 +262,66 @@ impl Recent {
     /// All entries, in the order in which they are forgotten.
     fn listed(&self) -> impl Iterator<Item = (Fingerprint, &Entry)> {
         self.due.iter().flat_map(|(until, keys)| {
-            let entries = keys.iter().filter_map(|key| Some((*key, self.entries.get(key)?)));
+            let entries = keys.iter().filter_map(|key| Some((*key, self.get(*key)?)));
             entries.filter(|(_, entry)| entry.until == *until)
         })
     }
 
-    /// Changes the entry of the message, which is made if there is none, and keeps it for so many heartbeats from now on.
-    fn entry<R>(&mut self, key: Fingerprint, ticks: u32, change: impl FnOnce(&mut Entry) -> R) -> R {
+    fn get(&self, key: Fingerprint) -> Option<&Entry> {
+        let (place, _) = self.index.find(key)?;
+        self.entries.get(place)
+    }
+
+    /// The entry of the message, which is made if there is none, and kept for so many heartbeats from now on.
+    fn entry(&mut self, key: Fingerprint, ticks: u32) -> &mut Entry {
         let until = self.tick.saturating_add(ticks);
-        let entry = self.entries.entry(key).or_insert(Entry {
+        let place = match self.index.find(key) {
+            Some((place, _)) => place,
+            None => self.make(key),
+        };
+        let entry = &mut self.entries[place];
+        if entry.until < until {
+            entry.until = until;
+            list(&mut self.due, until, key);
+        }
+        entry
+    }
+
+    /// Makes an entry, of which nothing is known; says where it stands.
+    fn make(&mut self, key: Fingerprint) -> usize {
+        let entry = Entry {
+            key,
             fate: Fate::Unknown,
             holders: SlotSet::default(),
             refusers: SlotSet::default(),
             until: 0,
             refused_until: 0,
-        });
-        if entry.until < until {
-            entry.until = until;
-            list(&mut self.due, until, key);
+        };
+        let number = self.free.pop().unwrap_or_else(|| u32::try_from(self.entries.len()).expect("entries are bounded"));
+        self.index.insert(key, number);
+        let place = number as usize;
+        match self.entries.get_mut(place) {
+            Some(free) => *free = entry,
+            None => self.entries.push(entry),
         }
-        change(entry)
+        place
     }
 
     /// Forgets the message unless it is to be kept for longer.
     fn forget(&mut self, key: Fingerprint, tick: u32) {
-        let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.until <= tick) else { return };
+        let Some((place, _)) = self.index.find(key) else { return };
+        let entry = &mut self.entries[place];
+        if entry.until > tick {
+            return;
+        }
         if matches!(entry.fate, Fate::Pending(_)) {
             entry.until = self.tick.saturating_add(self.config.ticks).max(tick.saturating_add(1));
             return list(&mut self.due, entry.until, key);
         }
         self.settled -= usize::from(entry.fate.is_settled());
-        self.entries.remove(&key);
+        (entry.holders, entry.refusers) = (SlotSet::default(), SlotSet::default());
+        self.index.remove(key);
+        self.free.push(u32::try_from(place).expect("a place is numbered in 32 bits"));
     }
 
     /// While too many messages are settled, forgets those of the oldest heartbeat.

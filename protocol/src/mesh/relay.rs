@@ -26,7 +26,7 @@
 //! of ours is the one whose breadth we decide alone, and few attackers among many peers cannot keep it from honest ones. What is
 //! [repeated](super::Input::Repeat) is not flooded.
 
-use super::io::{Event, Output, Sink, ValidationTicket, Verdict};
+use super::io::{Copied, Event, Output, Sink, ValidationTicket, Verdict};
 use super::pending::Validation;
 use super::recent::{Fate, Recent};
 use super::score::gater::Outcome;
@@ -67,9 +67,7 @@ impl Mesh {
             self.seen.touch(now, key);
         }
         self.counters.messages_duplicate += 1;
-        let frame_bytes = u32::try_from(payload.encoded().len()).unwrap_or(u32::MAX);
-        let (id, topic_name) = (payload.id(), payload.topic().clone());
-        out.emit(Output::Event(Event::Duplicate { id, topic: topic_name, peer, received, frame_bytes }));
+        out.copied(&Copied { payload, peer, received });
         if state == SeenState::Rejected {
             self.gater.outcome(peer, Outcome::Rejected);
         } else if let Some(slot) = self.peers.get_mut(peer) {
@@ -429,25 +427,27 @@ impl Mesh {
     /// Takes in IDONTWANT: remembers the ids, within a budget, and has what is queued of them cancelled.
     pub(super) fn idontwant(&mut self, peer: PeerHandle, ids: &[MessageId], out: &mut impl Sink<Output>) {
         let relay = &self.config.relay;
-        if ids.is_empty() {
-            return;
-        }
         let Some(slot) = self.peers.get_mut(peer) else { return };
         let left = relay.idontwant_ids_max.saturating_sub(slot.budget.idontwant_ids) as usize;
         let taken = ids.len().min(left);
         slot.budget.idontwant_ids += u32::try_from(taken).unwrap_or(u32::MAX);
         self.counters.idontwant_received += taken as u64;
         self.counters.idontwant_excess += (ids.len() - taken) as u64;
-        let mut queued = Vec::new();
-        for id in &ids[..taken] {
+        // Only what we accepted can stand in the peer's queue, and nothing stands there for long.
+        let mut queued = |id: &MessageId| {
             let key = self.seen.fingerprint(id);
-            // Only what we accepted can stand in the peer's queue, and nothing stands there for long.
-            if matches!(self.recent.refuse(key, peer.slot), Fate::Accepted(_)) {
-                queued.push(*id);
+            matches!(self.recent.refuse(key, peer.slot), Fate::Accepted(_))
+        };
+        match &ids[..taken] {
+            // Nearly always it is one, for which no list need be made.
+            [id] if queued(id) => out.cancel(peer, core::slice::from_ref(id)),
+            [_] => {}
+            ids => {
+                let ids: Vec<MessageId> = ids.iter().copied().filter(queued).collect();
+                if !ids.is_empty() {
+                    out.cancel(peer, &ids);
+                }
             }
-        }
-        if !queued.is_empty() {
-            out.emit(Output::Cancel { peer, ids: queued });
         }
     }
 }

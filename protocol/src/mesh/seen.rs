@@ -19,8 +19,8 @@
 //!   The engine touches a message when a copy comes after what it remembers of recent messages has expired: copies within seconds of
 //!   the first make no difference to an age of minutes.
 //!   *Rationale:* recency order and age order are then the same, so expiry looks only at the oldest end.
-//! - Keys are 61-bit fingerprints: a secret number of this node plus the inner product of the id's five words with five more, modulo
-//!   the prime 2^61 - 1. This hash is strongly universal (Carter and Wegman, "Universal classes of hash functions", 1979; Lemire and
+//! - Keys are 61-bit fingerprints: a secret number of this node plus the inner product of the id, cut into three words of 56, 56 and 48
+//!   bits, with three more, modulo the prime 2^61 - 1. This hash is strongly universal (Carter and Wegman, "Universal classes of hash functions", 1979; Lemire and
 //!   Kaser, "Strongly universal string hashing is fast", 2014): for whoever does not know the numbers, the fingerprints of two
 //!   different ids, however chosen, are independent and uniform, so that two ids collide with probability 2^-61, and share a place in a
 //!   table no more often than random ones do. With 2^18 entries, a new message is mistaken for a seen one with probability 2^-43.
@@ -30,17 +30,15 @@
 //!
 //! # Limits and cost
 //!
-//! Look-ups are constant-time and do not disturb the order. Each insertion evicts at most one entry. Memory grows with use up to
-//! the configured number of entries, at about 100 bytes each: the segments are created unbounded and evicted explicitly, because
-//! `LruCache::new` allocates its whole table at once.
+//! Everything takes constant time. Look-ups do not disturb the order, and one that finds nothing, which is what each new message costs, looks at
+//! one line of the processor's cache. Each insertion evicts at most one entry. All segments are lists through the same slots, behind one
+//! index. Memory grows with use up to the configured number of entries, at 50 to 100 bytes each.
 
+use super::index::Index;
 use crate::id::{MESSAGE_ID_BYTES, MessageId};
-use crate::memory::{boxed_bytes, table_bytes, tree_bytes};
 use crate::random::Stream;
 use crate::time::{Duration, Time};
 use core::hash::{BuildHasherDefault, Hasher};
-use lru::LruCache;
-use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
 /// Bounds of a [`SeenCache`].
@@ -122,16 +120,47 @@ pub enum SeenState {
 #[derive(Debug)]
 pub struct SeenCache {
     config: SeenConfig,
-    /// The secret numbers, below [`PRIME`]: one for each word, and the one that is added.
+    /// The secret numbers, below [`PRIME`]: one for each word of an id, and the one that is added.
     secret: [u64; WORDS + 1],
-    /// Value: when the entry is too old.
-    accepted: LruCache<Fingerprint, Time, FingerprintHash>,
-    /// Value: whether it was rejected (rather than ignored), and when the entry is too old.
-    refused: LruCache<Fingerprint, (Refusal, Time), FingerprintHash>,
-    /// Value: since when.
-    pending: BTreeMap<Fingerprint, Time>,
-    /// Pending fingerprints by age.
-    pending_by_age: BTreeSet<(Time, Fingerprint)>,
+    /// Where each message stands among the slots.
+    index: Index,
+    slots: Vec<Slot>,
+    /// Slots without a message.
+    free: Vec<u32>,
+    accepted: Segment,
+    refused: Segment,
+    pending: Segment,
+}
+
+/// A message that was seen.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    key: Fingerprint,
+    /// When it is too old.
+    expires: Time,
+    /// The slots of the next older and the next younger message of the segment; [`NONE`] at the ends.
+    older: u32,
+    younger: u32,
+    state: SeenState,
+}
+
+const _: () = assert!(size_of::<Slot>() == 32);
+
+/// In place of a slot.
+const NONE: u32 = u32::MAX;
+
+/// Messages in the order in which they were touched, which is that of their ages.
+#[derive(Debug)]
+struct Segment {
+    oldest: u32,
+    youngest: u32,
+    len: usize,
+}
+
+impl Default for Segment {
+    fn default() -> Self {
+        Self { oldest: NONE, youngest: NONE, len: 0 }
+    }
 }
 
 /// What a message id is called in the tables of one node: its keyed hash.
@@ -140,11 +169,22 @@ pub struct Fingerprint(pub u64);
 
 /// 2^61 - 1.
 const PRIME: u64 = (1 << 61) - 1;
-const WORD_BYTES: usize = 4;
-const WORDS: usize = MESSAGE_ID_BYTES / WORD_BYTES;
-const _: () = assert!(MESSAGE_ID_BYTES.is_multiple_of(WORD_BYTES));
+/// Words of an id, each below the prime, for which no words of eight bytes would do.
+const WORDS: usize = 3;
+const _: () = assert!(MESSAGE_ID_BYTES == 7 + 7 + 6);
 
-/// The remainder of a number below 2^121.
+/// The bytes of an id as numbers: seven, seven and six of them, little-endian.
+fn words_of(id: &MessageId) -> [u64; WORDS] {
+    /// The number in eight bytes from this place on.
+    fn eight(bytes: &[u8; MESSAGE_ID_BYTES], place: usize) -> u64 {
+        bytes[place..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+    const SEVEN: u64 = (1 << 56) - 1;
+    let MessageId(bytes) = id;
+    [eight(bytes, 0) & SEVEN, eight(bytes, 7) & SEVEN, eight(bytes, 12) >> 16]
+}
+
+/// The remainder of a number below 2^122.
 fn modulo_prime(value: u128) -> u64 {
     // 2^61 is one more than the prime, so the upper bits count as they are.
     let folded = (value & u128::from(PRIME)) + (value >> 61);
@@ -154,12 +194,6 @@ fn modulo_prime(value: u128) -> u64 {
 
 pub(super) type FingerprintHash = BuildHasherDefault<FingerprintHasher>;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
-    Rejected,
-    Ignored,
-}
-
 impl SeenCache {
     /// An empty cache. `secret` must be unpredictable to others; a seeded one makes runs repeatable.
     #[must_use]
@@ -167,21 +201,23 @@ impl SeenCache {
         Self {
             config,
             secret: core::array::from_fn(|_| secret.below(PRIME)),
-            accepted: LruCache::unbounded_with_hasher(FingerprintHash::default()),
-            refused: LruCache::unbounded_with_hasher(FingerprintHash::default()),
-            pending: BTreeMap::new(),
-            pending_by_age: BTreeSet::new(),
+            index: Index::default(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            accepted: Segment::default(),
+            refused: Segment::default(),
+            pending: Segment::default(),
         }
     }
 
-    /// What the message is called in all calls about it. Computing it costs more than most of these calls.
+    /// What the message is called in all calls about it.
     #[must_use]
+    #[inline]
     pub fn fingerprint(&self, id: &MessageId) -> Fingerprint {
         let [factors @ .., sum] = &self.secret;
-        // Below 2^61 + 5 * 2^32 * 2^61.
+        // Below 2^61 + 3 * 2^56 * 2^61.
         let mut sum = u128::from(*sum);
-        for (bytes, factor) in id.as_bytes().chunks_exact(WORD_BYTES).zip(factors) {
-            let word = bytes.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
+        for (word, factor) in words_of(id).into_iter().zip(factors) {
             sum += u128::from(word) * u128::from(*factor);
         }
         Fingerprint(modulo_prime(sum))
@@ -190,25 +226,15 @@ impl SeenCache {
     /// What is known of the message. Changes nothing.
     #[must_use]
     pub fn peek(&self, key: Fingerprint) -> Option<SeenState> {
-        if self.accepted.contains(&key) {
-            return Some(SeenState::Accepted);
-        }
-        if !self.pending.is_empty() && self.pending.contains_key(&key) {
-            return Some(SeenState::Pending);
-        }
-        self.refused.peek(&key).map(|(refusal, _)| match refusal {
-            Refusal::Rejected => SeenState::Rejected,
-            Refusal::Ignored => SeenState::Ignored,
-        })
+        let (place, _) = self.index.find(key)?;
+        Some(self.slots[place].state)
     }
 
     /// A further copy arrived: the message, if known, becomes the most recent of its segment and its age starts anew. A
     /// running validation keeps its age.
     pub fn touch(&mut self, now: Time, key: Fingerprint) {
-        if let Some(expires) = self.accepted.get_mut(&key) {
-            *expires = now + self.config.accepted_age_max;
-        } else if let Some((_, expires)) = self.refused.get_mut(&key) {
-            *expires = now + self.config.refused_age_max;
+        if let Some(state) = self.peek(key).filter(|state| *state != SeenState::Pending) {
+            self.put(now, key, state);
         }
     }
 
@@ -216,73 +242,67 @@ impl SeenCache {
     /// validations are running.
     #[must_use = "when the table is full the message must be shed"]
     pub fn insert_pending(&mut self, now: Time, key: Fingerprint) -> bool {
-        if self.peek(key).is_some() || self.pending.len() >= self.config.pending_entries_max {
+        if self.pending.len >= self.config.pending_entries_max || self.peek(key).is_some() {
             return false;
         }
-        self.pending.insert(key, now);
-        self.pending_by_age.insert((now, key));
+        self.put(now, key, SeenState::Pending);
         true
     }
 
     /// The message is valid, whatever was known of it before.
     pub fn accept(&mut self, now: Time, key: Fingerprint) {
-        self.remove_pending(key);
-        self.refused.pop(&key);
-        self.accepted.put(key, now + self.config.accepted_age_max);
-        if self.accepted.len() > self.config.accepted_entries_max {
-            self.accepted.pop_lru();
+        self.put(now, key, SeenState::Accepted);
+        if self.accepted.len > self.config.accepted_entries_max {
+            self.remove(self.accepted.oldest);
         }
     }
 
     /// The message is invalid. Does nothing to an accepted one.
     pub fn reject(&mut self, now: Time, key: Fingerprint) {
-        self.refuse(now, key, Refusal::Rejected);
+        self.refuse(now, key, SeenState::Rejected);
     }
 
     /// The message was dropped without blame. Does nothing to an accepted one.
     pub fn ignore(&mut self, now: Time, key: Fingerprint) {
-        self.refuse(now, key, Refusal::Ignored);
+        self.refuse(now, key, SeenState::Ignored);
     }
 
     /// Forgets the message unless it was accepted, so that a later copy may try again.
     pub fn forget(&mut self, key: Fingerprint) {
-        self.remove_pending(key);
-        self.refused.pop(&key);
+        if let Some((place, _)) = self.index.find(key)
+            && self.slots[place].state != SeenState::Accepted
+        {
+            self.remove(number(place));
+        }
     }
 
     /// Forgets what is too old. Each entry is looked at once in its life, so this may be called often.
     pub fn expire(&mut self, now: Time) {
-        while self.accepted.peek_lru().is_some_and(|(_, expires)| *expires <= now) {
-            self.accepted.pop_lru();
-        }
-        while self.refused.peek_lru().is_some_and(|(_, (_, expires))| *expires <= now) {
-            self.refused.pop_lru();
-        }
-        while let Some((since, key)) = self.pending_by_age.first().copied()
-            && since + self.config.refused_age_max <= now
-        {
-            self.remove_pending(key);
+        for segment in [SeenState::Accepted, SeenState::Rejected, SeenState::Pending] {
+            loop {
+                let oldest = self.segment(segment).oldest;
+                if self.slots.get(oldest as usize).is_none_or(|slot| slot.expires > now) {
+                    break;
+                }
+                self.remove(oldest);
+            }
         }
     }
 
     /// See [`crate::node::Node::anticipate`].
     pub(crate) fn anticipate(&self) -> u64 {
-        self.secret[0] ^ self.secret[WORDS] ^ self.accepted.len() as u64
+        self.secret[0] ^ self.secret[WORDS] ^ self.index.len() as u64
     }
 
     /// Bytes that are allocated, estimated.
     pub(crate) fn memory_bytes(&self) -> usize {
-        // `lru` boxes each entry with two links, and keeps a table of pointers to keys and entries.
-        let listed = self.accepted.len() + self.refused.len();
-        boxed_bytes::<[u64; 4]>(listed)
-            + table_bytes::<[u64; 2]>(listed * 4 / 3)
-            + tree_bytes::<(Fingerprint, Time)>(2 * self.pending.len())
+        self.index.memory_bytes() + self.slots.capacity() * size_of::<Slot>() + self.free.capacity() * size_of::<u32>()
     }
 
     /// How many messages are known.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.accepted.len() + self.refused.len() + self.pending.len()
+        self.index.len()
     }
 
     /// Whether no message is known.
@@ -296,38 +316,112 @@ impl SeenCache {
     /// # Panics
     /// When one does not hold.
     pub fn check(&self) {
-        assert!(self.accepted.len() <= self.config.accepted_entries_max, "accepted ids stay bounded");
-        assert!(self.refused.len() <= self.config.refused_entries_max, "refused ids stay bounded");
-        assert!(self.pending.len() <= self.config.pending_entries_max, "pending ids stay bounded");
-        assert_eq!(self.pending.len(), self.pending_by_age.len(), "every pending id has an age");
-        for (key, since) in &self.pending {
-            assert!(self.pending_by_age.contains(&(*since, *key)), "a pending id has its own age");
-            assert!(!self.accepted.contains(key) && !self.refused.contains(key), "a pending id has no verdict");
+        assert!(self.accepted.len <= self.config.accepted_entries_max, "accepted ids stay bounded");
+        assert!(self.refused.len <= self.config.refused_entries_max, "refused ids stay bounded");
+        assert!(self.pending.len <= self.config.pending_entries_max, "pending ids stay bounded");
+        assert_eq!(self.index.len() + self.free.len(), self.slots.len(), "every slot is in use or free");
+        let lens = self.accepted.len + self.refused.len + self.pending.len;
+        assert_eq!(lens, self.index.len(), "every known id is in a segment");
+        for state in [SeenState::Accepted, SeenState::Rejected, SeenState::Pending] {
+            let segment = self.segment(state);
+            let (mut older, mut place, mut len, mut expires) = (NONE, segment.oldest, 0, Time::ZERO);
+            while let Some(slot) = self.slots.get(place as usize) {
+                assert_eq!(self.index.find(slot.key), Some((place as usize, false)), "a known id is found in its slot");
+                assert_eq!(slot.older, older, "the links of a segment agree");
+                assert!(core::ptr::eq(self.segment(slot.state), segment), "an id is in the segment of its state");
+                assert!(slot.expires >= expires, "recency order is age order");
+                (older, place, len, expires) = (place, slot.younger, len + 1, slot.expires);
+            }
+            assert_eq!((segment.youngest, segment.len), (older, len), "a segment knows its end and its length");
         }
-        for (key, _) in &self.refused {
-            assert!(!self.accepted.contains(key), "an id is not both accepted and refused");
-        }
-        // Iteration starts at the most recent entry.
-        assert!(self.accepted.iter().is_sorted_by(|(_, a), (_, b)| a >= b), "recency order is age order");
-        assert!(self.refused.iter().is_sorted_by(|(_, (_, a)), (_, (_, b))| a >= b), "recency order is age order");
     }
 
-    fn refuse(&mut self, now: Time, key: Fingerprint, refusal: Refusal) {
-        self.remove_pending(key);
-        if self.accepted.contains(&key) {
+    fn refuse(&mut self, now: Time, key: Fingerprint, state: SeenState) {
+        if self.peek(key) == Some(SeenState::Accepted) {
             return;
         }
-        self.refused.put(key, (refusal, now + self.config.refused_age_max));
-        if self.refused.len() > self.config.refused_entries_max {
-            self.refused.pop_lru();
+        self.put(now, key, state);
+        if self.refused.len > self.config.refused_entries_max {
+            self.remove(self.refused.oldest);
         }
     }
 
-    fn remove_pending(&mut self, key: Fingerprint) {
-        if let Some(since) = self.pending.remove(&key) {
-            self.pending_by_age.remove(&(since, key));
+    /// Gives the message this state, and makes it the youngest of the segment.
+    fn put(&mut self, now: Time, key: Fingerprint, state: SeenState) {
+        let age_max = match state {
+            SeenState::Accepted => self.config.accepted_age_max,
+            SeenState::Pending | SeenState::Rejected | SeenState::Ignored => self.config.refused_age_max,
+        };
+        let place = match self.index.find(key) {
+            Some((place, _)) => {
+                self.unlink(place);
+                place
+            }
+            None => self.make(key),
+        };
+        let older = self.segment(state).youngest;
+        self.slots[place] = Slot { key, expires: now + age_max, older, younger: NONE, state };
+        match self.slots.get_mut(older as usize) {
+            Some(older) => older.younger = number(place),
+            None => self.segment_mut(state).oldest = number(place),
+        }
+        let segment = self.segment_mut(state);
+        segment.youngest = number(place);
+        segment.len += 1;
+    }
+
+    /// A slot for a message that has none.
+    fn make(&mut self, key: Fingerprint) -> usize {
+        let place = self.free.pop().unwrap_or_else(|| number(self.slots.len()));
+        self.index.insert(key, place);
+        if place as usize == self.slots.len() {
+            let (expires, state) = (Time::ZERO, SeenState::Pending);
+            self.slots.push(Slot { key, expires, older: NONE, younger: NONE, state });
+        }
+        place as usize
+    }
+
+    /// Forgets the message in this slot.
+    fn remove(&mut self, place: u32) {
+        self.unlink(place as usize);
+        self.index.remove(self.slots[place as usize].key);
+        self.free.push(place);
+    }
+
+    /// Takes the message out of its segment.
+    fn unlink(&mut self, place: usize) {
+        let Slot { older, younger, state, .. } = self.slots[place];
+        match self.slots.get_mut(older as usize) {
+            Some(slot) => slot.younger = younger,
+            None => self.segment_mut(state).oldest = younger,
+        }
+        match self.slots.get_mut(younger as usize) {
+            Some(slot) => slot.older = older,
+            None => self.segment_mut(state).youngest = older,
+        }
+        self.segment_mut(state).len -= 1;
+    }
+
+    fn segment(&self, state: SeenState) -> &Segment {
+        match state {
+            SeenState::Accepted => &self.accepted,
+            SeenState::Rejected | SeenState::Ignored => &self.refused,
+            SeenState::Pending => &self.pending,
         }
     }
+
+    fn segment_mut(&mut self, state: SeenState) -> &mut Segment {
+        match state {
+            SeenState::Accepted => &mut self.accepted,
+            SeenState::Rejected | SeenState::Ignored => &mut self.refused,
+            SeenState::Pending => &mut self.pending,
+        }
+    }
+}
+
+/// The number of a slot.
+fn number(place: usize) -> u32 {
+    u32::try_from(place).expect("the configuration bounds the slots")
 }
 
 /// Passes a fingerprint through, nearly: it is a keyed hash already.
@@ -350,248 +444,4 @@ impl Hasher for FingerprintHasher {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const CONFIG: SeenConfig = SeenConfig {
-        accepted_entries_max: 4,
-        accepted_age_max: Duration::from_secs(20),
-        refused_entries_max: 3,
-        refused_age_max: Duration::from_secs(10),
-        pending_entries_max: 3,
-    };
-
-    fn id(number: u32) -> Fingerprint {
-        Fingerprint(u64::from(number))
-    }
-
-    fn cache() -> SeenCache {
-        SeenCache::new(CONFIG, Stream::from_seed([7; 32]))
-    }
-
-    #[test]
-    fn endless_refused_messages_never_push_an_accepted_one_out() {
-        let mut cache = cache();
-        cache.accept(Time::ZERO, id(0));
-        for number in 1..10_000 {
-            let pending = cache.insert_pending(Time::ZERO, id(number));
-            assert!(pending, "a settled validation leaves room for the next");
-            if number % 2 == 0 { cache.reject(Time::ZERO, id(number)) } else { cache.ignore(Time::ZERO, id(number)) }
-        }
-        cache.check();
-        assert_eq!(cache.peek(id(0)), Some(SeenState::Accepted));
-        assert_eq!(cache.peek(id(9_999)), Some(SeenState::Ignored));
-        assert_eq!(cache.peek(id(9_998)), Some(SeenState::Rejected));
-        assert_eq!(cache.len(), 1 + CONFIG.refused_entries_max);
-    }
-
-    #[test]
-    fn nothing_pushes_out_a_message_under_validation() {
-        let mut cache = cache();
-        assert!((0..3).all(|number| cache.insert_pending(Time::ZERO, id(number))));
-        assert!(!cache.insert_pending(Time::ZERO, id(3)), "a full table sheds the newcomer");
-        for number in 10..100 {
-            cache.reject(Time::ZERO, id(number));
-            cache.accept(Time::ZERO, id(number + 100));
-        }
-        assert!((0..3).all(|number| cache.peek(id(number)) == Some(SeenState::Pending)));
-        cache.forget(id(0));
-        assert!(cache.insert_pending(Time::ZERO, id(3)));
-        cache.expire(Time::from_secs(10));
-        assert_eq!(cache.peek(id(1)), None, "without a verdict for so long it is forgotten");
-        cache.check();
-    }
-
-    #[test]
-    fn remainders_are_those_of_division() {
-        let largest = (1 + 5 * u128::from(u32::MAX)) * u128::from(PRIME - 1);
-        let prime = u128::from(PRIME);
-        for value in [0, 1, prime - 1, prime, prime + 1, 2 * prime - 1, 2 * prime, 1 << 61, 1 << 92, largest] {
-            assert_eq!(u128::from(modulo_prime(value)), value % prime, "{value}");
-        }
-    }
-
-    /// Ids that are multiples of one another are what a remote would choose against a hash without the added number: theirs would be
-    /// multiples too.
-    #[test]
-    fn fingerprints_of_multiples_are_no_multiples() {
-        let of = |factor: u8| {
-            let mut bytes = [0; MESSAGE_ID_BYTES];
-            bytes[0] = factor;
-            cache().fingerprint(&MessageId(bytes)).0
-        };
-        assert_ne!(of(0), 0);
-        assert_ne!(u128::from(of(2)), u128::from(of(1)) * 2 % u128::from(PRIME));
-    }
-
-    #[test]
-    fn fingerprints_depend_on_the_id_and_on_the_key() {
-        let [a, b] = [1, 2].map(|first| MessageId([first; 20]));
-        assert_eq!(cache().fingerprint(&a), cache().fingerprint(&a));
-        assert_ne!(cache().fingerprint(&a), cache().fingerprint(&b));
-        assert_ne!(cache().fingerprint(&a), SeenCache::new(CONFIG, Stream::from_seed([8; 32])).fingerprint(&a));
-    }
-
-    #[test]
-    fn accepted_is_final() {
-        let mut cache = cache();
-        cache.accept(Time::ZERO, id(1));
-        cache.reject(Time::ZERO, id(1));
-        cache.ignore(Time::ZERO, id(1));
-        cache.forget(id(1));
-        assert!(!cache.insert_pending(Time::ZERO, id(1)));
-        assert_eq!(cache.peek(id(1)), Some(SeenState::Accepted));
-        cache.reject(Time::ZERO, id(2));
-        cache.accept(Time::ZERO, id(2));
-        assert_eq!((cache.peek(id(2)), cache.len()), (Some(SeenState::Accepted), 2));
-    }
-
-    #[test]
-    fn a_message_that_is_still_going_round_stays_known() {
-        let mut cache = cache();
-        cache.accept(Time::ZERO, id(1));
-        cache.accept(Time::ZERO, id(2));
-        cache.touch(Time::from_secs(19), id(1));
-        cache.expire(Time::from_secs(20));
-        assert_eq!((cache.peek(id(1)), cache.peek(id(2))), (Some(SeenState::Accepted), None));
-        cache.expire(Time::from_secs(39));
-        assert!(cache.is_empty());
-    }
-
-    #[test]
-    fn an_empty_cache_of_any_bound_allocates_nothing_for_it() {
-        let config = SeenConfig { accepted_entries_max: usize::MAX, refused_entries_max: usize::MAX, ..CONFIG };
-        let mut cache = SeenCache::new(config, Stream::from_seed([0; 32]));
-        cache.accept(Time::MAX, id(1));
-        cache.expire(Time::MAX);
-        cache.check();
-    }
-
-    #[test]
-    fn bounds_of_zero_are_refused() {
-        SeenConfig::default().validate().expect("the defaults are valid");
-        let error = SeenConfig { refused_entries_max: 0, ..CONFIG }.validate().expect_err("no room");
-        assert_eq!(error, SeenConfigError::NoEntries("refused_entries_max"));
-        let error = SeenConfig { accepted_age_max: Duration::ZERO, ..CONFIG }.validate().expect_err("no time");
-        assert_eq!(error, SeenConfigError::NoAge("accepted_age_max"));
-    }
-
-    #[derive(Clone, Copy, Debug)]
-    enum Step {
-        Pending(u32),
-        Accept(u32),
-        Reject(u32),
-        Ignore(u32),
-        Forget(u32),
-        Touch(u32),
-        Pass(u64),
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        let message = 0_u32..12;
-        prop_oneof![
-            4 => message.clone().prop_map(Step::Pending),
-            2 => message.clone().prop_map(Step::Accept),
-            2 => message.clone().prop_map(Step::Reject),
-            1 => message.clone().prop_map(Step::Ignore),
-            1 => message.clone().prop_map(Step::Forget),
-            2 => message.prop_map(Step::Touch),
-            2 => (0_u64..8).prop_map(Step::Pass),
-        ]
-    }
-
-    /// All that is known, in one list from the least to the most recently touched.
-    #[derive(Debug, Default)]
-    struct Model {
-        known: Vec<(u32, SeenState, u64)>,
-    }
-
-    impl Model {
-        fn state(&self, message: u32) -> Option<SeenState> {
-            self.known.iter().find(|(other, ..)| *other == message).map(|(_, state, _)| *state)
-        }
-
-        fn segment_len(&self, segment: impl Fn(SeenState) -> bool) -> usize {
-            self.known.iter().filter(|(_, state, _)| segment(*state)).count()
-        }
-
-        fn settle(&mut self, now_s: u64, message: u32, verdict: SeenState) {
-            if self.state(message) == Some(SeenState::Accepted) && verdict != SeenState::Accepted {
-                return;
-            }
-            self.known.retain(|(other, ..)| *other != message);
-            self.known.push((message, verdict, now_s));
-            let (same, most): (fn(SeenState) -> bool, usize) = match verdict {
-                SeenState::Accepted => (|state| state == SeenState::Accepted, CONFIG.accepted_entries_max),
-                _ => (is_refused, CONFIG.refused_entries_max),
-            };
-            if self.segment_len(same) > most {
-                let oldest = self.known.iter().position(|(_, state, _)| same(*state)).expect("the segment is full");
-                self.known.remove(oldest);
-            }
-        }
-    }
-
-    fn is_refused(state: SeenState) -> bool {
-        matches!(state, SeenState::Rejected | SeenState::Ignored)
-    }
-
-    fn apply(step: Step, now_s: &mut u64, cache: &mut SeenCache, model: &mut Model) {
-        let now = Time::from_secs(*now_s);
-        match step {
-            Step::Pending(message) => {
-                let room = model.segment_len(|state| state == SeenState::Pending) < CONFIG.pending_entries_max;
-                let expected = room && model.state(message).is_none();
-                assert_eq!(cache.insert_pending(now, id(message)), expected);
-                if expected {
-                    model.known.push((message, SeenState::Pending, *now_s));
-                }
-            }
-            Step::Accept(message) => {
-                cache.accept(now, id(message));
-                model.settle(*now_s, message, SeenState::Accepted);
-            }
-            Step::Reject(message) => {
-                cache.reject(now, id(message));
-                model.settle(*now_s, message, SeenState::Rejected);
-            }
-            Step::Ignore(message) => {
-                cache.ignore(now, id(message));
-                model.settle(*now_s, message, SeenState::Ignored);
-            }
-            Step::Forget(message) => {
-                cache.forget(id(message));
-                model.known.retain(|(other, state, _)| *other != message || *state == SeenState::Accepted);
-            }
-            Step::Touch(message) => {
-                cache.touch(now, id(message));
-                if let Some(state) = model.state(message).filter(|state| *state != SeenState::Pending) {
-                    model.known.retain(|(other, ..)| *other != message);
-                    model.known.push((message, state, *now_s));
-                }
-            }
-            Step::Pass(seconds) => {
-                *now_s += seconds;
-                cache.expire(Time::from_secs(*now_s));
-                let age_max_s = |state| if state == SeenState::Accepted { 20 } else { 10 };
-                model.known.retain(|(_, state, since_s)| since_s + age_max_s(*state) > *now_s);
-            }
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn the_cache_agrees_with_the_naive_model(steps in prop::collection::vec(step(), 1..200)) {
-            let (mut cache, mut model, mut now_s) = (cache(), Model::default(), 0);
-            for step in steps {
-                apply(step, &mut now_s, &mut cache, &mut model);
-                cache.check();
-                for message in 0..12 {
-                    prop_assert_eq!(cache.peek(id(message)), model.state(message));
-                }
-                prop_assert_eq!(cache.len(), model.known.len());
-            }
-        }
-    }
-}
+mod tests;

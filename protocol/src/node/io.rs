@@ -195,6 +195,18 @@ impl From<(PeerHandle, Frame)> for Output {
     }
 }
 
+impl From<(PeerHandle, Vec<MessageId>)> for Output {
+    fn from((peer, ids): (PeerHandle, Vec<MessageId>)) -> Self {
+        Self::Cancel { peer, ids }
+    }
+}
+
+impl From<&mesh::Copied<'_>> for Output {
+    fn from(copy: &mesh::Copied<'_>) -> Self {
+        Self::Event(Event::Mesh(copy.into()))
+    }
+}
+
 /// What the driver shall do.
 #[derive(Clone, Debug)]
 pub enum Output {

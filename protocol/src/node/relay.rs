@@ -2,7 +2,7 @@
 
 use super::io::{Event, Output};
 use super::{MessageClass, Node, Ticket, Verification};
-use crate::id::{PeerHandle, Topic};
+use crate::id::{MessageId, PeerHandle, Topic};
 use crate::mempool::{Candidate, Fault, Source};
 use crate::mesh::{self, Sink, ValidationTicket, Verdict};
 use crate::message::Payload;
@@ -83,6 +83,14 @@ impl<S: Sink<Output>> Sink<mesh::Output> for MeshSink<'_, S> {
 
     fn send(&mut self, peer: PeerHandle, frame: &Frame) {
         self.out.send(peer, frame);
+    }
+
+    fn cancel(&mut self, peer: PeerHandle, ids: &[MessageId]) {
+        self.out.cancel(peer, ids);
+    }
+
+    fn copied(&mut self, copy: &mesh::Copied<'_>) {
+        self.out.copied(copy);
     }
 }
 
