@@ -17,6 +17,7 @@ struct High(Vec<u64>);
 const _: () = assert!(size_of::<SlotSet>() == 16);
 
 impl SlotSet {
+    #[inline]
     pub(super) fn contains(&self, slot: u32) -> bool {
         let (word, bit) = place_of(slot);
         self.word(word) & bit != 0

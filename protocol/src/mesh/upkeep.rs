@@ -76,10 +76,11 @@ impl Mesh {
     }
 
     fn prune_without_merit(&mut self, now: Time, topic: TopicIndex, out: &mut impl Sink<Output>) {
-        for peer in self.states[topic.index()].mesh.clone() {
-            if !self.has_merit(topic, peer) {
-                self.prune(now, topic, peer, PruneReason::Score, out);
-            }
+        // Pruning one changes nothing about the merit of another one.
+        let mesh = self.states[topic.index()].mesh.iter().copied();
+        let without: Vec<PeerHandle> = mesh.filter(|peer| !self.has_merit(topic, *peer)).collect();
+        for peer in without {
+            self.prune(now, topic, peer, PruneReason::Score, out);
         }
     }
 

@@ -77,6 +77,9 @@ pub struct Scores {
     slots: Vec<Option<Peer>>,
     /// Slots of peers no part of whose score is negative, as far as that is known: what nearly every question is about.
     clean: SlotSet,
+    /// Slots of connected peers of which some part of the score but P6 may be negative, and of all who have breached the protocol: the only
+    /// ones that time can make clean.
+    spotted: SlotSet,
     /// Counters, one for every topic of each slot.
     stats: Vec<TopicStats>,
     colocation: Colocation,
@@ -96,8 +99,6 @@ struct Peer {
     address: Option<(AddressGroup, u32)>,
     application: f64,
     behaviour: f64,
-    /// Whether every part of its score but P6 is known not to be negative. False says nothing.
-    spotless: bool,
 }
 
 impl Scores {
@@ -109,6 +110,7 @@ impl Scores {
             traffic: vec![0.0; topics],
             slots: Vec::new(),
             clean: SlotSet::default(),
+            spotted: SlotSet::default(),
             stats: Vec::new(),
             colocation: Colocation::default(),
             retained: Retained::new(config.retention),
@@ -134,12 +136,11 @@ impl Scores {
     /// Whether the score is below the limit. For a limit that is not positive and a peer without penalties, which nearly all are, this
     /// takes a few steps, whatever the number of topics.
     #[must_use]
+    #[inline]
     pub fn is_below(&self, peer: PeerHandle, limit: f64) -> bool {
         // Neither a peer without penalties nor one that is not connected is below zero.
-        if limit <= 0.0 && self.clean.contains(peer.slot) {
-            return false;
-        }
-        self.score(peer) < limit
+        let cannot_be = limit <= 0.0 && self.clean.contains(peer.slot);
+        !cannot_be && self.score(peer) < limit
     }
 
     /// Whether neither the score nor that on the topic alone is negative; true for a handle that is not in force.
@@ -206,10 +207,9 @@ impl Scores {
         let exempt = self.config.colocation.allowed.iter().any(|network| network.contains(ip));
         let group = (!exempt).then(|| AddressGroup::of(ip));
         let address = group.map(|group| (group, self.colocation.insert(group)));
-        let mut known =
-            Peer { generation: peer.generation, id, address, application: 0.0, behaviour: 0.0, spotless: true };
+        let mut known = Peer { generation: peer.generation, id, address, application: 0.0, behaviour: 0.0 };
         if let Some(record) = self.retained.take(now, &id) {
-            known.spotless = false;
+            self.spotted.insert(peer.slot);
             known.application = record.application;
             known.behaviour = record.behaviour;
             for (index, penalties) in record.topics.iter().enumerate() {
@@ -219,7 +219,7 @@ impl Scores {
             }
         }
         self.slots[peer.index()] = Some(known);
-        self.find_clean();
+        self.find_all_clean();
     }
 
     /// A peer is gone. Unless its score is positive, its penalties are retained, together with what it owes to the
@@ -365,10 +365,13 @@ impl Scores {
             }
         }
         let factor = power(self.config.behaviour.decay, steps);
-        for known in self.slots.iter_mut().flatten() {
-            known.behaviour = decayed(known.behaviour, factor, floor);
+        let spotted = self.spotted.clone();
+        for slot in spotted.iter() {
+            if let Some(known) = &mut self.slots[slot as usize] {
+                known.behaviour = decayed(known.behaviour, factor, floor);
+            }
         }
-        self.find_spotless();
+        self.find_spotless(spotted.iter());
     }
 
     /// Changes the parameters of a topic; counters above a lower maximum come down to it.
@@ -392,7 +395,9 @@ impl Scores {
             stats.first_deliveries = stats.first_deliveries.min(first_max);
             stats.mesh_deliveries = stats.mesh_deliveries.min(mesh_max);
         }
-        self.find_spotless();
+        let connected = self.slots.iter().zip(0..).filter(|(known, _)| known.is_some());
+        let connected: Vec<u32> = connected.map(|(_, slot)| slot).collect();
+        self.find_spotless(connected.into_iter());
         Ok(())
     }
 
@@ -410,10 +415,13 @@ impl Scores {
         assert_eq!(self.stats.len(), self.slots.len() * self.traffic.len(), "one block of counters per slot");
         self.colocation.check(self.slots.iter().flatten().filter_map(|known| known.address));
         for (slot, known) in self.slots.iter().enumerate() {
-            let spotless = known.as_ref().is_none_or(|known| !known.spotless || self.is_spotless(slot, known));
-            assert!(spotless, "a peer with a penalty passes for one without");
+            let spotless = known.as_ref().is_some_and(|known| self.is_spotless(slot, known));
+            let spotted = u32::try_from(slot).is_ok_and(|slot| self.spotted.contains(slot));
+            assert!(spotless || spotted == known.is_some(), "a peer with a penalty passes for one without");
+            assert!(known.is_some() || !spotted, "nothing is held against nobody");
         }
-        let clean = |slot: u32| self.slots[slot as usize].as_ref().is_some_and(|known| self.has_no_penalty(known));
+        let clean =
+            |slot: u32| self.slots[slot as usize].as_ref().is_some_and(|known| self.has_no_penalty(slot, known));
         let slots = self.slots.iter().zip(0..).map(|(_, slot)| slot);
         assert!(slots.filter(|slot| clean(*slot)).eq(self.clean.iter()), "the set of clean peers has drifted");
         self.retained.check();
@@ -454,12 +462,13 @@ impl Scores {
     }
 
     /// Whether no part of the peer's score is negative, as far as that is known.
-    fn has_no_penalty(&self, known: &Peer) -> bool {
+    fn has_no_penalty(&self, slot: u32, known: &Peer) -> bool {
         let colocated = known.address.map_or(0, |(_, number)| self.colocation.count(number));
-        known.spotless && colocated <= self.config.colocation.threshold
+        !self.spotted.contains(slot) && colocated <= self.config.colocation.threshold
     }
 
-    /// Whether every part of the peer's score but P6 is not negative, and cannot become so unless [`Self::spot`] is called.
+    /// Whether the peer has not breached the protocol, and every part of its score but P6 is not negative and cannot become so unless
+    /// [`Self::spot`] is called.
     fn is_spotless(&self, slot: usize, known: &Peer) -> bool {
         let mut clean = (0..self.traffic.len()).map(|index| {
             let config = self.config.topic(index);
@@ -468,35 +477,43 @@ impl Scores {
             let owes = config.mesh_deliveries.weight < 0.0 && (stats.deficit_active || stats.grafted_at.is_some());
             stats.mesh_failure <= 0.0 && stats.invalid <= 0.0 && !owes
         });
-        known.application >= 0.0 && known.behaviour <= self.config.behaviour.threshold && clean.all(|clean| clean)
+        known.application >= 0.0 && known.behaviour <= 0.0 && clean.all(|clean| clean)
     }
 
-    fn find_spotless(&mut self) {
-        for slot in 0..self.slots.len() {
-            let Some(spotless) = self.slots[slot].as_ref().map(|known| self.is_spotless(slot, known)) else { continue };
-            if let Some(known) = &mut self.slots[slot] {
-                known.spotless = spotless;
-            }
-        }
-        self.find_clean();
-    }
-
-    /// Finds out anew who is clean, after a change that may concern several peers.
-    fn find_clean(&mut self) {
-        for (known, slot) in self.slots.iter().zip(0..) {
-            if known.as_ref().is_some_and(|known| self.has_no_penalty(known)) {
-                self.clean.insert(slot);
+    /// Finds out anew which of these peers, who are connected, are spotted, and whether they are clean.
+    fn find_spotless(&mut self, slots: impl Iterator<Item = u32>) {
+        for slot in slots {
+            let Some(known) = &self.slots[slot as usize] else { continue };
+            if self.is_spotless(slot as usize, known) {
+                self.spotted.remove(slot);
             } else {
-                self.clean.remove(slot);
+                self.spotted.insert(slot);
             }
+            self.find_clean(slot);
+        }
+    }
+
+    /// Finds out anew who is clean, after the peers of some address have become more or fewer.
+    fn find_all_clean(&mut self) {
+        for slot in (0..).take(self.slots.len()) {
+            self.find_clean(slot);
+        }
+    }
+
+    fn find_clean(&mut self, slot: u32) {
+        if self.slots[slot as usize].as_ref().is_some_and(|known| self.has_no_penalty(slot, known)) {
+            self.clean.insert(slot);
+        } else {
+            self.clean.remove(slot);
         }
     }
 
     /// Something of the peer may have become negative.
     fn spot(&mut self, peer: PeerHandle) {
-        let Some(known) = self.live_mut(peer) else { return };
-        known.spotless = false;
-        self.clean.remove(peer.slot);
+        if self.live(peer).is_some() {
+            self.spotted.insert(peer.slot);
+            self.clean.remove(peer.slot);
+        }
     }
 
     fn count_mesh_delivery(&mut self, peer: PeerHandle, topic: TopicIndex) {
@@ -529,7 +546,8 @@ impl Scores {
         }
         let topics = self.traffic.len();
         self.stats[slot * topics..(slot + 1) * topics].fill(TopicStats::default());
-        self.find_clean();
+        self.spotted.remove(u32::try_from(slot).expect("slots are numbered in 32 bits"));
+        self.find_all_clean();
     }
 
     fn live(&self, peer: PeerHandle) -> Option<&Peer> {
