@@ -9,11 +9,12 @@
 //!   if the path is mended before, what waited goes on.
 
 use super::directory::{multiaddr, place_of};
+use super::event::Rare;
 use super::link::Line;
 use super::machine::Phase;
 use super::peer_id;
 use super::scenario::{ConnectionLimits, Wiring};
-use super::world::{Rare, World};
+use super::world::World;
 use starling_protocol::id::{Direction, PeerHandle, PeerId, Version};
 use starling_protocol::node::Input;
 use starling_protocol::peers::address::Group;

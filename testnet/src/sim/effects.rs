@@ -1,6 +1,7 @@
 //! Carrying out what a machine wants.
 
 use super::counts::WireCounts;
+use super::event::{ANY_LIFE, Event, Rare};
 use super::gaps::Gaps;
 use super::link::{Busy, Line, NOTHING, SEGMENT_BYTES, Uplink, Window, retransmission_us};
 use super::observe::Observer;
@@ -10,12 +11,11 @@ use super::safety::Safety;
 use super::scenario::Scenario;
 use super::trace::TraceHash;
 use super::verify::{Verifier, signatures};
-use super::world::{ANY_LIFE, Event, Rare};
 use crate::wan::{Stream, Topology};
 use bytes::Bytes;
 use starling_protocol::genesis::Genesis;
-use starling_protocol::id::PeerHandle;
-use starling_protocol::mesh::Sink;
+use starling_protocol::id::{MessageId, PeerHandle};
+use starling_protocol::mesh::{Copied, Sink};
 use starling_protocol::node::{Output, Ticket};
 use starling_protocol::rpc::Frame;
 use starling_protocol::send_queue::{PushResult, SendQueue, SendQueueConfig};
@@ -191,18 +191,32 @@ impl Sink<Output> for Effects<'_> {
                 }
             }
             Output::Verify { ticket, job } => self.verify(ticket, &job),
-            Output::Cancel { peer, ids } => {
-                let line = self.lines.get_mut(peer.index()).filter(|line| line.is_for(peer));
-                if let Some(busy) = line.and_then(|line| line.busy.as_mut()) {
-                    self.shared.wire.cancelled += u64::from(busy.queue.cancel(&ids));
-                }
-            }
+            Output::Cancel { peer, ids } => self.cancel(peer, &ids),
             other => self.others(other),
         }
     }
 
     fn send(&mut self, peer: PeerHandle, frame: &Frame) {
         self.say(peer, frame);
+    }
+
+    fn cancel(&mut self, peer: PeerHandle, ids: &[MessageId]) {
+        let line = self.lines.get_mut(peer.index()).filter(|line| line.is_for(peer));
+        if let Some(busy) = line.and_then(|line| line.busy.as_mut()) {
+            self.shared.wire.cancelled += u64::from(busy.queue.cancel(ids));
+        }
+    }
+
+    fn copied(&mut self, copy: &Copied<'_>) {
+        if self.index >= self.shared.honest {
+            return;
+        }
+        if self.shared.safety.is_some() {
+            return self.emit(copy.into());
+        }
+        let Self { index, lines, shared, .. } = self;
+        let line = |peer: PeerHandle| lines.get(peer.index()).filter(|line| line.is_for(peer));
+        shared.observer.copied(*index, copy, |peer| line(peer).map(|line| line.far));
     }
 }
 

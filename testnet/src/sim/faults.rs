@@ -3,7 +3,8 @@
 //! A scenario has a timeline of [`Action`]s. They are primitive: a restart is a kill and a start, churn is many of them. So they
 //! can be carried out by whatever runs the nodes, and what a manifest says of faults is worked out once (`crate::manifest`).
 
-use super::world::{Rare, World};
+use super::event::Rare;
+use super::world::World;
 use crate::wan::Topology;
 use starling_protocol::time::{Duration, Time};
 use std::sync::Arc;

@@ -13,8 +13,8 @@
 //!    retransmission longer. Connections keep their order: nothing arrives before what was sent before it.
 //! 5. **Downlink** (optional). All connections of the receiver share one rate; who comes first is served first.
 
+use super::event::Rare;
 use super::parcel::Parcel;
-use super::world::Rare;
 use starling_protocol::id::{Direction, PeerHandle};
 use starling_protocol::send_queue::SendQueue;
 use std::collections::VecDeque;

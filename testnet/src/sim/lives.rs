@@ -6,10 +6,11 @@
 //! have signed.
 
 use super::actor::{Actor, Recruit};
+use super::event::{Event, Rare};
 use super::machine::Phase;
 use super::scenario::Wiring;
 use super::topology;
-use super::world::{Event, Rare, START_MS, World, key};
+use super::world::{START_MS, World, key};
 use super::{directory, peer_id};
 use crate::wan::Stream;
 use starling_protocol::node::{Input, Node, NodeParts};

@@ -2,8 +2,8 @@
 
 use super::actor::Actor;
 use super::disk::Disk;
+use super::event::{ANY_LIFE, Event};
 use super::link::{Line, Uplink};
-use super::world::{ANY_LIFE, Event};
 use starling_protocol::id::PeerHandle;
 use starling_protocol::time::Time;
 

@@ -32,12 +32,14 @@
 //! An event is one [`queue`] operation, one look at the machine, and what the machine does; one to two microseconds in all at present.
 
 mod actor;
+mod ahead;
 mod connect;
 mod counts;
 pub mod dealings;
 mod directory;
 mod disk;
 mod effects;
+mod event;
 pub mod faults;
 pub mod gaps;
 mod ids;

@@ -196,13 +196,7 @@ impl Observer {
                 }
                 self.copy(&id, Copy { at: *received, node, from: far(*peer), pulled: Some(pulled) });
             }
-            mesh::Event::Duplicate { id, peer, received, .. } => {
-                self.duplicates += 1;
-                if let Some((_, record)) = self.record(id, node) {
-                    record.copies = record.copies.saturating_add(1);
-                }
-                self.copy(id, Copy { at: *received, node, from: far(*peer), pulled: None });
-            }
+            mesh::Event::Duplicate { id, peer, received, .. } => self.duplicate(node, id, (*peer, *received), far),
             mesh::Event::Validated { payload, verdict, .. } => {
                 self.dealings.judged(node, payload, *verdict);
                 if *verdict != mesh::Verdict::Accept {
@@ -220,6 +214,27 @@ impl Observer {
                 self.prunes.extend(far.map(|far| (now, node, far)));
             }
             mesh::Event::Grafted { .. } | mesh::Event::Pruned { .. } => {}
+        }
+    }
+
+    /// Takes in that a further copy came to a machine, as [`Self::event`] does.
+    pub(super) fn copied(&mut self, node: u32, copy: &mesh::Copied<'_>, far: impl Fn(PeerHandle) -> Option<u32>) {
+        self.duplicate(node, &copy.payload.id(), (copy.peer, copy.received), far);
+    }
+
+    fn duplicate(
+        &mut self,
+        node: u32,
+        id: &MessageId,
+        (peer, at): (PeerHandle, Time),
+        far: impl Fn(PeerHandle) -> Option<u32>,
+    ) {
+        self.duplicates += 1;
+        if let Some((_, record)) = self.record(id, node) {
+            record.copies = record.copies.saturating_add(1);
+        }
+        if self.followed.is_some() {
+            self.copy(id, Copy { at, node, from: far(peer), pulled: None });
         }
     }
 

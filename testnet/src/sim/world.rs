@@ -1,17 +1,17 @@
 //! The loop: takes out the next event, hands it to whoever acts in its place, and carries out what that one wants.
 //!
 //! Starting and ending processes is in `lives`, connecting and disconnecting in `connect`, faults are in `faults`; all of them are
-//! events like others.
+//! events (`event`) like others. What the next events will look at is read in `ahead`.
 
 use super::actor::{Actor, Recruit, Setting};
 use super::counts::{EventCounts, WireCounts};
 use super::directory::{addresses, peer_id};
 use super::effects::{Effects, Shared};
+use super::event::{Event, Rare};
 use super::faults::Faults;
 use super::link::{Uplink, byte_ps};
 use super::machine::{Machine, Phase};
 use super::observe::Observer;
-use super::parcel::Parcel;
 use super::scenario::Scenario;
 use super::trace::TraceHash;
 use super::workload;
@@ -22,145 +22,9 @@ use starling_protocol::genesis::{Genesis, GenesisParameters};
 use starling_protocol::id::{PeerHandle, PeerId, TransactionId};
 use starling_protocol::mesh::{MeshConfig, ValidMeshConfig};
 use starling_protocol::node::{Input, Node, Ticket, TransactionStatus, topics};
-use starling_protocol::peers::DialPurpose;
-use starling_protocol::store::{Batch, LoadRequest};
 use starling_protocol::time::Time;
 use starling_protocol::verify::Outcome;
 use std::net::IpAddr;
-use std::rc::Rc;
-
-/// In place of the number of a life: whoever is there.
-pub(super) const ANY_LIFE: u32 = 0;
-
-/// Something that happens. The tag is as wide as it is so that what follows is aligned: events are moved several times, and moving what is not
-/// stalls the processor.
-#[derive(Debug)]
-#[repr(u64)]
-pub(super) enum Event {
-    /// The last bit of an RPC has come to the receiver's downlink.
-    Arrive { node: u32, peer: PeerHandle, parcel: Rc<Parcel> },
-    /// An RPC has come in whole.
-    Deliver { node: u32, peer: PeerHandle, parcel: Rc<Parcel> },
-    /// A line that waited for its window may go on.
-    Line { node: u32, slot: u32, generation: u32 },
-    /// Lines that waited for the uplink may go on.
-    Uplink { node: u32 },
-    /// Something is due.
-    Wake { node: u32 },
-    /// A signature was verified.
-    Verified { node: u32, life: u32, ticket: u64, valid: bool },
-    /// Anything that happens seldom.
-    Rare { node: u32, life: u32, what: Box<Rare> },
-    /// The fault with this place in the scenario.
-    Fault { number: u32 },
-}
-
-#[derive(Debug)]
-pub(super) enum Rare {
-    /// The process starts.
-    Start,
-    /// The operator names a peer.
-    Named {
-        peer: u32,
-    },
-    /// The machine dials somebody, or goes on with it where nobody has answered.
-    Dial {
-        id: PeerId,
-        purpose: DialPurpose,
-        since: Time,
-    },
-    /// The handshake of a dial is done.
-    Reached {
-        to: u32,
-        purpose: DialPurpose,
-    },
-    DialFailed {
-        id: PeerId,
-    },
-    /// The machine asks who else there is.
-    Discover,
-    /// The answer to that.
-    Found {
-        peers: Vec<u32>,
-    },
-    /// The first round trip on a connection is over: both ends have measured it and said who they are.
-    Identified {
-        peer: PeerHandle,
-    },
-    /// The machine ends a connection.
-    HangUp {
-        peer: PeerHandle,
-    },
-    /// The other end has ended the connection.
-    Closed {
-        peer: PeerHandle,
-    },
-    /// Nothing has come through for so long that the connection counts as broken, if that is so since this cut.
-    GivenUp {
-        peer: PeerHandle,
-        cut: u32,
-    },
-    Submit {
-        payload_bytes: u32,
-    },
-    QueueFull {
-        peer: PeerHandle,
-        dropped: u32,
-    },
-    Verified {
-        ticket: Ticket,
-        outcome: Outcome,
-    },
-    Persisted {
-        ticket: Ticket,
-        batch: Batch,
-    },
-    Load {
-        ticket: Ticket,
-        what: LoadRequest,
-    },
-    Loaded {
-        ticket: Ticket,
-        blocks: Vec<Bytes>,
-    },
-    Request {
-        ticket: Ticket,
-        peer: PeerHandle,
-        body: Bytes,
-    },
-    Response {
-        ticket: Ticket,
-        body: Option<Bytes>,
-    },
-    RequestTimeout {
-        ticket: Ticket,
-    },
-    /// A request of our own, by our own ticket, was not answered.
-    Unanswered {
-        ticket: Ticket,
-    },
-    Responded {
-        ticket: Ticket,
-    },
-}
-
-const _: () = assert!(size_of::<Event>() <= 32);
-
-impl Event {
-    /// Whom it happens to, if it is one.
-    fn node(&self) -> Option<u32> {
-        match self {
-            Self::Arrive { node, .. }
-            | Self::Deliver { node, .. }
-            | Self::Line { node, .. }
-            | Self::Uplink { node }
-            | Self::Wake { node }
-            | Self::Verified { node, .. }
-            | Self::Rare { node, .. } => Some(*node),
-            Self::Fault { .. } => None,
-        }
-    }
-}
 
 /// A network in virtual time.
 #[derive(Debug)]
@@ -264,46 +128,6 @@ impl World {
             }
             self.happen(at, event);
         }
-    }
-
-    /// Reads what the events of the present bucket are going to touch. The memory of thousands of nodes does not fit into the processor's
-    /// caches, and while a machine handles one event nobody fetches what the next one needs; here the waits for all of them overlap.
-    fn anticipate(&self, first: &Event) {
-        let events = || core::iter::once(first).chain(self.shared.queue.present());
-        let mut read = 0;
-        // First what stands in the machines and the RPCs themselves, then what they point at.
-        for event in events() {
-            if let Some(node) = event.node() {
-                let machine = &self.machines[node as usize];
-                read ^= u64::from(machine.life) ^ machine.uplink.free_ns;
-                read ^= machine.actor.node().map_or(0, Node::anticipate);
-            }
-            if let Event::Deliver { parcel, .. } = event {
-                read ^= parcel.anticipate();
-            }
-        }
-        for event in events() {
-            match event {
-                Event::Deliver { node, peer, parcel } => {
-                    let machine = &self.machines[*node as usize];
-                    read ^= machine.actor.node().map_or(0, |node| node.anticipate_rpc(*peer, &parcel.rpc));
-                    let first = parcel.rpc.publish.first();
-                    let arrival_us = first.and_then(|payload| self.shared.observer.arrival_us(&payload.id(), *node));
-                    // A message that is new is announced to all who are in the mesh, and then sent to them.
-                    let lines = match (first, arrival_us) {
-                        (Some(_), None) => &machine.lines[..],
-                        _ => machine.lines.get(peer.index()).map_or(&[][..], core::slice::from_ref),
-                    };
-                    read = lines.iter().fold(read, |read, line| read ^ line.arrival_us);
-                }
-                Event::Verified { node, .. } => {
-                    let lines = &self.machines[*node as usize].lines;
-                    read = lines.iter().fold(read, |read, line| read ^ line.arrival_us);
-                }
-                _ => {}
-            }
-        }
-        core::hint::black_box(read);
     }
 
     /// What happened so far.

@@ -1,0 +1,144 @@
+//! What happens in a simulated network.
+
+use super::parcel::Parcel;
+use bytes::Bytes;
+use starling_protocol::id::{PeerHandle, PeerId};
+use starling_protocol::node::Ticket;
+use starling_protocol::peers::DialPurpose;
+use starling_protocol::store::{Batch, LoadRequest};
+use starling_protocol::time::Time;
+use starling_protocol::verify::Outcome;
+use std::rc::Rc;
+
+/// In place of the number of a life: whoever is there.
+pub(super) const ANY_LIFE: u32 = 0;
+
+/// Something that happens. The tag is as wide as it is, and fields stand in such an order, that everything is aligned without gaps: events are
+/// moved several times, and moving what is not aligned stalls the processor.
+#[derive(Debug)]
+#[repr(u32)]
+pub(super) enum Event {
+    /// The last bit of an RPC has come to the receiver's downlink.
+    Arrive { node: u32, peer: PeerHandle, parcel: Rc<Parcel> },
+    /// An RPC has come in whole.
+    Deliver { node: u32, peer: PeerHandle, parcel: Rc<Parcel> },
+    /// A line that waited for its window may go on.
+    Line { node: u32, slot: u32, generation: u32 },
+    /// Lines that waited for the uplink may go on.
+    Uplink { node: u32 },
+    /// Something is due.
+    Wake { node: u32 },
+    /// A signature was verified.
+    Verified { node: u32, life: u32, valid: bool, ticket: u64 },
+    /// Anything that happens seldom.
+    Rare { node: u32, life: u32, what: Box<Rare> },
+    /// The fault with this place in the scenario.
+    Fault { number: u32 },
+}
+
+#[derive(Debug)]
+pub(super) enum Rare {
+    /// The process starts.
+    Start,
+    /// The operator names a peer.
+    Named {
+        peer: u32,
+    },
+    /// The machine dials somebody, or goes on with it where nobody has answered.
+    Dial {
+        id: PeerId,
+        purpose: DialPurpose,
+        since: Time,
+    },
+    /// The handshake of a dial is done.
+    Reached {
+        to: u32,
+        purpose: DialPurpose,
+    },
+    DialFailed {
+        id: PeerId,
+    },
+    /// The machine asks who else there is.
+    Discover,
+    /// The answer to that.
+    Found {
+        peers: Vec<u32>,
+    },
+    /// The first round trip on a connection is over: both ends have measured it and said who they are.
+    Identified {
+        peer: PeerHandle,
+    },
+    /// The machine ends a connection.
+    HangUp {
+        peer: PeerHandle,
+    },
+    /// The other end has ended the connection.
+    Closed {
+        peer: PeerHandle,
+    },
+    /// Nothing has come through for so long that the connection counts as broken, if that is so since this cut.
+    GivenUp {
+        peer: PeerHandle,
+        cut: u32,
+    },
+    Submit {
+        payload_bytes: u32,
+    },
+    QueueFull {
+        peer: PeerHandle,
+        dropped: u32,
+    },
+    Verified {
+        ticket: Ticket,
+        outcome: Outcome,
+    },
+    Persisted {
+        ticket: Ticket,
+        batch: Batch,
+    },
+    Load {
+        ticket: Ticket,
+        what: LoadRequest,
+    },
+    Loaded {
+        ticket: Ticket,
+        blocks: Vec<Bytes>,
+    },
+    Request {
+        ticket: Ticket,
+        peer: PeerHandle,
+        body: Bytes,
+    },
+    Response {
+        ticket: Ticket,
+        body: Option<Bytes>,
+    },
+    RequestTimeout {
+        ticket: Ticket,
+    },
+    /// A request of our own, by our own ticket, was not answered.
+    Unanswered {
+        ticket: Ticket,
+    },
+    Responded {
+        ticket: Ticket,
+    },
+}
+
+const _: () = assert!(size_of::<Event>() == 24);
+
+impl Event {
+    /// Whom it happens to, if it is one.
+    pub(super) fn node(&self) -> Option<u32> {
+        match self {
+            Self::Arrive { node, .. }
+            | Self::Deliver { node, .. }
+            | Self::Line { node, .. }
+            | Self::Uplink { node }
+            | Self::Wake { node }
+            | Self::Verified { node, .. }
+            | Self::Rare { node, .. } => Some(*node),
+            Self::Fault { .. } => None,
+        }
+    }
+}
