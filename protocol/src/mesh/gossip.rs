@@ -137,8 +137,11 @@ impl Mesh {
         // With the heartbeat of its last turn, which decides the order.
         let mut outside: Vec<(u64, PeerHandle)> = Vec::with_capacity(self.peers.len());
         let takers = self.peers.iter().filter(|slot| Self::takes_gossip(slot, topic) && !slot.mesh.contains(topic));
-        let takers = takers.filter(|slot| self.gossips(slot) && fanout.binary_search(&slot.handle).is_err());
-        outside.extend(takers.map(|slot| (state.announced_at[slot.handle.index()], slot.handle)));
+        for slot in takers.filter(|slot| self.gossips(slot)) {
+            if fanout.is_empty() || fanout.binary_search(&slot.handle).is_err() {
+                outside.push((state.announced_at[slot.handle.index()], slot.handle));
+            }
+        }
         let share = outside.len() * self.config.gossip.factor_percent / 100;
         self.random.gossip.shuffle(&mut outside);
         let outside = first_by_turn(&outside, share.max(self.config.degree.lazy));

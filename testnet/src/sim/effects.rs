@@ -313,7 +313,8 @@ impl Effects<'_> {
             busy.waits = true;
             return;
         }
-        if busy.writing.is_none() {
+        // A line is busy for what is being written more often than for what waits behind it.
+        if busy.writing.is_none() && !busy.queue.is_empty() {
             busy.writing = shared.parcels.carrier.pop(&mut busy.queue, self.now).map(|parcel| {
                 let bytes = u64::from(parcel.wire_bytes);
                 (Rc::new(parcel), bytes)

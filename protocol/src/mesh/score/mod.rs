@@ -146,11 +146,11 @@ impl Scores {
     /// Whether neither the score nor that on the topic alone is negative; true for a handle that is not in force.
     #[must_use]
     pub fn has_merit(&self, peer: PeerHandle, topic: TopicIndex) -> bool {
-        match self.live(peer) {
-            Some(_) if self.clean.contains(peer.slot) => true,
-            Some(known) => self.total(peer.index(), known) >= 0.0 && self.topic_score(peer, topic) >= 0.0,
-            None => true,
+        if self.clean.contains(peer.slot) {
+            return true;
         }
+        let Some(known) = self.live(peer) else { return true };
+        self.total(peer.index(), known) >= 0.0 && self.topic_score(peer, topic) >= 0.0
     }
 
     /// The score on one topic alone: its capped positive part and its penalties. Mesh membership demands that it is not
