@@ -263,6 +263,7 @@ impl Mesh {
         let looked_at = if known { 1 } else { usize::MAX };
         if !known {
             read ^= u64::from(self.seen.peek(self.seen.fingerprint(&payload.id())).is_some());
+            read ^= self.gater.anticipate(peer);
         }
         for state in &self.states {
             read ^= state.uses.len() as u64;

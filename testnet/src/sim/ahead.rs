@@ -30,11 +30,15 @@ impl World {
                 Event::Deliver { node, peer, parcel } => {
                     let machine = &self.machines[*node as usize];
                     read ^= machine.actor.node().map_or(0, |node| node.anticipate_rpc(*peer, &parcel.rpc));
-                    let Some(first) = parcel.rpc.publish.first() else { continue };
-                    if self.shared.observer.arrival_us(&first.id(), *node).is_none() {
+                    let first = parcel.rpc.publish.first();
+                    let lines = match first.map(|first| self.shared.observer.arrival_us(&first.id(), *node)) {
                         // A message that is new is announced to all who are in the mesh, and then sent to them.
-                        read = machine.lines.iter().fold(read, |read, line| read ^ line.arrival_us);
-                    }
+                        Some(None) => &machine.lines[..],
+                        Some(Some(_)) => &[],
+                        // What the peer does not want is sought among what waits for it.
+                        None => machine.lines.get(peer.index()).map_or(&[][..], core::slice::from_ref),
+                    };
+                    read = lines.iter().fold(read, |read, line| read ^ line.arrival_us);
                 }
                 Event::Verified { node, .. } => {
                     let lines = &self.machines[*node as usize].lines;

@@ -140,7 +140,7 @@ impl<T> EventQueue<T> {
     /// # Panics
     /// When `at` lies in a bucket that has passed.
     // Inlined, so that the event is made in its place: what is moved right after it was written field by field stalls the processor.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, at: Time, event: T) {
         let at_us = at.as_micros();
         let (bucket, key) = (at_us >> BUCKET_BITS, at_us << SEQUENCE_BITS | self.sequence);

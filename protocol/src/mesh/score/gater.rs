@@ -350,6 +350,12 @@ impl Gater {
         }
     }
 
+    /// See [`crate::node::Node::anticipate_rpc`].
+    pub(crate) fn anticipate(&self, peer: PeerHandle) -> u64 {
+        let source = self.place_of(peer).and_then(|place| self.sources[place].as_ref());
+        source.map_or(0, |source| u64::from(source.spent))
+    }
+
     /// Bytes that are allocated, estimated.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.sources.capacity() * size_of::<Option<Source>>()
