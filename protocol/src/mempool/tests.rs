@@ -270,3 +270,44 @@ fn pages_follow_on_one_another_in_the_order_of_ids() {
     let (found, arrived) = pool.page(None).next().expect("five");
     assert_eq!(transaction(u8::try_from(arrived).expect("small"), 0).id(), found.id());
 }
+
+#[test]
+fn a_message_is_kept_with_its_transaction_or_made_once() {
+    let mut pool = pool(Config::default());
+    let topic = crate::id::Topic::new("transactions");
+    let make = |transaction: &Transaction| Payload::new(&topic, transaction.bytes());
+    let [first, second, third] = [3, 2, 1].map(|sender| transaction(sender, 0));
+    let came = make(&second);
+    pool.insert(first, Source::Local, Some(0), 0).expect("room");
+    let candidate = Candidate { transaction: second, message: Some(Arc::clone(&came)) };
+    pool.insert(candidate, Source::Local, Some(0), 0).expect("room");
+    pool.insert(third.clone(), Source::Local, Some(0), 0).expect("room");
+    let youngest = pool.youngest(2, make);
+    let expected = [came.id(), make(&third).id()];
+    assert_eq!(youngest.iter().map(|message| message.id()).collect::<Vec<_>>(), expected, "in the order of coming");
+    assert!(Arc::ptr_eq(&youngest[0], &came), "the one that it came in");
+    let again = pool.message(&third.id(), |_| unreachable!("it was made before")).expect("it is here");
+    assert!(Arc::ptr_eq(&youngest[1], &again));
+    assert!(pool.message(&transaction(4, 0).id(), make).is_none());
+}
+
+#[test]
+fn what_expires_goes_in_the_order_of_ids_and_once_even_where_its_place_was_used_before() {
+    let mut pool = pool(Config::default());
+    let included = transaction_expiring(9, 0, 5, b"");
+    pool.insert(included.clone(), Source::Local, Some(0), 0).expect("room");
+    pool.on_head_changed(&[], &[block(vec![included])], 1, |_| Some(1));
+    pool.record_changes(true);
+    let mut expected: Vec<TransactionId> = (1..6).map(|sender| transaction_expiring(sender, 0, 5, b"").id()).collect();
+    for sender in 1..6 {
+        pool.insert(transaction_expiring(sender, 0, 5, b""), Source::Local, Some(0), 1).expect("room");
+    }
+    pool.insert(transaction_expiring(6, 0, 6, b""), Source::Local, Some(0), 1).expect("room");
+    pool.take_changes();
+    assert_eq!(pool.expire(6), expected.len());
+    expected.sort_unstable();
+    let gone: Vec<TransactionId> = pool.take_changes().into_iter().map(|change| change.id).collect();
+    assert_eq!(gone, expected);
+    assert_eq!(pool.len(), 1);
+    pool.check();
+}
