@@ -10,11 +10,15 @@
 //!   does before the agreed end ([`Backoffs::violation`]). *Rationale:* clocks and latencies differ; the stricter side must be us.
 //! - A back-off belongs to the peer's identity, not to its connection. *Rationale:* reconnecting, or joining a topic anew, must not
 //!   end it.
+//! - Who is sent away again and again without having brought anything is kept away for twice as long each time, up to a maximum
+//!   ([`Backoffs::set_growing`]). That it was is remembered for as long after the end as the back-off lasted: who does its part meanwhile begins anew.
+//!   *Rationale:* it takes a mesh some seconds to find out that a peer is of no use. With the same back-off each time, peers that know that come
+//!   back as often as they like.
 //!
 //! # Limits and cost
 //!
-//! At most `entries_max` back-offs; beyond, the one that ends soonest is dropped. *Rationale:* a peer gets back-offs only on
-//! configured topics, so filling the table takes identities, and what they push out is what would have ended first. All
+//! At most `entries_max` back-offs; beyond, the one that would be forgotten soonest is dropped. *Rationale:* a peer gets back-offs only on
+//! configured topics, so filling the table takes identities, and what they push out is what would have gone first. All
 //! operations are logarithmic.
 
 use super::topic::TopicIndex;
@@ -65,6 +69,7 @@ pub enum Violation {
 pub struct Backoffs {
     config: BackoffConfig,
     entries: BTreeMap<(TopicIndex, PeerId), Backoff>,
+    /// By when they are forgotten.
     by_end: BTreeSet<(Time, TopicIndex, PeerId)>,
 }
 
@@ -72,6 +77,10 @@ pub struct Backoffs {
 struct Backoff {
     pruned_at: Time,
     end: Time,
+    /// The last back-off that grew; zero if none did.
+    grown: Duration,
+    /// Until when that is remembered; `end` at the earliest.
+    known_until: Time,
 }
 
 impl Backoffs {
@@ -84,10 +93,36 @@ impl Backoffs {
     /// A PRUNE was sent or received at `now`, and grafting is forbidden for `duration`.
     pub fn set(&mut self, now: Time, topic: TopicIndex, id: PeerId, duration: Duration) {
         let agreed = now + duration.min(self.config.duration_max);
-        let end = self.entries.get(&(topic, id)).map_or(agreed, |known| known.end.max(agreed));
-        self.remove(topic, id);
-        self.entries.insert((topic, id), Backoff { pruned_at: now, end });
-        self.by_end.insert((end, topic, id));
+        let known = self.remove(topic, id);
+        let end = known.map_or(agreed, |known| known.end.max(agreed));
+        let (grown, known_until) =
+            known.map_or((Duration::ZERO, end), |known| (known.grown, known.known_until.max(end)));
+        self.insert(topic, id, Backoff { pruned_at: now, end, grown, known_until });
+    }
+
+    /// As [`Backoffs::set`], for twice as long as the last time that this was called for the peer if that is remembered, for `first` if it is
+    /// not, and for `most` at most. Returns for how long.
+    pub fn set_growing(
+        &mut self,
+        now: Time,
+        topic: TopicIndex,
+        id: PeerId,
+        first: Duration,
+        most: Duration,
+    ) -> Duration {
+        let grown = self.entries.get(&(topic, id)).map_or(Duration::ZERO, |known| known.grown);
+        let duration = grown.saturating_mul(2).max(first).min(most).min(self.config.duration_max);
+        self.set(now, topic, id, duration);
+        if let Some(known) = self.remove(topic, id) {
+            let known_until = known.known_until.max(known.end + duration);
+            self.insert(topic, id, Backoff { grown: duration, known_until, ..known });
+        }
+        duration
+    }
+
+    fn insert(&mut self, topic: TopicIndex, id: PeerId, backoff: Backoff) {
+        self.entries.insert((topic, id), backoff);
+        self.by_end.insert((backoff.known_until, topic, id));
         while self.entries.len() > self.config.entries_max {
             let Some((_, topic, id)) = self.by_end.first().copied() else { break };
             self.remove(topic, id);
@@ -114,7 +149,7 @@ impl Backoffs {
         self.entries.get(&(topic, *id)).map_or(Duration::ZERO, |backoff| backoff.end.since(now))
     }
 
-    /// Forgets the back-offs that are over, slack included.
+    /// Forgets the back-offs that are over, slack included, and not to be remembered for longer.
     pub fn expire(&mut self, now: Time) {
         while let Some((end, topic, id)) = self.by_end.first().copied()
             && end + self.config.slack <= now
@@ -149,15 +184,17 @@ impl Backoffs {
         assert!(self.entries.len() <= self.config.entries_max, "back-offs stay bounded");
         assert_eq!(self.entries.len(), self.by_end.len(), "one end per back-off");
         for ((topic, id), backoff) in &self.entries {
-            assert!(self.by_end.contains(&(backoff.end, *topic, *id)), "every back-off ends");
+            assert!(self.by_end.contains(&(backoff.known_until, *topic, *id)), "every back-off ends");
             assert!(backoff.end.since(backoff.pruned_at) <= self.config.duration_max, "no back-off is too long");
+            assert!(backoff.end <= backoff.known_until, "no back-off is forgotten before it ends");
+            assert!(backoff.grown <= self.config.duration_max, "no back-off grows too long");
         }
     }
 
-    fn remove(&mut self, topic: TopicIndex, id: PeerId) {
-        if let Some(backoff) = self.entries.remove(&(topic, id)) {
-            self.by_end.remove(&(backoff.end, topic, id));
-        }
+    fn remove(&mut self, topic: TopicIndex, id: PeerId) -> Option<Backoff> {
+        let backoff = self.entries.remove(&(topic, id))?;
+        self.by_end.remove(&(backoff.known_until, topic, id));
+        Some(backoff)
     }
 }
 
@@ -219,6 +256,34 @@ mod tests {
         assert_eq!(backoffs.remaining(Time::from_secs(20), TOPIC, &id(1)), 40 * SECOND);
         assert_eq!(backoffs.violation(Time::from_secs(25), TOPIC, &id(1)), Some(Violation::Flood));
         backoffs.check();
+    }
+
+    #[test]
+    fn a_backoff_grows_until_it_has_been_forgotten() {
+        let (mut backoffs, most) = (backoffs(), 300 * SECOND);
+        let mut now = Time::ZERO;
+        for grown in [60, 120, 240, 300, 300] {
+            assert_eq!(backoffs.set_growing(now, TOPIC, id(1), 60 * SECOND, most), grown * SECOND);
+            assert_eq!(backoffs.remaining(now, TOPIC, &id(1)), grown * SECOND);
+            backoffs.check();
+            // An ordinary one in between changes nothing about it.
+            now = now + (grown + 2) * SECOND;
+            backoffs.expire(now);
+            assert!(!backoffs.forbids_grafting(now, TOPIC, &id(1)));
+            backoffs.set(now, TOPIC, id(1), 10 * SECOND);
+            now = now + 20 * SECOND;
+            backoffs.expire(now);
+        }
+        assert_eq!(backoffs.len(), 1, "it is remembered");
+        assert_eq!(backoffs.set_growing(now, TopicIndex(1), id(1), 60 * SECOND, most), 60 * SECOND, "by topic");
+        now = now + 300 * SECOND;
+        backoffs.expire(now);
+        assert!(backoffs.is_empty(), "for as long as it lasted");
+        assert_eq!(backoffs.set_growing(now, TOPIC, id(1), 60 * SECOND, most), 60 * SECOND);
+        let mut short = Backoffs::new(BackoffConfig { duration_max: 90 * SECOND, ..BackoffConfig::default() });
+        short.set_growing(now, TOPIC, id(1), 60 * SECOND, most);
+        assert_eq!(short.set_growing(now, TOPIC, id(1), 60 * SECOND, most), 90 * SECOND);
+        short.check();
     }
 
     #[test]

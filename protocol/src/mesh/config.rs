@@ -104,15 +104,17 @@ pub struct DegreeConfig {
     pub lazy: usize,
     /// How many mesh links are sought among the peers of lowest round-trip time; the others are random.
     pub near: usize,
+    /// Above D_low, a peer that dialled us is not taken in while so many links of the mesh are newcomers: who has not brought anything yet.
+    pub newcomers: usize,
 }
 
 impl Default for DegreeConfig {
     /// D, D_low, D_out and D_lazy are the spec's 6, 5, 2 and 6, and D_score is its 4. D_high is 8 rather than the spec's 12,
     /// because every link above D costs a copy of each message and the spec's own networks settle well above D. Half of
     /// the links are chosen near: a guess, from a propagation model in which six near and six random links of many
-    /// halve the excess of latency over its lower bound.
+    /// halve the excess of latency over its lower bound. One newcomer at a time is less than a fifth of a mesh.
     fn default() -> Self {
-        Self { target: 6, low: 5, high: 8, score: 4, outbound: 2, lazy: 6, near: 3 }
+        Self { target: 6, low: 5, high: 8, score: 4, outbound: 2, lazy: 6, near: 3, newcomers: 1 }
     }
 }
 
@@ -237,6 +239,8 @@ pub struct PruneConfig {
     pub no_room_backoff: Duration,
     /// The backoff when one link more than D goes to make room for a nearer one.
     pub surplus_backoff: Duration,
+    /// The longest backoff of a peer that brings nothing. It begins with `backoff` and is doubled each time.
+    pub silent_backoff_max: Duration,
 }
 
 impl Default for PruneConfig {
@@ -244,13 +248,15 @@ impl Default for PruneConfig {
     /// work: with 10 s, two of eight networks of 16 nodes were ready only after 13 to 14 s, because a node that everybody
     /// refused while everybody grafted at once waited out its backoffs; with 2 s, one of fourteen took 6.5 s and the others
     /// less than 4 s. Two seconds are three heartbeats, enough to try other peers first. The fourth is a guess: long enough
-    /// that the link does not come back at once, short enough for a peer that has nobody else to graft.
+    /// that the link does not come back at once, short enough for a peer that has nobody else to graft. So is the fifth: as long as an
+    /// honest peer that could not show its use may have to do with announcements.
     fn default() -> Self {
         Self {
             backoff: Duration::from_secs(60),
             unsubscribe_backoff: Duration::from_secs(10),
             no_room_backoff: Duration::from_secs(2),
             surplus_backoff: Duration::from_secs(10),
+            silent_backoff_max: Duration::from_secs(960),
         }
     }
 }
@@ -394,7 +400,8 @@ impl MeshConfig {
             "D_out is below D_low and at most half of D",
             show,
         )?;
-        hold(degree.near <= degree.target, "the number of near links is at most D", show)
+        hold(degree.near <= degree.target, "the number of near links is at most D", show)?;
+        hold(degree.newcomers >= 1, "at least one newcomer to a mesh is allowed", show)
     }
 
     fn check_timing(&self) -> Result<(), MeshConfigError> {

@@ -11,6 +11,10 @@
 //! 4. With a negative score, in all or on the topic, it is refused, without peer exchange.
 //! 5. At D_high and above it is refused unless we dialled the peer. *Rationale:* otherwise whoever dials us most takes over
 //!    our mesh; links that we chose cannot be forced on us.
+//! 6. At D_low and above it is refused unless we dialled the peer, while there is a *newcomer* in the mesh: a peer that has not brought
+//!    anything since it came, although others have. *Rationale:* it takes some messages to find out that a peer is of no use
+//!    ([`super::trial`]), so that whoever comes in numbers and again and again would always have some places of a mesh; like this it is one.
+//!    A peer that does its part brings something within a few messages, or passes its first trial.
 //!
 //! A refusal is a PRUNE and sets the backoff. A received PRUNE takes the peer out of our mesh and sets the backoff that it
 //! names, clamped at decode and added with saturation (CVE-2026-33040, CVE-2026-34219). A PRUNE for a topic that we have
@@ -56,7 +60,12 @@ impl Mesh {
         if count == 0 {
             return Vec::new();
         }
-        let mut random = self.graft_candidates(now, topic);
+        let candidates = self.graft_candidates(now, topic);
+        self.choose_among(candidates, count)
+    }
+
+    /// As [`Mesh::choose_grafts`], among these peers.
+    pub(super) fn choose_among(&mut self, mut random: Vec<PeerHandle>, count: usize) -> Vec<PeerHandle> {
         let degree = &self.config.degree;
         let (whole, rest) = (count * degree.near / degree.target, count * degree.near % degree.target);
         let near_count = whole + usize::from(self.random.graft.chance(rest as u64, degree.target as u64));
@@ -89,9 +98,14 @@ impl Mesh {
         reason: PruneReason,
         out: &mut impl Sink<Output>,
     ) {
+        let prune = self.config.prune;
         let backoff = match reason {
-            PruneReason::Unsubscribed => self.config.prune.unsubscribe_backoff,
-            _ => self.config.prune.backoff,
+            PruneReason::Unsubscribed => prune.unsubscribe_backoff,
+            PruneReason::Silent if self.is_newcomer(topic, peer) => {
+                let Some(id) = self.peers.get(peer).map(|slot| slot.rest.id) else { return };
+                self.backoffs.set_growing(now, topic, id, prune.backoff, prune.silent_backoff_max)
+            }
+            _ => prune.backoff,
         };
         self.prune_for(now, topic, peer, reason, backoff, out);
     }
@@ -207,7 +221,8 @@ impl Mesh {
         if !self.has_merit(topic, peer) {
             return GraftAnswer::Refuse { penalties: 0 };
         }
-        let full = self.states[topic.index()].mesh.len() >= self.config.degree.high;
+        let (links, degree) = (self.states[topic.index()].mesh.len(), &self.config.degree);
+        let full = links >= degree.high || links >= degree.low && self.has_newcomers_enough(topic);
         if full && slot.direction == Direction::Inbound {
             return GraftAnswer::NoRoom;
         }

@@ -17,6 +17,8 @@
 //!   same, for the shortest backoff, if half of D links of the mesh are not suspect. *Rationale:* among many attackers everybody else may
 //!   be in a backoff, and a place that is kept by who brings nothing is not sought for anybody else.
 //!   *Rationale:* what is shown is that the link does not help us, not that the peer is at fault; so it is replaced and not punished.
+//! - Who is replaced without having brought anything since it came keeps away for twice as long each time ([`super::backoff`]). *Rationale:* a peer
+//!   that stood still for a while did its part before, and does again.
 //! - While our own heartbeat is late, failures do not count: what came may be unread.
 //!
 //! What this leaves an attacker: it keeps its place by bringing every message that we hold back, within the time of a trial. Then it
@@ -82,6 +84,8 @@ pub(super) struct Use {
     patience: u32,
     /// Failures since the last success.
     strikes: u8,
+    /// Whether it has brought anything.
+    brought: bool,
 }
 
 /// Trials under way.
@@ -149,7 +153,7 @@ impl Mesh {
     /// A peer has entered the mesh in this place.
     pub(super) fn begin_use(&mut self, topic: TopicIndex, place: usize) {
         let patience = self.config.trial.messages;
-        self.states[topic.index()].uses.insert(place, Use { silent: 0, patience, strikes: 0 });
+        self.states[topic.index()].uses.insert(place, Use { silent: 0, patience, strikes: 0, brought: false });
     }
 
     /// The peer has left the mesh, in which it was in this place.
@@ -168,7 +172,9 @@ impl Mesh {
     pub(super) fn count_silence(&mut self, topic: TopicIndex, holders: &SlotSet) {
         let state = &mut self.states[topic.index()];
         for (peer, known) in state.mesh.iter().zip(&mut state.uses) {
-            known.silent = if holders.contains(peer.slot) { 0 } else { known.silent.saturating_add(1) };
+            let brought = holders.contains(peer.slot);
+            known.brought |= brought;
+            known.silent = if brought { 0 } else { known.silent.saturating_add(1) };
         }
     }
 
@@ -179,6 +185,7 @@ impl Mesh {
         let most = self.config.trial.messages_max;
         if let Some(known) = self.use_of(topic, peer) {
             known.silent = 0;
+            known.brought = true;
             if passed {
                 known.strikes = 0;
                 known.patience = known.patience.saturating_mul(2).min(most);
@@ -244,15 +251,34 @@ impl Mesh {
         }
     }
 
-    /// Grafts somebody else in place of a peer of the mesh, if there is anybody.
+    /// Grafts somebody else in place of a peer of the mesh, if there is anybody. Peers that we dialled come first: whoever dialled us to take a
+    /// place may be one of many, and the others are waiting for this one.
     fn replace(&mut self, now: Time, topic: TopicIndex, peer: PeerHandle, out: &mut impl Sink<Output>) -> bool {
-        let other = self.choose_grafts(now, topic, 1).first().copied();
+        let mut candidates = self.graft_candidates(now, topic);
+        if candidates.iter().any(|peer| self.is_outbound(*peer)) {
+            candidates.retain(|peer| self.is_outbound(*peer));
+        }
+        let other = self.choose_among(candidates, 1).first().copied();
         if let Some(other) = other {
             self.counters.links_replaced += 1;
             self.graft(now, topic, other, out);
             self.prune(now, topic, peer, PruneReason::Silent, out);
         }
         other.is_some()
+    }
+
+    /// Whether the peer has not brought anything since it entered the mesh.
+    pub(super) fn is_newcomer(&self, topic: TopicIndex, peer: PeerHandle) -> bool {
+        let state = &self.states[topic.index()];
+        state.mesh.binary_search(&peer).is_ok_and(|place| !state.uses[place].brought)
+    }
+
+    /// Whether the mesh has as many newcomers as it may have, so that peers that ask for a place have to wait.
+    /// Where nobody has brought anything, in a young or idle mesh, that says nothing about them.
+    pub(super) fn has_newcomers_enough(&self, topic: TopicIndex) -> bool {
+        let uses = &self.states[topic.index()].uses;
+        let newcomers = uses.iter().filter(|known| !known.brought).count();
+        self.config.trial.messages > 0 && newcomers < uses.len() && newcomers >= self.config.degree.newcomers
     }
 
     /// Links of the mesh that are not suspect.

@@ -10,6 +10,7 @@ mod idontwant;
 mod lifecycle;
 mod membership;
 mod network;
+mod newcomers;
 mod scoring;
 mod sent_away;
 mod spread;

@@ -1,0 +1,180 @@
+//! Newcomers to a mesh: how many it takes in at a time, who replaces whom, and for how long who brings nothing has to wait.
+
+use crate::bench::{Bench, config, message, topic};
+use starling_protocol::id::{Direction, PeerHandle, Version};
+use starling_protocol::mesh::{MeshConfig, Verdict};
+use starling_protocol::rpc::Frame;
+use starling_protocol::time::Duration;
+
+/// A mesh of so many peers that we dialled, and nobody else to graft.
+fn bench(config: MeshConfig, count: usize) -> (Bench, Vec<PeerHandle>) {
+    let mut bench = Bench::joined(config);
+    let peers: Vec<PeerHandle> = (0..count).map(|_| bench.subscriber_of(Direction::Outbound, Version::V1_2)).collect();
+    bench.heartbeat();
+    // Above D_low nobody is grafted, but who asks and was dialled.
+    peers.iter().for_each(|peer| bench.graft_from(*peer));
+    assert!(peers.iter().all(|peer| bench.in_mesh(*peer)));
+    bench.take();
+    (bench, peers)
+}
+
+/// Each of these peers brings the message, and it is accepted.
+fn bring(bench: &mut Bench, peers: &[PeerHandle], number: u64) {
+    peers.iter().for_each(|peer| bench.publish_from(*peer, &message(number)));
+    bench.judge(Verdict::Accept);
+    bench.take();
+}
+
+/// The backoff in the PRUNE that the peer was sent, if it was.
+fn pruned_for(bench: &Bench, peer: PeerHandle) -> Option<Duration> {
+    let backoff = |frame| if let Frame::Prune(prune) = frame { prune.backoff_seconds } else { None };
+    bench.frames_to(peer).into_iter().find_map(backoff).map(Duration::from_secs)
+}
+
+/// A peer that dialled us asks for a place; whether it got it.
+fn asks(bench: &mut Bench) -> (PeerHandle, bool) {
+    let peer = bench.connect(Direction::Inbound, Version::V1_2);
+    bench.graft_from(peer);
+    (peer, bench.in_mesh(peer))
+}
+
+#[test]
+fn one_newcomer_at_a_time_is_taken_in() {
+    let (mut bench, peers) = bench(config(), 6);
+    bring(&mut bench, &peers, 1);
+    let (first, taken) = asks(&mut bench);
+    assert!(taken);
+    let (second, taken) = asks(&mut bench);
+    assert!(!taken);
+    assert_eq!(pruned_for(&bench, second), Some(config().prune.no_room_backoff), "it may come again soon");
+    assert!(bench.mesh.score(second) >= 0.0);
+    // What others bring is no merit of the newcomer's; what it brings is.
+    bring(&mut bench, &peers, 2);
+    assert!(!asks(&mut bench).1);
+    bring(&mut bench, &[first], 3);
+    assert!(asks(&mut bench).1);
+}
+
+/// A copy that comes after the verdict shows as much as one that comes first.
+#[test]
+fn a_late_copy_makes_an_old_hand_and_our_own_message_does_not() {
+    let (mut bench, peers) = bench(config(), 6);
+    bring(&mut bench, &peers, 1);
+    let (newcomer, _) = asks(&mut bench);
+    bring(&mut bench, &peers[..1], 2);
+    bench.publish_from(newcomer, &message(2));
+    assert!(!asks(&mut bench).1, "it was sent that one");
+    bench.idontwant_from(newcomer, &message(3));
+    bring(&mut bench, &peers[..1], 3);
+    bench.publish_from(newcomer, &message(3));
+    assert!(asks(&mut bench).1);
+}
+
+#[test]
+fn where_nobody_has_brought_anything_all_places_are_free() {
+    let (mut bench, peers) = bench(config(), 6);
+    for taken in [true, true, false] {
+        assert_eq!(asks(&mut bench).1, taken, "up to D_high");
+    }
+    bring(&mut bench, &peers[..1], 1);
+    peers[1..4].iter().for_each(|peer| bench.disconnect(*peer));
+    assert!(!asks(&mut bench).1, "now somebody has");
+}
+
+#[test]
+fn below_d_low_newcomers_are_welcome() {
+    let (mut bench, peers) = bench(config(), 3);
+    bring(&mut bench, &peers, 1);
+    for taken in [true, true, false] {
+        assert_eq!(asks(&mut bench).1, taken);
+    }
+}
+
+#[test]
+fn peers_that_we_dialled_are_welcome() {
+    let (mut bench, peers) = bench(config(), 6);
+    bring(&mut bench, &peers, 1);
+    assert!(asks(&mut bench).1);
+    let dialled = bench.connect(Direction::Outbound, Version::V1_2);
+    bench.graft_from(dialled);
+    assert!(bench.in_mesh(dialled));
+}
+
+#[test]
+fn without_trials_newcomers_are_not_counted() {
+    let mut config = config();
+    config.trial.messages = 0;
+    let (mut bench, peers) = bench(config, 6);
+    bring(&mut bench, &peers, 1);
+    for taken in [true, true, false] {
+        assert_eq!(asks(&mut bench).1, taken);
+    }
+}
+
+#[test]
+fn a_silent_peer_is_replaced_by_one_that_we_dialled_if_there_is_one() {
+    for seed in 1..=8 {
+        let mut bench = Bench::seeded(config(), seed);
+        bench.input(starling_protocol::mesh::Input::Subscribe { topic: topic() });
+        let members: Vec<PeerHandle> =
+            (0..5).map(|_| bench.subscriber_of(Direction::Outbound, Version::V1_2)).collect();
+        bench.heartbeat();
+        let dialled = bench.subscriber_of(Direction::Outbound, Version::V1_2);
+        let others = bench.subscribers(30);
+        assert!(members.iter().all(|peer| bench.in_mesh(*peer)));
+        let mut number = 0;
+        while bench.in_mesh(members[4]) {
+            number += 1;
+            assert!(number < 200, "it brings nothing and stays");
+            bring(&mut bench, &members[..4], number);
+            bench.pass(Duration::from_millis(50));
+        }
+        assert!(bench.in_mesh(dialled));
+        assert!(!others.iter().any(|peer| bench.in_mesh(*peer)));
+    }
+}
+
+/// For how long a peer has to wait each time, that is silent and grafted again as soon as that is allowed.
+fn waits_s(brings_one: bool) -> Vec<u64> {
+    let mut config = config();
+    config.prune.silent_backoff_max = Duration::from_secs(240);
+    let mut bench = Bench::joined(config);
+    let members = bench.subscribers(5);
+    bench.heartbeat();
+    let (good, silent) = (&members[..4], members[4]);
+    let (mut number, mut waits) = (0, Vec::new());
+    for _ in 0..4 {
+        assert!(bench.in_mesh(silent));
+        let spare = bench.subscriber();
+        if brings_one {
+            number += 1;
+            bring(&mut bench, &[silent], number);
+        }
+        let wait = loop {
+            number += 1;
+            assert!(number < 1_000, "it brings nothing and stays");
+            good.iter().for_each(|peer| bench.publish_from(*peer, &message(number)));
+            bench.judge(Verdict::Accept);
+            bench.pass(Duration::from_millis(100));
+            let wait = pruned_for(&bench, silent);
+            bench.take();
+            if let Some(wait) = wait {
+                break wait;
+            }
+        };
+        waits.push(wait.as_secs());
+        // There is nobody else to take its place, and it is asked as soon as that is allowed.
+        assert!(bench.in_mesh(spare));
+        bench.disconnect(spare);
+        bench.pass(wait - Duration::from_secs(1));
+        assert!(!bench.in_mesh(silent));
+        bench.pass(Duration::from_secs(4));
+    }
+    waits
+}
+
+#[test]
+fn who_brings_nothing_again_and_again_waits_longer_each_time() {
+    assert_eq!(waits_s(false), [60, 120, 240, 240]);
+    assert_eq!(waits_s(true), [60; 4], "who brought something before it fell silent is not worse each time");
+}
