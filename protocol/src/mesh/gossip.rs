@@ -15,7 +15,9 @@
 //!
 //! **Serving.** A message is served to a peer at most `retransmissions_max` times, not if the peer said IDONTWANT, and
 //! within budgets of ids and bytes per heartbeat. The byte budget is what keeps a small request from costing us an
-//! unbounded upload.
+//! unbounded upload. Whoever asks for far more than can have been announced to it is penalised at the heartbeat (P7), once for each whole
+//! `iwant_ids_max` of ids beyond the first. *Rationale:* an honest peer asks for what we announce, which is no more, and for twice as much at most,
+//! when what we announce at two heartbeats reaches it together.
 
 use super::Mesh;
 use super::io::{Output, Sink};
@@ -94,7 +96,8 @@ impl Mesh {
         let limits = self.config.gossip;
         let left = limits.iwant_ids_max.saturating_sub(slot.budget.iwant_ids) as usize;
         let taken = ids.len().min(left);
-        slot.budget.iwant_ids += u32::try_from(taken).unwrap_or(u32::MAX);
+        let asked = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+        slot.budget.iwant_ids = slot.budget.iwant_ids.saturating_add(asked);
         self.counters.iwant_excess += (ids.len() - taken) as u64;
         if !self.peers.get(peer).is_some_and(|slot| self.gossips(slot)) {
             return;

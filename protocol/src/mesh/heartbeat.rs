@@ -69,6 +69,7 @@ impl Mesh {
     /// Gives every peer its budgets anew, and takes the persistently slow ones out of the mesh.
     fn renew_budgets(&mut self, now: Time, out: &mut impl Sink<Output>) {
         let slow_ticks_max = self.config.relay.slow_ticks_max;
+        let asked_max = self.config.gossip.iwant_ids_max.max(1);
         let mut slow = Vec::new();
         for slot in self.peers.iter_mut() {
             slot.slow_ticks = if slot.budget.overflowed { slot.slow_ticks.saturating_add(1) } else { 0 };
@@ -76,7 +77,12 @@ impl Mesh {
                 slot.slow_ticks = 0;
                 slow.extend(slot.mesh.iter().map(|topic| (topic, slot.handle)));
             }
-            slot.budget = Budget::default();
+            let Budget { iwant_ids, .. } = core::mem::take(&mut slot.budget);
+            let penalties = iwant_ids.saturating_sub(asked_max) / asked_max;
+            // In a long heartbeat of ours a peer has had several.
+            if penalties > 0 && !self.scores.deficits_suspended(now) {
+                self.scores.penalize(slot.handle, penalties);
+            }
         }
         for (topic, peer) in slow {
             self.prune(now, topic, peer, PruneReason::Slow, out);

@@ -69,7 +69,7 @@ pub(super) struct Budget {
     pub(super) ihave_messages: u32,
     /// Ids put on the list of what to ask of it.
     pub(super) asked_ids: u32,
-    /// Ids in its IWANTs.
+    /// Ids in its IWANTs, whether or not they were looked at.
     pub(super) iwant_ids: u32,
     /// Bytes served to it, up to `u32::MAX`.
     pub(super) served_bytes: u32,

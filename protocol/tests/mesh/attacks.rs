@@ -38,6 +38,34 @@ fn gossipsub_attack_spam_iwant() {
     assert_eq!(bench.copies_to(attacker, &message(2)), 1);
 }
 
+/// Whether a peer is sent away that asks for so many ids a heartbeat, for half a minute.
+fn is_sent_away_for_asking(ids: u32) -> bool {
+    let mut bench = Bench::joined(config());
+    let peer = bench.subscriber();
+    for _ in 0..45 {
+        let asked: Vec<MessageId> = (0..u64::from(ids)).map(invented).collect();
+        for iwant in asked.chunks(500) {
+            bench.input(Input::Rpc {
+                peer,
+                rpc: &Rpc { iwant: iwant.to_vec(), ..Rpc::default() },
+                received: bench.now,
+            });
+        }
+        bench.heartbeat();
+    }
+    let sent_away = |output: &Output| matches!(output, Output::Disconnect { reason: DisconnectReason::Graylisted, .. });
+    bench.take().iter().any(sent_away)
+}
+
+#[test]
+fn who_asks_for_far_more_than_was_announced_is_sent_away() {
+    let most = config().gossip.iwant_ids_max;
+    assert!(!is_sent_away_for_asking(most));
+    // What we announce at two heartbeats, all of it asked for in one.
+    assert!(!is_sent_away_for_asking(2 * most - 1));
+    assert!(is_sent_away_for_asking(2 * most));
+}
+
 #[test]
 fn gossipsub_attack_spam_ihave() {
     let mut bench = Bench::joined(config());
