@@ -1,4 +1,10 @@
 //! Between the mesh and the rest: messages to be judged, verdicts, and effects passed through.
+//!
+//! A transaction that the pool would refuse for nobody's fault, because it conflicts with one that is here, comes too late or too early, is
+//! verified all the same, while there is little else to verify. *Rationale:* whoever passes it on in good faith has verified it and found it
+//! valid, so a signature that is not tells who has not: it is rejected, as any other, and three of them end a connection. Without that, random bytes
+//! under a name that was seen would be free to send. What is validly signed is ignored and costs its sender the allowance of
+//! [`crate::mesh::score::gater`], no more: nodes on the two sides of a conflict never hold it against each other, however many there are.
 
 use super::io::{Event, Output};
 use super::{MessageClass, Node, Ticket, Verification};
@@ -12,6 +18,9 @@ use crate::transaction::Transaction;
 use crate::verify::{Job, Outcome};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// Transactions that are of no use are verified while fewer verifications than this are under way: what costs nobody a wait.
+const IN_DOUBT_MAX: usize = 8;
 
 /// A message that the mesh wants judged.
 pub(super) struct Validation {
@@ -175,7 +184,12 @@ impl Node {
             return Some(Verdict::Accept);
         }
         if let Err(error) = self.precheck(now, &transaction) {
-            return Some(self.verdict_of(now, error.fault()));
+            let verdict = self.verdict_of(now, error.fault());
+            // The same with another signature, which its name does not cover, is not the same.
+            let is_here = self.mempool.get(&transaction.id()).is_some_and(|here| here.leaf() == transaction.leaf());
+            if verdict != Verdict::Ignore || is_here || self.verifications.len() >= IN_DOUBT_MAX {
+                return Some(verdict);
+            }
         }
         let candidate = Candidate { transaction: transaction.clone(), message: Some(payload) };
         let purpose = Verification::Relay { validation: ticket, candidate, peer };

@@ -14,6 +14,8 @@ use starling_protocol::transaction::{SignedTransaction, Transaction, Transaction
 const ACCEPTED: Judgement = Judgement { verdict: Some(Verdict::Accept), verified: true, blamed: false };
 /// Refused without a look at the signature, and nobody's fault.
 const IGNORED: Judgement = Judgement { verdict: Some(Verdict::Ignore), verified: false, blamed: false };
+/// Refused, and nobody's fault, because the signature is good.
+const USELESS: Judgement = Judgement { verdict: Some(Verdict::Ignore), verified: true, blamed: false };
 /// Refused without a look at the signature; no honest node would have sent it.
 const REJECTED: Judgement = Judgement { verdict: Some(Verdict::Reject), verified: false, blamed: true };
 /// Refused after its header's signature was verified, which was good.
@@ -72,9 +74,9 @@ fn transactions_are_judged_cheaply_first_and_blame_falls_where_it_is_due() {
     assert_eq!(bench.judge_transaction(&with_payload(&genesis, 5 << 10)), REJECTED, "too large");
     let foreign = genesis_with(1, |parameters| parameters.name = "other".into());
     assert_eq!(bench.judge_transaction(&transaction(&foreign, 1, 0, 10)), REJECTED, "of another network");
-    assert_eq!(bench.judge_transaction(&transaction(&genesis, 1, 0, 4)), IGNORED, "expired on the way");
+    assert_eq!(bench.judge_transaction(&transaction(&genesis, 1, 0, 4)), USELESS, "expired on the way");
     let latest = 5 + EXPIRY_SLOTS_MAX;
-    assert_eq!(bench.judge_transaction(&transaction(&genesis, 1, 0, latest + 1)), IGNORED, "clocks differ");
+    assert_eq!(bench.judge_transaction(&transaction(&genesis, 1, 0, latest + 1)), USELESS, "clocks differ");
     let day = 86_400_000 / SLOT_MS;
     assert_eq!(
         bench.judge_transaction(&transaction(&genesis, 1, 0, latest + day)),
@@ -85,8 +87,8 @@ fn transactions_are_judged_cheaply_first_and_blame_falls_where_it_is_due() {
     assert_eq!(bench.judge_transaction(&good), ACCEPTED);
     assert_eq!(bench.judge_transaction(&spoilt(&good)).verdict, None, "known to be rejected");
     let other = TransactionBuilder::new(&genesis, 11).payload(*b"other").build(&key(1)).expect("valid");
-    assert_eq!(bench.judge_transaction(&other), IGNORED, "the nonce is taken");
-    assert_eq!(bench.judge_transaction(&transaction(&genesis, 1, 1_000, 10)), IGNORED, "the nonce is too far ahead");
+    assert_eq!(bench.judge_transaction(&other), USELESS, "the nonce is taken");
+    assert_eq!(bench.judge_transaction(&transaction(&genesis, 1, 1_000, 10)), USELESS, "the nonce is too far ahead");
     assert_eq!(bench.node.mempool().len(), 1);
 }
 
@@ -97,10 +99,43 @@ fn a_spoilt_copy_that_comes_first_does_not_keep_the_good_one_out() {
     let good = transaction(&genesis, 1, 0, 10);
     assert_eq!(bench.judge_transaction(&spoilt(&good)), BADLY_SIGNED);
     assert_eq!(bench.judge_transaction(&good), ACCEPTED);
-    // The other way round: the id is known, and the signature of no interest.
+    // The other way round: the id is known, and nobody has passed on such a signature in good faith.
     let (good, late) = (transaction(&genesis, 2, 0, 10), spoilt(&transaction(&genesis, 2, 0, 10)));
     assert_eq!(bench.judge_transaction(&good), ACCEPTED);
-    assert_eq!(bench.judge_transaction(&late), IGNORED);
+    assert_eq!(bench.judge_transaction(&late), BADLY_SIGNED);
+}
+
+#[test]
+fn whoever_forges_what_is_of_no_use_is_blamed_for_it() {
+    let genesis = genesis(1);
+    let mut bench = Bench::new(&genesis);
+    bench.run_to_slot(5);
+    assert_eq!(bench.judge_transaction(&transaction(&genesis, 1, 0, 10)), ACCEPTED);
+    let rival = TransactionBuilder::new(&genesis, 11).payload(*b"rival").build(&key(1)).expect("valid");
+    assert_eq!(bench.judge_transaction(&spoilt(&rival)), BADLY_SIGNED, "the nonce is taken");
+    assert_eq!(bench.judge_transaction(&rival), USELESS, "and here it is the sender who is at fault");
+    assert_eq!(bench.judge_transaction(&spoilt(&transaction(&genesis, 2, 0, 4))), BADLY_SIGNED, "expired");
+    assert_eq!(bench.judge_transaction(&spoilt(&transaction(&genesis, 1, 1_000, 10))), BADLY_SIGNED, "too far ahead");
+}
+
+/// Nobody waits for a message because others are verified that are of no use.
+#[test]
+fn what_is_of_no_use_is_not_verified_while_there_is_more_to_verify() {
+    let genesis = genesis(1);
+    let mut bench = Bench::new(&genesis);
+    let peer = bench.connect();
+    let topic = genesis.transaction_topic().clone();
+    assert_eq!(bench.judge_transaction(&transaction(&genesis, 1, 0, 10)), ACCEPTED);
+    for number in 2..10 {
+        bench.send(peer, &topic, transaction(&genesis, number, 0, 10).bytes());
+    }
+    assert_eq!(bench.jobs.len(), 8);
+    let rival = TransactionBuilder::new(&genesis, 11).payload(*b"rival").build(&key(1)).expect("valid");
+    bench.send(peer, &topic, spoilt(&rival).bytes());
+    assert_eq!(bench.jobs.len(), 8);
+    assert_eq!(bench.verdict(&topic, spoilt(&rival).bytes()), Some(Verdict::Ignore));
+    bench.work();
+    assert_eq!(bench.node.mempool().len(), 9);
 }
 
 #[test]
@@ -126,7 +161,7 @@ fn a_transaction_that_was_included_is_not_taken_in_again() {
     // The block overtook it: it is passed on, for the sake of nodes that have it only from us, and nothing else.
     let overtaken = Judgement { verdict: Some(Verdict::Accept), verified: false, blamed: false };
     assert_eq!(bench.judge_transaction(&included), overtaken);
-    assert_eq!(bench.judge_transaction(&spoilt(&included)), IGNORED, "another signature is not the one included");
+    assert_eq!(bench.judge_transaction(&spoilt(&included)), BADLY_SIGNED, "another signature is not the one included");
     assert_eq!(bench.node.mempool().len(), 0);
     let ticket = bench.submit(&included);
     let error = bench.answer(ticket).expect("at once").expect_err("is used").to_string();
@@ -140,7 +175,7 @@ fn without_a_clock_nobody_is_blamed_for_times() {
     // The network begins in an hour, by our clock.
     bench.set_clock(-3_600_000);
     assert_eq!(bench.node.slot(bench.now), None);
-    assert_eq!(bench.judge_transaction(&transaction(&genesis, 1, 0, 100_000)), IGNORED);
+    assert_eq!(bench.judge_transaction(&transaction(&genesis, 1, 0, 100_000)), USELESS);
     assert_eq!(bench.judge_block(&block(&genesis, &origin(&genesis), 3, Vec::new())), IGNORED);
 }
 

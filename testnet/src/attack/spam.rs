@@ -173,7 +173,14 @@ impl Adversary for Spammer {
                 self.portion_at = Some(self.turns.max(now + PORTION));
             }
             Input::Rpc { peer, rpc, .. } if now < self.turns => self.forward(*peer, rpc, out),
-            Input::Rpc { rpc, .. } => {
+            Input::Rpc { peer, rpc, .. } => {
+                if matches!(self.spam, Spam::Conflict) && self.seen.is_empty() {
+                    // Who is in nobody's mesh has nothing to begin with but what it asks for.
+                    let announced = rpc.ihave.iter().filter(|announced| announced.topic == self.topics[0]);
+                    if let Some(id) = announced.flat_map(|announced| announced.ids.iter()).next() {
+                        out.emit(Output::Send { peer: *peer, frame: Frame::IWant([*id].into()) });
+                    }
+                }
                 let kept = match self.spam {
                     Spam::Replay { .. } => KEPT_MAX,
                     Spam::Conflict => 1,
