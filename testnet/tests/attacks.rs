@@ -70,6 +70,16 @@ fn attackers_do_what_they_are_called() {
     assert!(error.run(Engine::default()).is_err());
 }
 
+/// Half of the nodes have one transaction of each pair, half the other, and every honest node forwards what others have no use for.
+#[test]
+fn rivals_do_not_part_honest_nodes() {
+    let of = |attackers: Vec<Attackers>| run(&Experiment { attackers, ..case("degrade") }, Engine::default());
+    let outcome = of(vec![Attackers::new("rivals", 2, 42).with("per_s", 50.0).at_s(4.0)]);
+    assert!(outcome.refused > 42 * 200, "honest nodes ignored {} of what honest nodes sent", outcome.refused);
+    assert_eq!((outcome.graylisted, outcome.delivered), (0, outcome.expected), "{outcome:?}");
+    assert_eq!((outcome.rejected_max, outcome.verified_max), (0, 0), "all of it is validly signed");
+}
+
 #[test]
 fn two_blocks_for_a_slot_are_noticed_and_one_chain_remains() {
     let mut experiment = case("equivocation");

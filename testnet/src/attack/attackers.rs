@@ -92,6 +92,11 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "replay", about: "sends old messages again", params: &[("per_s", 100.0), ("age_s", 60.0)] },
     Kind { name: "expired", about: "sends transactions of its own that have expired", params: &[("per_s", 100.0)] },
     Kind {
+        name: "rivals",
+        about: "sends pairs of valid transactions of its own that cannot stand beside each other, one to half of its peers, one to the others",
+        params: &[("per_s", 100.0)],
+    },
+    Kind {
         name: "ground",
         about: "sends valid transactions of its own, for which it has found all stamps beforehand",
         params: &[("per_s", 10.0)],
@@ -404,6 +409,7 @@ impl Attackers {
             "garbage" => Some(Spam::Garbage),
             "replay" => Some(Spam::Replay { age: length(self.param("age_s")) }),
             "expired" => Some(Spam::Expired { key: Box::new(setting.stranger(0)) }),
+            "rivals" => Some(Spam::Rivals { key: Box::new(setting.stranger(number + 1)) }),
             "ground" => Some(Spam::Ground { key: Box::new(setting.stranger(number + 1)) }),
             _ => None,
         }

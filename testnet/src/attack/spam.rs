@@ -53,6 +53,12 @@ pub(super) enum Spam {
         /// Signs them.
         key: Box<SecretKey>,
     },
+    /// Pairs of transactions of the spammer's own, each valid by itself, that cannot stand beside each other: one for half of its peers, the other
+    /// for the others, so that all honest forwarders of the one send what is of no use to those that have the other.
+    Rivals {
+        /// Signs them.
+        key: Box<SecretKey>,
+    },
     /// Valid transactions of the spammer's own.
     Ground {
         /// Signs them.
@@ -154,14 +160,26 @@ impl Spammer {
                 let transaction = TransactionBuilder::new(&self.genesis, 0).nonce(self.nonce).payload(vec![0; 100]);
                 transaction.build(key).ok().map(|transaction| Payload::new(topic, transaction.bytes()))
             }
-            Spam::Ground { key } => {
+            Spam::Ground { key } | Spam::Rivals { key } => {
+                let key = key.clone();
                 self.nonce += 1;
-                let expires = micros(now.since(Time::ZERO)) / self.genesis.slot_us() + LASTS_SLOTS;
-                let transaction = TransactionBuilder::new(&self.genesis, expires).nonce(self.nonce);
-                let built = transaction.payload(vec![0; 100]).build(key);
-                built.ok().map(|transaction| Payload::new(topic, transaction.bytes()))
+                self.own(now, &key, [0; 100])
             }
         }
+    }
+
+    /// What the other half of its peers is sent in place of the last message.
+    fn rival(&self, now: Time) -> Option<Arc<Payload>> {
+        let Spam::Rivals { key } = &self.spam else { return None };
+        self.own(now, key, [1; 100])
+    }
+
+    /// A valid transaction of this key with the present nonce.
+    fn own(&self, now: Time, key: &SecretKey, payload: [u8; 100]) -> Option<Arc<Payload>> {
+        let expires = micros(now.since(Time::ZERO)) / self.genesis.slot_us() + LASTS_SLOTS;
+        let transaction = TransactionBuilder::new(&self.genesis, expires).nonce(self.nonce);
+        let built = transaction.payload(payload.to_vec()).build(key);
+        built.ok().map(|transaction| Payload::new(&self.topics[0], transaction.bytes()))
     }
 }
 
@@ -184,7 +202,11 @@ impl Adversary for Spammer {
                 let kept = match self.spam {
                     Spam::Replay { .. } => KEPT_MAX,
                     Spam::Conflict => 1,
-                    Spam::Garbage | Spam::BadSignature { .. } | Spam::Expired { .. } | Spam::Ground { .. } => 0,
+                    Spam::Garbage
+                    | Spam::BadSignature { .. }
+                    | Spam::Expired { .. }
+                    | Spam::Rivals { .. }
+                    | Spam::Ground { .. } => 0,
                 };
                 let transactions = rpc.publish.iter().filter(|payload| *payload.topic() == self.topics[0]);
                 self.seen.extend(transactions.map(|payload| (now, payload.clone())));
@@ -204,7 +226,9 @@ impl Adversary for Spammer {
             self.portion_at = Some(now + PORTION);
             for _ in 0..self.portion {
                 let Some(payload) = self.message(now) else { break };
+                let rival = self.rival(now);
                 for peer in self.links.connected() {
+                    let payload = rival.as_ref().filter(|_| peer.slot % 2 == 1).unwrap_or(&payload);
                     let frame = Frame::Publish { payload: payload.clone(), class: Class::Forward };
                     out.emit(Output::Send { peer, frame });
                 }

@@ -30,7 +30,7 @@ pub(in crate::cluster) fn demand(attackers: &Attackers) -> Demand {
     match attackers.kind.as_str() {
         "invalid" | "garbage" => Demand { disconnected: true, meshes: [true; 2], within_s: DISCONNECTED_WITHIN_S },
         // What it sends is valid and new, so it is of use; that it harms nobody else is what has to be shown.
-        "ground" => out([false; 2]),
+        "ground" | "rivals" => out([false; 2]),
         "withhold" if attackers.param("topic") < 0.5 => out([true, false]),
         "withhold" => out([false, true]),
         // Others are of no use for transactions, which are many; blocks may be too few in a short run to find that out.
@@ -56,7 +56,7 @@ pub(in crate::cluster) fn judge_in_figures(
 
 /// Whether messages of attackers of a kind are valid, so that nodes pass them on.
 fn sends_what_is_valid(kind: &str) -> bool {
-    kind == "ground"
+    matches!(kind, "ground" | "rivals")
 }
 
 /// Holds what attackers were sent against what there was to be had: messages of these payloads, each a few times over each link.
