@@ -30,15 +30,17 @@
 //!
 //! # Limits and cost
 //!
-//! Everything takes constant time. Look-ups do not disturb the order, and one that finds nothing, which is what each new message costs, looks at
-//! one line of the processor's cache. Each insertion evicts at most one entry. All segments are lists through the same slots, behind one
-//! index. Memory grows with use up to the configured number of entries, at 50 to 100 bytes each.
+//! Look-ups are constant-time and do not disturb the order. Each insertion evicts at most one entry. Memory grows with use up to
+//! the configured number of entries, at about 100 bytes each: the segments are created unbounded and evicted explicitly, because
+//! `LruCache::new` allocates its whole table at once.
 
-use super::index::Index;
 use crate::id::{MESSAGE_ID_BYTES, MessageId};
+use crate::memory::{boxed_bytes, table_bytes, tree_bytes};
 use crate::random::Stream;
 use crate::time::{Duration, Time};
 use core::hash::{BuildHasherDefault, Hasher};
+use lru::LruCache;
+use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
 /// Bounds of a [`SeenCache`].
@@ -122,45 +124,14 @@ pub struct SeenCache {
     config: SeenConfig,
     /// The secret numbers, below [`PRIME`]: one for each word of an id, and the one that is added.
     secret: [u64; WORDS + 1],
-    /// Where each message stands among the slots.
-    index: Index,
-    slots: Vec<Slot>,
-    /// Slots without a message.
-    free: Vec<u32>,
-    accepted: Segment,
-    refused: Segment,
-    pending: Segment,
-}
-
-/// A message that was seen.
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    key: Fingerprint,
-    /// When it is too old.
-    expires: Time,
-    /// The slots of the next older and the next younger message of the segment; [`NONE`] at the ends.
-    older: u32,
-    younger: u32,
-    state: SeenState,
-}
-
-const _: () = assert!(size_of::<Slot>() == 32);
-
-/// In place of a slot.
-const NONE: u32 = u32::MAX;
-
-/// Messages in the order in which they were touched, which is that of their ages.
-#[derive(Debug)]
-struct Segment {
-    oldest: u32,
-    youngest: u32,
-    len: usize,
-}
-
-impl Default for Segment {
-    fn default() -> Self {
-        Self { oldest: NONE, youngest: NONE, len: 0 }
-    }
+    /// Value: when the entry is too old.
+    accepted: LruCache<Fingerprint, Time, FingerprintHash>,
+    /// Value: whether it was rejected (rather than ignored), and when the entry is too old.
+    refused: LruCache<Fingerprint, (Refusal, Time), FingerprintHash>,
+    /// Value: since when.
+    pending: BTreeMap<Fingerprint, Time>,
+    /// Pending fingerprints by age.
+    pending_by_age: BTreeSet<(Time, Fingerprint)>,
 }
 
 /// What a message id is called in the tables of one node: its keyed hash.
@@ -194,6 +165,12 @@ fn modulo_prime(value: u128) -> u64 {
 
 pub(super) type FingerprintHash = BuildHasherDefault<FingerprintHasher>;
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    Rejected,
+    Ignored,
+}
+
 impl SeenCache {
     /// An empty cache. `secret` must be unpredictable to others; a seeded one makes runs repeatable.
     #[must_use]
@@ -201,12 +178,10 @@ impl SeenCache {
         Self {
             config,
             secret: core::array::from_fn(|_| secret.below(PRIME)),
-            index: Index::default(),
-            slots: Vec::new(),
-            free: Vec::new(),
-            accepted: Segment::default(),
-            refused: Segment::default(),
-            pending: Segment::default(),
+            accepted: LruCache::unbounded_with_hasher(FingerprintHash::default()),
+            refused: LruCache::unbounded_with_hasher(FingerprintHash::default()),
+            pending: BTreeMap::new(),
+            pending_by_age: BTreeSet::new(),
         }
     }
 
@@ -226,15 +201,28 @@ impl SeenCache {
     /// What is known of the message. Changes nothing.
     #[must_use]
     pub fn peek(&self, key: Fingerprint) -> Option<SeenState> {
-        let (place, _) = self.index.find(key)?;
-        Some(self.slots[place].state)
+        if self.accepted.contains(&key) {
+            return Some(SeenState::Accepted);
+        }
+        if !self.pending.is_empty() && self.pending.contains_key(&key) {
+            return Some(SeenState::Pending);
+        }
+        if self.refused.is_empty() {
+            return None;
+        }
+        self.refused.peek(&key).map(|(refusal, _)| match refusal {
+            Refusal::Rejected => SeenState::Rejected,
+            Refusal::Ignored => SeenState::Ignored,
+        })
     }
 
     /// A further copy arrived: the message, if known, becomes the most recent of its segment and its age starts anew. A
     /// running validation keeps its age.
     pub fn touch(&mut self, now: Time, key: Fingerprint) {
-        if let Some(state) = self.peek(key).filter(|state| *state != SeenState::Pending) {
-            self.put(now, key, state);
+        if let Some(expires) = self.accepted.get_mut(&key) {
+            *expires = now + self.config.accepted_age_max;
+        } else if let Some((_, expires)) = self.refused.get_mut(&key) {
+            *expires = now + self.config.refused_age_max;
         }
     }
 
@@ -242,67 +230,73 @@ impl SeenCache {
     /// validations are running.
     #[must_use = "when the table is full the message must be shed"]
     pub fn insert_pending(&mut self, now: Time, key: Fingerprint) -> bool {
-        if self.pending.len >= self.config.pending_entries_max || self.peek(key).is_some() {
+        if self.pending.len() >= self.config.pending_entries_max || self.peek(key).is_some() {
             return false;
         }
-        self.put(now, key, SeenState::Pending);
+        self.pending.insert(key, now);
+        self.pending_by_age.insert((now, key));
         true
     }
 
     /// The message is valid, whatever was known of it before.
     pub fn accept(&mut self, now: Time, key: Fingerprint) {
-        self.put(now, key, SeenState::Accepted);
-        if self.accepted.len > self.config.accepted_entries_max {
-            self.remove(self.accepted.oldest);
+        self.remove_pending(key);
+        self.refused.pop(&key);
+        self.accepted.put(key, now + self.config.accepted_age_max);
+        if self.accepted.len() > self.config.accepted_entries_max {
+            self.accepted.pop_lru();
         }
     }
 
     /// The message is invalid. Does nothing to an accepted one.
     pub fn reject(&mut self, now: Time, key: Fingerprint) {
-        self.refuse(now, key, SeenState::Rejected);
+        self.refuse(now, key, Refusal::Rejected);
     }
 
     /// The message was dropped without blame. Does nothing to an accepted one.
     pub fn ignore(&mut self, now: Time, key: Fingerprint) {
-        self.refuse(now, key, SeenState::Ignored);
+        self.refuse(now, key, Refusal::Ignored);
     }
 
     /// Forgets the message unless it was accepted, so that a later copy may try again.
     pub fn forget(&mut self, key: Fingerprint) {
-        if let Some((place, _)) = self.index.find(key)
-            && self.slots[place].state != SeenState::Accepted
-        {
-            self.remove(number(place));
-        }
+        self.remove_pending(key);
+        self.refused.pop(&key);
     }
 
     /// Forgets what is too old. Each entry is looked at once in its life, so this may be called often.
     pub fn expire(&mut self, now: Time) {
-        for segment in [SeenState::Accepted, SeenState::Rejected, SeenState::Pending] {
-            loop {
-                let oldest = self.segment(segment).oldest;
-                if self.slots.get(oldest as usize).is_none_or(|slot| slot.expires > now) {
-                    break;
-                }
-                self.remove(oldest);
-            }
+        while self.accepted.peek_lru().is_some_and(|(_, expires)| *expires <= now) {
+            self.accepted.pop_lru();
+        }
+        while self.refused.peek_lru().is_some_and(|(_, (_, expires))| *expires <= now) {
+            self.refused.pop_lru();
+        }
+        while let Some((since, key)) = self.pending_by_age.first().copied()
+            && since + self.config.refused_age_max <= now
+        {
+            self.remove_pending(key);
         }
     }
 
     /// See [`crate::node::Node::anticipate`].
     pub(crate) fn anticipate(&self) -> u64 {
-        self.secret[0] ^ self.secret[WORDS] ^ self.index.len() as u64
+        self.secret[0] ^ self.secret[WORDS] ^ self.accepted.len() as u64
     }
 
     /// Bytes that are allocated, estimated.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.index.memory_bytes() + self.slots.capacity() * size_of::<Slot>() + self.free.capacity() * size_of::<u32>()
+        // `lru` boxes each entry with two links, and keeps a table of pointers to keys and entries.
+        let listed = self.accepted.len() + self.refused.len();
+        boxed_bytes::<[u64; 4]>(listed)
+            + table_bytes::<[u64; 2]>(listed * 4 / 3)
+            + tree_bytes::<(Fingerprint, Time)>(2 * self.pending.len())
     }
 
     /// How many messages are known.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.index.len()
+        self.accepted.len() + self.refused.len() + self.pending.len()
     }
 
     /// Whether no message is known.
@@ -316,112 +310,38 @@ impl SeenCache {
     /// # Panics
     /// When one does not hold.
     pub fn check(&self) {
-        assert!(self.accepted.len <= self.config.accepted_entries_max, "accepted ids stay bounded");
-        assert!(self.refused.len <= self.config.refused_entries_max, "refused ids stay bounded");
-        assert!(self.pending.len <= self.config.pending_entries_max, "pending ids stay bounded");
-        assert_eq!(self.index.len() + self.free.len(), self.slots.len(), "every slot is in use or free");
-        let lens = self.accepted.len + self.refused.len + self.pending.len;
-        assert_eq!(lens, self.index.len(), "every known id is in a segment");
-        for state in [SeenState::Accepted, SeenState::Rejected, SeenState::Pending] {
-            let segment = self.segment(state);
-            let (mut older, mut place, mut len, mut expires) = (NONE, segment.oldest, 0, Time::ZERO);
-            while let Some(slot) = self.slots.get(place as usize) {
-                assert_eq!(self.index.find(slot.key), Some((place as usize, false)), "a known id is found in its slot");
-                assert_eq!(slot.older, older, "the links of a segment agree");
-                assert!(core::ptr::eq(self.segment(slot.state), segment), "an id is in the segment of its state");
-                assert!(slot.expires >= expires, "recency order is age order");
-                (older, place, len, expires) = (place, slot.younger, len + 1, slot.expires);
-            }
-            assert_eq!((segment.youngest, segment.len), (older, len), "a segment knows its end and its length");
+        assert!(self.accepted.len() <= self.config.accepted_entries_max, "accepted ids stay bounded");
+        assert!(self.refused.len() <= self.config.refused_entries_max, "refused ids stay bounded");
+        assert!(self.pending.len() <= self.config.pending_entries_max, "pending ids stay bounded");
+        assert_eq!(self.pending.len(), self.pending_by_age.len(), "every pending id has an age");
+        for (key, since) in &self.pending {
+            assert!(self.pending_by_age.contains(&(*since, *key)), "a pending id has its own age");
+            assert!(!self.accepted.contains(key) && !self.refused.contains(key), "a pending id has no verdict");
         }
+        for (key, _) in &self.refused {
+            assert!(!self.accepted.contains(key), "an id is not both accepted and refused");
+        }
+        // Iteration starts at the most recent entry.
+        assert!(self.accepted.iter().is_sorted_by(|(_, a), (_, b)| a >= b), "recency order is age order");
+        assert!(self.refused.iter().is_sorted_by(|(_, (_, a)), (_, (_, b))| a >= b), "recency order is age order");
     }
 
-    fn refuse(&mut self, now: Time, key: Fingerprint, state: SeenState) {
-        if self.peek(key) == Some(SeenState::Accepted) {
+    fn refuse(&mut self, now: Time, key: Fingerprint, refusal: Refusal) {
+        self.remove_pending(key);
+        if self.accepted.contains(&key) {
             return;
         }
-        self.put(now, key, state);
-        if self.refused.len > self.config.refused_entries_max {
-            self.remove(self.refused.oldest);
+        self.refused.put(key, (refusal, now + self.config.refused_age_max));
+        if self.refused.len() > self.config.refused_entries_max {
+            self.refused.pop_lru();
         }
     }
 
-    /// Gives the message this state, and makes it the youngest of the segment.
-    fn put(&mut self, now: Time, key: Fingerprint, state: SeenState) {
-        let age_max = match state {
-            SeenState::Accepted => self.config.accepted_age_max,
-            SeenState::Pending | SeenState::Rejected | SeenState::Ignored => self.config.refused_age_max,
-        };
-        let place = match self.index.find(key) {
-            Some((place, _)) => {
-                self.unlink(place);
-                place
-            }
-            None => self.make(key),
-        };
-        let older = self.segment(state).youngest;
-        self.slots[place] = Slot { key, expires: now + age_max, older, younger: NONE, state };
-        match self.slots.get_mut(older as usize) {
-            Some(older) => older.younger = number(place),
-            None => self.segment_mut(state).oldest = number(place),
-        }
-        let segment = self.segment_mut(state);
-        segment.youngest = number(place);
-        segment.len += 1;
-    }
-
-    /// A slot for a message that has none.
-    fn make(&mut self, key: Fingerprint) -> usize {
-        let place = self.free.pop().unwrap_or_else(|| number(self.slots.len()));
-        self.index.insert(key, place);
-        if place as usize == self.slots.len() {
-            let (expires, state) = (Time::ZERO, SeenState::Pending);
-            self.slots.push(Slot { key, expires, older: NONE, younger: NONE, state });
-        }
-        place as usize
-    }
-
-    /// Forgets the message in this slot.
-    fn remove(&mut self, place: u32) {
-        self.unlink(place as usize);
-        self.index.remove(self.slots[place as usize].key);
-        self.free.push(place);
-    }
-
-    /// Takes the message out of its segment.
-    fn unlink(&mut self, place: usize) {
-        let Slot { older, younger, state, .. } = self.slots[place];
-        match self.slots.get_mut(older as usize) {
-            Some(slot) => slot.younger = younger,
-            None => self.segment_mut(state).oldest = younger,
-        }
-        match self.slots.get_mut(younger as usize) {
-            Some(slot) => slot.older = older,
-            None => self.segment_mut(state).youngest = older,
-        }
-        self.segment_mut(state).len -= 1;
-    }
-
-    fn segment(&self, state: SeenState) -> &Segment {
-        match state {
-            SeenState::Accepted => &self.accepted,
-            SeenState::Rejected | SeenState::Ignored => &self.refused,
-            SeenState::Pending => &self.pending,
+    fn remove_pending(&mut self, key: Fingerprint) {
+        if let Some(since) = self.pending.remove(&key) {
+            self.pending_by_age.remove(&(since, key));
         }
     }
-
-    fn segment_mut(&mut self, state: SeenState) -> &mut Segment {
-        match state {
-            SeenState::Accepted => &mut self.accepted,
-            SeenState::Rejected | SeenState::Ignored => &mut self.refused,
-            SeenState::Pending => &mut self.pending,
-        }
-    }
-}
-
-/// The number of a slot.
-fn number(place: usize) -> u32 {
-    u32::try_from(place).expect("the configuration bounds the slots")
 }
 
 /// Passes a fingerprint through, nearly: it is a keyed hash already.
