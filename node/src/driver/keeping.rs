@@ -5,6 +5,7 @@ use crate::api::{BanCommand, BanReply, Refusal, RefusalReason, Reply, UnbanReply
 use crate::clock;
 use crate::storage::{DataDir, Keeper};
 use starling_protocol::peers::bans::{Ban, BanTarget};
+use starling_protocol::peers::eviction::Newcomer;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -77,14 +78,17 @@ impl Driver {
         self.keeping.keeper.write(path, bytes, Box::new(done));
     }
 
-    /// Names who makes room for a newcomer, if one would find none.
+    /// Names who makes room for a newcomer of each kind, if one would find none.
     pub(super) fn name_evictable(&mut self) {
-        if !self.port.network.is_full() {
-            return;
-        }
-        let peer = self.node.evictable(clock::now());
-        if let Some(id) = peer.and_then(|peer| self.node.peer_id(peer)) {
-            self.port.network.set_evictable(&id);
+        self.port.network.set_acquaintances(self.node.acquaintances());
+        for newcomer in [Newcomer::Stranger, Newcomer::Acquaintance] {
+            if !self.port.network.is_full(newcomer) {
+                continue;
+            }
+            let peer = self.node.evictable(clock::now(), newcomer);
+            if let Some(id) = peer.and_then(|peer| self.node.peer_id(peer)) {
+                self.port.network.set_evictable(newcomer, &id);
+            }
         }
     }
 

@@ -18,7 +18,9 @@
 //!    Kademlia who else is there, and then its connection is closed. At most [`ConnectionLimits::visitors_max`] visit at once, on top
 //!    of rule 1. *Rationale:* otherwise a newcomer whose only bootnode is full never learns of anybody else.
 //!    Before that, if the machine has named somebody who is worth less than a newcomer ([`Behaviour::set_evictable`]), that one's connection
-//!    is closed and the newcomer stays. *Rationale:* otherwise whoever comes first keeps all places for ever.
+//!    is closed and the newcomer stays. *Rationale:* otherwise whoever comes first keeps all places for ever. One is named for strangers and one
+//!    for those that the machine knows ([`Behaviour::set_acquaintances`]). *Rationale:* otherwise a crowd of strangers takes every place that is
+//!    given up before somebody who has proven useful does.
 //! 6. A host may begin [`ConnectionLimits::burst_per_ip`] inbound connections at once, and one more every
 //!    [`ConnectionLimits::refill_per_ip`] from then on. Loopback is exempt.
 //! 7. Whom the operator banned is refused: by address before the handshake, by peer id after it; and disconnected when the ban comes.
@@ -45,6 +47,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 use starling_protocol::peers::address::Group;
 use starling_protocol::peers::bans::BanList;
+use starling_protocol::peers::eviction::Newcomer;
 use tokio::time::{Instant, Sleep};
 
 use crate::clock;
@@ -165,8 +168,10 @@ pub struct Behaviour {
     bans: BanList,
     /// Connections to be closed, because their peer is banned now or has to make room.
     banned: VecDeque<(PeerId, ConnectionId)>,
-    /// Who makes room for the next newcomer.
-    evictable: Option<PeerId>,
+    /// Who makes room for the next newcomer: a stranger, or an acquaintance.
+    evictable: [Option<PeerId>; 2],
+    /// Who has proven useful.
+    acquaintances: BTreeSet<PeerId>,
     refused: BTreeMap<&'static str, u64>,
 }
 
@@ -202,7 +207,8 @@ impl Behaviour {
             rates: BTreeMap::new(),
             bans: BanList::default(),
             banned: VecDeque::new(),
-            evictable: None,
+            evictable: [None; 2],
+            acquaintances: BTreeSet::new(),
             refused: BTreeMap::new(),
         }
     }
@@ -216,20 +222,27 @@ impl Behaviour {
         self.banned.extend(banned);
     }
 
-    /// Whether a newcomer would find no room now and nobody who makes room for it.
+    /// Whether such a newcomer would find no room now and nobody who makes room for it.
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.evictable.is_none() && self.check_room(true).is_err()
+    pub fn is_full(&self, newcomer: Newcomer) -> bool {
+        self.evictable[place(newcomer)].is_none() && self.check_room(true).is_err()
     }
 
-    /// Names who is to make room for the next newcomer that finds none. One newcomer for each time that this is called.
-    pub fn set_evictable(&mut self, peer: PeerId) {
-        self.evictable = Some(peer);
+    /// Names who is to make room for the next such newcomer that finds none. One newcomer for each time that this is called.
+    pub fn set_evictable(&mut self, newcomer: Newcomer, peer: PeerId) {
+        self.evictable[place(newcomer)] = Some(peer);
     }
 
-    /// Has somebody make room, if somebody was named who is still there as an inbound peer.
-    fn make_room(&mut self) -> bool {
-        let Some(peer) = self.evictable.take() else { return false };
+    /// Says who is an acquaintance.
+    pub fn set_acquaintances(&mut self, peers: BTreeSet<PeerId>) {
+        self.acquaintances = peers;
+    }
+
+    /// Has somebody make room for this peer, if somebody was named who is still there as an inbound peer.
+    fn make_room(&mut self, peer: PeerId) -> bool {
+        let known = self.acquaintances.contains(&peer);
+        let newcomer = if known { Newcomer::Acquaintance } else { Newcomer::Stranger };
+        let Some(peer) = self.evictable[place(newcomer)].take() else { return false };
         let of_it = |it: &Established| it.peer == peer && it.inbound && !it.visitor;
         let Some(connection) = self.established.iter().find(|(_, it)| of_it(it)).map(|(id, _)| *id) else {
             return false;
@@ -372,6 +385,10 @@ impl Behaviour {
     }
 }
 
+fn place(newcomer: Newcomer) -> usize {
+    usize::from(newcomer == Newcomer::Acquaintance)
+}
+
 /// The part of the free places for handshakes that one group may hold.
 const HANDSHAKES_SHARE: usize = 4;
 
@@ -421,7 +438,7 @@ impl NetworkBehaviour for Behaviour {
             .and_then(|()| self.check_address(ip_of(remote)))
             .map_err(|refused| self.denied(refused))?;
         if let Err(full) = self.check_room(true)
-            && !self.make_room()
+            && !self.make_room(peer)
         {
             // Who is refused hears of the limit that an operator can raise.
             self.check_visitors().map_err(|_too_many| self.denied(full))?;

@@ -33,6 +33,7 @@ use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{DialError, Swarm, SwarmEvent};
 use starling_protocol::id::{MessageId, PeerHandle, PeerId};
 use starling_protocol::peers::bans::BanList;
+use starling_protocol::peers::eviction::Newcomer;
 use starling_protocol::peers::{Address, DialPurpose};
 use starling_protocol::rpc::Frame;
 use starling_protocol::send_queue::SendQueueStats;
@@ -304,17 +305,23 @@ impl Network {
         self.swarm.behaviour_mut().limits.set_bans(bans);
     }
 
-    /// Whether a newcomer would find no room now; then [`Self::set_evictable`] is of use.
+    /// Whether such a newcomer would find no room now; then [`Self::set_evictable`] is of use.
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.swarm.behaviour().limits.is_full()
+    pub fn is_full(&self, newcomer: Newcomer) -> bool {
+        self.swarm.behaviour().limits.is_full(newcomer)
     }
 
-    /// Has this peer make room for the next newcomer that finds none.
-    pub fn set_evictable(&mut self, id: &PeerId) {
+    /// Has this peer make room for the next such newcomer that finds none.
+    pub fn set_evictable(&mut self, newcomer: Newcomer, id: &PeerId) {
         if let Ok(peer) = libp2p::PeerId::from_bytes(id.as_bytes()) {
-            self.swarm.behaviour_mut().limits.set_evictable(peer);
+            self.swarm.behaviour_mut().limits.set_evictable(newcomer, peer);
         }
+    }
+
+    /// Says who has proven useful, and is let in by an allowance of its own.
+    pub fn set_acquaintances<'a>(&mut self, ids: impl Iterator<Item = &'a PeerId>) {
+        let peers = ids.filter_map(|id| libp2p::PeerId::from_bytes(id.as_bytes()).ok()).collect();
+        self.swarm.behaviour_mut().limits.set_acquaintances(peers);
     }
 
     /// How many connections were refused since the start, by reason.

@@ -75,11 +75,13 @@ async fn a_node_whose_memory_was_poisoned_and_whose_slots_are_taken_still_reache
     let bootnode = honest.addresses().listen[0].clone();
     let honest_id = honest.addresses().peer_id.clone();
     let limits = ["--target-peers", "4", "--max-peers", "10"];
-    let victim = lab.start("victim", 2, &[&["--bootnodes", &bootnode][..], &limits].concat());
+    let mut victim = lab.start("victim", 2, &[&["--bootnodes", &bootnode][..], &limits].concat());
     ready(&victim.rpc()).await;
-    victim.stop();
-
     let path = lab.path("victim/peers.book");
+    wait_for("the anchor on the disk", || (path.exists() && read_book(&path).anchors().len() == 1).then_some(()));
+    victim.signal(rustix::process::Signal::KILL);
+    victim.wait();
+
     let mut book = read_book(&path);
     let address = |number: u32| {
         let ip = Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(127, 66, 0, 0)) + number % 1_000);

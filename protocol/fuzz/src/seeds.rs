@@ -9,6 +9,7 @@ use starling_protocol::id::{BlockId, MessageId, PeerId, Topic};
 use starling_protocol::message::Payload;
 use starling_protocol::peers::address::{Group, Scope};
 use starling_protocol::peers::bans::{Ban, BanList, BanTarget};
+use starling_protocol::peers::book::acquaintances::{Acquaintance, PROVEN};
 use starling_protocol::peers::book::{AddressBook, BookConfig};
 use starling_protocol::random::Stream;
 use starling_protocol::request::{Answer, Head, Request, Response, Status};
@@ -16,6 +17,7 @@ use starling_protocol::rpc::{Class, ExchangedPeer, Frame, Prune, Subscription};
 use starling_protocol::time::Time;
 use starling_protocol::transaction::{Transaction, TransactionBuilder};
 use starling_protocol::wire;
+use std::net::IpAddr;
 use std::sync::LazyLock;
 
 fn key() -> SecretKey {
@@ -81,7 +83,7 @@ pub fn seeds(target: &str) -> Vec<(&'static str, Vec<u8>)> {
     }
 }
 
-/// A book with so many peers, every third of them reached, and the first two of these as anchors.
+/// A book with so many peers, every third of them reached, the first of these as anchors, and every fourth an acquaintance.
 fn address_book(peers: u8) -> Vec<u8> {
     let mut book = AddressBook::new(BookConfig::default(), [7; 16], Stream::from_seed([0; 32]));
     let ids: Vec<PeerId> = (1..=peers).map(|number| PeerId::from_number(u64::from(number))).collect();
@@ -90,6 +92,11 @@ fn address_book(peers: u8) -> Vec<u8> {
         book.add(*id, [&address], Group::LOOKUPS, Scope::Global);
         if number % 3 == 1 {
             book.reached(Time::ZERO, *id, &address);
+        }
+        if number % 4 == 1 {
+            let group = Group::of(IpAddr::from([20, number, 1, 1])).expect("a public address");
+            let known = Acquaintance { addresses: vec![address], group, dialled: number % 8 == 1, merit: PROVEN };
+            assert!(book.acquaintances_mut().credit(*id, known), "there is room");
         }
     }
     book.set_anchors(&ids);

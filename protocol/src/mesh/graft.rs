@@ -15,6 +15,7 @@
 //!    anything since it came, although others have. *Rationale:* it takes some messages to find out that a peer is of no use
 //!    ([`super::trial`]), so that whoever comes in numbers and again and again would always have some places of a mesh; like this it is one.
 //!    A peer that does its part brings something within a few messages, or passes its first trial.
+//! 7. A peer that has proven useful before is taken all the same, in place of somebody else ([`super::proven`]).
 //!
 //! A refusal is a PRUNE and sets the backoff. A received PRUNE takes the peer out of our mesh and sets the backoff that it
 //! names, clamped at decode and added with saturation (CVE-2026-33040, CVE-2026-34219). A PRUNE for a topic that we have
@@ -188,6 +189,9 @@ impl Mesh {
                     if let Some(slot) = self.peers.get_mut(peer) {
                         slot.subscribed.insert(index);
                     }
+                    if self.is_proven(peer) && self.wants_proven(index) {
+                        self.make_room_for_proven(now, index, out);
+                    }
                     self.insert_into_mesh(now, index, peer, out);
                 }
                 GraftAnswer::NoRoom => {
@@ -223,7 +227,7 @@ impl Mesh {
         }
         let (links, degree) = (self.states[topic.index()].mesh.len(), &self.config.degree);
         let full = links >= degree.high || links >= degree.low && self.has_newcomers_enough(topic);
-        if full && slot.direction == Direction::Inbound {
+        if full && slot.direction == Direction::Inbound && !(slot.rest.proven && self.wants_proven(topic)) {
             return GraftAnswer::NoRoom;
         }
         GraftAnswer::Accept

@@ -56,6 +56,7 @@ pub mod io;
 mod peers;
 mod pending;
 pub mod promises;
+mod proven;
 pub mod query;
 mod recent;
 mod relay;

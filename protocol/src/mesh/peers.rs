@@ -45,6 +45,8 @@ const _: () = assert!(size_of::<Option<PeerSlot>>() == 64);
 pub(super) struct PeerRest {
     pub(super) id: PeerId,
     pub(super) ip: IpAddr,
+    /// Whether it had proven useful before this connection began.
+    pub(super) proven: bool,
     /// The last measured round-trip time.
     pub(super) rtt: Option<Duration>,
     /// Its own signed peer record; at most `ExchangeConfig::record_bytes_max` bytes.
@@ -60,6 +62,8 @@ pub(super) struct TopicLink {
     pub(super) grafted_at: Time,
     /// When it last brought the first copy of a message that was accepted.
     pub(super) brought_at: Option<Time>,
+    /// When it last brought a copy of an accepted message, the first or a further one, that we had not sent to it.
+    pub(super) served_at: Option<Time>,
 }
 
 /// What a peer has used up since the last heartbeat.

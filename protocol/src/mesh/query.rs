@@ -133,6 +133,11 @@ impl Mesh {
         Some((slot.rest.rtt, slot.rest.links.iter().map(|link| link.brought_at).collect(), slot.direct))
     }
 
+    /// When a peer last brought a copy of an accepted message that we had not sent to it.
+    pub(crate) fn served_at(&self, peer: PeerHandle) -> Option<Time> {
+        self.peers.get(peer)?.rest.links.iter().filter_map(|link| link.served_at).max()
+    }
+
     /// How often things happened.
     #[must_use]
     pub fn counters(&self) -> &Counters {

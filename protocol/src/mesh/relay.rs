@@ -76,6 +76,9 @@ impl Mesh {
         match fate {
             Fate::Accepted(at) if news => {
                 self.note_use(topic, peer, key);
+                if let Some(slot) = self.peers.get_mut(peer) {
+                    slot.rest.links[topic.index()].served_at = Some(now);
+                }
                 self.scores.duplicate_delivery(now, peer, topic, Some(at));
             }
             _ if state == SeenState::Rejected => self.scores.invalid_message(peer, topic),
@@ -185,7 +188,8 @@ impl Mesh {
                 self.seen.accept(now, key);
                 self.scores.first_delivery(now, from, topic);
                 if let Some(slot) = self.peers.get_mut(from) {
-                    slot.rest.links[topic.index()].brought_at = Some(now);
+                    let link = &mut slot.rest.links[topic.index()];
+                    (link.brought_at, link.served_at) = (Some(now), Some(now));
                 }
                 self.gater.outcome(from, Outcome::Accepted);
                 let holders = self.recent.settle(key, Fate::Accepted(now));

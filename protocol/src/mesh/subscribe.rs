@@ -46,11 +46,12 @@ impl Mesh {
             slow_ticks: 0,
             budget: Budget::default(),
             rest: Box::new(PeerRest {
+                proven: false,
                 id,
                 ip,
                 rtt: None,
                 record: None,
-                links: vec![TopicLink { grafted_at: Time::ZERO, brought_at: None }; self.topics.len()],
+                links: vec![TopicLink { grafted_at: Time::ZERO, brought_at: None, served_at: None }; self.topics.len()],
             }),
         });
         for state in &mut self.states {

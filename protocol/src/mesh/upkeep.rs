@@ -47,6 +47,7 @@ impl Mesh {
             self.prune_excess(now, topic, out);
         }
         self.graft_outbound(now, topic, out);
+        self.graft_proven(now, topic, out);
         let heartbeat = self.config.heartbeat;
         if self.beat.ticks.is_multiple_of(heartbeat.opportunistic_ticks) {
             self.graft_opportunistically(now, topic, out);
@@ -88,6 +89,7 @@ impl Mesh {
         let degree = self.config.degree;
         let mut order = self.ranked_mesh(topic);
         self.random.graft.shuffle(&mut order[degree.score..]);
+        self.put_proven_first(topic, &mut order);
         // Outbound links come up from behind D to the places that were drawn, from the last one on.
         let mut outbound = order[..degree.target].iter().filter(|peer| self.is_outbound(**peer)).count();
         let mut place = degree.target;
@@ -109,7 +111,7 @@ impl Mesh {
     }
 
     /// The mesh, best first: by rank, then by round-trip time, then at random.
-    fn ranked_mesh(&mut self, topic: TopicIndex) -> Vec<PeerHandle> {
+    pub(super) fn ranked_mesh(&mut self, topic: TopicIndex) -> Vec<PeerHandle> {
         let mut order = self.states[topic.index()].mesh.clone();
         self.random.graft.shuffle(&mut order);
         let mut ranked: Vec<(f64, Duration, PeerHandle)> =

@@ -145,6 +145,9 @@ impl Node {
                 self.connected[peer.index()] = Some((peer, id));
                 self.peers.connected(now, id, ip, direction);
                 self.mesh_input(now, mesh::Input::Connected { peer, id, ip, direction, version }, out);
+                if self.peers.merit(&id) > 0 {
+                    self.mesh.recognise(peer);
+                }
                 let mut effects = Vec::new();
                 self.chain.peer_connected(self.moment(now), peer, &mut effects);
                 self.chain_effects(now, effects, out);
@@ -310,9 +313,12 @@ impl Node {
         self.chain_effects(now, effects, out);
     }
 
-    /// Tells the peer book who is in our meshes, from whom it takes the anchors.
+    /// Tells the peer book who has been of use of late and who is in our meshes, from whom it takes acquaintances and anchors.
     fn name_anchors(&mut self, now: Time) {
         let Self { mesh, peers, connected, .. } = self;
+        let served = connected.iter().flatten().filter_map(|(peer, id)| Some((*id, mesh.served_at(*peer)?)));
+        let served: std::collections::BTreeMap<PeerId, Time> = served.collect();
+        peers.credit(now, |id| served.get(id).copied());
         let handles = mesh.topics().flat_map(|(topic, _)| mesh.mesh_peers(topic));
         let seats = handles.filter_map(|peer| connected.get(peer.index())?.as_ref());
         let ids: std::collections::BTreeSet<PeerId> = seats.map(|(_, id)| *id).collect();

@@ -9,7 +9,7 @@ use crate::mempool::{self, Account, Mempool};
 use crate::mesh::Mesh;
 use crate::peers::PeerStats;
 use crate::peers::bans::BanList;
-use crate::peers::eviction::{self, Inbound};
+use crate::peers::eviction::{self, Inbound, Newcomer};
 use crate::sync::SyncProgress;
 use crate::time::Time;
 use starling_crypto::PublicKeyBytes;
@@ -45,22 +45,33 @@ pub struct UnderWay {
 }
 
 impl Node {
-    /// Which inbound peer should make room for a newcomer when there is no place left for others; none if all are worth more than
-    /// somebody unknown. Whoever asks lets [`eviction::EVICTION_INTERVAL`] pass between two evictions. It is remembered who was named
+    /// Which inbound peer should make room for such a newcomer when there is no place left for others; none if all are worth more than
+    /// it is. Whoever asks lets [`eviction::EVICTION_INTERVAL`] pass between two evictions. It is remembered who was named
     /// last, whose going is no loss then.
     #[must_use]
-    pub fn evictable(&mut self, now: Time) -> Option<PeerHandle> {
+    pub fn evictable(&mut self, now: Time, newcomer: Newcomer) -> Option<PeerHandle> {
         let inbound = self.connected.iter().flatten().filter_map(|(peer, id)| {
             let (since, ip, trusted) = self.peers.inbound(id)?;
             let (rtt, brought, direct) = self.mesh.merit_of(*peer)?;
-            Some(Inbound { peer: *peer, ip, since, rtt, brought, kept: trusted || direct })
+            Some(Inbound { peer: *peer, ip, since, rtt, brought, merit: self.peers.merit(id), kept: trusted || direct })
         });
         let inbound: Vec<Inbound> = inbound.collect();
-        let chosen = eviction::choose(now, &inbound, self.peers.secret())?;
+        let chosen = eviction::choose(now, &inbound, newcomer, self.peers.secret())?;
         if let Some(id) = self.peer_id(chosen) {
-            self.peers.makes_room(id);
+            self.peers.makes_room(id, newcomer);
         }
         Some(chosen)
+    }
+
+    /// The peers that have proven useful: an allowance of its own lets them in ([`Newcomer::Acquaintance`]).
+    pub fn acquaintances(&self) -> impl Iterator<Item = &PeerId> {
+        self.peers.acquaintances()
+    }
+
+    /// What kind of newcomer a peer would be.
+    #[must_use]
+    pub fn newcomer(&self, id: &PeerId) -> Newcomer {
+        if self.peers.merit(id) > 0 { Newcomer::Acquaintance } else { Newcomer::Stranger }
     }
 
     /// The network.

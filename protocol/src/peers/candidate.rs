@@ -17,6 +17,8 @@ pub(super) struct Candidate {
     pub(super) failures: u32,
     /// Whether we asked for the end of the connection because of what the peer did.
     pub(super) sent_away: bool,
+    /// In how many turns it was of use since it is remembered here; of those that are no acquaintances.
+    pub(super) merit: u8,
     /// Whether it was lost together with many others and is sought since ([`super::reunion`]).
     pub(super) missed: bool,
     /// Not to be dialled before.
@@ -49,6 +51,7 @@ impl Candidate {
             anchor: false,
             failures: 0,
             sent_away: false,
+            merit: 0,
             missed: false,
             retry_at,
             state,
@@ -94,6 +97,8 @@ pub struct PeerStats {
     pub tried: usize,
     /// Anchors.
     pub anchors: usize,
+    /// Peers that have proven useful.
+    pub acquaintances: usize,
     /// Bans.
     pub bans: usize,
 }
@@ -114,6 +119,7 @@ impl PeerBook {
             new,
             tried,
             anchors: self.book.anchors().len(),
+            acquaintances: self.book.acquaintances().len(),
             bans: self.bans.len(),
         }
     }

@@ -7,9 +7,10 @@
 //!
 //! # Rules
 //! 1. Only inbound peers are evicted, and never one that is banned from being so: trusted and direct peers ([`Inbound::kept`]).
-//! 2. Whoever is connected for less than [`GRACE`] is left alone. *Rationale:* it had no time to show anything, and two newcomers would evict each
-//!    other in turn.
+//! 2. Whoever is connected for less than [`GRACE`] is left alone by strangers. *Rationale:* it had no time to show anything, and two newcomers
+//!    would evict each other in turn.
 //! 3. Protected are, in this order, each time among those who are left:
+//!    [`PROTECTED_PROVEN`] of most merit, who were of use in former connections, too (`peers/proven.rs`);
 //!    [`PROTECTED_USEFUL`] that brought us a first copy of an accepted message most recently, for each topic;
 //!    [`PROTECTED_NEAR`] of the lowest round-trip time; the oldest of each of [`PROTECTED_GROUPS`] groups of addresses that a
 //!    secret of ours picks; and half of the rest, those that have been connected for longest.
@@ -19,7 +20,8 @@
 //!    peer. *Rationale:* many connections from few networks are the cheapest attack.
 //! 5. If nobody is left, the newcomer is refused.
 //!
-//! Whoever asks bounds how often ([`EVICTION_INTERVAL`]): an attacker that dials without end must not turn over all places.
+//! 6. Whoever asks bounds how often ([`EVICTION_INTERVAL`]), for strangers and for acquaintances each: an attacker that dials without end must not
+//!    turn over all places, nor be the only one that is let in.
 //!
 //! # Cost
 //! O(n log n) for n inbound peers, for each newcomer that finds no room.
@@ -34,12 +36,23 @@ use std::net::IpAddr;
 pub const GRACE: Duration = Duration::from_secs(15);
 /// At least so long between two evictions.
 pub const EVICTION_INTERVAL: Duration = Duration::from_secs(1);
+/// Peers that are protected for their merit: an eighth of all places for others.
+pub const PROTECTED_PROVEN: usize = 16;
 /// Peers that are protected for what they brought, for each topic. Guesses as in Bitcoin Core, of the size of a mesh.
 pub const PROTECTED_USEFUL: usize = 8;
 /// Peers that are protected for being near.
 pub const PROTECTED_NEAR: usize = 8;
 /// Peers that are protected by the group of their addresses.
 pub const PROTECTED_GROUPS: usize = 4;
+
+/// For whom somebody makes room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Newcomer {
+    /// Nobody knows.
+    Stranger,
+    /// Somebody who has proven useful before.
+    Acquaintance,
+}
 
 /// What is known of an inbound peer.
 #[derive(Clone, Debug)]
@@ -54,6 +67,8 @@ pub struct Inbound {
     pub rtt: Option<Duration>,
     /// By topic, when it last brought a first copy that was accepted; none if it never did.
     pub brought: Vec<Option<Time>>,
+    /// In how many turns it has been of use, in all connections; zero if it is no acquaintance.
+    pub merit: u8,
     /// Whether it is to stay, whatever happens.
     pub kept: bool,
 }
@@ -65,12 +80,16 @@ impl Inbound {
     }
 }
 
-/// Who is to go, if anybody; `secret` says which groups are protected.
+/// Who is to go for this newcomer, if anybody; `secret` says which groups are protected.
 #[must_use]
-pub fn choose(now: Time, inbound: &[Inbound], secret: u64) -> Option<PeerHandle> {
-    let mut rest: Vec<&Inbound> = inbound.iter().filter(|it| !it.kept && now.since(it.since) >= GRACE).collect();
+pub fn choose(now: Time, inbound: &[Inbound], newcomer: Newcomer, secret: u64) -> Option<PeerHandle> {
+    let grace = if newcomer == Newcomer::Stranger { GRACE } else { Duration::ZERO };
+    let mut rest: Vec<&Inbound> = inbound.iter().filter(|it| !it.kept && now.since(it.since) >= grace).collect();
     // An order that depends on nothing but who there is.
     rest.sort_unstable_by_key(|it| it.peer);
+    rest.sort_by_key(|it| core::cmp::Reverse(it.merit));
+    let proven = rest.iter().filter(|it| it.merit > 0).count();
+    rest.drain(..proven.min(PROTECTED_PROVEN));
     let topics = inbound.iter().map(|it| it.brought.len()).max().unwrap_or(0);
     for topic in 0..topics {
         let brought = |it: &Inbound| it.brought.get(topic).copied().flatten();
@@ -128,16 +147,23 @@ mod tests {
             ip: IpAddr::from([20 + a, b, 1, 1]),
             since: Time::from_secs(1_000 - age_s),
             rtt: None,
+            merit: 0,
             brought: vec![None, None],
             kept: false,
         }
     }
 
+    fn newcomer() -> impl Strategy<Value = Newcomer> {
+        prop_oneof![Just(Newcomer::Stranger), Just(Newcomer::Acquaintance)]
+    }
+
     fn arbitrary() -> impl Strategy<Value = Inbound> {
         let brought = prop::collection::vec(prop::option::of(0_u64..1_000), 2);
         let rtt = prop::option::of(1_u64..300);
-        (0_u8..6, 0_u64..200, rtt, brought, prop::bool::weighted(0.1)).prop_map(
-            |(network, age_s, rtt, brought, kept)| Inbound {
+        let merit = prop_oneof![3 => Just(0), 2 => any::<u8>()];
+        (0_u8..6, 0_u64..200, rtt, brought, merit, prop::bool::weighted(0.1)).prop_map(
+            |(network, age_s, rtt, brought, merit, kept)| Inbound {
+                merit,
                 ip: IpAddr::from([20, network, 1, 1]),
                 rtt: rtt.map(Duration::from_millis),
                 brought: brought.into_iter().map(|at| at.map(Time::from_secs)).collect(),
@@ -148,9 +174,13 @@ mod tests {
     }
 
     /// The same by taking away one peer after the other.
-    fn naive(inbound: &[Inbound], secret: u64) -> Option<PeerHandle> {
+    fn naive(inbound: &[Inbound], newcomer: Newcomer, secret: u64) -> Option<PeerHandle> {
         let mut left: Vec<&Inbound> = inbound.iter().collect();
-        left.retain(|it| !it.kept && NOW.since(it.since) >= GRACE);
+        left.retain(|it| !it.kept && (newcomer == Newcomer::Acquaintance || NOW.since(it.since) >= GRACE));
+        for _ in 0..PROTECTED_PROVEN {
+            let best = left.iter().filter(|it| it.merit > 0).map(|it| (it.merit, u32::MAX - it.peer.slot)).max();
+            left.retain(|it| best != Some((it.merit, u32::MAX - it.peer.slot)));
+        }
         for topic in 0..2 {
             for _ in 0..PROTECTED_USEFUL {
                 let latest = left.iter().filter_map(|it| Some((it.brought[topic]?, it.peer.slot))).max();
@@ -182,6 +212,7 @@ mod tests {
         #[test]
         fn it_does_what_the_naive_model_does(
             mut inbound in prop::collection::vec(arbitrary(), 0..80),
+            newcomer in newcomer(),
             secret in any::<u64>(),
         ) {
             // All different, because no rule decides between equals.
@@ -192,24 +223,27 @@ mod tests {
                 it.rtt = it.rtt.map(|rtt| rtt + apart);
                 it.brought.iter_mut().flatten().for_each(|at| *at = *at + apart);
             }
-            prop_assert_eq!(choose(NOW, &inbound, secret), naive(&inbound, secret));
+            prop_assert_eq!(choose(NOW, &inbound, newcomer, secret), naive(&inbound, newcomer, secret));
         }
 
         #[test]
         fn whoever_goes_is_in_no_protected_class(
             mut inbound in prop::collection::vec(arbitrary(), 0..80),
+            newcomer in newcomer(),
             secret in any::<u64>(),
         ) {
             inbound.iter_mut().zip(0..).for_each(|(it, slot)| it.peer = handle(slot));
-            let chosen = choose(NOW, &inbound, secret);
+            let chosen = choose(NOW, &inbound, newcomer, secret);
             let mut mirrored = inbound.clone();
             mirrored.reverse();
-            prop_assert_eq!(choose(NOW, &mirrored, secret), chosen, "the order of the list means nothing");
-            let old: Vec<&Inbound> = inbound.iter().filter(|it| !it.kept && NOW.since(it.since) >= GRACE).collect();
-            let protected = 2 * PROTECTED_USEFUL + PROTECTED_NEAR + PROTECTED_GROUPS;
+            prop_assert_eq!(choose(NOW, &mirrored, newcomer, secret), chosen, "the order of the list means nothing");
+            let old: Vec<&Inbound> = inbound.iter().filter(|it| !it.kept && (newcomer == Newcomer::Acquaintance || NOW.since(it.since) >= GRACE)).collect();
+            let protected = PROTECTED_PROVEN + 2 * PROTECTED_USEFUL + PROTECTED_NEAR + PROTECTED_GROUPS;
             prop_assert!(chosen.is_some() || old.len() <= protected, "somebody of {} goes", old.len());
             let Some(gone) = chosen.and_then(|peer| inbound.iter().find(|it| it.peer == peer)) else { return Ok(()) };
             prop_assert!(old.iter().any(|it| it.peer == gone.peer));
+            let better = old.iter().filter(|it| it.merit >= gone.merit).count();
+            prop_assert!(gone.merit == 0 || better > PROTECTED_PROVEN, "it is among those of most merit");
             for topic in 0..2 {
                 let later = old.iter().filter(|it| it.brought[topic] >= gone.brought[topic]).count();
                 prop_assert!(gone.brought[topic].is_none() || later > PROTECTED_USEFUL, "it was of use of late");
@@ -225,7 +259,7 @@ mod tests {
         inbound.extend((100..108).map(|slot| Inbound { brought: vec![Some(NOW), None], ..silent(slot, 20) }));
         inbound.extend((108..128).map(|slot| silent(slot, 5)));
         for _ in 0..40 {
-            let gone = choose(NOW, &inbound, 7).expect("somebody makes room");
+            let gone = choose(NOW, &inbound, Newcomer::Stranger, 7).expect("somebody makes room");
             assert!(gone.slot < 100, "{gone:?} is of use or has just come");
             inbound.retain(|it| it.peer != gone);
         }
@@ -238,15 +272,15 @@ mod tests {
             let ip = IpAddr::from([99, 99, 1, u8::try_from(slot).expect("small")]);
             inbound.push(Inbound { ip, ..silent(slot, 90 - u64::from(slot - 60)) });
         }
-        let gone = choose(NOW, &inbound, 7);
+        let gone = choose(NOW, &inbound, Newcomer::Stranger, 7);
         assert_eq!(gone, Some(handle(69)));
     }
 
     #[test]
     fn a_few_peers_are_all_protected() {
         let few: Vec<Inbound> = (0..4).map(|slot| silent(slot, 100)).collect();
-        assert_eq!(choose(NOW, &few, 7), None);
+        assert_eq!(choose(NOW, &few, Newcomer::Stranger, 7), None);
         let kept: Vec<Inbound> = (0..50).map(|slot| Inbound { kept: true, ..silent(slot, 100) }).collect();
-        assert_eq!(choose(NOW, &kept, 7), None);
+        assert_eq!(choose(NOW, &kept, Newcomer::Stranger, 7), None);
     }
 }

@@ -32,6 +32,11 @@ impl PeerBook {
             .map(|anchor| anchor.id)
             .collect();
         self.book.set_anchors(&kept);
+        let known = self.book.acquaintances().iter().map(|(id, it)| (*id, it.addresses.first().and_then(ip_of)));
+        let gone: Vec<PeerId> = known.filter(|(id, ip)| matches(*id, *ip)).map(|(id, _)| id).collect();
+        for id in gone {
+            self.book.acquaintances_mut().forget(&id);
+        }
         self.unsaved = true;
         self.plan();
         Ok(())

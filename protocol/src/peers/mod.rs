@@ -34,8 +34,8 @@
 //! 7. A **feeler** is sent every `feeler_interval` (jittered by half) while no more peers are wanted: a dial that ends with its handshake and
 //!    only shows whether somebody is there. So entries of new come to be tried, and those of tried are tested before they are
 //!    replaced.
-//! 8. The anchors are the outbound peers in our mesh that have been connected for longest; while there are too few of these, the former
-//!    ones stay.
+//! 8. The anchors are the outbound peers in our mesh that have been connected for longest, those first that have proven useful; while there
+//!    are too few of these, the former ones stay. Who has proven useful is remembered, found again and let in again (`proven.rs`).
 //! 9. A banned peer or address is neither dialled nor remembered, whatever its standing.
 //! 10. When all places for others are taken, a newcomer may take that of somebody who is of little use ([`eviction`]).
 //! 11. Peers that were lost many at once are dialled again and again beyond the target, until some of them are back ([`reunion`]).
@@ -52,6 +52,7 @@ mod config;
 mod dialling;
 pub mod eviction;
 mod keeping_out;
+mod proven;
 pub mod reunion;
 mod sealed;
 mod shortage;
@@ -69,8 +70,10 @@ use crate::time::{Duration, Time};
 use address::{Group, Scope, ip_of};
 use bans::BanList;
 use book::AddressBook;
+use book::acquaintances::FADES_AFTER;
 use bytes::Bytes;
 use candidate::{Candidate, Counts, State};
+use eviction::Newcomer;
 use reunion::Reunion;
 use shortage::Shortage;
 use std::collections::BTreeMap;
@@ -168,8 +171,15 @@ pub struct PeerBook {
     save_at: Time,
     shortage: Shortage,
     reunion: Reunion,
-    /// Who was last named to make room.
-    making_room: Option<PeerId>,
+    /// When peers were last credited with what they brought.
+    credited_at: Time,
+    /// Acquaintances from before the start that have been of use since, and whether these were enough.
+    found: usize,
+    found_all: bool,
+    /// When merits fade next.
+    fades_at: Time,
+    /// Who was last named to make room for a stranger, and for an acquaintance.
+    making_room: [Option<PeerId>; 2],
     /// Which groups of addresses are protected from eviction.
     secret: u64,
     /// What [`PeerBook::next_wake`] answers; brought up to date by every change.
@@ -210,7 +220,11 @@ impl PeerBook {
         let secret = random.below(u64::MAX);
         let mut peers = Self {
             secret,
-            making_room: None,
+            credited_at: now,
+            found: 0,
+            found_all: false,
+            fades_at: now + FADES_AFTER,
+            making_room: [None; 2],
             discover_interval: config.discover_first,
             feeler_at: now + config.feeler_interval,
             save_at: now + config.save_interval,
@@ -235,6 +249,7 @@ impl PeerBook {
             candidate.addresses = anchor.addresses;
             peers.candidates.insert(anchor.id, candidate);
         }
+        peers.seek_acquaintances(now);
         peers.plan();
         peers
     }
@@ -340,7 +355,7 @@ impl PeerBook {
         }
         candidate.state = State::Idle;
         self.put_off(now, id);
-        if !sent_away && self.making_room != Some(id) {
+        if !sent_away && !self.making_room.contains(&Some(id)) {
             self.lost(now, id);
         }
         self.drop_if_useless(now, id);
@@ -353,6 +368,7 @@ impl PeerBook {
             && matches!(candidate.state, State::Connected { .. })
         {
             candidate.sent_away = true;
+            self.unsaved |= self.book.acquaintances_mut().forget(&id);
         }
     }
 
@@ -394,7 +410,7 @@ impl PeerBook {
         self.forget_rested(now);
         self.dial_first(now, &mut act);
         self.dial_missed(now, &mut act);
-        while self.wanted() > 0 && self.room() > 0 {
+        while self.wanted() > 0 && self.room() > self.kept_for_missed() {
             let Some(id) = self.choose(now) else { break };
             self.dial(now, id, DialPurpose::Connect, &mut act);
         }
@@ -429,6 +445,7 @@ impl PeerBook {
     fn plan(&mut self) {
         let wanted = self.wanted() > 0;
         let room = self.room() > 0;
+        let wanted = wanted && self.room() > self.kept_for_missed();
         let mut wake = self.discover_at.min(self.feeler_at);
         if self.unsaved {
             wake = wake.min(self.save_at);
@@ -456,27 +473,6 @@ impl PeerBook {
             wake = Time::ZERO;
         }
         self.wake = wake;
-    }
-
-    /// Learns who of the connected peers is in our mesh, and names the anchors. To be told every now and then.
-    pub fn mesh_has(&mut self, now: Time, in_mesh: impl Fn(&PeerId) -> bool) {
-        let mut standing: Vec<(Time, PeerId)> = Vec::new();
-        for (id, candidate) in &self.candidates {
-            if let State::Connected { since, direction: Direction::Outbound, .. } = candidate.state
-                && in_mesh(id)
-            {
-                standing.push((since, *id));
-            }
-        }
-        standing.sort_unstable();
-        let former = self.book.anchors().iter().map(|anchor| anchor.id);
-        let former: Vec<PeerId> = former.filter(|id| standing.iter().all(|(_, other)| other != id)).collect();
-        let ids: Vec<PeerId> = standing.into_iter().map(|(_, id)| id).chain(former).collect();
-        if self.book.set_anchors(&ids) {
-            self.unsaved = true;
-            self.save_at = self.save_at.min(now + self.config.save_soon);
-            self.plan();
-        }
     }
 
     /// Looks for peers at once, for a node that suspects that it is cut off: bootnodes and trusted peers are dialled whatever
@@ -509,9 +505,9 @@ impl PeerBook {
         }
     }
 
-    /// This peer is to make room: its going is no loss.
-    pub(crate) fn makes_room(&mut self, id: PeerId) {
-        self.making_room = Some(id);
+    /// This peer is to make room for a stranger or an acquaintance: its going is no loss.
+    pub(crate) fn makes_room(&mut self, id: PeerId, newcomer: Newcomer) {
+        self.making_room[usize::from(newcomer == Newcomer::Acquaintance)] = Some(id);
     }
 
     /// What only we know, for [`eviction`].

@@ -7,7 +7,7 @@
 //! 1. When a quarter of the connected peers, and [`LOST_MIN`] at least, are lost within [`LOST_WITHIN`], they are *missed*, but for those that we
 //!    sent away. *Rationale:* peers go one by one; many at once are a cut, or our own network that failed.
 //! 2. A missed peer is dialled beyond every target, [`MISSED_RETRY`] after a failure, jittered as other waits are, whatever failed before; but no
-//!    more than half of all dials in flight are such ones, and no two begin within [`MISSED_SPACING`].
+//!    more than half of all dials in flight are such ones, and no two begin within [`MISSED_SPACING`]. A quarter of the dials are kept for them.
 //! 3. It is missed no more when it is connected. When a quarter of those that were missed are connected again, or after
 //!    [`MISSED_FOR`], nobody is missed any more: the parts are joined, and targets decide again.
 //!
@@ -71,8 +71,18 @@ impl PeerBook {
                 candidate.retry_at = candidate.retry_at.min(now + MISSED_RETRY);
             }
         }
-        let missed = self.candidates.values().filter(|it| it.missed).count();
-        self.reunion.enough = missed.div_ceil(4);
+        let missed = self.missed();
+        self.miss(now, missed.div_ceil(4));
+    }
+
+    /// How many are missed.
+    pub(super) fn missed(&self) -> usize {
+        self.candidates.values().filter(|it| it.missed).count()
+    }
+
+    /// Begins to seek those who are missed, until so many of them are connected again.
+    pub(super) fn miss(&mut self, now: Time, enough: usize) {
+        self.reunion.enough = enough;
         self.reunion.until = now + MISSED_FOR;
     }
 
@@ -86,7 +96,7 @@ impl PeerBook {
         }
     }
 
-    fn miss_nobody(&mut self) {
+    pub(super) fn miss_nobody(&mut self) {
         self.reunion.enough = 0;
         self.reunion.losses.clear();
         for candidate in self.candidates.values_mut() {
@@ -126,6 +136,16 @@ impl PeerBook {
         let due = due.map(|(_, it)| it.retry_at).min().filter(|_| self.may_dial_missed());
         let dial = due.map(|at| at.max(self.reunion.next_at));
         Some(dial.unwrap_or(Time::MAX).min(self.reunion.until))
+    }
+
+    /// Of the dials in flight, how many are kept free for those who are missed: whoever fills a book with addresses at which nobody answers
+    /// would otherwise keep us from dialling anybody else.
+    pub(super) fn kept_for_missed(&self) -> usize {
+        if self.reunion.enough == 0 {
+            return 0;
+        }
+        let waiting = self.candidates.values().filter(|it| it.missed && it.state == State::Idle).count();
+        waiting.min(self.config.dials_max / 4)
     }
 
     fn may_dial_missed(&self) -> bool {

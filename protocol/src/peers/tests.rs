@@ -6,6 +6,7 @@ use super::*;
 use proptest::prelude::*;
 
 mod defences;
+mod proven;
 mod reunion;
 
 fn book(target: usize) -> PeerBook {
@@ -257,6 +258,8 @@ enum Step {
     Disconnected(u64),
     DialFailed(u64),
     Wait(u32),
+    Credit,
+    Restart,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -269,6 +272,8 @@ fn step() -> impl Strategy<Value = Step> {
         (1..80u64).prop_map(Step::Unban),
         (1..80u64).prop_map(Step::DialFailed),
         (0..90_000_000u32).prop_map(Step::Wait),
+        Just(Step::Credit),
+        Just(Step::Restart),
     ]
 }
 
@@ -305,6 +310,11 @@ proptest! {
                 }
                 Step::Unban(n) => {
                     book.unban(BanTarget::Peer(PeerId::from_number(n)));
+                }
+                Step::Credit => book.credit(now, |id| (id.as_bytes()[7] % 3 == 0).then_some(now)),
+                Step::Restart => {
+                    let parts = PeerParts { book: Some(book.to_file()), ..PeerParts::from(book.config.clone()) };
+                    book = PeerBook::new(parts, PeerId::from_number(0), Stream::from_seed([8; 32]), now);
                 }
                 Step::Wait(micros) => now = now + Duration::from_micros(u64::from(micros)),
             }

@@ -11,6 +11,7 @@ mod lifecycle;
 mod membership;
 mod network;
 mod newcomers;
+mod proven;
 mod scoring;
 mod sent_away;
 mod spread;

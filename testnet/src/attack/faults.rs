@@ -22,7 +22,18 @@ pub(super) const ROWS: &[Row] = &[
         name: "poisoned-restart",
         about: "every node is started again, where four of five addresses are attackers' who take all places for others",
         demands: &[Demand::Eclipsed(1.0)],
-        cases: |scale, seed| vec![plain(restarts(scale, seed))],
+        cases: |scale, seed| {
+            let silent = network("silent", restarts(scale, seed, MESSAGES_FROM_S, 0.0));
+            let turn_s = RESTARTS_FROM_S as f64;
+            vec![silent, network("of good service before", restarts(scale, seed, MESSAGES_FROM_S, turn_s))]
+        },
+        controls: &[],
+    },
+    Row {
+        name: "poisoned-restart-unproven",
+        about: "the same where no message was sent before the first restart, so that nobody has proven useful",
+        demands: &[Demand::Eclipsed(1.0)],
+        cases: |scale, seed| vec![plain(restarts(scale, seed, RESTARTS_FROM_S, 0.0))],
         controls: &[],
     },
     Row {
@@ -79,21 +90,26 @@ fn large(scale: &Scale, seed: u64) -> Experiment {
     scale.attacked(seed, 0, Vec::new())
 }
 
-/// Every node is started again once, one after the other.
-fn restarts(scale: &Scale, seed: u64) -> Experiment {
+/// When the first node is started again, in seconds, and since when there are messages then.
+const RESTARTS_FROM_S: u64 = 40;
+const MESSAGES_FROM_S: u64 = 10;
+
+/// Every node is started again once, one after the other, among attackers that serve until then and nobody afterwards.
+fn restarts(scale: &Scale, seed: u64, messages_from_s: u64, turn_s: f64) -> Experiment {
     const DOWN: Duration = Duration::from_secs(5);
-    const FIRST_S: u64 = 40;
     const SPREAD_MS: u64 = 60_000;
-    let sybils = Attackers::new("sybil", scale.per_node(4.0), 100).at_s(5.0);
-    let mut experiment = scale.attacked(seed, FIRST_S, vec![sybils]);
+    let sybils = Attackers::new("sybil", scale.per_node(4.0), 100).at_s(5.0).with("turn_s", turn_s);
+    let mut experiment = scale.attacked(seed, RESTARTS_FROM_S, vec![sybils]);
     let scenario = &mut experiment.scenario;
     scenario.wiring = Wiring::Discovered { bootnodes: 3, target_peers: 40 };
-    scenario.warm_up = Duration::from_secs(FIRST_S);
-    scenario.duration = Duration::from_millis(SPREAD_MS) + Duration::from_secs(35);
+    scenario.warm_up = Duration::from_secs(messages_from_s);
+    let spread = Duration::from_millis(SPREAD_MS);
+    scenario.duration = Duration::from_secs(RESTARTS_FROM_S - messages_from_s + 35) + spread;
     scenario.workloads[0].pace = Pace::Constant { messages_per_ks: scale.messages_per_ks / 4 };
     let mut restarts = Vec::new();
     for node in 0..number(scale.nodes) {
-        let at = Time::from_secs(FIRST_S) + Duration::from_millis(SPREAD_MS * u64::from(node) / scale.nodes as u64);
+        let at =
+            Time::from_secs(RESTARTS_FROM_S) + Duration::from_millis(SPREAD_MS * u64::from(node) / scale.nodes as u64);
         scenario.faults.push((at, Action::Stop(node)));
         scenario.faults.push((at + DOWN, Action::Start(node)));
         restarts.push((node, at + DOWN));

@@ -3,7 +3,7 @@
 //! - A dial takes two one-way delays. It fails after one if nobody listens at the other end, if either end has no room left
 //!   ([`ConnectionLimits`]), and after [`DIAL_TIMEOUT`] if nothing comes back.
 //! - Where all places for others are taken, a machine may name a peer that makes room, as the real node does: once in
-//!   [`EVICTION_INTERVAL`].
+//!   [`EVICTION_INTERVAL`] for strangers, and as often for those that it knows.
 //! - Whoever hangs up hears of the end at once, the other one when everything has come that was sent before.
 //! - Where nothing gets through any more, both ends find out by themselves, each after [`super::Scenario::dead_after`] without a sign;
 //!   if the path is mended before, what waited goes on.
@@ -18,7 +18,7 @@ use super::world::World;
 use starling_protocol::id::{Direction, PeerHandle, PeerId, Version};
 use starling_protocol::node::Input;
 use starling_protocol::peers::address::Group;
-use starling_protocol::peers::eviction::EVICTION_INTERVAL;
+use starling_protocol::peers::eviction::{EVICTION_INTERVAL, Newcomer};
 use starling_protocol::peers::{DialPurpose, Source, Standing};
 use starling_protocol::time::{Duration, Time};
 
@@ -99,11 +99,14 @@ impl World {
     /// Has somebody make room at the second one, which the first one dialled, if that is what is lacking; false if there is no room.
     fn make_room(&mut self, at: Time, from: u32, to: u32) -> bool {
         let machine = &mut self.machines[to as usize];
-        if machine.evicts_at > at {
+        let Some(node) = machine.actor.node_mut() else { return false };
+        let newcomer = node.newcomer(&peer_id(from));
+        let evicts_at = &mut machine.evicts_at[usize::from(newcomer == Newcomer::Acquaintance)];
+        if *evicts_at > at {
             return false;
         }
-        let Some(peer) = machine.actor.node_mut().and_then(|node| node.evictable(at)) else { return false };
-        machine.evicts_at = at + EVICTION_INTERVAL;
+        let Some(peer) = node.evictable(at, newcomer) else { return false };
+        *evicts_at = at + EVICTION_INTERVAL;
         // What else is lacking is not to cost anybody its place.
         let fits = self.has_room_without(from, to, Some(peer));
         if fits {

@@ -49,7 +49,7 @@ pub(super) struct Machine {
     /// The same for the disk.
     pub(super) disk_permille: u64,
     /// When it may have a peer make room for another one again.
-    pub(super) evicts_at: Time,
+    pub(super) evicts_at: [Time; 2],
     /// How far its wall clock is off.
     pub(super) clock_off_us: i64,
     pub(super) disk: Disk,
@@ -73,7 +73,7 @@ impl Machine {
             wake_at: Time::MAX,
             cpu_permille: 1_000,
             disk_permille: 1_000,
-            evicts_at: Time::ZERO,
+            evicts_at: [Time::ZERO; 2],
             clock_off_us: 0,
             received_bytes: 0,
             disk: Disk::default(),

@@ -63,12 +63,12 @@ fn whoever_was_named_makes_room_for_one_newcomer() {
     let mut inbound = Inbound::new(limits);
     let peers: Vec<PeerId> = (0..6).map(|_| PeerId::random()).collect();
     let first = inbound.establish("1.0.0.1", peers[0]).expect("there is room");
-    assert!(!inbound.behaviour.is_full());
+    assert!(!inbound.behaviour.is_full(Newcomer::Stranger));
     inbound.establish("2.0.0.1", peers[1]).expect("there is room");
-    assert!(inbound.behaviour.is_full());
+    assert!(inbound.behaviour.is_full(Newcomer::Stranger));
     assert!(inbound.establish("3.0.0.1", peers[2]).is_none(), "nobody was named");
-    inbound.behaviour.set_evictable(peers[0]);
-    assert!(!inbound.behaviour.is_full(), "somebody makes room");
+    inbound.behaviour.set_evictable(Newcomer::Stranger, peers[0]);
+    assert!(!inbound.behaviour.is_full(Newcomer::Stranger), "somebody makes room");
     inbound.establish("3.0.0.1", peers[2]).expect("the first one goes");
     let mut context = Context::from_waker(std::task::Waker::noop());
     let closed = inbound.behaviour.poll(&mut context);
@@ -77,8 +77,26 @@ fn whoever_was_named_makes_room_for_one_newcomer() {
     };
     assert_eq!((peer_id, connection), (peers[0], first));
     assert!(inbound.establish("4.0.0.1", peers[3]).is_none(), "one newcomer for one who goes");
-    inbound.behaviour.set_evictable(peers[5]);
+    inbound.behaviour.set_evictable(Newcomer::Stranger, peers[5]);
     assert!(inbound.establish("5.0.0.1", peers[4]).is_none(), "who is not there cannot make room");
+}
+
+#[test]
+fn a_crowd_of_strangers_does_not_take_the_place_that_is_kept_for_an_acquaintance() {
+    let limits = ConnectionLimits { established_inbound_max: 2, visitors_max: 0, ..ConnectionLimits::default() };
+    let mut inbound = Inbound::new(limits);
+    let [first, second, friend, stranger] = [0; 4].map(|_| PeerId::random());
+    inbound.establish("1.0.0.1", first).expect("room");
+    inbound.establish("2.0.0.1", second).expect("room");
+    inbound.behaviour.set_acquaintances([friend].into());
+    inbound.behaviour.set_evictable(Newcomer::Acquaintance, second);
+    assert!(inbound.behaviour.is_full(Newcomer::Stranger) && !inbound.behaviour.is_full(Newcomer::Acquaintance));
+    assert!(inbound.establish("3.0.0.1", stranger).is_none(), "it is not for strangers");
+    inbound.establish("4.0.0.1", friend).expect("it is for who is known");
+    assert!(inbound.behaviour.is_full(Newcomer::Acquaintance), "once");
+    let closed = inbound.behaviour.poll(&mut Context::from_waker(std::task::Waker::noop()));
+    let Poll::Ready(ToSwarm::CloseConnection { peer_id, .. }) = closed else { panic!("the place is not given up") };
+    assert_eq!(peer_id, second);
 }
 
 #[test]

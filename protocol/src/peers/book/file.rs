@@ -3,6 +3,7 @@
 //! It is canonical: entries in the order of their ids, each in the place that its key gives it. So what is read and written again is the
 //! same, and a file that breaks a rule of the tables is refused as damaged.
 
+use super::acquaintances::Acquaintance;
 use super::{ANCHORS_MAX, Address, AddressBook, Anchor, BOOK_ADDRESSES_MAX, BookConfig, Entry, Group, Place, ip_of};
 use crate::codec;
 use crate::id::PeerId;
@@ -15,12 +16,13 @@ use serde::{Deserialize, Serialize};
 /// Longest file that is looked at: full tables of the longest addresses.
 pub const FILE_BYTES_MAX: usize = 8 << 20;
 
-const FILE: Kind = Kind { what: "address book", magic: *b"starbook", version: 1 };
+const FILE: Kind = Kind { what: "address book", magic: *b"starbook", version: 2 };
 
 #[derive(Serialize, Deserialize)]
 struct Content {
     key: [u8; 16],
     anchors: Vec<AnchorRecord>,
+    acquaintances: Vec<AcquaintanceRecord>,
     tried: Vec<Record>,
     new: Vec<Record>,
 }
@@ -30,6 +32,16 @@ struct AnchorRecord {
     #[serde(with = "codec::byte_string")]
     id: Vec<u8>,
     addresses: Vec<AddressRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AcquaintanceRecord {
+    #[serde(with = "codec::byte_string")]
+    id: Vec<u8>,
+    addresses: Vec<AddressRecord>,
+    group: Group,
+    dialled: bool,
+    merit: u8,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -56,7 +68,20 @@ impl AddressBook {
             id: anchor.id.as_bytes().to_vec(),
             addresses: address_records(&anchor.addresses),
         });
-        let content = Content { key: self.key, anchors: anchors.collect(), tried: records(true), new: records(false) };
+        let acquaintances = self.acquaintances.iter().map(|(id, known)| AcquaintanceRecord {
+            id: id.as_bytes().to_vec(),
+            addresses: address_records(&known.addresses),
+            group: known.group,
+            dialled: known.dialled,
+            merit: known.merit,
+        });
+        let content = Content {
+            key: self.key,
+            anchors: anchors.collect(),
+            acquaintances: acquaintances.collect(),
+            tried: records(true),
+            new: records(false),
+        };
         FILE.seal(&codec::encode(&content))
     }
 
@@ -80,6 +105,13 @@ impl AddressBook {
                 return Err(wrong("the anchors are not in order"));
             }
             book.anchors.push(Anchor { id, addresses });
+        }
+        let mut last = None;
+        for record in content.acquaintances {
+            let (id, known) = acquaintance(record).ok_or_else(|| wrong("an acquaintance has impossible fields"))?;
+            if last.replace(id) >= Some(id) || !book.acquaintances.restore(id, known) {
+                return Err(wrong("the acquaintances break the rules of their list"));
+            }
         }
         for (records, tried) in [(content.tried, true), (content.new, false)] {
             let mut last = None;
@@ -120,6 +152,13 @@ fn record((id, entry): (&PeerId, &Entry)) -> Record {
         source: entry.source,
         failures: entry.failures,
     }
+}
+
+fn acquaintance(record: AcquaintanceRecord) -> Option<(PeerId, Acquaintance)> {
+    let AcquaintanceRecord { id, addresses: given, group, dialled, merit } = record;
+    let addresses = if given.is_empty() { Vec::new() } else { addresses(given)? };
+    let known = Acquaintance { addresses, group, dialled, merit };
+    (group.is_possible() && group != Group::LOOKUPS).then_some((PeerId::from_bytes(&id)?, known))
 }
 
 fn address_records(addresses: &[Address]) -> Vec<AddressRecord> {

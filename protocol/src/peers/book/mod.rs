@@ -28,7 +28,8 @@
 //! 6. To dial, a table is chosen by a coin, then a bucket with entries, then an entry, each equally likely.
 //! 7. **Anchors** are the [`ANCHORS_MAX`] peers that a node dials first after a restart. They are kept with their addresses, apart from
 //!    the tables.
-//! 8. An address is taken only if it begins with an IP address that can be reached at all, and is not of a narrower scope than its
+//! 8. **[`acquaintances`]** are peers that have proven useful. They, too, are kept apart from the tables.
+//! 9. An address is taken only if it begins with an IP address that can be reached at all, and is not of a narrower scope than its
 //!    source (see [`super::address`]). What gossip says of a peer in tried is added while there is room and never replaces anything.
 //!
 //! Unlike Bitcoin's, an entry has one place in new, however many tell of it: repeats are what an attacker has most of.
@@ -38,6 +39,7 @@
 //! MiB in memory and on disk where addresses are of the usual length. Operations are O(log n), but for choosing, which is O(buckets) as a
 //! rule and O(n) when few entries are eligible.
 
+pub mod acquaintances;
 mod file;
 mod table;
 #[cfg(test)]
@@ -51,6 +53,7 @@ use crate::id::PeerId;
 use crate::memory::{boxed_bytes, tree_bytes};
 use crate::random::Stream;
 use crate::time::{Duration, Time};
+use acquaintances::Acquaintances;
 use core::hash::Hasher as _;
 use siphasher::sip::SipHasher24;
 use std::collections::{BTreeMap, VecDeque};
@@ -69,8 +72,8 @@ pub const TRIED_FAILURES_MAX: u8 = 8;
 pub const COLLISIONS_MAX: usize = 10;
 /// A success so recent that it needs no test; four hours, as in addrman.
 pub const RECENT: Duration = Duration::from_secs(4 * 3_600);
-/// Peers dialled first after a restart; two, as in Bitcoin Core.
-pub const ANCHORS_MAX: usize = 2;
+/// Peers dialled first after a restart. One more than in Bitcoin Core, where they bring blocks only: a mesh of two links is easily cut.
+pub const ANCHORS_MAX: usize = 3;
 
 /// Sizes of the tables. They are part of the file's format: another size is another version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +134,7 @@ pub struct AddressBook {
     /// Peers that were reached and whose place in tried is taken, oldest first.
     collisions: VecDeque<PeerId>,
     anchors: Vec<Anchor>,
+    acquaintances: Acquaintances,
 }
 
 impl AddressBook {
@@ -141,6 +145,7 @@ impl AddressBook {
             + addresses.map(|address| boxed_bytes::<Address>(1) + address.len()).sum::<usize>()
             + self.new.memory_bytes()
             + self.tried.memory_bytes()
+            + self.acquaintances.memory_bytes()
     }
 
     /// An empty book.
@@ -155,6 +160,7 @@ impl AddressBook {
             tried: Table::new(config.tried_buckets),
             collisions: VecDeque::new(),
             anchors: Vec::new(),
+            acquaintances: Acquaintances::default(),
         }
     }
 
@@ -337,6 +343,17 @@ impl AddressBook {
         &self.anchors
     }
 
+    /// Who has proven useful.
+    #[must_use]
+    pub fn acquaintances(&self) -> &Acquaintances {
+        &self.acquaintances
+    }
+
+    /// The same, to be changed.
+    pub fn acquaintances_mut(&mut self) -> &mut Acquaintances {
+        &mut self.acquaintances
+    }
+
     /// Names the anchors, the best first; those without a known address are left out. True if they are others than before.
     pub fn set_anchors(&mut self, ids: &[PeerId]) -> bool {
         let anchor = |id: &PeerId| {
@@ -360,6 +377,7 @@ impl AddressBook {
     pub fn check(&self) {
         self.new.check();
         self.tried.check();
+        self.acquaintances.check();
         assert_eq!(self.new.len() + self.tried.len(), self.entries.len(), "each entry has one place");
         for (id, entry) in &self.entries {
             let addresses = &entry.addresses;

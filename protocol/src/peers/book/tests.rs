@@ -211,16 +211,16 @@ fn the_keys_decide_where_an_entry_goes() {
 #[test]
 fn anchors_survive_in_the_file_even_without_a_place_in_the_tables() {
     let mut book = book(BookConfig::default());
-    for number in 1..4 {
+    for number in 1..5 {
         book.reached(Time::ZERO, peer(number), &home(number));
     }
-    assert!(book.set_anchors(&[peer(9), peer(3), peer(1), peer(2)]), "nobody knows where 9 is");
-    assert!(!book.set_anchors(&[peer(1), peer(3)]), "the same two");
+    assert!(book.set_anchors(&[peer(9), peer(3), peer(1), peer(4), peer(2)]), "nobody knows where 9 is");
+    assert!(!book.set_anchors(&[peer(1), peer(4), peer(3)]), "the same three");
     book.forget(peer(1));
     let read = AddressBook::from_file(&book.to_file(), BookConfig::default(), Stream::from_seed([1; 32]));
     let read = read.expect("whole");
     let ids: Vec<PeerId> = read.anchors().iter().map(|anchor| anchor.id).collect();
-    assert_eq!(ids, [peer(1), peer(3)]);
+    assert_eq!(ids, [peer(1), peer(3), peer(4)]);
     assert_eq!(read.anchors()[0].addresses, [home(1)]);
 }
 

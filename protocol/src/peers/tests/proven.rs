@@ -1,0 +1,182 @@
+//! Those who have proven useful.
+
+use super::*;
+use crate::peers::book::ANCHORS_MAX;
+use crate::peers::book::acquaintances::{ACQUAINTANCES_MAX, FADES_AFTER, PROVEN};
+
+/// Lets so many turns pass in which those of these numbers are of use. Says when it is then.
+fn serve(book: &mut PeerBook, from: Time, turns: u8, numbers: &[u64]) -> Time {
+    let mut now = from;
+    for _ in 0..turns {
+        now = now + Duration::from_secs(6);
+        let ids: Vec<PeerId> = numbers.iter().map(|number| PeerId::from_number(*number)).collect();
+        book.credit(now, |id| ids.contains(id).then_some(now));
+        book.check();
+    }
+    now
+}
+
+fn known(book: &PeerBook) -> Vec<PeerId> {
+    book.acquaintances().copied().collect()
+}
+
+fn ids(numbers: core::ops::RangeInclusive<u64>) -> Vec<PeerId> {
+    numbers.map(PeerId::from_number).collect()
+}
+
+/// The next life of the same node.
+fn restart(book: &PeerBook, target: usize, now: Time) -> PeerBook {
+    let config = PeerConfig { candidates_max: 96, ..PeerConfig::for_target(target) };
+    let parts = PeerParts { book: Some(book.to_file()), ..PeerParts::from(config) };
+    PeerBook::new(parts, PeerId::from_number(0), Stream::from_seed([9; 32]), now)
+}
+
+#[test]
+fn use_makes_acquaintances_and_presence_does_not() {
+    let mut book = book(8);
+    for number in 1..=6 {
+        hear(&mut book, Time::ZERO, number);
+        connect(&mut book, Time::ZERO, number, Direction::Outbound);
+    }
+    let now = serve(&mut book, Time::ZERO, PROVEN - 1, &[1, 2]);
+    assert_eq!(known(&book), [], "not yet");
+    // What was brought before the last turn has been counted.
+    book.credit(now + Duration::from_secs(6), |_| Some(now));
+    assert_eq!(known(&book), []);
+    let now = serve(&mut book, now + Duration::from_secs(6), 1, &[1, 2, 9]);
+    assert_eq!(known(&book), ids(1..=2));
+    assert_eq!(book.merit(&PeerId::from_number(1)), PROVEN);
+    assert_eq!(book.stats().acquaintances, 2);
+
+    book.sent_away(PeerId::from_number(1));
+    assert_eq!(known(&book), ids(2..=2), "who is sent away is none");
+    book.credit(now + FADES_AFTER, |_| None);
+    book.credit(now + FADES_AFTER * 2, |_| None);
+    assert_eq!(known(&book), [], "who is of no use for hours is forgotten");
+}
+
+#[test]
+fn who_is_banned_is_no_acquaintance() {
+    let mut book = book(8);
+    for number in 1..=3 {
+        hear(&mut book, Time::ZERO, number);
+        connect(&mut book, Time::ZERO, number, Direction::Outbound);
+    }
+    let now = serve(&mut book, Time::ZERO, PROVEN, &[1, 2, 3]);
+    let subnet = Subnet::new(ip(2), 24).expect("short enough");
+    for target in [BanTarget::Peer(PeerId::from_number(1)), BanTarget::Addresses(subnet)] {
+        book.ban(now, Ban { target, until_unix_s: 1_000, reason: String::new() }).expect("room");
+    }
+    assert_eq!(known(&book), ids(3..=3));
+}
+
+#[test]
+fn a_new_acquaintance_is_written_down_soon() {
+    let mut book = book(8);
+    hear(&mut book, Time::ZERO, 1);
+    connect(&mut book, Time::ZERO, 1, Direction::Outbound);
+    let saves = |book: &mut PeerBook, now| {
+        let mut saves = 0;
+        book.on_wake(now, |action| saves += usize::from(action == PeerAction::Save));
+        saves
+    };
+    let later = Time::from_secs(400);
+    assert_eq!(saves(&mut book, later), 1, "the address");
+    let now = serve(&mut book, later, PROVEN, &[1]);
+    assert_eq!(saves(&mut book, now + Duration::from_secs(29)), 0);
+    assert_eq!(saves(&mut book, now + Duration::from_secs(30)), 1);
+}
+
+#[test]
+fn after_a_restart_acquaintances_are_dialled_beyond_the_target_until_enough_are_back() {
+    let mut former = book(8);
+    for number in 1..=12 {
+        hear(&mut former, Time::ZERO, number);
+        connect(&mut former, Time::ZERO, number, Direction::Inbound);
+    }
+    serve(&mut former, Time::ZERO, PROVEN, &(1..=12).collect::<Vec<_>>());
+    let start = Time::from_secs(1_000);
+    let mut book = restart(&former, 4, start);
+    assert_eq!(known(&book), ids(1..=12));
+    // Strangers fill the target at once.
+    for number in 50..58 {
+        connect(&mut book, start, number, Direction::Outbound);
+    }
+    let dials = |book: &mut PeerBook, from: Time, duration: Duration| {
+        let (mut now, mut dials) = (from, Vec::new());
+        while now < from + duration {
+            for id in wake(book, now).0 {
+                dials.push(id);
+                book.reached(now, id, &address(1)[0]);
+                book.dial_failed(now, id);
+            }
+            now = now + Duration::from_millis(50);
+        }
+        dials
+    };
+    let mut first = dials(&mut book, start, Duration::from_secs(5));
+    first.sort_unstable();
+    first.dedup();
+    assert_eq!(first, ids(1..=12), "each is dialled within seconds");
+    for number in 1..=5 {
+        connect(&mut book, start + Duration::from_secs(6), number, Direction::Outbound);
+    }
+    let more = dials(&mut book, start + Duration::from_secs(60), Duration::from_secs(20));
+    assert!(more.len() >= 14, "five are not enough: {}", more.len());
+    connect(&mut book, start + Duration::from_secs(90), 6, Direction::Outbound);
+    assert_eq!(dials(&mut book, start + Duration::from_secs(100), Duration::from_secs(60)), [], "six are");
+}
+
+#[test]
+fn addresses_at_which_nobody_answers_do_not_keep_acquaintances_from_being_dialled() {
+    let mut former = book(8);
+    for number in 1..=3 {
+        hear(&mut former, Time::ZERO, number);
+        connect(&mut former, Time::ZERO, number, Direction::Outbound);
+    }
+    serve(&mut former, Time::ZERO, PROVEN, &[1, 2, 3]);
+    for number in 100..160 {
+        hear(&mut former, Time::ZERO, number);
+    }
+    let start = Time::from_secs(1_000);
+    let mut book = restart(&former, 60, start);
+    let (mut now, mut dialled) = (start, Vec::new());
+    // No dial is answered.
+    while now < start + Duration::from_secs(3) {
+        dialled.extend(wake(&mut book, now).0);
+        now = now + Duration::from_millis(50);
+    }
+    let known = ids(1..=3);
+    assert!(known.iter().all(|id| dialled.contains(id)), "{dialled:?}");
+    assert_eq!(dialled.len(), book.config.dials_max, "no place is left unused when all have been dialled");
+}
+
+#[test]
+fn anchors_are_taken_from_among_acquaintances_first() {
+    let mut book = book(8);
+    for number in 1..=8 {
+        hear(&mut book, Time::ZERO, number);
+        connect(&mut book, Time::from_secs(number), number, Direction::Outbound);
+    }
+    let now = serve(&mut book, Time::from_secs(10), PROVEN, &[6, 8]);
+    book.mesh_has(now, |_| true);
+    let anchors: Vec<PeerId> = book.book.anchors().iter().map(|anchor| anchor.id).collect();
+    assert_eq!(anchors.len(), ANCHORS_MAX);
+    assert_eq!(anchors, [1, 6, 8].map(PeerId::from_number), "and then by the length of the connection");
+}
+
+#[test]
+fn as_many_acquaintances_as_there_can_be_survive_in_the_file() {
+    let mut book = book(8);
+    let numbers: Vec<u64> = (1..=80).collect();
+    for number in &numbers {
+        hear(&mut book, Time::ZERO, *number);
+        connect(&mut book, Time::ZERO, *number, Direction::Outbound);
+    }
+    serve(&mut book, Time::ZERO, PROVEN + 2, &numbers);
+    assert_eq!(known(&book).len(), ACQUAINTANCES_MAX);
+    let again = restart(&book, 8, Time::ZERO);
+    assert_eq!(known(&again), known(&book));
+    assert_eq!(again.to_file(), book.to_file());
+    again.check();
+}
