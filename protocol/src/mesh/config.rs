@@ -8,6 +8,7 @@
 use super::backoff::BackoffConfig;
 use super::cache::{CacheConfig, CacheConfigError};
 use super::promises::{PromiseConfig, PromiseConfigError};
+use super::pulse::PulseConfig;
 use super::score::gater::{GaterConfig, GaterConfigError};
 use super::score::{ScoreConfig, ScoreConfigError, ValidScoreConfig};
 use super::seen::{SeenConfig, SeenConfigError};
@@ -33,6 +34,8 @@ pub struct MeshConfig {
     pub promise: PromiseConfig,
     /// Which links of the mesh are tried, and how.
     pub trial: TrialConfig,
+    /// How long a peer may be silent before it is taken to be gone.
+    pub pulse: PulseConfig,
     /// Publishing and forwarding.
     pub relay: RelayConfig,
     /// How long a PRUNE of ours keeps both sides apart.
@@ -65,6 +68,7 @@ impl MeshConfig {
             gossip: GossipConfig::default(),
             promise: PromiseConfig::default(),
             trial: TrialConfig::default(),
+            pulse: PulseConfig::default(),
             relay: RelayConfig::default(),
             prune: PruneConfig::default(),
             backoff: BackoffConfig::default(),
@@ -203,7 +207,7 @@ pub struct RelayConfig {
     /// How long fanout peers are kept after the last publication.
     pub fanout_ttl: Duration,
     /// Heartbeats in a row in which a peer's send queue overflowed before it leaves our meshes.
-    pub slow_ticks_max: u32,
+    pub slow_ticks_max: u16,
 }
 
 impl Default for RelayConfig {

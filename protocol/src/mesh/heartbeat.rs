@@ -72,7 +72,7 @@ impl Mesh {
         let asked_max = self.config.gossip.iwant_ids_max.max(1);
         let mut slow = Vec::new();
         for slot in self.peers.iter_mut() {
-            slot.slow_ticks = if slot.budget.overflowed { slot.slow_ticks.saturating_add(1) } else { 0 };
+            slot.slow_ticks = if core::mem::take(&mut slot.overflowed) { slot.slow_ticks.saturating_add(1) } else { 0 };
             if slot.slow_ticks >= slow_ticks_max {
                 slot.slow_ticks = 0;
                 slow.extend(slot.mesh.iter().map(|topic| (topic, slot.handle)));

@@ -31,6 +31,7 @@
 //! | `relay` | receiving, validating, publishing, forwarding, IDONTWANT |
 //! | `gossip` | IHAVE, IWANT, promises |
 //! | `trial` | whether silent links are of use |
+//! | `pulse` | whether silent peers are gone |
 //! | `heartbeat`, `upkeep` | what is due regularly; the mesh's maintenance |
 //! | `query` | reading the state |
 //! | `peers`, `pending`, `recent`, `index`, `promises`, `seen`, `cache`, `backoff`, `score` | the tables |
@@ -57,6 +58,7 @@ mod peers;
 mod pending;
 pub mod promises;
 mod proven;
+pub mod pulse;
 pub mod query;
 mod recent;
 mod relay;
@@ -84,6 +86,7 @@ use cache::MessageCache;
 use peers::{PeerSlot, PeerTable};
 use pending::Pending;
 use promises::Promises;
+use pulse::Pulse;
 use recent::{Fate, Recent, RecentConfig};
 use score::Scores;
 use score::gater::Gater;
@@ -106,6 +109,7 @@ pub struct Mesh {
     recent: Recent,
     promises: Promises,
     trials: Trials,
+    pulse: Pulse,
     backoffs: Backoffs,
     random: Randomness,
     beat: Beat,
@@ -182,6 +186,7 @@ impl Mesh {
             recent: Recent::new(recent),
             promises: Promises::new(config.promise),
             trials: Trials::default(),
+            pulse: Pulse::new(config.pulse, now),
             backoffs: Backoffs::new(config.backoff),
             random: Randomness {
                 graft: streams.stream("mesh/graft"),
@@ -233,7 +238,7 @@ impl Mesh {
             Input::SendQueueFull { peer, dropped } => {
                 self.counters.frames_dropped += u64::from(dropped);
                 if let Some(slot) = self.peers.get_mut(peer) {
-                    slot.budget.overflowed |= dropped > 0;
+                    slot.overflowed |= dropped > 0;
                 }
             }
             Input::Misbehaved { peer, penalties } => {
@@ -283,6 +288,9 @@ impl Mesh {
 
     /// Does what is due. A call when nothing is due does nothing.
     pub fn on_wake(&mut self, now: Time, out: &mut impl Sink<Output>) {
+        if let Some((due, _)) = self.next_wake() {
+            self.pulse.woke(now, due);
+        }
         // The heartbeat comes first, because it notices when it is us who are late.
         if self.beat.next <= now {
             self.heartbeat(now, out);
@@ -319,6 +327,7 @@ impl Mesh {
     /// Thresholds (spec v1.1, "Score Thresholds"): from a graylisted peer nothing is read, from one below the gossip
     /// threshold neither IHAVE nor IWANT. Direct peers are exempt.
     fn rpc(&mut self, now: Time, peer: PeerHandle, rpc: &Rpc, received: Time, out: &mut impl Sink<Output>) {
+        self.hear(peer);
         let Some(slot) = self.peers.get(peer) else { return };
         if slot.closing {
             return;
@@ -361,6 +370,15 @@ impl Mesh {
         self.close_if_graylisted(now, peer, out);
         // Announcements may be due at once.
         self.pull_due(now, out);
+    }
+
+    /// Something has come from the peer, whatever it is.
+    fn hear(&mut self, peer: PeerHandle) {
+        let Some(slot) = self.peers.get_mut(peer) else { return };
+        let heard = core::mem::replace(&mut slot.heard, self.pulse.lived());
+        if self.pulse.is_pause(heard) {
+            self.pulse.note_pause(&mut slot.rest.rhythm, heard);
+        }
     }
 
     fn is_graylisted(&self, slot: &PeerSlot) -> bool {

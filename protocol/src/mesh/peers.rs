@@ -4,6 +4,7 @@
 //! Every field that a remote can grow says its bound. Access is by [`PeerHandle`]; a handle of a former occupant of the
 //! slot finds nothing. Iteration is in the order of slots, which the driver's inputs determine.
 
+use super::pulse::{Lived, Rhythm};
 use super::topic::TopicSet;
 use crate::id::{Direction, PeerHandle, PeerId, Version};
 use crate::memory::boxed_bytes;
@@ -18,6 +19,8 @@ pub(super) struct PeerSlot {
     pub(super) handle: PeerHandle,
     /// What is seldom looked at.
     pub(super) rest: Box<PeerRest>,
+    /// When something came from it last.
+    pub(super) heard: Lived,
     /// What it did since the last heartbeat.
     pub(super) budget: Budget,
     /// What it is subscribed to, among the configured topics.
@@ -29,7 +32,9 @@ pub(super) struct PeerSlot {
     /// Copies of known messages that the gater has not been told of.
     pub(super) duplicates: u32,
     /// Heartbeats in a row in which its send queue overflowed.
-    pub(super) slow_ticks: u32,
+    pub(super) slow_ticks: u16,
+    /// Whether its send queue overflowed since the last heartbeat.
+    pub(super) overflowed: bool,
     /// Whether the configuration names it as a direct peer.
     pub(super) direct: bool,
     /// Whether we asked the driver to disconnect it. From then on it sends to no one and no one sends to it.
@@ -51,6 +56,8 @@ pub(super) struct PeerRest {
     pub(super) rtt: Option<Duration>,
     /// Its own signed peer record; at most `ExchangeConfig::record_bytes_max` bytes.
     pub(super) record: Option<Bytes>,
+    /// How it is heard.
+    pub(super) rhythm: Rhythm,
     /// By topic.
     pub(super) links: Vec<TopicLink>,
 }
@@ -79,8 +86,6 @@ pub(super) struct Budget {
     pub(super) served_bytes: u32,
     /// Ids in its IDONTWANTs.
     pub(super) idontwant_ids: u32,
-    /// Whether its send queue overflowed.
-    pub(super) overflowed: bool,
 }
 
 impl PeerSlot {

@@ -66,7 +66,9 @@ pub struct Counters {
     pub trials_passed: u64,
     /// And how many it has not.
     pub trials_failed: u64,
-    /// Peers of the mesh that were replaced because they failed.
+    /// Peers of the mesh that were silent for longer than was borne of them.
+    pub peers_gone: u64,
+    /// Peers of the mesh that were replaced because they failed or were gone.
     pub links_replaced: u64,
     /// Batches of IWANT that nobody answered.
     pub promises_broken: u64,

@@ -108,6 +108,7 @@ impl Mesh {
         received: Time,
         out: &mut impl Sink<Output>,
     ) {
+        self.pulse.message(now);
         let id = payload.id();
         let asked = self.promises.asked(&id);
         let how = self.promises.delivered(now, &id, peer);

@@ -8,6 +8,7 @@
 
 use super::io::{Event, Output, PruneReason, Sink};
 use super::peers::{Budget, PeerRest, PeerSlot, TopicLink};
+use super::pulse::Rhythm;
 use super::topic::{TopicIndex, TopicSet};
 use super::{Mesh, send};
 use crate::id::{Direction, PeerHandle, PeerId, Topic, Version};
@@ -44,6 +45,8 @@ impl Mesh {
             pending: 0,
             duplicates: 0,
             slow_ticks: 0,
+            overflowed: false,
+            heard: self.pulse.lived(),
             budget: Budget::default(),
             rest: Box::new(PeerRest {
                 proven: false,
@@ -51,6 +54,7 @@ impl Mesh {
                 ip,
                 rtt: None,
                 record: None,
+                rhythm: Rhythm::new(self.pulse.lived()),
                 links: vec![TopicLink { grafted_at: Time::ZERO, brought_at: None, served_at: None }; self.topics.len()],
             }),
         });
@@ -198,6 +202,11 @@ impl Mesh {
         mesh.insert(position, peer);
         self.begin_use(topic, position);
         if let Some(slot) = self.peers.get_mut(peer) {
+            if slot.mesh.is_empty() {
+                // Outside the mesh it had little to say to us.
+                slot.heard = self.pulse.lived();
+                slot.rest.rhythm = Rhythm::new(slot.heard);
+            }
             slot.mesh.insert(topic);
             slot.rest.links[topic.index()].grafted_at = now;
         }

@@ -19,7 +19,14 @@
 //!   *Rationale:* what is shown is that the link does not help us, not that the peer is at fault; so it is replaced and not punished.
 //! - Who is replaced without having brought anything since it came keeps away for twice as long each time ([`super::backoff`]). *Rationale:* a peer
 //!   that stood still for a while did its part before, and does again.
-//! - While our own heartbeat is late, failures do not count: what came may be unread.
+//! - **Who stands still does not fail.** A peer from which nothing at all has come in the last half of its trial may have crashed, may be
+//!   without a processor, or may have nothing to say; the trial says nothing about which. It is sent what was held back, and awaited. If it
+//!   is heard again before it brings something, that counts as a failure if it spoke in its trial, and as a third of one if it did not; it leaves the mesh when it is silent for longer than is
+//!   borne of it ([`super::pulse`]). *Rationale:* a node that stands still for a second now and then would fail three trials each time. The
+//!   third keeps a peer from passing for one that stands still by falling silent whenever it is tried.
+//! - Nothing counts of a trial in which we were away ([`super::pulse`]), and nobody is taken to be gone before what came meanwhile is
+//!   read.
+//! - Who leaves the mesh because it was silent, and has brought a message of late, may come back soon: it keeps the shortest backoff.
 //!
 //! What this leaves an attacker: it keeps its place by bringing every message that we hold back, within the time of a trial. Then it
 //! delays messages by that time at most.
@@ -31,6 +38,7 @@
 
 use super::Mesh;
 use super::io::{Output, PruneReason, Sink};
+use super::pulse::Lived;
 use super::seen::Fingerprint;
 use super::send;
 use super::slots::SlotSet;
@@ -83,10 +91,32 @@ pub(super) struct Use {
     /// How many of them make it suspect.
     patience: u32,
     /// Failures since the last success.
-    strikes: u8,
+    failures: u8,
+    /// How often it stood still in a trial since it brought something last.
+    standstills: u8,
     /// Whether it has brought anything.
     brought: bool,
 }
+
+/// What is to be said against a peer after a trial.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// It was there and did not bring what was held back.
+    Failed,
+    /// It stood still, and went on without having brought it.
+    StoodStill,
+    /// It has been silent for longer than is borne of it.
+    Gone,
+}
+
+/// How many standstills count as a failure.
+const STANDSTILLS: u16 = 3;
+/// Between two looks at a peer that is awaited, at least.
+const LOOK_MIN: Duration = Duration::from_millis(50);
+/// And at most: it may have gone on.
+const LOOK_MAX: Duration = Duration::from_secs(1);
+/// Who has brought a message so recently is no stranger.
+const OF_LATE: Duration = Duration::from_secs(60);
 
 /// Trials under way.
 #[derive(Debug, Default)]
@@ -98,9 +128,14 @@ pub(super) struct Trials {
 
 #[derive(Debug)]
 struct Trial {
+    /// When it ends, or when to look again at who is awaited.
     ends: Time,
+    began: Lived,
     key: Fingerprint,
-    payload: Arc<Payload>,
+    /// What is held back; none when the peer stands still and is awaited.
+    held: Option<Arc<Payload>>,
+    /// Whether something came from who is awaited after the trial had begun.
+    spoke: bool,
 }
 
 impl Trials {
@@ -112,12 +147,15 @@ impl Trials {
 
     /// Whether the message is held back from the peer.
     pub(super) fn is_of(&self, peer: PeerHandle, key: Fingerprint) -> bool {
-        !self.by_link.is_empty() && self.of_peer(peer).any(|(_, trial)| trial.key == key)
+        !self.by_link.is_empty() && self.of_peer(peer).any(|trial| trial.key == key && trial.held.is_some())
     }
 
-    fn of_peer(&self, peer: PeerHandle) -> impl Iterator<Item = (TopicIndex, &Trial)> {
-        let links = self.by_link.range((peer, TopicIndex(0))..=(peer, TopicIndex(u8::MAX)));
-        links.map(|((_, topic), trial)| (*topic, trial))
+    fn of_peer(&self, peer: PeerHandle) -> impl Iterator<Item = &Trial> {
+        self.by_link.range((peer, TopicIndex(0))..=(peer, TopicIndex(u8::MAX))).map(|(_, trial)| trial)
+    }
+
+    fn is_awaited(&self, link: (PeerHandle, TopicIndex)) -> bool {
+        !self.by_link.is_empty() && self.by_link.get(&link).is_some_and(|trial| trial.held.is_none())
     }
 
     fn begin(&mut self, link: (PeerHandle, TopicIndex), trial: Trial) {
@@ -153,7 +191,9 @@ impl Mesh {
     /// A peer has entered the mesh in this place.
     pub(super) fn begin_use(&mut self, topic: TopicIndex, place: usize) {
         let patience = self.config.trial.messages;
-        self.states[topic.index()].uses.insert(place, Use { silent: 0, patience, strikes: 0, brought: false });
+        self.states[topic.index()]
+            .uses
+            .insert(place, Use { silent: 0, patience, failures: 0, standstills: 0, brought: false });
     }
 
     /// The peer has left the mesh, in which it was in this place.
@@ -172,9 +212,11 @@ impl Mesh {
     pub(super) fn count_silence(&mut self, topic: TopicIndex, holders: &SlotSet) {
         let state = &mut self.states[topic.index()];
         for (peer, known) in state.mesh.iter().zip(&mut state.uses) {
-            let brought = holders.contains(peer.slot);
-            known.brought |= brought;
-            known.silent = if brought { 0 } else { known.silent.saturating_add(1) };
+            if holders.contains(peer.slot) {
+                (known.silent, known.standstills, known.brought) = (0, 0, true);
+            } else {
+                known.silent = known.silent.saturating_add(1);
+            }
         }
     }
 
@@ -182,12 +224,14 @@ impl Mesh {
     pub(super) fn note_use(&mut self, topic: TopicIndex, peer: PeerHandle, key: Fingerprint) {
         let passed = self.trials.is_of(peer, key) && self.trials.end((peer, topic)).is_some();
         self.counters.trials_passed += u64::from(passed);
+        if self.trials.is_awaited((peer, topic)) {
+            self.trials.end((peer, topic));
+        }
         let most = self.config.trial.messages_max;
         if let Some(known) = self.use_of(topic, peer) {
-            known.silent = 0;
-            known.brought = true;
+            (known.silent, known.standstills, known.brought) = (0, 0, true);
             if passed {
-                known.strikes = 0;
+                known.failures = 0;
                 known.patience = known.patience.saturating_mul(2).min(most);
             }
         }
@@ -205,13 +249,15 @@ impl Mesh {
             return;
         }
         let state = &self.states[topic.index()];
-        let suspects = state.mesh.iter().zip(&state.uses).filter(|(_, known)| known.is_suspect());
+        // Who became suspect by this very message was told that it need not send it.
+        let suspects = state.mesh.iter().zip(&state.uses).filter(|(_, known)| known.silent > known.patience);
         let suspects: Vec<PeerHandle> = suspects.map(|(peer, _)| *peer).collect();
         for peer in suspects {
             let free = !holders.contains(peer.slot) && !self.trials.by_link.contains_key(&(peer, topic));
             if free && self.random.trial.chance(1, 2) {
                 let ends = now + self.trial_time(peer);
-                self.trials.begin((peer, topic), Trial { ends, key, payload: payload.clone() });
+                let began = self.pulse.lived();
+                self.trials.begin((peer, topic), Trial { ends, began, key, held: Some(payload.clone()), spoke: false });
                 self.counters.trials += 1;
             }
         }
@@ -222,31 +268,73 @@ impl Mesh {
         self.rtt_of(peer).saturating_mul(trial.round_trips).clamp(trial.time_min, trial.time_max)
     }
 
-    /// Ends the trials that are over, and replaces who has failed too often.
+    /// Ends the trials that are over, and replaces who has failed too often or is gone.
     pub(super) fn end_trials(&mut self, now: Time, out: &mut impl Sink<Output>) {
         while let Some((_, peer, topic)) = self.trials.by_end.first().copied().filter(|(ends, ..)| *ends <= now) {
-            let Some(trial) = self.trials.end((peer, topic)) else { return };
-            // It may depend on us.
-            let mut sent = 0;
-            self.recent.spread(trial.key, [peer], |peer| {
-                sent += 1;
-                send(out, peer, Frame::Publish { payload: trial.payload.clone(), class: Class::Forward });
-            });
-            self.counters.messages_sent += sent;
-            if self.scores.deficits_suspended(now) {
+            let Some(mut trial) = self.trials.end((peer, topic)) else { return };
+            let was_awaited = trial.held.is_none();
+            if let Some(payload) = trial.held.take() {
+                // It may depend on us.
+                let mut sent = 0;
+                self.recent.spread(trial.key, [peer], |peer| {
+                    sent += 1;
+                    send(out, peer, Frame::Publish { payload: payload.clone(), class: Class::Forward });
+                });
+                self.counters.messages_sent += sent;
+            }
+            let Some(slot) = self.peers.get(peer) else { continue };
+            let silence = self.pulse.silence(slot.heard);
+            if silence < self.trial_time(peer) / 2 {
+                if was_awaited {
+                    // Nothing is to be said against who has brought something since.
+                    if self.use_of(topic, peer).is_some_and(|known| known.is_suspect()) {
+                        let fault = if trial.spoke { Fault::Failed } else { Fault::StoodStill };
+                        self.blame(now, topic, peer, fault, out);
+                    }
+                } else if !self.pulse.was_away(trial.began) {
+                    self.counters.trials_failed += 1;
+                    self.blame(now, topic, peer, Fault::Failed, out);
+                }
                 continue;
             }
-            self.counters.trials_failed += 1;
-            let strikes_max = self.config.trial.strikes;
-            let Some(known) = self.use_of(topic, peer) else { continue };
-            known.strikes = known.strikes.saturating_add(1);
-            let strikes = known.strikes;
-            if strikes >= strikes_max && !self.replace(now, topic, peer, out) {
-                let enough = self.config.degree.target / 2;
-                if strikes >= strikes_max.saturating_mul(2) && self.useful_links(topic) >= enough {
-                    let backoff = self.config.prune.surplus_backoff;
-                    self.prune_for(now, topic, peer, PruneReason::Silent, backoff, out);
-                }
+            if !was_awaited {
+                trial.spoke = slot.heard.is_after(trial.began) && !self.pulse.was_away(trial.began);
+            }
+            let left = self.pulse.bearable(&slot.rest.rhythm, slot.heard).saturating_sub(silence);
+            let mut look_after = left.clamp(LOOK_MIN, LOOK_MAX);
+            if !self.pulse.is_settled() {
+                look_after = LOOK_MIN;
+            } else if left.is_zero() {
+                look_after = LOOK_MAX;
+                self.blame(now, topic, peer, Fault::Gone, out);
+            }
+            // Where there is nobody to take its place it is awaited for longer.
+            if self.use_of(topic, peer).is_some() {
+                self.trials.begin((peer, topic), Trial { ends: now + look_after, ..trial });
+            }
+        }
+    }
+
+    /// Counts a fault of a peer of the mesh, and replaces it if there were too many.
+    fn blame(&mut self, now: Time, topic: TopicIndex, peer: PeerHandle, fault: Fault, out: &mut impl Sink<Output>) {
+        let most = self.config.trial.strikes;
+        let Some(known) = self.use_of(topic, peer) else { return };
+        match fault {
+            Fault::Failed => known.failures = known.failures.saturating_add(1),
+            Fault::StoodStill => known.standstills = known.standstills.saturating_add(1),
+            Fault::Gone => {
+                let is_news = known.failures < most;
+                known.failures = known.failures.saturating_add(most);
+                self.counters.peers_gone += u64::from(is_news);
+            }
+        }
+        let Some(known) = self.use_of(topic, peer) else { return };
+        let strikes = u16::from(known.failures) + u16::from(known.standstills) / STANDSTILLS;
+        if strikes >= u16::from(most) && !self.replace(now, topic, peer, out) {
+            let enough = self.config.degree.target / 2;
+            if strikes >= u16::from(most) * 2 && self.useful_links(topic) >= enough {
+                let backoff = self.config.prune.surplus_backoff;
+                self.prune_for(now, topic, peer, PruneReason::Silent, backoff, out);
             }
         }
     }
@@ -261,8 +349,14 @@ impl Mesh {
         let other = self.choose_among(candidates, 1).first().copied();
         if let Some(other) = other {
             self.counters.links_replaced += 1;
+            let is_gone_for_now = self.has_fallen_silent(now, topic, peer);
             self.graft(now, topic, other, out);
-            self.prune(now, topic, peer, PruneReason::Silent, out);
+            if is_gone_for_now {
+                let backoff = self.config.prune.surplus_backoff;
+                self.prune_for(now, topic, peer, PruneReason::Silent, backoff, out);
+            } else {
+                self.prune(now, topic, peer, PruneReason::Silent, out);
+            }
         }
         other.is_some()
     }
@@ -279,6 +373,13 @@ impl Mesh {
         let uses = &self.states[topic.index()].uses;
         let newcomers = uses.iter().filter(|known| !known.brought).count();
         self.config.trial.messages > 0 && newcomers < uses.len() && newcomers >= self.config.degree.newcomers
+    }
+
+    /// Whether nothing comes from a peer that has brought a message of late.
+    fn has_fallen_silent(&self, now: Time, topic: TopicIndex, peer: PeerHandle) -> bool {
+        let Some(slot) = self.peers.get(peer) else { return false };
+        let is_silent = self.pulse.silence(slot.heard) >= self.config.pulse.silence_min;
+        is_silent && slot.rest.links[topic.index()].brought_at.is_some_and(|at| now.since(at) <= OF_LATE)
     }
 
     /// Links of the mesh that are not suspect.

@@ -15,4 +15,5 @@ mod proven;
 mod scoring;
 mod sent_away;
 mod spread;
+mod standstill;
 mod trials;
