@@ -114,8 +114,9 @@ fn what_came_while_we_were_away_is_read_before_anybody_is_judged() {
     assert_eq!(network.messages(Duration::from_secs(10), &[]), []);
     let stopped = network.mesh[1];
     for _ in 0..20 {
+        let others = network.mesh[1..].to_vec();
         // Everybody is silent for as long as it takes to be tried, and we are away then.
-        assert_eq!(network.messages(Duration::from_millis(600), &network.mesh[1..].to_vec()), []);
+        assert_eq!(network.messages(Duration::from_millis(600), &others), []);
         network.bench.starve(Duration::from_millis(2_000));
         assert_eq!(network.gone(), []);
         assert_eq!(network.messages(Duration::from_millis(500), &[]), []);
