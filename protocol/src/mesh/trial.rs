@@ -21,9 +21,9 @@
 //!   that stood still for a while did its part before, and does again.
 //! - **Who stands still does not fail.** A peer from which nothing at all has come in the last half of its trial may have crashed, may be
 //!   without a processor, or may have nothing to say; the trial says nothing about which. It is sent what was held back, and awaited. If it
-//!   is heard again before it brings something, that counts as a failure if it spoke in its trial, and as a third of one if it did not; it leaves the mesh when it is silent for longer than is
+//!   is heard again before it brings something, that counts as a failure if it spoke in its trial, and as half of one if it did not; it leaves the mesh when it is silent for longer than is
 //!   borne of it ([`super::pulse`]). *Rationale:* a node that stands still for a second now and then would fail three trials each time. The
-//!   third keeps a peer from passing for one that stands still by falling silent whenever it is tried.
+//!   half keeps a peer from passing for one that stands still by falling silent whenever it is tried.
 //! - Nothing counts of a trial in which we were away ([`super::pulse`]), and nobody is taken to be gone before what came meanwhile is
 //!   read.
 //! - Who leaves the mesh because it was silent, and has brought a message of late, may come back soon: it keeps the shortest backoff.
@@ -110,7 +110,7 @@ enum Fault {
 }
 
 /// How many standstills count as a failure.
-const STANDSTILLS: u16 = 3;
+const STANDSTILLS: u16 = 2;
 /// Between two looks at a peer that is awaited, at least.
 const LOOK_MIN: Duration = Duration::from_millis(50);
 /// And at most: it may have gone on.
