@@ -4,13 +4,14 @@
 //! - A line is queued if the queue holds fewer than `LINES_MAX` lines and `BYTES_MAX` bytes; otherwise it is lost and
 //!   counted. *Rationale:* the event loop logs; a terminal that was stopped with Ctrl-S, a pipe that nobody reads or a disk
 //!   that hangs would stop it, and with it the node.
-//! - One thread for each sink writes the lines in order. After a loss it writes how many were lost, where they are missing.
+//! - One thread for each sink writes the lines in order. Each line carries how many were lost before it was queued, so
+//!   that the thread writes how many are missing in the very place, between what was queued before them and after them.
 //! - A sink that fails (a full disk) loses the line, which is counted like the others, and is tried again with the next one.
 
 use crate::rate_limited;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 use tracing_subscriber::fmt::MakeWriter;
@@ -30,15 +31,25 @@ pub struct Sink {
 /// Puts lines into the queue of a [`Sink`].
 #[derive(Clone, Debug)]
 pub struct SinkWriter {
-    queue: SyncSender<Vec<u8>>,
+    queue: SyncSender<Waiting>,
     shared: Arc<Shared>,
+}
+
+/// A line in the queue.
+#[derive(Debug)]
+struct Waiting {
+    line: Vec<u8>,
+    /// Lines that had found no place when this one was queued, ever.
+    refused_before: u64,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     queued_bytes: AtomicUsize,
-    /// Lines that were not written, ever.
-    lost: AtomicU64,
+    /// Lines that found no place in the queue, ever.
+    refused: AtomicU64,
+    /// Lines that the output did not take, ever.
+    failed: AtomicU64,
     /// How many lines were queued and how many of them have been dealt with.
     queued: AtomicU64,
     done: Mutex<u64>,
@@ -67,7 +78,8 @@ impl Sink {
     /// Lines that were lost so far.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.writer.shared.lost.load(Ordering::Relaxed)
+        let shared = &self.writer.shared;
+        shared.refused.load(Ordering::Relaxed) + shared.failed.load(Ordering::Relaxed)
     }
 
     /// Waits until everything that was queued before has been dealt with, or the deadline is over.
@@ -86,15 +98,15 @@ impl SinkWriter {
         // Counted before it is queued, so that the thread cannot count it down first.
         let queued_bytes = shared.queued_bytes.fetch_add(line.len(), Ordering::SeqCst);
         let queued = queued_bytes + line.len() <= BYTES_MAX
-            && match self.queue.try_send(line.to_vec()) {
-                Ok(()) => true,
-                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
-            };
+            && self
+                .queue
+                .try_send(Waiting { line: line.to_vec(), refused_before: shared.refused.load(Ordering::SeqCst) })
+                .is_ok();
         if queued {
             shared.queued.fetch_add(1, Ordering::SeqCst);
         } else {
             shared.queued_bytes.fetch_sub(line.len(), Ordering::SeqCst);
-            shared.lost.fetch_add(1, Ordering::SeqCst);
+            shared.refused.fetch_add(1, Ordering::SeqCst);
         }
     }
 }
@@ -124,11 +136,12 @@ impl Write for Line<'_> {
     }
 }
 
-fn write_lines(lines: &Receiver<Vec<u8>>, mut output: impl Write, shared: &Shared) {
+fn write_lines(lines: &Receiver<Waiting>, mut output: impl Write, shared: &Shared) {
     let mut told = 0;
-    while let Ok(line) = lines.recv() {
+    while let Ok(Waiting { line, refused_before }) = lines.recv() {
         shared.queued_bytes.fetch_sub(line.len(), Ordering::SeqCst);
-        let lost = shared.lost.load(Ordering::SeqCst);
+        // Only this thread counts failures, so that all of them are of lines before this one.
+        let lost = refused_before + shared.failed.load(Ordering::SeqCst);
         if lost > told {
             let note = format!("{} log lines are missing here: they could not be written in time\n", lost - told);
             if output.write_all(note.as_bytes()).is_ok() {
@@ -136,7 +149,7 @@ fn write_lines(lines: &Receiver<Vec<u8>>, mut output: impl Write, shared: &Share
             }
         }
         if let Err(error) = output.write_all(&line).and_then(|()| output.flush()) {
-            shared.lost.fetch_add(1, Ordering::SeqCst);
+            shared.failed.fetch_add(1, Ordering::SeqCst);
             // The other sink may be able to tell; this one tells how many are missing when it works again.
             rate_limited!(warn, %error, "log lines cannot be written");
         }
@@ -183,34 +196,59 @@ mod tests {
         sink.writer().make_writer().write_all(text.as_bytes()).expect("never fails");
     }
 
+    /// Logs a line and waits until the thread hangs with it in its hand, the queue being empty.
+    fn hang_with(sink: &Sink, text: &str) {
+        let begin = Instant::now();
+        log(sink, text);
+        while sink.writer.shared.queued_bytes.load(Ordering::SeqCst) > 0 {
+            assert!(begin.elapsed() < DEADLINE, "the thread takes nothing from the queue");
+            std::thread::yield_now();
+        }
+    }
+
     #[test]
     fn an_output_that_hangs_costs_lines_and_no_time() {
         let (sink, gate, written) = scripted();
+        hang_with(&sink, "first\n");
         let begin = Instant::now();
         for number in 0..LINES_MAX + 1_000 {
             log(&sink, &format!("line {number}\n"));
         }
         assert!(begin.elapsed() < DEADLINE, "logging waited for the output");
-        // The thread may have taken one line out of the queue already.
-        assert!((999..=1_000).contains(&sink.lost()), "{}", sink.lost());
+        assert_eq!(sink.lost(), 1_000);
         drop(gate);
         sink.flush(DEADLINE);
         log(&sink, "after\n");
         sink.flush(DEADLINE);
-        let text = written();
-        assert!(text.contains("line 0\n") && text.contains("log lines are missing here") && text.ends_with("after\n"));
-        assert_eq!(text.matches("missing here").count(), 1);
+        let kept: String = (0..LINES_MAX).map(|number| format!("line {number}\n")).collect();
+        let note = "1000 log lines are missing here: they could not be written in time\n";
+        assert_eq!(written(), format!("first\n{kept}{note}after\n"));
+    }
+
+    #[test]
+    fn losses_are_told_where_they_are_missing() {
+        let (sink, gate, written) = scripted();
+        hang_with(&sink, "first\n");
+        let large = "x".repeat(BYTES_MAX - 8) + "\n";
+        log(&sink, &large);
+        log(&sink, "too much\n");
+        log(&sink, "fits\n");
+        drop(gate);
+        sink.flush(DEADLINE);
+        let note = "1 log lines are missing here: they could not be written in time\n";
+        assert_eq!(written(), format!("first\n{large}{note}fits\n"));
     }
 
     #[test]
     fn what_waits_is_bounded_in_bytes_too() {
         let (sink, _gate, _) = scripted();
+        hang_with(&sink, "first\n");
         let large = "x".repeat(1 << 20);
         for _ in 0..10 {
             log(&sink, &large);
         }
-        assert!(sink.lost() >= 5, "{}", sink.lost());
-        assert!(sink.writer.shared.queued_bytes.load(Ordering::SeqCst) <= BYTES_MAX);
+        assert_eq!(sink.lost(), 6);
+        assert_eq!(sink.writer.shared.queued_bytes.load(Ordering::SeqCst), BYTES_MAX);
     }
 
     #[test]
