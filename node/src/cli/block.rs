@@ -29,7 +29,7 @@ Examples:
   starling block watch | head -3
   starling block watch --from 1 --json  # a line of JSON for each block, from the first one on
 
-A block that is canonical no more has a line that begins with `undone`, before those that replace it. When the node is
+A block that is canonical no more has a line that begins with `undone`, before those that replace it. When the node is \
 restarted, the watch waits for it and goes on where it was.")]
     Watch(watch::WatchArgs),
 }

@@ -65,9 +65,9 @@ Examples:
   starling db prune --keep-blocks 100000
   starling db prune --keep-bytes 20GiB --compact
 
-What is bounded in bytes is what the blocks take in the database. The file keeps the free pages for
+What is bounded in bytes is what the blocks take in the database. The file keeps the free pages for \
 later blocks, unless --compact returns them, which takes about as long as copying it.
-To have a node prune while it runs, set storage.keep_blocks (--keep-blocks) or storage.keep_bytes
+To have a node prune while it runs, set storage.keep_blocks (--keep-blocks) or storage.keep_bytes \
 (--keep-bytes) for it.")]
     #[command(group = clap::ArgGroup::new("keep").required(true).multiple(true))]
     Prune {

@@ -18,7 +18,7 @@ Examples:
   starling init --network testnet.toml --bootnodes /ip4/192.0.2.1/tcp/26500/p2p/12D3KooW…
   starling init --genesis genesis.toml --datadir /srv/starling --json
 
-The genesis is copied into the data directory; what other flags say is written into its config.toml. Running it again
+The genesis is copied into the data directory; what other flags say is written into its config.toml. Running it again \
 changes nothing that is there already.")]
 pub(super) struct InitArgs {
     #[command(flatten)]

@@ -28,8 +28,8 @@ Examples:
       a second node on this host, with ports and a data directory of its own
 
 The addresses that were bound are printed, and written to DATADIR/addresses.json.
-Ctrl-C, SIGTERM or SIGHUP stops the node cleanly; a second one at once. Exit codes: 0 stopped cleanly, 1 it failed or what
-it needs is in use, 2 a setting is wrong, 130 or 143 stopped at once. Flags go before environment variables, those before
+Ctrl-C, SIGTERM or SIGHUP stops the node cleanly; a second one at once. Exit codes: 0 stopped cleanly, 1 it failed or what \
+it needs is in use, 2 a setting is wrong, 130 or 143 stopped at once. Flags go before environment variables, those before \
 DATADIR/config.toml. Every flag has a variable: STARLING_TARGET_PEERS for --target-peers.
 `starling config show --origin` says what holds and why.")]
 pub(super) struct RunArgs {

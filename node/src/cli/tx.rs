@@ -41,7 +41,7 @@ Examples:
   starling tx watch --all | grep included
   starling tx watch --sender 8a88…  # whatever happens to an account's transactions
 
-Exit codes: 0 a block has it, 3 it expired, 4 another transaction used its nonce, 5 --timeout passed first; 1 and 2 as
+Exit codes: 0 a block has it, 3 it expired, 4 another transaction used its nonce, 5 --timeout passed first; 1 and 2 as \
 always. When the node is restarted, the watch waits for it.")]
     Watch(watch::WatchArgs),
 }

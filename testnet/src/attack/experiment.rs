@@ -11,6 +11,7 @@ use super::suspicion::{self, Suspicion};
 use super::{Attackers, AttackersError, floor, recruits};
 use crate::measure::statistics::nearest_rank;
 use crate::sim::run::absences;
+use crate::sim::run::machines_bytes;
 use crate::sim::{Engine, Scenario, World};
 use serde::{Deserialize, Serialize};
 use starling_protocol::time::{Duration, Time, micros};
@@ -167,6 +168,11 @@ impl Experiment {
             outcome.add(&self.run_once(self.scenario.seed.wrapping_add(repeat << 32), engine)?);
         }
         Ok(outcome)
+    }
+
+    /// Memory that it takes while it runs, in MiB, about.
+    pub(super) fn memory_mib(&self) -> u64 {
+        machines_bytes(&self.scenario, self.attackers.iter().map(Attackers::identities).sum()) >> 20
     }
 
     fn run_once(&self, seed: u64, engine: Engine) -> Result<Outcome, AttackersError> {

@@ -9,6 +9,7 @@
 use super::demand::{Demand, Finding};
 use super::experiment::Outcome;
 use super::table::{BASELINE, Case, Fate, Row, Scale, rows};
+use crate::host;
 use crate::sim::Engine;
 use crate::sim::trace::TraceHash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -44,6 +45,26 @@ pub enum SuiteError {
         found: String,
         /// What there is.
         known: String,
+    },
+    /// The runs that go on at the same time would not fit.
+    #[error(
+        "{at_once} runs at a time need some {needed_mib} MiB of memory and {available_mib} MiB are free; give fewer --nodes, or fewer --jobs"
+    )]
+    Memory {
+        /// How many runs go on at a time.
+        at_once: usize,
+        /// What the largest of them are estimated to need.
+        needed_mib: u64,
+        /// What there is.
+        available_mib: u64,
+    },
+    /// The folder for the results cannot be.
+    #[error("cannot write to {path}: {source}; give a folder with --out")]
+    Out {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// A file cannot be written or read.
     #[error("cannot use {path}: {source}")]
@@ -116,10 +137,11 @@ impl RowResult {
 /// If a row does not exist, or a file cannot be written.
 pub fn run(plan: &Plan, progress: &(dyn Fn(usize, usize, &str) + Sync)) -> Result<Vec<RowResult>, SuiteError> {
     let rows = chosen(&plan.only)?;
-    let folder = plan.out.join("runs");
-    fs::create_dir_all(&folder).map_err(|source| SuiteError::File { path: folder.clone(), source })?;
-    let digest = program_digest();
     let jobs = jobs(&rows, plan);
+    fits(&jobs, plan.threads)?;
+    let folder = plan.out.join("runs");
+    fs::create_dir_all(&folder).map_err(|source| SuiteError::Out { path: folder.clone(), source })?;
+    let digest = program_digest();
     let results: Mutex<Vec<Option<Ran>>> = Mutex::new(vec![None; jobs.len()]);
     let failure: Mutex<Option<SuiteError>> = Mutex::new(None);
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -151,6 +173,20 @@ pub fn run(plan: &Plan, progress: &(dyn Fn(usize, usize, &str) + Sync)) -> Resul
     }
     let results = results.into_inner().unwrap_or_default();
     Ok(collect(&rows, &jobs, &results, plan))
+}
+
+/// Whether there is memory for the largest runs at the same time.
+fn fits(jobs: &[Job], threads: usize) -> Result<(), SuiteError> {
+    let mut needs_mib: Vec<u64> = jobs.iter().map(|job| job.case.trial.memory_mib()).collect();
+    needs_mib.sort_unstable_by(|a, b| b.cmp(a));
+    let at_once = threads.clamp(1, jobs.len().max(1));
+    let needed_mib = needs_mib.iter().take(at_once).sum();
+    match host::available_mib() {
+        Some(available_mib) if available_mib < needed_mib => {
+            Err(SuiteError::Memory { at_once, needed_mib, available_mib })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn number_of(jobs: &[Job], job: &Job) -> usize {

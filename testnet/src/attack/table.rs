@@ -155,6 +155,14 @@ impl Trial {
             Self::Decoders { inputs, seed } => Ok(malformed::run(engine.name, *inputs, *seed)),
         }
     }
+
+    /// Memory that it takes while it runs, in MiB, about.
+    pub(super) fn memory_mib(&self) -> u64 {
+        match self {
+            Self::Network(experiment) => experiment.memory_mib(),
+            Self::Decoders { .. } => 0,
+        }
+    }
 }
 
 impl Row {

@@ -18,7 +18,7 @@ pub(super) const EXAMPLES: &str = "Examples:
   starling-testnet attacks --only cold-boot --only covert-flash --seeds 5
   starling-testnet attacks --list
 
-What each run has found is kept in the folder, so a table that was stopped goes on where it stopped when it is
+What each run has found is kept in the folder, so a table that was stopped goes on where it stopped when it is \
 given the same --out. A changed program begins anew.
 Exit codes: 0 all that is demanded holds; 1 it does not; 2 usage.";
 
@@ -31,13 +31,13 @@ pub(super) struct Attacks {
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     /// How many seeds, from 1 on
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     seeds: u64,
     /// Honest nodes, in place of the table's own number
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(42..=20_000))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(42..=20_000))]
     nodes: Option<u32>,
     /// Messages a second of all publishers together, in place of the table's own number
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     messages: Option<u32>,
     /// Leave out the weaker engines that have to fail
     #[arg(long)]
@@ -46,7 +46,7 @@ pub(super) struct Attacks {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// How many runs go on at the same time [default: as many as there are processors]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
     /// Name the rows
     #[arg(long)]
@@ -62,8 +62,8 @@ pub(super) fn execute(arguments: &Attacks) -> u8 {
     let plan = arguments.plan();
     match run(&plan) {
         Ok(rows) => tell(&rows, &plan),
-        Err(error @ SuiteError::Row { .. }) => failed(&error, USAGE),
-        Err(error) => failed(&error, BAD),
+        Err(error @ SuiteError::File { .. }) => failed(&error, BAD),
+        Err(error) => failed(&error, USAGE),
     }
 }
 

@@ -13,7 +13,7 @@ pub(super) const EXAMPLES: &str = "Examples:
   starling-testnet compare testnet-runs/before testnet-runs/after
   starling-testnet compare before after --fail-above 10%
 
-Folders may be of processes or of simulations, with one seed or with many. The figures are means over all seeds; the spread
+Folders may be of processes or of simulations, with one seed or with many. The figures are means over all seeds; the spread \
 is from the least to the most.
 Exit codes: 0 compared; 1 something became worse by more than --fail-above; 2 usage.";
 
@@ -24,7 +24,7 @@ pub(super) struct Compare {
     /// The other one
     b: PathBuf,
     /// Exit with code 1 if any figure of B is worse than that of A by more than this
-    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    #[arg(long, value_name = "PERCENT", allow_negative_numbers = true, value_parser = percent)]
     fail_above: Option<f64>,
 }
 

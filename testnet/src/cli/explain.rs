@@ -24,7 +24,7 @@ pub(super) struct Explain {
     #[arg(long, value_name = "ID", value_parser = hexadecimal)]
     message: String,
     /// Also tell the way to this node [default: only to the slowest one]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     node: Option<u32>,
 }
 
@@ -63,7 +63,12 @@ fn explain(arguments: &Explain) -> Result<Option<String>, FolderError> {
 }
 
 fn in_run(dir: &Path, arguments: &Explain) -> Result<Option<String>, FolderError> {
-    let mut world = world(&manifest(dir)?, dir)?;
+    let manifest = manifest(dir)?;
+    if let Some(node) = arguments.node.filter(|node| *node >= manifest.nodes) {
+        let problem = format!("there is no node {node} in it: its {} nodes are numbered from 0", manifest.nodes);
+        return Err(FolderError::Node { path: dir.to_owned(), problem });
+    }
+    let mut world = world(&manifest, dir)?;
     world.observer_mut().follow(&arguments.message);
     let bar = Bar::new();
     advance(&mut world, |_, _| {}, |progress| bar.show(progress));
@@ -130,7 +135,7 @@ impl<'a> Way<'a> {
             line(&mut text, format_args!("\nThe way to the slowest node, {}:", self.name(slowest)));
             self.path(&mut text, slowest);
         }
-        if let Some(node) = node.filter(|node| (*node as usize) < self.receptions.len()) {
+        if let Some(node) = node {
             line(&mut text, format_args!("\nThe way to {}:", self.name(node)));
             self.path(&mut text, node);
         }

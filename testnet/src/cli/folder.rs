@@ -29,6 +29,12 @@ pub(super) struct Reproduce {
 pub(crate) enum FolderError {
     #[error("{} is not empty; give a new or empty folder with --out", .0.display())]
     NotEmpty(PathBuf),
+    #[error("cannot write to {}: {problem}; give a new or empty folder with --out", path.display())]
+    Out { path: PathBuf, problem: String },
+    #[error("{} is no folder of a run: {problem}; give one that was written with --out, or one under testnet-runs", path.display())]
+    NoRun { path: PathBuf, problem: String },
+    #[error("{}: {problem}", path.display())]
+    Node { path: PathBuf, problem: String },
     #[error("cannot use {}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("{} is not the summary of a simulation: {problem}", path.display())]
@@ -50,17 +56,19 @@ pub(super) fn out_folder(named: Option<&Path>, purpose: &str) -> PathBuf {
 
 /// Makes a folder, or finds it empty.
 pub(super) fn make_empty(dir: &Path) -> Result<(), FolderError> {
-    let failed = |source| FolderError::Io { path: dir.to_owned(), source };
-    fs::create_dir_all(dir).map_err(failed)?;
-    match fs::read_dir(dir).map_err(failed)?.next() {
+    let failed = |problem: String| FolderError::Out { path: dir.to_owned(), problem };
+    if dir.exists() && !dir.is_dir() {
+        return Err(failed("it is a file".to_owned()));
+    }
+    fs::create_dir_all(dir).map_err(|error| failed(error.to_string()))?;
+    match fs::read_dir(dir).map_err(|error| failed(error.to_string()))?.next() {
         None => Ok(()),
         Some(_) => Err(FolderError::NotEmpty(dir.to_owned())),
     }
 }
 
-/// Writes the report of a simulation, and what it takes to do it again, into an empty folder.
-pub(super) fn write(dir: &Path, manifest: &Manifest, base: &Path, simulated: &Simulated) -> Result<(), FolderError> {
-    keep_scenario(dir, manifest, base)?;
+/// Writes the report of a simulation into its folder.
+pub(super) fn write(dir: &Path, simulated: &Simulated) -> Result<(), FolderError> {
     report::write(&simulated.run, dir).map_err(|source| FolderError::Io { path: dir.to_owned(), source })
 }
 
@@ -84,7 +92,12 @@ pub(crate) fn keep_scenario(dir: &Path, manifest: &Manifest, base: &Path) -> Res
 /// The manifest that a folder was made of.
 pub(super) fn manifest(dir: &Path) -> Result<Manifest, FolderError> {
     let path = dir.join(SCENARIO);
-    let text = fs::read_to_string(&path).map_err(|source| FolderError::Io { path: path.clone(), source })?;
+    let text = fs::read_to_string(&path).map_err(|error| FolderError::NoRun {
+        path: dir.to_owned(),
+        problem: format!(
+            "the manifest {SCENARIO} cannot be read there ({error}); `sim` writes one, and `run --manifest`"
+        ),
+    })?;
     Ok(Manifest::parse(&text, &path.display().to_string())?)
 }
 
@@ -100,18 +113,17 @@ pub(super) fn runs(dir: &Path) -> Result<Vec<PathBuf>, FolderError> {
     if dir.join("summary.json").is_file() {
         return Ok(vec![dir.to_owned()]);
     }
-    let failed = |source| FolderError::Io { path: dir.to_owned(), source };
+    let failed = |problem: String| FolderError::NoRun { path: dir.to_owned(), problem };
     let mut runs = Vec::new();
-    for entry in fs::read_dir(dir).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
+    for entry in fs::read_dir(dir).map_err(|error| failed(error.to_string()))? {
+        let path = entry.map_err(|error| failed(error.to_string()))?.path();
         if path.join("summary.json").is_file() {
             runs.push(path);
         }
     }
     runs.sort();
     if runs.is_empty() {
-        let source = io::Error::new(io::ErrorKind::NotFound, "there is no summary.json in it, nor in a folder inside");
-        return Err(FolderError::Io { path: dir.to_owned(), source });
+        return Err(failed("there is no summary.json in it, nor in a folder inside".to_owned()));
     }
     Ok(runs)
 }

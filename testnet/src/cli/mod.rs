@@ -54,6 +54,7 @@ enum Command {
     Explain(explain::Explain),
 }
 
+#[cfg(feature = "cluster")]
 const EXAMPLES: &str = "Examples:
   starling-testnet run                    16 real nodes on this host
   starling-testnet sim quick              64 simulated ones
@@ -62,6 +63,16 @@ const EXAMPLES: &str = "Examples:
   starling-testnet attacks --quick        the table of attacks, scaled down
 
 The help of each command has more.";
+#[cfg(not(feature = "cluster"))]
+const EXAMPLES: &str = "Examples:
+  starling-testnet sim quick              64 simulated nodes
+  starling-testnet sim scale --nodes 10000
+  starling-testnet sim --list
+  starling-testnet attacks --quick        the table of attacks, scaled down
+
+The help of each command has more. This program was built without the commands
+that run real nodes, such as `run` and `up`: leave out --no-default-features
+for these.";
 
 /// Runs the tool with the arguments of this process.
 #[must_use]

@@ -10,15 +10,15 @@ use super::sim::Bar;
 use super::{GOOD, USAGE, failed};
 use crate::manifest::Manifest;
 use crate::report::scaling::{Size, csv, page, table};
-use crate::sim::run::simulate;
+use crate::sim::run::{fits, simulate};
 
 #[derive(Debug, Args)]
 pub(super) struct Scaling {
     /// The largest network; at most 10000
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=10_000))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=10_000))]
     nodes_max: u32,
     /// The seed
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=i64::MAX.unsigned_abs()))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=i64::MAX.unsigned_abs()))]
     seed: u64,
     /// Set a value of the preset `scale` by its dotted path; can be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -42,10 +42,15 @@ fn run(arguments: &Scaling) -> Result<(), FolderError> {
     let (preset, base) = Manifest::named("scale")?;
     let manifest = Manifest { seed: arguments.seed, ..preset.with(&arguments.set)? };
     let out = out_folder(arguments.out.as_deref(), &format!("scaling-seed-{}", arguments.seed));
+    let sized = SIZES.into_iter().filter(|nodes| *nodes <= arguments.nodes_max);
+    let sized = sized.map(|nodes| Ok((nodes, manifest.with(&[format!("nodes={nodes}")])?)));
+    let sized: Vec<(u32, Manifest)> = sized.collect::<Result<_, FolderError>>()?;
+    for (_, manifest) in &sized {
+        fits(manifest, &base, 1)?;
+    }
     make_empty(&out)?;
     let mut sizes = Vec::new();
-    for nodes in SIZES.into_iter().filter(|nodes| *nodes <= arguments.nodes_max) {
-        let manifest = manifest.with(&[format!("nodes={nodes}")])?;
+    for (nodes, manifest) in sized {
         let bar = Bar::new();
         let simulated = simulate(&manifest, &base, (1, false), |progress| bar.show(progress))?;
         bar.finish();

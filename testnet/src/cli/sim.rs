@@ -15,7 +15,7 @@ use crate::host;
 use crate::manifest::{Manifest, PRESETS, RANDOM, schema};
 use crate::report::format::grouped;
 use crate::report::terminal;
-use crate::sim::run::{Progress, Simulated, simulate};
+use crate::sim::run::{Progress, Simulated, fits, simulate};
 
 pub(super) const EXAMPLES: &str = "Examples:
   starling-testnet sim quick
@@ -24,7 +24,7 @@ pub(super) const EXAMPLES: &str = "Examples:
   starling-testnet sim partition --set fault.0.for_s=10
   starling-testnet sim scaling --nodes-max 5000
 
-Exit codes: 0 every message reached every node that ran, over the mesh or in a block, and all of them agree;
+Exit codes: 0 every message reached every node that ran, over the mesh or in a block, and all of them agree; \
 1 they did not; 2 usage.";
 
 #[derive(Debug, Args)]
@@ -42,10 +42,10 @@ pub(super) struct Sim {
     #[arg(long)]
     schema: bool,
     /// How many nodes, in place of what the manifest says
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     nodes: Option<u32>,
     /// The seed, in place of the manifest's
-    #[arg(long, value_name = "N", conflicts_with = "seeds", value_parser = clap::value_parser!(u64).range(0..=i64::MAX.unsigned_abs()))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, conflicts_with = "seeds", value_parser = clap::value_parser!(u64).range(0..=i64::MAX.unsigned_abs()))]
     seed: Option<u64>,
     /// Several seeds, from A to B, both included; each gets a folder of its own
     #[arg(long, value_name = "A..B", value_parser = range)]
@@ -60,7 +60,7 @@ pub(super) struct Sim {
     #[arg(long)]
     check: bool,
     /// How many seeds run at the same time [default: as many as there are processors]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
 }
 
@@ -134,18 +134,23 @@ fn run(sim: &Sim) -> Result<u8, FolderError> {
     let out = out_folder(sim.out.as_deref(), &format!("sim-{}-seed-{}", manifest.name, seeds[0]));
     let several = seeds.len() > 1;
     let jobs = sim.jobs.map_or_else(host::cores, usize::from).min(seeds.len()).max(1);
-    // Whatever is wrong with the manifest is said before anything is written.
-    manifest.scenario(&base)?;
+    // Whatever is wrong with the manifest is said before anything is written, and whatever is wrong with the folder before anything is
+    // computed.
+    fits(&manifest, &base, jobs)?;
     make_empty(&out)?;
+    let folder = |seed: u64| if several { out.join(format!("seed-{seed}")) } else { out.clone() };
     let bar = Bar::for_runs(seeds.len());
     let work = Work { manifest: &manifest, random: scenario == RANDOM, set: &set, base: &base, jobs, check: sim.check };
-    let results = work.each_seed(&seeds, &bar, |seed, simulated, manifest| {
-        let dir = if several { out.join(format!("seed-{seed}")) } else { out.clone() };
-        make_empty(&dir)?;
-        folder::write(&dir, manifest, &base, simulated)
-    });
+    let begin = |seed: u64, manifest: &Manifest| {
+        make_empty(&folder(seed))?;
+        folder::keep_scenario(&folder(seed), manifest, &base)
+    };
+    let results = work.each_seed(&seeds, &bar, begin, |seed, simulated| folder::write(&folder(seed), simulated));
     bar.finish();
     let results = results?;
+    if manifest.workload.is_empty() && manifest.blocks.producers == 0 && scenario != RANDOM {
+        eprintln!("nothing was published: the manifest has neither a [[workload]] nor producers in [blocks]");
+    }
     let mut good = true;
     for (seed, simulated) in &results {
         if !several {
@@ -191,19 +196,21 @@ impl Work<'_> {
         Ok(Manifest { seed, ..self.manifest.clone() })
     }
 
-    /// Runs each of these seeds and does something with each result; in the order of seeds.
+    /// Runs each of these seeds, with something to do before each run and something with each result; in the order of seeds.
     fn each_seed(
         &self,
         seeds: &[u64],
         bar: &Bar,
-        done: impl Fn(u64, &Simulated, &Manifest) -> Result<(), FolderError> + Sync,
+        begin: impl Fn(u64, &Manifest) -> Result<(), FolderError> + Sync,
+        done: impl Fn(u64, &Simulated) -> Result<(), FolderError> + Sync,
     ) -> Result<Vec<(u64, Simulated)>, FolderError> {
         let next = AtomicUsize::new(0);
         let results = Mutex::new(Vec::new());
         let one = |seed: u64| -> Result<Simulated, FolderError> {
             let manifest = self.manifest(seed)?;
+            begin(seed, &manifest)?;
             let mut simulated = simulate(&manifest, self.base, (self.jobs, self.check), |progress| bar.show(progress))?;
-            done(seed, &simulated, &manifest)?;
+            done(seed, &simulated)?;
             if seeds.len() > 1 {
                 // Of many runs only what was found is needed any more.
                 simulated.run.forget_messages();

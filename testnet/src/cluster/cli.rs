@@ -70,9 +70,9 @@ const RUN_EXAMPLES: &str = "Examples:
       16 nodes that are parted and healed, as `sim partition` simulates them
   starling-testnet run --manifest my.toml --set links.loss_percent=2 --seed 4
 
-Exit codes: 0 every message reached every node, and attackers were dropped; 1 a delivery is missing, an
-attacker was not dropped, or the run failed; 2 usage;
-with a manifest as of `sim`: 0 every message reached every node that ran, over the mesh or in a block, and all of them agree;
+Exit codes: 0 every message reached every node, and attackers were dropped; 1 a delivery is missing, an \
+attacker was not dropped, or the run failed; 2 usage; \
+with a manifest as of `sim`: 0 every message reached every node that ran, over the mesh or in a block, and all of them agree; \
 130, 143 and 129 after SIGINT, SIGTERM and SIGHUP. No node is left running in any case.";
 
 const REALITY_EXAMPLES: &str = "Examples:
@@ -97,8 +97,8 @@ const UP_EXAMPLES: &str = "Examples:
   starling-testnet up --nodes 5 --profile loopback
   starling-testnet up --nodes 32 --tx-rate 10
 
-The nodes' RPC addresses are printed when the network is ready. Ctrl-C stops
-all nodes and removes their data directories unless --keep is given; genesis
+The nodes' RPC addresses are printed when the network is ready. Ctrl-C stops \
+all nodes and removes their data directories unless --keep is given; genesis \
 and logs stay in the folder.
 Exit codes: 0 stopped by a signal; 1 it failed; 2 usage.
 No node is left running in any case.";
@@ -112,7 +112,7 @@ pub(crate) struct RealityArguments {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// By how much the simulator's p50 and p99 may be off
-    #[arg(long, value_name = "PERCENT", default_value = "15%", value_parser = percent)]
+    #[arg(long, value_name = "PERCENT", allow_negative_numbers = true, default_value = "15%", value_parser = percent)]
     within: f64,
     /// Folder for the results, new or empty [default: a new one under testnet-runs]
     #[arg(long, value_name = "DIR")]
@@ -142,10 +142,10 @@ pub(crate) struct RunArguments {
 #[derive(Debug, Args)]
 pub(crate) struct Network {
     /// How many nodes
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(2..=1000))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 16, value_parser = clap::value_parser!(u16).range(2..=1000))]
     nodes: u16,
     /// Connections that each node seeks
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=500))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=500))]
     target_peers: u16,
     /// For how long transactions are submitted; `up` submits until it is stopped
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration)]
@@ -154,7 +154,7 @@ pub(crate) struct Network {
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, value_parser = rate)]
     tx_rate: Option<f64>,
     /// Payload bytes of each transaction
-    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=4_000_000))]
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true, default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=4_000_000))]
     tx_bytes: u32,
     /// Length of a slot; there is at most one block in each
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = slot)]
@@ -163,7 +163,7 @@ pub(crate) struct Network {
     #[arg(long, value_name = "PROFILE", default_value = "wan")]
     profile: String,
     /// Decides regions, keys, payloads and targets [default: 1, or what a manifest says]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=SEED_MAX))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(0..=SEED_MAX))]
     seed: Option<u64>,
     /// Folder for the results, new or empty [default: a new one under testnet-runs]
     #[arg(long, value_name = "DIR")]

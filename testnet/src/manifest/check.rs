@@ -11,6 +11,8 @@ use starling_protocol::genesis::SLOT_MS_RANGE;
 const NODES_MAX: u32 = 200_000;
 /// The largest payload, which is what the genesis of simulated networks takes.
 const PAYLOAD_BYTES_MAX: u32 = 1 << 20;
+/// Longer names do not fit into tables and folders.
+const NAME_CHARS_MAX: usize = 100;
 /// A run longer than this in simulated time is surely a mistake.
 const SECONDS_MAX: f64 = 1e7;
 
@@ -24,6 +26,12 @@ pub(super) fn check(manifest: &Manifest) -> Checked {
     }
     if !(2..=NODES_MAX).contains(&manifest.nodes) {
         return Err(Problem::new(&[Key("nodes")], format!("there must be from 2 to {NODES_MAX} nodes")));
+    }
+    let name_fits = (1..=NAME_CHARS_MAX).contains(&manifest.name.chars().count());
+    if !name_fits || manifest.name.contains(|character: char| character == '/' || character.is_control()) {
+        let message =
+            format!("a name must have 1 to {NAME_CHARS_MAX} characters and no slash: folders are called by it");
+        return Err(Problem::new(&[Key("name")], message));
     }
     if manifest.seed > i64::MAX.unsigned_abs() {
         return Err(Problem::new(&[Key("seed")], format!("a seed must be at most {}", i64::MAX)));
@@ -209,6 +217,9 @@ fn check_fault(manifest: &Manifest, fault: &Fault, path: &[Step]) -> Checked {
         positive(for_s, &at("for_s"))?;
     }
     match fault {
+        Fault::Partition { who: Who::All(true), .. } => {
+            Err(Problem::new(&at("who"), "nobody would be on the other side; name some of the nodes"))
+        }
         Fault::Kill { who, .. }
         | Fault::Restart { who, .. }
         | Fault::Pause { who, .. }

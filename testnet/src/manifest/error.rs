@@ -8,14 +8,22 @@ use toml::de::{DeTable, DeValue};
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// There is neither a preset nor a file of this name.
-    #[error("there is no preset {name:?} and no such file ({source}); the presets are {presets}")]
+    #[error("there is no file {name:?}, and no preset of that name; the presets are {presets}")]
     Unknown {
         /// What was asked for.
         name: String,
         /// The presets that there are.
         presets: String,
-        /// Why the file cannot be read.
-        source: std::io::Error,
+    },
+    /// What was named is there and cannot be read as a manifest.
+    #[error("cannot read {name} as a manifest: {problem}; give a file of TOML, or one of the presets {presets}")]
+    Unreadable {
+        /// What was asked for.
+        name: String,
+        /// Why it cannot be read.
+        problem: String,
+        /// The presets that there are.
+        presets: String,
     },
     /// A file that the manifest names cannot be used.
     #[error("{origin}: cannot use {}: {problem}", path.display())]
@@ -55,15 +63,60 @@ pub enum ManifestError {
     },
     /// The run would not fit.
     #[error(
-        "this run needs some {needed_mib} MiB of memory and {available_mib} MiB are free; use fewer nodes, links or messages, or one \
-         seed at a time (--jobs 1)"
+        "this needs some {needed_mib} MiB of memory and {available_mib} MiB are free; use fewer nodes, links or messages{}",
+        if *jobs > 1 { format!(", or simulate fewer than {jobs} seeds at a time with --jobs") } else { String::new() }
     )]
     Memory {
         /// What it is estimated to need.
         needed_mib: u64,
         /// What there is.
         available_mib: u64,
+        /// How many runs at the same time need it.
+        jobs: usize,
     },
+}
+
+impl ManifestError {
+    /// The same, with the line that names the file, of a file that cannot be used.
+    pub(super) fn in_line_of(self, path: &[Step], origin: &str, text: &str) -> Self {
+        match self {
+            Self::File { path: file, problem, .. } => {
+                Problem::new(path, format!("cannot use {}: {problem}", file.display())).in_text(origin, Some(text))
+            }
+            other => other,
+        }
+    }
+}
+
+/// What the reader of TOML says, in words for whoever writes a manifest and not for whoever reads this program, and no longer than a
+/// screen takes.
+pub(super) fn in_words(problem: &str) -> String {
+    const LINE_CHARS_MAX: usize = 400;
+    const WORDS: [(&str, &str); 6] = [
+        ("expected u32", "expected a whole number"),
+        ("expected u64", "expected a whole number"),
+        ("expected f64", "expected a number"),
+        ("expected a map", "expected a table"),
+        ("expected a sequence", "expected a list"),
+        ("expected internally tagged enum", "expected a table with a key `kind`: a"),
+    ];
+    let line = |line: &str| {
+        let line = WORDS.iter().fold(line.to_owned(), |line, (theirs, ours)| line.replace(theirs, ours));
+        let line = match line.split_once("expected struct ") {
+            Some((before, _)) => format!("{before}expected a table"),
+            None => line,
+        };
+        if line.chars().count() <= LINE_CHARS_MAX {
+            return line;
+        }
+        line.chars().take(LINE_CHARS_MAX).chain(['…']).collect()
+    };
+    problem.trim_end().lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Whether a manifest has a key at its top.
+pub(super) fn has(text: &str, key: &'static str) -> bool {
+    line_of(text, &[Step::Key(key)]).is_some()
 }
 
 /// A step of the way to a value.

@@ -27,7 +27,7 @@ pub struct Manifest {
     /// How long the parts of the run are.
     #[serde(default)]
     pub time: Times,
-    /// Who is connected with whom.
+    /// Who is connected with whom. If absent, links are drawn at random, 40 for each node, or to all others where there are fewer.
     #[serde(default)]
     pub topology: Topology,
     /// How links behave.
@@ -119,7 +119,14 @@ pub enum Topology {
 
 impl Default for Topology {
     fn default() -> Self {
-        Self::Random { degree: 40 }
+        Self::usual(u32::MAX)
+    }
+}
+
+impl Topology {
+    /// What a network of so many nodes has if nothing else is said.
+    pub(super) fn usual(nodes: u32) -> Self {
+        Self::Random { degree: nodes.saturating_sub(1).clamp(1, 40) }
     }
 }
 
@@ -307,7 +314,7 @@ pub enum Workload {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Publishers {
-    /// So many nodes, spread evenly over the numbers.
+    /// So many nodes, spread evenly over the numbers; all if there are fewer.
     Count(u32),
     /// These nodes.
     Nodes(Vec<u32>),

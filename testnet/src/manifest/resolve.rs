@@ -1,8 +1,8 @@
 //! Reading a manifest, changing it from the command line, and making a scenario of it.
 
 use super::check::check;
-use super::error::Problem;
 use super::error::Step::{Index, Key};
+use super::error::{Problem, has, in_words};
 use super::faults::{duration, timeline, whole};
 use super::keys::{Fault, Manifest, Publishers, Topology, Who, Workload};
 use super::{ManifestError, presets, processes};
@@ -10,6 +10,7 @@ use crate::sim::scenario::{ConnectionLimits, CpuModel, DiskModel};
 use crate::sim::{self, Pace, Scenario, WindowModel, Wiring};
 use crate::wan::profile::{FLAT_TOML, LOOPBACK_TOML, WAN_TOML};
 use crate::wan::{self, Profile};
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,10 +20,13 @@ impl Manifest {
     /// # Errors
     /// What is wrong, where, and what would be right.
     pub fn parse(text: &str, origin: &str) -> Result<Self, ManifestError> {
-        let manifest: Self = toml::from_str(text).map_err(|error| {
-            let problem = error.to_string().trim_end().to_owned();
-            ManifestError::Toml { origin: origin.to_owned(), problem }
+        let mut manifest: Self = toml::from_str(text).map_err(|error| ManifestError::Toml {
+            origin: origin.to_owned(),
+            problem: in_words(&error.to_string()),
         })?;
+        if !has(text, "topology") {
+            manifest.topology = Topology::usual(manifest.nodes);
+        }
         check(&manifest).map_err(|problem| problem.in_text(origin, Some(text)))?;
         Ok(manifest)
     }
@@ -66,15 +70,21 @@ impl Manifest {
         if argument == presets::RANDOM {
             return Ok((checked(Self::random(1), None)?, PathBuf::new()));
         }
-        let text = std::fs::read_to_string(argument).map_err(|source| {
-            let names = presets::PRESETS.iter().map(|preset| preset.name);
-            let presets = names.chain([presets::RANDOM]).collect::<Vec<_>>().join(", ");
-            ManifestError::Unknown { name: argument.to_owned(), presets, source }
-        })?;
-        let folder = Path::new(argument).parent().unwrap_or(Path::new("")).to_owned();
-        let manifest = Self::parse(&text, argument)?;
-        // Checked here too, because only here the text is at hand to say in which line.
-        let regions = manifest.regions_exist(&manifest.profile(&folder)?);
+        let text = read(argument)?;
+        let path = Path::new(argument);
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        let mut manifest = Self::parse(&text, argument)?;
+        if !has(&text, "name")
+            && let Some(stem) = path.file_stem().and_then(|stem| stem.to_str())
+        {
+            manifest.name = stem.to_owned();
+        }
+        // Files are looked at here too, because only here the text is at hand to say in which line they are named.
+        let profile = manifest.profile(&folder);
+        let profile = profile.map_err(|error| error.in_line_of(&[Key("links"), Key("profile")], argument, &text))?;
+        let wiring = manifest.wiring(&folder);
+        wiring.map_err(|error| error.in_line_of(&[Key("topology"), Key("path")], argument, &text))?;
+        let regions = manifest.regions_exist(&profile);
         regions.map_err(|problem| problem.in_text(argument, Some(&text)))?;
         Ok((checked(manifest, Some(&text))?, folder))
     }
@@ -87,18 +97,17 @@ impl Manifest {
     pub fn with(&self, assignments: &[String]) -> Result<Self, ManifestError> {
         let mut manifest = self.clone();
         for assignment in assignments {
-            let wrong = |problem: String| ManifestError::Set {
-                assignment: assignment.clone(),
-                problem: problem.trim_end().into(),
-            };
+            let wrong =
+                |problem: String| ManifestError::Set { assignment: assignment.clone(), problem: in_words(&problem) };
             let (path, value) = assignment
                 .split_once('=')
+                .filter(|(path, _)| !path.trim().is_empty())
                 .ok_or_else(|| wrong("write key=value, for example links.loss_percent=1".into()))?;
             let mut document = toml::Value::try_from(&manifest).map_err(|error| wrong(error.to_string()))?;
             set(&mut document, path.trim(), value_of(value.trim())).map_err(wrong)?;
             manifest = document.try_into().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
         }
-        check(&manifest).map_err(|problem| problem.in_text("after --set", None))?;
+        check(&manifest).map_err(|problem| problem.in_text("with what the command line sets", None))?;
         Ok(manifest)
     }
 
@@ -122,7 +131,10 @@ impl Manifest {
             "flat" => Ok(FLAT_TOML.to_owned()),
             path => {
                 let path = folder.join(path);
-                std::fs::read_to_string(&path).map_err(|error| self.unusable(path, error.to_string()))
+                std::fs::read_to_string(&path).map_err(|error| {
+                    let problem = format!("{error}; give the path of a profile, or one of wan, flat and loopback");
+                    self.unusable(path, problem)
+                })
             }
         }
     }
@@ -276,6 +288,29 @@ impl Workload {
     }
 }
 
+/// A manifest larger than this is surely something else.
+const TEXT_BYTES_MAX: u64 = 16 << 20;
+
+/// The text of a manifest's file.
+fn read(argument: &str) -> Result<String, ManifestError> {
+    let names = presets::PRESETS.iter().map(|preset| preset.name);
+    let presets = names.chain([presets::RANDOM]).collect::<Vec<_>>().join(", ");
+    let name = argument.to_owned();
+    let text = std::fs::File::open(argument).and_then(|file| {
+        let mut text = String::new();
+        file.take(TEXT_BYTES_MAX + 1).read_to_string(&mut text).map(|_bytes| text)
+    });
+    match text {
+        Ok(text) if text.len() as u64 > TEXT_BYTES_MAX => {
+            let problem = format!("it has more than {} MiB", TEXT_BYTES_MAX >> 20);
+            Err(ManifestError::Unreadable { name, problem, presets })
+        }
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(ManifestError::Unknown { name, presets }),
+        Err(error) => Err(ManifestError::Unreadable { name, problem: error.to_string(), presets }),
+    }
+}
+
 /// The links of a file.
 fn links(text: &str, nodes: u32) -> Result<Vec<(u32, u32)>, String> {
     let mut links = Vec::new();
@@ -335,8 +370,12 @@ fn set(document: &mut toml::Value, path: &str, value: toml::Value) -> Result<(),
                 let index: usize = step
                     .parse()
                     .map_err(|_not_a_number| format!("{step:?} is no number of an entry; write 0 for the first"))?;
-                let entry =
-                    array.get_mut(index).ok_or_else(|| format!("there are only {count} entries, numbered from 0"))?;
+                let entry = array.get_mut(index).ok_or_else(|| match count {
+                    0 => "the manifest has no such entry, and --set adds none; write it into a manifest of your own"
+                        .into(),
+                    1 => "there is only entry 0".to_owned(),
+                    _ => format!("there are only the entries 0 to {}", count - 1),
+                })?;
                 if last {
                     *entry = value;
                     return Ok(());

@@ -70,7 +70,14 @@ fn what_is_wrong_is_said_with_its_line_and_a_remedy() {
             "[[fault]]\nkind = \"degrade\"\nat_s = 3\nlatency_ms = 3\nfrom = { regions = [\"atlantis\"] }\n",
             &["fault.0.from", "atlantis", "us-east-1"],
         ),
+        (
+            "[[fault]]\nkind = \"partition\"\nat_s = 3\nwho = { all = true }\n",
+            &["line 9 (fault.0.who)", "nobody would be on the other side"],
+        ),
         ("[[attack]]\nkind = \"x\"\ncount = 3\n", &["line 6 (attack.0)", "no attacker of kind `x`", "sybil"]),
+        ("[blocks]\nproducers = \"two\"\n", &["line 7", "expected a whole number"]),
+        ("[time]\nload_s = \"long\"\n", &["line 7", "expected a number"]),
+        ("[time]\nload = 3\n", &["line 7", "`load`", "`load_s`"]),
     ] {
         let error = error(rest);
         for part in expected {
@@ -80,8 +87,53 @@ fn what_is_wrong_is_said_with_its_line_and_a_remedy() {
     let degree = Manifest::parse("format = 1\nnodes = 5\n[topology]\nkind = \"random\"\ndegree = 5\n", "test.toml");
     let degree = degree.expect_err("impossible").to_string();
     assert!(degree.contains("line 5 (topology.degree)") && degree.contains("from 1 to 4"), "{degree}");
+    let named = |name: &str| {
+        let error = Manifest::parse(&format!("format = 1\nnodes = 2\nname = \"{name}\"\n"), "test.toml");
+        error.map(drop).map_err(|error| error.to_string())
+    };
+    assert!(named("../up").is_err_and(|error| error.contains("line 3 (name)") && error.contains("no slash")));
+    assert!(named("").is_err_and(|error| error.contains("1 to 100 characters")));
+    assert_eq!(named("two nodes"), Ok(()));
     let unknown = Manifest::named("no-such").expect_err("unknown").to_string();
     assert!(unknown.contains("baseline") && unknown.contains("partition"), "{unknown}");
+}
+
+#[test]
+fn files_that_cannot_be_used_are_said_with_the_line_that_names_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("my.toml");
+    let named = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).expect("written");
+        Manifest::named(path.to_str().expect("a path in UTF-8")).map(|(manifest, _)| manifest)
+    };
+    for (text, expected) in [
+        ("[links]\nprofile = \"mars\"\n", &["my.toml, line 4 (links.profile)", "mars", "wan, flat and loopback"][..]),
+        ("[topology]\nkind = \"file\"\npath = \"no.txt\"\n", &["my.toml, line 5 (topology.path)", "no.txt"]),
+    ] {
+        let error = named(format!("format = 1\nnodes = 9\n{text}").as_bytes()).expect_err(text).to_string();
+        for part in expected {
+            assert!(error.contains(part), "{part:?} is missing in: {error}");
+        }
+    }
+    let binary = named(&[0xff; 99]).expect_err("no text").to_string();
+    assert!(binary.contains("cannot read") && binary.contains("as a manifest") && binary.contains("quick"), "{binary}");
+    let endless = named(&[b'x'; 100_000]).expect_err("no manifest").to_string();
+    assert!(endless.contains("my.toml") && endless.len() < 2_000, "{} bytes", endless.len());
+    let folder = Manifest::named(folder.path().to_str().expect("a path in UTF-8")).expect_err("a folder").to_string();
+    assert!(folder.contains("directory"), "{folder}");
+}
+
+/// The two keys without a default are enough for a run, however few nodes there are.
+#[test]
+fn a_manifest_of_two_keys_is_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("tiny.toml");
+    for (nodes, degree) in [(2, 1), (16, 15), (41, 40), (1_000, 40)] {
+        std::fs::write(&path, format!("format = 1\nnodes = {nodes}\n")).expect("written");
+        let (manifest, folder) = Manifest::named(path.to_str().expect("a path in UTF-8")).expect("a good manifest");
+        assert_eq!((manifest.topology.clone(), &*manifest.name), (Topology::Random { degree }, "tiny"));
+        manifest.scenario(&folder).unwrap_or_else(|error| panic!("{error}"));
+    }
 }
 
 #[test]
@@ -149,7 +201,10 @@ fn values_are_set_by_their_paths() {
     for (assignment, expected) in [
         ("nodes", "write key=value"),
         ("links.los=2", "los"),
-        ("fault.7.at_s=2", "only 1 entries"),
+        ("=2", "write key=value"),
+        ("fault.7.at_s=2", "only entry 0"),
+        ("attack.0.at_s=2", "no such entry"),
+        ("nodes=1", "with what the command line sets, nodes: there must be from 2"),
         ("fault.first.at_s=2", "is no number"),
         ("nodes=many", "invalid type"),
         ("topology.degree=99", "from 1 to 15"),

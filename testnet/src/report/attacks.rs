@@ -52,7 +52,10 @@ fn controls(case: &CaseResult) -> String {
 fn fate_of(fate: Fate, ran: &Ran) -> String {
     let mark = if ran.as_ref().is_ok_and(|outcome| fate.holds(outcome)) { "" } else { " !" };
     match ran {
-        Ok(outcome) => format!("{:.2} %, {:.0} copies{mark}", outcome.coverage() * 100.0, outcome.copies),
+        Ok(outcome) => {
+            let unit = if (outcome.copies - 1.0).abs() < 0.5 { "copy" } else { "copies" };
+            format!("{:.2} %, {:.0} {unit}{mark}", outcome.coverage() * 100.0, outcome.copies)
+        }
         Err(error) => format!("{error}{mark}"),
     }
 }

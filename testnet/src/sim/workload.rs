@@ -80,6 +80,16 @@ pub fn submissions(scenario: &Scenario) -> Vec<Submission> {
     all
 }
 
+/// How many messages [`submissions`] has, of random times about: known without making them, which may be more than there is memory for.
+#[must_use]
+pub fn submissions_count(scenario: &Scenario) -> u64 {
+    let counts = scenario.workloads.iter().map(|workload| {
+        let until = workload.until.unwrap_or(scenario.duration).min(scenario.duration);
+        workload.pace.count(micros(until).saturating_sub(micros(workload.from)))
+    });
+    counts.fold(0, u64::saturating_add)
+}
+
 impl Publishers {
     fn numbers(&self, nodes: usize) -> Vec<u32> {
         let node = |number: usize| u32::try_from(number).expect("fewer than 2^32 nodes");
@@ -94,6 +104,19 @@ impl Publishers {
 }
 
 impl Pace {
+    /// How many messages there are within so many microseconds, on average if their times are random.
+    fn count(self, length_us: u64) -> u64 {
+        match self {
+            Self::Constant { messages_per_ks } | Self::Poisson { messages_per_ks } => {
+                let exact = u128::from(length_us) * u128::from(messages_per_ks);
+                u64::try_from(exact.div_ceil(1_000_000_000)).unwrap_or(u64::MAX)
+            }
+            Self::Bursts { every, messages } => {
+                length_us.div_ceil(micros(every).max(1)).saturating_mul(u64::from(messages))
+            }
+        }
+    }
+
     /// Offsets of all messages within so many microseconds, ascending.
     fn times_us(self, length_us: u64, stream: &mut Stream) -> Vec<u64> {
         match self {
@@ -153,6 +176,26 @@ mod tests {
         assert_eq!(times, [0, 333_333, 666_666]);
         let bursts = Pace::Bursts { every: Duration::from_millis(400), messages: 2 };
         assert_eq!(bursts.times_us(1_000_000, &mut stream), [0, 0, 400_000, 400_000, 800_000, 800_000]);
+    }
+
+    #[test]
+    fn messages_are_counted_without_being_made() {
+        let every = Duration::from_millis(400);
+        for (pace, slack) in [
+            (Pace::Constant { messages_per_ks: 0 }, 0),
+            (Pace::Constant { messages_per_ks: 3_000 }, 0),
+            (Pace::Constant { messages_per_ks: 700 }, 0),
+            (Pace::Bursts { every, messages: 2 }, 0),
+            (Pace::Poisson { messages_per_ks: 1_000_000 }, 200),
+        ] {
+            for length_us in [0, 1, 1_000_000, 2_000_001] {
+                let made = pace.times_us(length_us, &mut Stream::new(1, "workload")).len() as u64;
+                let counted = pace.count(length_us);
+                assert!(made.abs_diff(counted) <= slack, "{pace:?} for {length_us}: {made}, counted {counted}");
+            }
+        }
+        let huge = Pace::Bursts { every: Duration::from_micros(1), messages: u32::MAX };
+        assert_eq!(huge.count(u64::MAX), u64::MAX);
     }
 
     /// An exponential distribution has its mean, and its mean as standard deviation; 1 - 1/e of it is below the mean.

@@ -19,7 +19,7 @@ pub(in crate::cluster) const CRASH_EXAMPLES: &str = "Examples:
       the nightly form
   starling-testnet crash --rounds 20 --nodes 6 --keep --out try
 
-Exit codes: 0 nothing acknowledged was lost and every database is whole; 1 something was lost, or the test could
+Exit codes: 0 nothing acknowledged was lost and every database is whole; 1 something was lost, or the test could \
 not be done; 2 usage; 130, 143 and 129 after SIGINT, SIGTERM and SIGHUP. No node is left running in any case.
 After a failure the seed and the round are printed, and data directories and logs stay in the folder.";
 
@@ -31,17 +31,17 @@ pub(in crate::cluster) const SOAK_EXAMPLES: &str = "Examples:
   starling-testnet soak --duration 2m --node-arg=--log-filter=debug
 
 Ctrl-C ends the load, and what was measured so far is reported.
-Exit codes: 0 all is well; 1 something was lost, the nodes are not on one chain, memory or file descriptors grow, or the
+Exit codes: 0 all is well; 1 something was lost, the nodes are not on one chain, memory or file descriptors grow, or the \
 soak could not be done; 2 usage; 130, 143 and 129 after SIGINT, SIGTERM and SIGHUP. No node is left running in any case.";
 
 /// What both have in common.
 #[derive(Debug, Args)]
 struct Common {
     /// Payload bytes of each transaction
-    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true, default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     tx_bytes: u32,
     /// Decides who is killed when, keys, payloads and targets
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=SEED_MAX))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=SEED_MAX))]
     seed: u64,
     /// Folder for the results, new or empty [default: a new one under testnet-runs]
     #[arg(long, value_name = "DIR")]
@@ -61,13 +61,13 @@ struct Common {
 #[derive(Debug, Args)]
 pub(crate) struct Crash {
     /// Rounds of kills
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rounds: u32,
     /// How many nodes
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(3..=100))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 4, value_parser = clap::value_parser!(u16).range(3..=100))]
     nodes: u16,
     /// Transactions a second, in all
-    #[arg(long, value_name = "RATE", default_value = "20", value_parser = some_rate)]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true, default_value = "20", value_parser = some_rate)]
     tx_rate: f64,
     /// Length of a slot
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = duration)]
@@ -83,10 +83,10 @@ pub(crate) struct Soak {
     #[arg(long, value_name = "TIME", default_value = "30m", value_parser = duration)]
     duration: Duration,
     /// How many nodes
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(3..=100))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 8, value_parser = clap::value_parser!(u16).range(3..=100))]
     nodes: u16,
     /// Transactions a second, in all
-    #[arg(long, value_name = "RATE", default_value = "100", value_parser = some_rate)]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true, default_value = "100", value_parser = some_rate)]
     tx_rate: f64,
     /// From one kill to the next
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration)]
