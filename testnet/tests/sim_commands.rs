@@ -68,6 +68,9 @@ fn a_simulation_is_reported_reproduced_explained_and_compared() {
     let shown = said(&["explain", &path("a"), "--message", id], 0);
     assert!(shown.contains("11 of 11 other nodes") && shown.contains("pushed by"), "{shown}");
     said(&["explain", &path("a"), "--message", "00112233445566"], 1);
+    assert!(
+        said(&["explain", &path("a"), "--message", id, "--node", "12"], 2).contains("12 nodes are numbered from 0")
+    );
 
     // Much latency more, and another trace.
     let slower = ["sim", &path("tiny.toml"), "--seeds", "3..4", "--set", "links.loss_percent=8", "--out", &path("b")];
@@ -101,6 +104,24 @@ fn what_cannot_be_is_refused_before_anything_starts() {
     assert!(said(&["sim", "quick", "--out", &folder], 2).contains("is not empty"));
     let huge = ["sim", "scale", "--nodes", "200000", "--set", "topology.degree=150", "--out", &path("out")];
     assert!(said(&huge, 2).contains("MiB of memory"));
+    let endless = ["--set", "workload.0.per_s=1000000", "--set", "time.load_s=1000000", "--seeds", "1..2"];
+    let endless = said(&[&["sim", "quick", "--out", &path("out")][..], &endless].concat(), 2);
+    assert!(endless.contains("MiB of memory"), "counted, not made: {endless}");
+    let many = ["attacks", "--nodes", "20000", "--jobs", "64", "--out", &path("out")];
+    assert!(said(&many, 2).contains("fewer --jobs"));
+    assert!(!temporary.path().join("out").exists(), "nothing is written for what does not fit");
+    for command in [&["sim", "quick"][..], &["attacks", "--quick"]] {
+        let shown = said(&[command, &["--out", &path("precious")]].concat(), 2);
+        assert!(shown.contains("cannot write to") && shown.contains("with --out"), "{shown}");
+        let shown = said(&[command, &["--nodes", "-5"]].concat(), 2);
+        assert!(shown.contains("invalid value '-5' for '--nodes <N>'"), "{shown}");
+    }
+    for command in
+        [&["reproduce", &folder][..], &["compare", &folder, &folder], &["explain", &folder, "--message", "a"]]
+    {
+        let shown = said(command, 2);
+        assert!(shown.contains("is no folder of a run") && shown.contains("no summary.json"), "{shown}");
+    }
     let list = said(&["sim", "--list"], 0);
     assert!(["baseline", "scale", "partition", "churn", "random"].iter().all(|name| list.contains(name)), "{list}");
 }

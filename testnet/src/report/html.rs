@@ -65,11 +65,11 @@ fn card(class: Class, content: &str) -> String {
 fn facts(run: &Run) -> String {
     let manifest = &run.manifest;
     format!(
-        "<p class=\"facts\">{}{} nodes as {} · {} connections sought by each · {} profile · seed {} · {} transactions of {} \
+        "<p class=\"facts\">{}{} {} · {} connections sought by each · {} profile · seed {} · {} transactions of {} \
          payload a second for {} s · slots of {} s · ready after {:.1} s · {}</p>\n",
         run.simulation.as_ref().map(simulation).unwrap_or_default(),
         manifest.network.nodes,
-        escape(&manifest.kind),
+        if run.simulation.is_some() { "simulated nodes" } else { "nodes as processes" },
         manifest.network.target_peers,
         escape(&manifest.network.profile),
         manifest.seed,
@@ -192,13 +192,14 @@ fn nodes(run: &Run) -> String {
         "<h2>Nodes</h2>\n<p>What each node received and used from the start of the load to the end of the drain. Blocks are \
          made by the nodes marked *. Press a heading to sort.</p>\n<div class=\"card neither scroll\"><table>\n<thead><tr>",
     );
-    for (heading, style) in NODE_COLUMNS {
+    for (heading, style) in NODE_COLUMNS.into_iter().filter(|(heading, _)| has_column(run, heading)) {
         html.push_str(&format!("<th class=\"{style}\"><button>{heading}</button></th>"));
     }
     html.push_str("</tr></thead>\n<tbody>\n");
     for node in 0..run.manifest.node.len() {
         html.push_str("<tr>");
-        for ((_, style), cell) in NODE_COLUMNS.into_iter().zip(node_cells(run, node)) {
+        let cells = NODE_COLUMNS.into_iter().zip(node_cells(run, node));
+        for ((_, style), cell) in cells.filter(|((heading, _), _)| has_column(run, heading)) {
             let (bad, cell) = cell.strip_prefix('!').map_or(("", &*cell), |cell| (" bad", cell));
             html.push_str(&format!("<td class=\"{style}{bad}\">{}</td>", escape(cell)));
         }
@@ -206,6 +207,11 @@ fn nodes(run: &Run) -> String {
     }
     html.push_str("</tbody>\n</table></div>\n");
     html
+}
+
+/// Simulated nodes share a process, so what a process uses is known of real ones alone.
+fn has_column(run: &Run, heading: &str) -> bool {
+    run.simulation.is_none() || !matches!(heading, "Processor, s" | "Memory, MiB" | "Event-loop lag p99, ms")
 }
 
 /// The cells of a node's row; one that starts with an exclamation mark is bad news.
@@ -254,22 +260,34 @@ fn node_cells(run: &Run, node: usize) -> [String; 18] {
 }
 
 fn footer(run: &Run) -> String {
-    let (manifest, summary) = (&run.manifest, Summary::of(run));
+    let manifest = &run.manifest;
     format!(
         "<footer>\n<p>The lower bound is the shortest one-way path from origin to receiver through any nodes of the network: half the \
          round-trip times between regions and the last miles, without jitter, sending and processing. Latency runs from the \
          origin's publish to the decoding of the first copy at the receiver, on one clock. The bound's quantiles are taken over \
-         the same deliveries.</p>\n<p>{} written to sockets in all · {} of processor time a delivery · {} at most resident in one node \
-         · host {} busy, {} cores, {}, {} MiB, {}</p>\n<p>starling-testnet {}: <code>{}</code></p>\n</footer>\n",
-        bytes(float(summary.socket_bytes())),
-        summary.cpu_us_per_delivery().map_or_else(|| "-".to_owned(), |cpu_us| format!("{cpu_us:.0} µs")),
-        bytes(summary.rss_mib_max() * 1_048_576.0),
-        load(run.host.cpu_busy_fraction),
+         the same deliveries.</p>\n<p>{}, {} cores, {}, {} MiB, {}</p>\n<p>starling-testnet {}: <code>{}</code></p>\n</footer>\n",
+        used(run),
         run.host.cores,
         escape(&manifest.host.processor),
         manifest.host.memory_mib,
         escape(&manifest.host.system),
         escape(&manifest.version),
         escape(&manifest.command.join(" ")),
+    )
+}
+
+/// What the whole run used, up to the host that it ran on.
+fn used(run: &Run) -> String {
+    let summary = Summary::of(run);
+    let sent = bytes(float(summary.socket_bytes()));
+    if let Some(simulation) = &run.simulation {
+        let resident = bytes(simulation.resident_mib_max * 1_048_576.0);
+        return format!("{sent} sent in all · {resident} resident at most · host");
+    }
+    format!(
+        "{sent} written to sockets in all · {} of processor time a delivery · {} at most resident in one node · host {} busy",
+        summary.cpu_us_per_delivery().map_or_else(|| "-".to_owned(), |cpu_us| format!("{cpu_us:.0} µs")),
+        bytes(summary.rss_mib_max() * 1_048_576.0),
+        load(run.host.cpu_busy_fraction),
     )
 }

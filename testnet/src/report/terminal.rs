@@ -51,7 +51,7 @@ const ROWS: &[Row] = &[
     ("p50 over bound", |class| over_bound(class, |quantiles| quantiles.p50)),
     ("p99 over bound", |class| over_bound(class, |quantiles| quantiles.p99)),
     ("copies per delivery", |class| number(class.copies_per_delivery(), |copies| format!("{copies:.2}"))),
-    ("mesh-frame bytes per delivery", |class| number(class.frame_bytes_per_delivery(), bytes)),
+    ("frame bytes per delivery", |class| number(class.frame_bytes_per_delivery(), bytes)),
     ("payload", |class| bytes(class.payload_bytes_mean())),
 ];
 
