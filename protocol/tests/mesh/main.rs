@@ -16,4 +16,5 @@ mod scoring;
 mod sent_away;
 mod spread;
 mod standstill;
+mod trial_outcomes;
 mod trials;

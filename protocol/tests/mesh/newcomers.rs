@@ -178,3 +178,14 @@ fn who_brings_nothing_again_and_again_waits_longer_each_time() {
     assert_eq!(waits_s(false), [60, 120, 240, 240]);
     assert_eq!(waits_s(true), [10; 4], "who brought something before it fell silent may have stood still");
 }
+
+#[test]
+fn there_may_be_as_many_newcomers_as_is_configured() {
+    let mut config = config();
+    config.degree.newcomers = 2;
+    let (mut bench, peers) = bench(config, 5);
+    bring(&mut bench, &peers, 1);
+    for taken in [true, true, false] {
+        assert_eq!(asks(&mut bench).1, taken);
+    }
+}

@@ -36,6 +36,19 @@ impl Bench {
         }
     }
 
+    /// We are away for so long since the last message, and were to wake after a quarter of that.
+    fn away(&mut self, duration: Duration) {
+        let due = self.now + duration / 4;
+        self.now = self.now + duration;
+        self.pulse.woke(self.now, due);
+    }
+
+    /// A message comes, in which the peer does not speak.
+    fn message_after(&mut self, millis: u64) {
+        self.now = self.now + Duration::from_millis(millis);
+        self.pulse.message(self.now);
+    }
+
     fn silence_ms(&self) -> u128 {
         self.pulse.silence(self.heard).as_millis()
     }
@@ -131,6 +144,134 @@ fn a_backlog_that_was_read_before_the_wake_counts_likewise() {
     bench.pulse.woke(bench.now, due);
     assert_eq!(bench.silence_ms(), 2_000);
     assert!(!bench.pulse.is_settled());
+}
+
+#[test]
+fn it_counts_with_the_first_message_that_comes_soon_after() {
+    for (after_ms, silence_ms) in [(100, 2_250), (101, 250)] {
+        let mut bench = Bench::new();
+        bench.messages(Duration::from_secs(10), true);
+        bench.away(Duration::from_secs(2));
+        bench.message_after(after_ms);
+        assert_eq!(bench.silence_ms(), silence_ms, "after {after_ms} ms");
+    }
+}
+
+#[test]
+fn a_wake_that_is_a_little_late_is_no_absence() {
+    for (late_ms, away) in [(100, false), (101, true)] {
+        let mut bench = Bench::new();
+        bench.messages(Duration::from_secs(10), true);
+        bench.now = bench.now + Duration::from_millis(late_ms);
+        bench.pulse.woke(bench.now, Time::from_secs(10));
+        assert_eq!(bench.pulse.was_away(bench.heard), away, "{late_ms} ms");
+    }
+}
+
+/// A wake in time says that we were there until then.
+#[test]
+fn an_absence_begins_with_the_last_wake() {
+    for read_before in [false, true] {
+        let mut bench = Bench::new();
+        bench.messages(Duration::from_secs(10), true);
+        bench.now = bench.now + Duration::from_secs(1);
+        bench.pulse.woke(bench.now, bench.now);
+        let due = bench.now + Duration::from_millis(500);
+        bench.now = bench.now + Duration::from_secs(2);
+        if read_before {
+            bench.pulse.message(bench.now);
+        }
+        bench.pulse.woke(bench.now, due);
+        if !read_before {
+            bench.pulse.message(bench.now);
+        }
+        // A message that was read before is a step of the absence, and one after it a step of its own.
+        assert_eq!(bench.silence_ms(), if read_before { 2_000 } else { 2_250 });
+    }
+}
+
+#[test]
+fn a_backlog_of_many_messages_counts_once_whenever_it_is_read() {
+    let mut bench = Bench::new();
+    bench.messages(Duration::from_secs(10), true);
+    let due = bench.now + Duration::from_millis(500);
+    bench.now = bench.now + Duration::from_secs(2);
+    for _ in 0..5 {
+        bench.pulse.message(bench.now);
+        bench.now = bench.now + Duration::from_millis(1);
+    }
+    bench.pulse.woke(bench.now, due);
+    assert_eq!(bench.silence_ms(), 2_009);
+}
+
+#[test]
+fn where_messages_were_read_all_the_time_an_absence_begins_when_the_wake_was_due() {
+    let mut bench = Bench::new();
+    bench.messages(Duration::from_secs(10), true);
+    let due = bench.now + Duration::from_millis(500);
+    bench.messages(Duration::from_secs(1), false);
+    bench.pulse.woke(bench.now, due);
+    assert_eq!(bench.silence_ms(), 1_500);
+}
+
+#[test]
+fn an_absence_that_begins_with_a_message_is_owed_likewise() {
+    let mut bench = Bench::new();
+    bench.messages(Duration::from_secs(10), true);
+    let due = bench.now;
+    bench.now = bench.now + Duration::from_secs(2);
+    bench.pulse.woke(bench.now, due);
+    assert_eq!(bench.silence_ms(), 0, "nothing has come yet");
+    bench.pulse.message(bench.now);
+    assert_eq!(bench.silence_ms(), 2_250);
+}
+
+#[test]
+fn an_absence_counts_for_no_more_than_is_borne() {
+    let mut bench = Bench::new();
+    bench.messages(Duration::from_secs(10), true);
+    bench.away(Duration::from_secs(100));
+    bench.message_after(1);
+    assert_eq!(bench.silence_ms(), 4_500 + 250);
+}
+
+#[test]
+fn all_absences_of_a_silence_are_taken_off_the_pause_and_those_before_are_not() {
+    let mut bench = Bench::new();
+    bench.messages(Duration::from_secs(10), true);
+    for _ in 0..2 {
+        bench.away(Duration::from_secs(2));
+        bench.message_after(1);
+    }
+    assert_eq!(bench.silence_ms(), 4_500);
+    bench.hear();
+    assert_eq!(bench.bearable_ms(), 4 * 500);
+
+    let mut bench = Bench::new();
+    bench.messages(Duration::from_secs(10), true);
+    bench.away(Duration::from_secs(2));
+    bench.message_after(1);
+    bench.hear();
+    assert_eq!(bench.bearable_ms(), 1_500);
+    bench.messages(Duration::from_millis(750), false);
+    bench.hear();
+    assert_eq!(bench.bearable_ms(), 4 * 750, "we were there all the time");
+}
+
+#[test]
+fn what_is_borne_does_not_fade_while_the_peer_is_silent() {
+    let mut bench = Bench::new();
+    bench.messages(Duration::from_secs(10), true);
+    bench.messages(Duration::from_millis(950), false);
+    bench.messages(MESSAGES, true);
+    bench.messages(Duration::from_secs(3), false);
+    assert_eq!(bench.bearable_ms(), 4_000);
+}
+
+#[test]
+fn moments_are_in_order_where_time_wraps_around() {
+    let (before, after) = (Lived(u32::MAX - 5), Lived(5));
+    assert!(after.is_after(before) && !before.is_after(after) && !after.is_after(after));
 }
 
 #[test]

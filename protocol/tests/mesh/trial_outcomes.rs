@@ -1,0 +1,439 @@
+//! Trials of one peer, step by step: when they begin, how long they take, what counts for the peer and what against it.
+
+use crate::bench::{Bench, config, message, topic};
+use starling_protocol::id::{Direction, PeerHandle, Version};
+use starling_protocol::mesh::{Input, MeshConfig, Verdict};
+use starling_protocol::message::Payload;
+use starling_protocol::rpc::Frame;
+use starling_protocol::time::Duration;
+use std::sync::Arc;
+
+/// Between two messages.
+const STEP: Duration = Duration::from_millis(50);
+/// Longer than any trial, and than the time between two looks at a peer that is awaited.
+const OVER: Duration = Duration::from_millis(1_100);
+
+/// A mesh of four that bring everything, and one that is tried.
+struct Link {
+    bench: Bench,
+    good: Vec<PeerHandle>,
+    tried: PeerHandle,
+    number: u64,
+}
+
+/// How a peer stands still in a trial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Still {
+    /// It says nothing from the beginning of the trial to long after its end.
+    Wholly,
+    /// It says something when the trial has begun, and nothing after that.
+    SpokeFirst,
+    /// It says something when the trial is over, and nothing for longer than it takes until it is looked at again.
+    SpokeLater,
+}
+
+impl Link {
+    fn new(config: MeshConfig, seed: u8) -> Self {
+        let mut bench = Bench::seeded(config, seed);
+        bench.input(Input::Subscribe { topic: topic() });
+        let good = (0..4).map(|_| bench.subscriber_of(Direction::Outbound, Version::V1_2)).collect();
+        let tried = bench.subscriber();
+        bench.heartbeat();
+        bench.take();
+        assert_eq!(bench.mesh.mesh_degree(&topic()), 5);
+        Self { bench, good, tried, number: 0 }
+    }
+
+    /// With somebody who could take the place of who is tried.
+    fn with_spare() -> Self {
+        let mut link = Self::new(config(), 1);
+        link.bench.subscriber();
+        link
+    }
+
+    /// Something comes from who is tried that brings nothing.
+    fn speak(&mut self) {
+        self.bench.idontwant_from(self.tried, &message(1_000_000 + self.number));
+    }
+
+    /// The others bring a message; whether it is held back from who is tried.
+    fn publish(&mut self) -> (Arc<Payload>, bool) {
+        self.bench.take();
+        self.finish()
+    }
+
+    /// The others bring the next message, and it is accepted.
+    fn finish(&mut self) -> (Arc<Payload>, bool) {
+        let payload = message(self.number);
+        self.number += 1;
+        self.good.iter().for_each(|peer| self.bench.publish_from(*peer, &payload));
+        self.bench.judge(Verdict::Accept);
+        let held = self.in_mesh() && self.bench.copies_to(self.tried, &payload) == 0;
+        (payload, held)
+    }
+
+    /// For so long messages come, and nothing from who is tried.
+    fn silence(&mut self, duration: Duration) {
+        for _ in 0..duration.as_millis() / STEP.as_millis() {
+            self.publish();
+            self.bench.pass(STEP);
+        }
+    }
+
+    /// Messages come until one is held back from who is tried, which speaks until then; how many, and the last of them.
+    fn until_held(&mut self) -> (u32, Arc<Payload>) {
+        for count in 1..200 {
+            self.speak();
+            let (payload, held) = self.publish();
+            if held {
+                return (count, payload);
+            }
+            self.bench.pass(STEP);
+        }
+        panic!("it is not tried");
+    }
+
+    /// It passes a trial; how many messages it took to begin.
+    fn pass_trial(&mut self) -> u32 {
+        let (count, payload) = self.until_held();
+        self.bench.publish_from(self.tried, &payload);
+        count
+    }
+
+    /// It fails in a trial: it is there and brings nothing.
+    fn fail_trial(&mut self) {
+        self.until_held();
+        self.speak();
+        self.bench.pass(OVER);
+    }
+
+    /// It stands still in a trial, and goes on without having brought anything.
+    fn stand_still(&mut self, still: Still) {
+        self.until_held();
+        self.bench.pass(STEP);
+        if still == Still::SpokeFirst {
+            self.publish();
+            self.speak();
+        }
+        self.silence(Duration::from_millis(650));
+        if still == Still::SpokeLater {
+            self.speak();
+            self.silence(Duration::from_millis(950));
+        }
+    }
+
+    fn go_on(&mut self) {
+        self.speak();
+        // Where no message comes, time stands still, and no other trial begins.
+        self.bench.pass(OVER);
+    }
+
+    /// It is the first to bring a message.
+    fn bring(&mut self) {
+        self.bench.take();
+        self.bench.publish_from(self.tried, &message(self.number));
+        self.finish();
+    }
+
+    /// It brings a copy of a message that it was not sent, because it said that it need not be.
+    fn bring_copy(&mut self) {
+        let next = message(self.number);
+        self.bench.idontwant_from(self.tried, &next);
+        self.publish();
+        self.bench.publish_from(self.tried, &next);
+    }
+
+    fn in_mesh(&self) -> bool {
+        self.bench.in_mesh(self.tried)
+    }
+
+    /// The backoff in the PRUNE that it was sent since the last message, if it was.
+    fn pruned_for_s(&self) -> Option<u64> {
+        let backoff = |frame| if let Frame::Prune(prune) = frame { prune.backoff_seconds } else { None };
+        self.bench.frames_to(self.tried).into_iter().find_map(backoff)
+    }
+}
+
+#[test]
+fn patience_doubles_with_each_success_up_to_its_maximum() {
+    let mut fewest = [u32::MAX; 4];
+    for seed in 0..16 {
+        let mut link = Link::new(config(), seed);
+        for fewest in &mut fewest {
+            *fewest = (*fewest).min(link.pass_trial());
+        }
+        assert_eq!(link.bench.mesh.counters().trials_passed, 4);
+    }
+    // The message that makes it suspect is not held back yet.
+    assert_eq!(fewest, [9, 17, 33, 33]);
+}
+
+#[test]
+fn every_other_message_is_held_back_from_a_suspect() {
+    let mut config = config();
+    config.trial.strikes = u8::MAX;
+    let mut link = Link::new(config, 1);
+    link.fail_trial();
+    let mut held = 0;
+    for _ in 0..200 {
+        link.speak();
+        held += u32::from(link.publish().1);
+        link.speak();
+        link.bench.pass(OVER);
+    }
+    assert!((80..=120).contains(&held), "{held} of two hundred");
+    assert_eq!(link.bench.mesh.counters().trials_failed, u64::from(held) + 1);
+}
+
+#[test]
+fn a_trial_takes_some_round_trips_within_its_bounds() {
+    for (rtt_ms, trial_ms) in [(Some(10), 200), (Some(100), 300), (Some(1_000), 600), (None, 600)] {
+        let mut link = Link::new(config(), 1);
+        if let Some(rtt) = rtt_ms.map(Duration::from_millis) {
+            link.bench.input(Input::Rtt { peer: link.tried, rtt });
+        }
+        let (_, payload) = link.until_held();
+        let sent = link.bench.mesh.counters().messages_sent;
+        link.bench.pass(Duration::from_millis(trial_ms - 1));
+        assert_eq!(link.bench.copies_to(link.tried, &payload), 0, "{trial_ms} ms");
+        link.bench.pass(Duration::from_millis(1));
+        assert_eq!(link.bench.copies_to(link.tried, &payload), 1, "{trial_ms} ms");
+        assert_eq!(link.bench.mesh.counters().messages_sent, sent + 1);
+    }
+}
+
+#[test]
+fn failures_count_until_a_success() {
+    let mut link = Link::with_spare();
+    link.fail_trial();
+    link.fail_trial();
+    link.pass_trial();
+    link.fail_trial();
+    link.fail_trial();
+    // What it brings otherwise is not what was held back.
+    link.bring();
+    link.bring_copy();
+    assert!(link.in_mesh());
+    link.fail_trial();
+    assert!(!link.in_mesh(), "the third");
+    let counters = link.bench.mesh.counters();
+    assert_eq!((counters.trials_passed, counters.trials_failed, counters.peers_gone), (1, 5, 0));
+    // It has brought something and was there, so the backoff is neither the growing one nor the short one.
+    assert_eq!(link.pruned_for_s(), Some(config().prune.backoff.as_secs()));
+}
+
+#[test]
+fn another_message_is_not_held_back_and_does_not_pass_a_trial() {
+    let mut link = Link::with_spare();
+    link.until_held();
+    for _ in 0..4 {
+        assert!(!link.publish().1);
+    }
+    link.bring_copy();
+    link.bench.pass(OVER);
+    let counters = link.bench.mesh.counters();
+    assert_eq!((counters.trials, counters.trials_passed, counters.trials_failed), (1, 0, 1));
+}
+
+/// It refused the message, so it was not sent it when its trial was over.
+#[test]
+fn what_was_held_back_is_no_success_when_the_trial_is_over() {
+    let mut link = Link::with_spare();
+    let (_, payload) = link.until_held();
+    link.bench.idontwant_from(link.tried, &payload);
+    link.bench.pass(STEP);
+    link.silence(Duration::from_millis(650));
+    assert_eq!(link.bench.copies_to(link.tried, &payload), 0);
+    link.bench.publish_from(link.tried, &payload);
+    assert_eq!(link.bench.mesh.counters().trials_passed, 0);
+}
+
+#[test]
+fn with_nobody_to_take_its_place_twice_as_many_failures_are_borne() {
+    let mut link = Link::new(config(), 1);
+    for _ in 0..5 {
+        link.fail_trial();
+    }
+    assert!(link.in_mesh());
+    link.fail_trial();
+    assert!(!link.in_mesh());
+    assert_eq!(link.pruned_for_s(), Some(config().prune.surplus_backoff.as_secs()), "it may come back soon");
+}
+
+#[test]
+fn a_trial_in_which_we_were_away_is_no_failure() {
+    let mut link = Link::with_spare();
+    for _ in 0..8 {
+        link.until_held();
+        link.speak();
+        link.bench.starve(Duration::from_secs(2));
+    }
+    let counters = link.bench.mesh.counters();
+    assert_eq!((counters.trials, counters.trials_failed), (8, 0));
+    assert!(link.in_mesh());
+}
+
+/// Half of the trial's 600 ms.
+#[test]
+fn who_was_silent_for_half_of_its_trial_stands_still() {
+    for (silence_ms, failed) in [(100, 1), (250, 1), (300, 0), (550, 0)] {
+        let mut link = Link::with_spare();
+        link.until_held();
+        link.bench.pass(STEP - Duration::from_millis(1));
+        link.silence(Duration::from_millis(550 - silence_ms));
+        link.publish();
+        link.speak();
+        link.bench.pass(STEP);
+        link.silence(Duration::from_millis(silence_ms - 50));
+        // Time is lived with messages: this one comes just before the trial ends.
+        link.publish();
+        link.bench.pass(STEP);
+        assert_eq!(link.bench.mesh.counters().trials_failed, failed, "{silence_ms} ms");
+    }
+}
+
+#[test]
+fn standing_still_counts_for_half_until_something_is_brought() {
+    for (still, late) in [(Still::Wholly, false), (Still::Wholly, true), (Still::SpokeLater, true)] {
+        let mut link = Link::with_spare();
+        for round in 0..2 {
+            for _ in 0..5 {
+                link.stand_still(still);
+                link.go_on();
+            }
+            assert!(link.in_mesh(), "{still:?} and late {late}, in round {round}");
+            if round == 0 {
+                if late { link.bring_copy() } else { link.bring() }
+            }
+        }
+        link.stand_still(still);
+        link.go_on();
+        assert!(!link.in_mesh(), "{still:?}: six halves are three failures");
+        assert_eq!(link.bench.mesh.counters().trials_failed, 0);
+        assert_eq!(link.bench.mesh.counters().peers_gone, 0);
+    }
+}
+
+#[test]
+fn who_spoke_in_its_trial_before_it_stood_still_has_failed() {
+    let mut link = Link::with_spare();
+    for _ in 0..3 {
+        assert!(link.in_mesh());
+        link.stand_still(Still::SpokeFirst);
+        link.go_on();
+    }
+    assert!(!link.in_mesh());
+}
+
+/// What it said may have been said while we were away, or it may have been kept from speaking as we were.
+#[test]
+fn who_spoke_in_a_trial_in_which_we_were_away_has_stood_still() {
+    let mut link = Link::with_spare();
+    let mut still = 0;
+    while still < 5 {
+        assert!(link.in_mesh(), "after {still} halves of a failure");
+        link.until_held();
+        link.bench.pass(STEP);
+        link.publish();
+        link.speak();
+        let heartbeat = link.bench.mesh.next_wake().expect("a heartbeat at least").0.since(link.bench.now);
+        if heartbeat > STEP * 4 {
+            // It is too late for a heartbeat that is late, and in time for the end of the trial.
+            link.bench.starve(Duration::from_secs(2));
+            continue;
+        }
+        link.bench.starve(heartbeat + STEP * 3);
+        link.silence(Duration::from_millis(600));
+        link.go_on();
+        still += 1;
+    }
+    assert!(link.in_mesh());
+    assert_eq!(link.bench.mesh.counters().trials_failed, 0);
+}
+
+#[test]
+fn nothing_is_said_against_who_is_awaited_and_brings_something() {
+    let mut link = Link::with_spare();
+    for _ in 0..8 {
+        link.stand_still(Still::SpokeFirst);
+        link.bring();
+        link.go_on();
+    }
+    assert!(link.in_mesh());
+}
+
+/// Its silence after that is as anybody's who is not suspect: nobody looks.
+#[test]
+fn who_brings_a_copy_is_awaited_no_more() {
+    let mut link = Link::with_spare();
+    // Known for long.
+    for _ in 0..140 {
+        link.bring();
+        link.bench.pass(STEP);
+    }
+    // A pause so short makes nothing else bearable.
+    link.bench.input(Input::Rtt { peer: link.tried, rtt: Duration::from_millis(10) });
+    link.until_held();
+    link.bench.pass(STEP);
+    link.silence(STEP * 4);
+    link.bring_copy();
+    for _ in 0..8 {
+        link.publish();
+        link.bench.pass(STEP * 5);
+    }
+    assert!(link.in_mesh());
+    assert_eq!(link.bench.mesh.counters().peers_gone, 0);
+}
+
+#[test]
+fn who_is_awaited_is_looked_at_when_what_is_borne_is_over_and_each_second() {
+    // Nobody knows it, and it goes on long before it would be gone.
+    let mut link = Link::with_spare();
+    link.bench.input(Input::Rtt { peer: link.tried, rtt: Duration::from_millis(10) });
+    link.stand_still(Still::Wholly);
+    let trials = link.bench.mesh.counters().trials;
+    for _ in 0..40 {
+        link.speak();
+        link.publish();
+        link.bench.pass(STEP);
+    }
+    assert!(link.bench.mesh.counters().trials > trials, "it is tried again");
+
+    // It is known for long, and does not go on. That it has failed before is no news of its being gone.
+    let mut link = Link::with_spare();
+    link.bench.input(Input::Rtt { peer: link.tried, rtt: Duration::from_millis(10) });
+    for _ in 0..140 {
+        link.bring();
+        link.bench.pass(STEP);
+    }
+    link.fail_trial();
+    link.until_held();
+    link.bench.pass(STEP);
+    link.silence(Duration::from_millis(1_400));
+    assert!(link.in_mesh());
+    link.silence(Duration::from_millis(150));
+    assert!(!link.in_mesh(), "a second and a half is borne");
+    assert_eq!(link.bench.mesh.counters().peers_gone, 1);
+}
+
+/// For how long who is gone has to keep away, by how long ago it brought something.
+#[test]
+fn who_is_gone_and_brought_something_of_late_may_come_back_soon() {
+    let prune = config().prune;
+    for (idle_s, backoff) in [(1, prune.surplus_backoff), (50, prune.surplus_backoff), (70, prune.backoff)] {
+        let mut link = Link::with_spare();
+        link.bring();
+        link.bench.pass(Duration::from_secs(idle_s));
+        let mut found = None;
+        for _ in 0..200 {
+            link.publish();
+            link.bench.pass(STEP);
+            found = link.pruned_for_s();
+            if found.is_some() {
+                break;
+            }
+        }
+        assert_eq!(found, Some(backoff.as_secs()), "{idle_s} s");
+        assert_eq!(link.bench.mesh.counters().peers_gone, 1);
+    }
+}
