@@ -3,6 +3,7 @@
 //! Most names are those of go-libp2p-pubsub's tests of the same behaviour, so that the two can be compared.
 
 mod advisories;
+mod answers;
 mod attacks;
 mod bench;
 mod gossip;

@@ -1,6 +1,6 @@
 //! Trials of one peer, step by step: when they begin, how long they take, what counts for the peer and what against it.
 
-use crate::bench::{Bench, config, message, topic};
+use crate::bench::{Bench, config, message, other_topic, topic};
 use starling_protocol::id::{Direction, PeerHandle, Version};
 use starling_protocol::mesh::{Input, MeshConfig, Verdict};
 use starling_protocol::message::Payload;
@@ -220,6 +220,43 @@ fn failures_count_until_a_success() {
     assert_eq!((counters.trials_passed, counters.trials_failed, counters.peers_gone), (1, 5, 0));
     // It has brought something and was there, so the backoff is neither the growing one nor the short one.
     assert_eq!(link.pruned_for_s(), Some(config().prune.backoff.as_secs()));
+}
+
+#[test]
+fn who_has_brought_something_keeps_away_no_longer_the_second_time() {
+    let mut link = Link::with_spare();
+    for round in 0..2 {
+        link.bring();
+        for _ in 0..3 {
+            link.fail_trial();
+        }
+        assert_eq!(link.pruned_for_s(), Some(60), "in round {round}");
+        let spare = link.bench.mesh.mesh_peers(&topic()).iter().copied().find(|peer| !link.good.contains(peer));
+        link.bench.disconnect(spare.expect("somebody took its place"));
+        link.bench.pass(Duration::from_secs(63));
+        assert!(link.in_mesh(), "there is nobody else");
+        link.bench.subscriber();
+    }
+}
+
+/// It is known from one mesh when it enters another.
+#[test]
+fn who_is_in_another_mesh_is_no_stranger() {
+    let mut link = Link::with_spare();
+    link.bench.input(Input::Rtt { peer: link.tried, rtt: Duration::from_millis(10) });
+    link.bench.subscribe(link.tried, &other_topic());
+    for _ in 0..140 {
+        link.bring();
+        link.bench.pass(STEP);
+    }
+    link.until_held();
+    link.bench.pass(STEP);
+    link.silence(STEP * 10);
+    link.bench.input(Input::Subscribe { topic: other_topic() });
+    link.silence(STEP * 18);
+    assert!(link.bench.mesh.mesh_peers(&other_topic()).contains(&link.tried) && link.in_mesh());
+    link.silence(STEP * 3);
+    assert!(!link.in_mesh(), "a second and a half is borne");
 }
 
 #[test]
