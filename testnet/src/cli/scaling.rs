@@ -9,6 +9,8 @@ use super::folder::{FolderError, make_empty, out_folder};
 use super::sim::Bar;
 use super::{GOOD, USAGE, failed};
 use crate::manifest::Manifest;
+use crate::report::Manifest as Facts;
+use crate::report::format::{bytes, float};
 use crate::report::scaling::{Size, csv, page, table};
 use crate::sim::run::{fits, simulate};
 
@@ -50,18 +52,35 @@ fn run(arguments: &Scaling) -> Result<(), FolderError> {
     }
     make_empty(&out)?;
     let mut sizes = Vec::new();
+    let mut facts = String::new();
     for (nodes, manifest) in sized {
         let bar = Bar::new();
         let simulated = simulate(&manifest, &base, (1, false), |progress| bar.show(progress))?;
         bar.finish();
         eprintln!("{nodes} nodes simulated");
         sizes.push(Size::of(&simulated.run));
+        facts = in_common(&simulated.run.manifest);
     }
     println!("{}", table(&sizes));
-    for (name, content) in [("scaling.csv", csv(&sizes)), ("report.html", page(&sizes))] {
+    for (name, content) in [("scaling.csv", csv(&sizes)), ("report.html", page(&sizes, &facts))] {
         let path = out.join(name);
         fs::write(&path, content).map_err(|source| FolderError::Io { path, source })?;
     }
     println!("report           {}", out.join("report.html").display());
     Ok(())
+}
+
+/// What networks of all sizes have in common.
+fn in_common(manifest: &Facts) -> String {
+    format!(
+        "{} connections sought by each node · {} profile · {} transactions of {} payload a second for {} s · seed {} · {} · {}",
+        manifest.network.target_peers,
+        manifest.network.profile,
+        manifest.load.tx_rate,
+        bytes(float(manifest.load.tx_bytes as u64)),
+        manifest.load.duration_s,
+        manifest.seed,
+        manifest.started,
+        manifest.command.join(" "),
+    )
 }

@@ -159,7 +159,7 @@ pub(crate) struct Network {
     /// Length of a slot; there is at most one block in each
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = slot)]
     slot: Duration,
-    /// The network to imitate: wan, loopback, or the path of a profile
+    /// The network to imitate: wan, flat, loopback, or the path of a profile
     #[arg(long, value_name = "PROFILE", default_value = "wan")]
     profile: String,
     /// Decides regions, keys, payloads and targets [default: 1, or what a manifest says]
@@ -325,8 +325,17 @@ impl RealityArguments {
             manifest.for_processes()?;
             Ok((manifest, base))
         };
+        let manifests = names.iter().map(manifest).collect::<Result<Vec<_>, ClusterError>>()?;
+        let mut folders = std::collections::BTreeSet::new();
+        if let Some((twice, _)) = manifests.iter().find(|(manifest, _)| !folders.insert(&manifest.name)) {
+            let name = &twice.name;
+            let message = format!(
+                "two of the manifests have the name {name:?}, which is that of a folder; give one of them another"
+            );
+            return Err(ClusterError::Options(message));
+        }
         Ok(RealityOptions {
-            manifests: names.iter().map(manifest).collect::<Result<_, ClusterError>>()?,
+            manifests,
             within_percent: self.within,
             out: out_folder(self.out, "reality")?,
             keep: self.keep,

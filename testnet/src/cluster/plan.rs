@@ -168,20 +168,19 @@ pub(super) fn jitter_seed(options: &Options) -> u64 {
 }
 
 /// Makes the folder, or finds it empty.
-fn make_empty(out: &Path) -> Result<(), ClusterError> {
-    match fs::read_dir(out) {
+pub(super) fn make_empty(out: &Path) -> Result<(), ClusterError> {
+    let made = match fs::read_dir(out) {
         Ok(mut entries) => match entries.next() {
             None => Ok(()),
-            Some(_) => Err(ClusterError::OutNotEmpty(out.to_owned())),
+            Some(_) => return Err(ClusterError::OutNotEmpty(out.to_owned())),
         },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            fs::create_dir_all(out).map_err(file_error("make the folder", out))
-        }
-        Err(source) => Err(ClusterError::Options(format!(
-            "cannot use {} as the output folder: {source}; give another --out",
-            out.display()
-        ))),
-    }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => fs::create_dir_all(out),
+        Err(error) => Err(error),
+    };
+    made.map_err(|error| {
+        let out = out.display();
+        ClusterError::Options(format!("cannot use {out} as the output folder: {error}; give another --out"))
+    })
 }
 
 /// An address for each node. The second byte follows the seed, so that networks that run side by side rarely share any;

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
+use super::plan::make_empty;
 use super::scripted::{Played, ScriptOptions, play};
 use super::{ClusterError, file_error};
 use crate::cli::folder::keep_scenario;
@@ -80,9 +81,10 @@ pub struct Reality {
 /// Simulates each manifest, runs it on processes, and compares.
 ///
 /// # Errors
-/// If a run cannot be made, or its folder not be written.
+/// If the folder is not empty, a run cannot be made, or its folder not be written.
 pub async fn reality(options: &RealityOptions) -> Result<Reality, ClusterError> {
     let mut reality = Reality::default();
+    make_empty(&options.out)?;
     for (manifest, base) in &options.manifests {
         let dir = options.out.join(&manifest.name);
         let simulated = simulated(manifest, base, &dir.join("simulated"))?;

@@ -90,16 +90,20 @@ impl AttackerGroup {
         let after =
             self.dropped_after_s_max.map_or_else(String::new, |after_s| format!(" after at most {after_s:.1} s"));
         let verdict = if self.hold() { "as demanded" } else { "NOT as demanded" };
+        let several = |count: usize| if count == 1 { "" } else { "s" };
         let head = format!(
-            "{kind}: {attackers} attackers, dropped on {dropped} of {links} links{after}; demanded: {}: {verdict}",
+            "{kind}: {attackers} attacker{}, dropped on {dropped} of {links} link{}{after}; demanded: {}: {verdict}",
+            several(*attackers),
+            several(*links),
             self.demand.words()
         );
         let [transactions_s, blocks_s] = self.mesh_s_max;
         let score = self.score_min.map_or_else(|| "not seen".to_owned(), |score| format!("{score:.0}"));
         let detail = format!(
-            "{} connections, the longest of {:.1} s; in meshes for {transactions_s:.1} s (transactions) and {blocks_s:.1} s \
+            "{} connection{}, the longest of {:.1} s; in meshes for {transactions_s:.1} s (transactions) and {blocks_s:.1} s \
              (blocks) at most; least score {score}; sent {}, were sent {}",
             grouped(self.connections as u64),
+            several(self.connections),
             self.connected_s_max,
             bytes(float(self.sent_bytes)),
             bytes(float(self.received_bytes)),

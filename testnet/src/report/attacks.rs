@@ -7,7 +7,7 @@ use std::{fs, io};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
-use super::format::{float, milliseconds};
+use super::format::{float, grouped, milliseconds};
 use super::plot::{Axis, Plot, escape};
 use crate::attack::experiment::Outcome;
 use crate::attack::suite::{CaseResult, Ran, RowResult};
@@ -18,15 +18,27 @@ use crate::attack::table::Fate;
 pub fn table(rows: &[RowResult]) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["scenario", "demanded", "measured (worst seed)", "controls", ""]);
-    for row in rows {
-        for case in &row.cases {
-            let name = format!("{} {}", row.row.name, case.label);
+    let controlled = has_controls(rows);
+    let row = |[name, demanded, measured, controls, verdict]: [String; 5]| {
+        let kept = [Some(name), Some(demanded), Some(measured), controlled.then_some(controls), Some(verdict)];
+        kept.into_iter().flatten().collect::<Vec<_>>()
+    };
+    table.set_header(row(HEADINGS.map(str::to_owned)));
+    for result in rows {
+        for case in &result.cases {
+            let name = format!("{} {}", result.row.name, case.label).trim().to_owned();
             let verdict = if case.holds() { "pass" } else { "FAIL" };
-            table.add_row([name.trim(), &demanded(case), &measured(case), &controls(case), verdict]);
+            table.add_row(row([name, demanded(case), measured(case), controls(case), verdict.to_owned()]));
         }
     }
     table.to_string()
+}
+
+const HEADINGS: [&str; 5] = ["scenario", "demanded", "measured (worst seed)", "controls", "verdict"];
+
+/// Whether weaker engines were run at all.
+fn has_controls(rows: &[RowResult]) -> bool {
+    rows.iter().flat_map(|row| &row.cases).any(|case| !case.controls.is_empty())
 }
 
 fn demanded(case: &CaseResult) -> String {
@@ -113,15 +125,21 @@ fn frame(title: &str, body: &str) -> String {
 
 fn index(rows: &[RowResult], title: &str) -> String {
     let mut body = verdict(rows.iter().all(RowResult::holds));
-    body.push_str(
-        "<table class=\"words\"><tr><th>scenario<th>demanded<th>measured (worst seed)<th>controls<th></tr>\n",
-    );
+    let controlled = has_controls(rows);
+    let heading = |heading: &&str| controlled || *heading != "controls";
+    let headings: Vec<&str> = HEADINGS.into_iter().filter(heading).collect();
+    body.push_str("<p>What does not hold is marked with an exclamation mark.");
+    if controlled {
+        body.push_str(" Controls are weaker engines under the same attack, which has to do them harm; copies are those of a delivery.");
+    }
+    writeln!(body, "</p>\n<table class=\"words\"><tr><th>{}</tr>", headings.join("<th>")).expect("writing to a string");
     for row in rows {
         for case in &row.cases {
             let name = format!("<a href=\"{}.html\">{}</a> {}", row.row.name, row.row.name, escape(case.label));
-            let cells = [demanded(case), measured(case), controls(case)].map(|cell| lines(&cell));
+            let cells = [demanded(case), measured(case)].map(|cell| lines(&cell)).join("<td>");
+            let controls = if controlled { format!("<td>{}", lines(&controls(case))) } else { String::new() };
             let verdict = if case.holds() { "pass" } else { "<b>fail</b>" };
-            writeln!(body, "<tr><td>{name}<td>{}<td>{verdict}</tr>", cells.join("<td>")).expect("writing to a string");
+            writeln!(body, "<tr><td>{name}<td>{cells}{controls}<td>{verdict}</tr>").expect("writing to a string");
         }
     }
     body.push_str("</table>\n");
@@ -144,11 +162,12 @@ fn page(row: &RowResult, title: &str) -> String {
     let mut body =
         format!("<p class=\"facts\">{} · <a href=\"report.html\">{}</a></p>\n", escape(row.row.about), escape(title));
     body.push_str(&verdict(row.holds()));
+    body.push_str(LEGEND);
     for case in &row.cases {
         if !case.label.is_empty() {
             writeln!(body, "<h2>{}</h2>", escape(case.label)).expect("writing to a string");
         }
-        body.push_str("<table class=\"words\"><tr><th>demanded<th>measured (worst seed)<th></tr>\n");
+        body.push_str("<table class=\"words\"><tr><th>demanded<th>measured (worst seed)<th>verdict</tr>\n");
         for finding in &case.findings {
             let verdict = if finding.holds { "holds" } else { "<b>does not hold</b>" };
             let (demanded, measured) = (escape(&finding.demanded), escape(&finding.measured));
@@ -161,10 +180,16 @@ fn page(row: &RowResult, title: &str) -> String {
     frame(row.row.name, &body)
 }
 
+/// What the columns of [`figures`] count.
+const LEGEND: &str = "<p>Copies are those of a delivery, the mesh degree is the mean over nodes and time. Refused are messages that were not \
+     accepted, sent away peers whose score was too low, both of all honest nodes. Rejected and verified are invalid messages of one \
+     attacker at one node, at most; node memory is the most that one node had allocated and queued; honest prunes are honest peers \
+     that honest nodes took out of their meshes for bringing nothing or for their score.</p>\n";
+
 /// Every run of a case, controls included.
 fn figures(case: &CaseResult) -> String {
     let mut html = String::from(
-        "<table><tr><th>engine<th>seed<th>delivered<th>p50<th>p99<th>max<th>copies<th>mesh degree<th>refused<th>sent away\
+        "<div class=\"scroll\"><table><tr><th>engine<th>seed<th>delivered<th>p50<th>p99<th>max<th>copies<th>mesh degree<th>refused<th>sent away\
          <th>rejected of one<th>verified of one<th>node memory<th>honest prunes<th>trace</tr>\n",
     );
     let mut add = |seed: usize, ran: &Ran| {
@@ -177,7 +202,7 @@ fn figures(case: &CaseResult) -> String {
     };
     case.runs.iter().zip(1..).for_each(|(ran, seed)| add(seed, ran));
     case.controls.iter().for_each(|(_, _, ran)| add(1, ran));
-    html + "</table>\n"
+    html + "</table></div>\n"
 }
 
 fn cells(seed: usize, outcome: &Outcome) -> String {
@@ -186,11 +211,14 @@ fn cells(seed: usize, outcome: &Outcome) -> String {
     } = outcome;
     let Outcome { rejected_max, verified_max, memory_bytes, false_prunes, .. } = outcome;
     let memory_mib = float(*memory_bytes) / f64::from(1 << 20);
-    let [p50, p99, max] = [*p50_us, *p99_us, *max_us].map(milliseconds);
+    let time = |time_us: u64| if *delivered == 0 { "-".to_owned() } else { milliseconds(time_us) };
+    let [p50, p99, max] = [*p50_us, *p99_us, *max_us].map(time);
     format!(
-        "<tr><td>{}<td>{seed}<td>{delivered} of {expected}<td>{p50}<td>{p99}<td>{max}<td>{copies:.2}<td>{degree:.2}\
+        "<tr><td>{}<td>{seed}<td>{} of {}<td>{p50}<td>{p99}<td>{max}<td>{copies:.2}<td>{degree:.2}\
          <td>{refused}<td>{graylisted}<td>{rejected_max}<td>{verified_max}<td>{memory_mib:.2} MiB<td>{false_prunes}<td><code>{trace}</code></tr>",
-        escape(engine)
+        escape(engine),
+        grouped(*delivered),
+        grouped(*expected),
     )
 }
 

@@ -54,6 +54,11 @@ impl Axis {
         Self { title: title.into(), end, ticks }
     }
 
+    /// An axis that ends at `end`, with ticks at places of its own.
+    pub(super) fn places(title: impl Into<String>, end: f64, ticks: Vec<(f64, String)>) -> Self {
+        Self { title: title.into(), end, ticks }
+    }
+
     /// Where the axis ends.
     pub(super) fn end(&self) -> f64 {
         self.end

@@ -180,7 +180,7 @@ impl Profile {
 pub enum ProfileError {
     /// The file cannot be read.
     #[error(
-        "cannot read the profile {path}: {source}; name a readable file, or one of the built-in profiles wan and loopback"
+        "cannot read the profile {path}: {source}; name a readable file, or one of the built-in profiles wan, flat and loopback"
     )]
     Unreadable {
         /// The path as given.
@@ -450,7 +450,7 @@ mod tests {
     #[test]
     fn a_missing_file_names_the_built_in_profiles() {
         let error = Profile::named("/nonexistent/profile.toml").expect_err("no such file").to_string();
-        assert!(error.contains("/nonexistent/profile.toml") && error.contains("wan and loopback"), "{error}");
+        assert!(error.contains("/nonexistent/profile.toml") && error.contains("wan, flat and loopback"), "{error}");
     }
 
     #[test]

@@ -44,7 +44,7 @@ fn whoever_sends_what_is_invalid_is_thrown_out_by_every_node() {
     let [group] = &groups[..] else { panic!("{groups:?}") };
     assert_eq!((&group["kind"], &group["attackers"]), (&json!("invalid"), &json!(1)));
     assert_eq!((&group["links"], &group["dropped"]), (&json!(3), &json!(3)), "{said}");
-    assert!(said.contains("invalid: 1 attackers, dropped on 3 of 3 links"), "{said}");
+    assert!(said.contains("invalid: 1 attacker, dropped on 3 of 3 links"), "{said}");
 }
 
 #[test]
