@@ -459,7 +459,9 @@ impl PeerBook {
             engaged += usize::from(in_book);
             match candidate.state {
                 State::Idle if room && self.may_be_dialled(id, candidate) => {
-                    if wanted || candidate.standing == Standing::Trusted || candidate.anchor {
+                    // Who is missed and not in the tables cannot be chosen, and has its own time.
+                    let chosen = in_book || !candidate.missed || candidate.standing == Standing::Bootnode;
+                    if wanted && chosen || candidate.standing == Standing::Trusted || candidate.anchor {
                         wake = wake.min(candidate.retry_at);
                     }
                 }

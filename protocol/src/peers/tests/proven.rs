@@ -151,6 +151,31 @@ fn addresses_at_which_nobody_answers_do_not_keep_acquaintances_from_being_dialle
     assert_eq!(dialled.len(), book.config.dials_max, "no place is left unused when all have been dialled");
 }
 
+/// Only rule 2 of [`crate::peers::reunion`] dials them, and it spaces dials.
+#[test]
+fn nobody_is_woken_in_vain_for_acquaintances_that_are_not_in_the_tables() {
+    let mut former = book(8);
+    for number in 1..=3 {
+        let id = PeerId::from_number(number);
+        former.discovered(Time::ZERO, id, &address(number), Standing::Bootnode, Source::Operator);
+        connect(&mut former, Time::ZERO, number, Direction::Inbound);
+    }
+    serve(&mut former, Time::ZERO, PROVEN, &[1, 2, 3]);
+    let start = Time::from_secs(1_000);
+    let mut book = restart(&former, 8, start);
+    assert_eq!((known(&book), book.stats().known), (ids(1..=3), 0));
+    let (mut now, mut dialled, mut wakes) = (start + Duration::from_secs(1), Vec::new(), 0);
+    while now < start + Duration::from_secs(3) {
+        dialled.extend(wake(&mut book, now).0);
+        wakes += 1;
+        assert!(book.next_wake() > now, "it wants to be woken at {now:?} again");
+        now = book.next_wake();
+    }
+    dialled.sort_unstable();
+    assert_eq!(dialled, ids(1..=3));
+    assert!(wakes <= 6, "{wakes} wakes for three dials");
+}
+
 #[test]
 fn anchors_are_taken_from_among_acquaintances_first() {
     let mut book = book(8);
