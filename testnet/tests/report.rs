@@ -95,6 +95,7 @@ fn run(spec: &Spec) -> Run {
         notes: Vec::new(),
         attackers: Vec::new(),
         passed_on: 0,
+        ended_well: None,
         simulation: None,
     }
 }
@@ -263,7 +264,15 @@ fn missing_deliveries_are_named() {
     let missing = read(&dir, "missing.csv");
     assert!(missing.lines().skip(1).all(|line| line.split(',').nth(3) == Some("n07")), "{missing}");
     let page = read(&dir, "report.html");
-    assert!(page.contains("Not every message reached every node.") && page.contains("did not reach n07"));
+    assert!(page.contains("verdict bad\">Not every message reached every node over the mesh."));
+    assert!(page.contains("did not reach n07"));
+    let judged = Run { ended_well: Some(true), ..run };
+    let page = report::html::page(&judged);
+    assert!(
+        page.contains("every node that ran has every transaction in the end") && page.contains("did not reach n07")
+    );
+    assert!(!page.contains("verdict bad"), "a run that ended well is no bad news");
+    assert!(terminal::figures(&judged).contains("every node that ran has every transaction in the end"));
 }
 
 #[test]

@@ -189,8 +189,9 @@ impl<'a> Way<'a> {
         line(
             text,
             format_args!(
-                "  {} hops in {}: {} on links, {} in checks, {} in queues, jitter and computing; nothing can be faster than {}",
+                "  {} hop{} in {}: {} on links, {} in checks, {} in queues, jitter and computing; nothing can be faster than {}",
                 hops.len() - 1,
+                if hops.len() == 2 { "" } else { "s" },
                 ms(total_us),
                 milliseconds(links_us),
                 milliseconds(checks_us),

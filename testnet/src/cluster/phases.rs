@@ -287,6 +287,7 @@ fn assemble(
         notes,
         attackers,
         passed_on,
+        ended_well: None,
         simulation: None,
     }
 }

@@ -233,7 +233,8 @@ fn bars(title: &str, counts: &BTreeMap<u32, usize>, description: &str) -> String
     let highest = (first..=last).map(share).fold(1.0, f64::max);
     let mut plot = Plot::new(
         Axis::bars(title, (first..=last).map(|number| number.to_string())),
-        Axis::up_to("Share of deliveries (%)", highest * 1.08),
+        // Room for the figures on top, but no share is above 100 %.
+        Axis::up_to("Share of deliveries (%)", (highest * 1.08).min(100.0)),
     );
     for (number, at) in (first..=last).zip(0_u32..) {
         let share = share(number);

@@ -100,9 +100,11 @@ fn verdict(run: &Run) -> String {
     } else if complaints.is_empty() {
         html.push_str("<div class=\"verdict\">Every message reached every node.</div>\n");
     } else {
-        html.push_str(
-            "<div class=\"verdict bad\">Not every message reached every node.<details><summary>Which</summary><ul>",
-        );
+        let (class, words) = match run.ended_well {
+            Some(true) => ("verdict warn", terminal::ENDED_WELL),
+            _ => ("verdict bad", "Not every message reached every node over the mesh."),
+        };
+        html.push_str(&format!("<div class=\"{class}\">{words}<details><summary>Which</summary><ul>"));
         complaints.iter().for_each(|line| html.push_str(&format!("<li>{}</li>", escape(line))));
         html.push_str("</ul></details></div>\n");
     }

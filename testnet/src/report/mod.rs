@@ -62,6 +62,8 @@ pub struct Run {
     pub attackers: Vec<attackers::AttackerGroup>,
     /// Messages of attackers that a node passed on although they are not valid.
     pub passed_on: usize,
+    /// Whether all is well by the verdict of a manifest, by which transactions may come late or in blocks; none where every delivery counts.
+    pub ended_well: Option<bool>,
     /// What is to be said of a simulation; none where real nodes ran.
     pub simulation: Option<Simulation>,
 }

@@ -88,6 +88,7 @@ fn totals(run: &Run) -> String {
         ));
         lines.push(format!("memory           {:.0} MiB resident at most", simulation.resident_mib_max));
         lines.push(format!("trace            {}", simulation.trace_hash));
+        lines.extend(late(run));
         lines.extend(run.notes.iter().cloned());
         return lines.join("\n");
     }
@@ -107,8 +108,18 @@ fn totals(run: &Run) -> String {
         lines.push(format!("                 {figures}"));
     }
     lines.extend(run.saturation());
+    lines.extend(late(run));
     lines.extend(run.notes.iter().cloned());
     lines.join("\n")
+}
+
+/// What is said where deliveries are missing and all is well by the verdict of a manifest.
+pub(super) const ENDED_WELL: &str = "Not every message reached every node over the mesh, but every node that ran has every transaction in the end, \
+     and all agree about the chain.";
+
+fn late(run: &Run) -> Option<String> {
+    let late = run.ended_well == Some(true) && run.deliveries.missing().next().is_some();
+    late.then(|| ENDED_WELL.to_owned())
 }
 
 /// What went wrong, line by line: refused submissions and missing deliveries. Empty if nothing did.

@@ -107,6 +107,7 @@ pub fn simulate(
         notes,
         attackers: Vec::new(),
         passed_on: 0,
+        ended_well: Some(findings.is_empty()),
         simulation: Some(simulation),
     };
     Ok(Simulated { run, findings })

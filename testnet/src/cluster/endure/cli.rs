@@ -14,7 +14,7 @@ use crate::wan::profile::LOOPBACK_TOML;
 /// Examples and exit codes of `crash`.
 pub(in crate::cluster) const CRASH_EXAMPLES: &str = "Examples:
   starling-testnet crash
-      5 rounds with 4 nodes, about a minute
+      5 rounds with 4 nodes, about a quarter of a minute
   starling-testnet crash --rounds 100 --seed 7
       the nightly form
   starling-testnet crash --rounds 20 --nodes 6 --keep --out try

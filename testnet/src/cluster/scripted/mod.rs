@@ -267,6 +267,7 @@ fn assemble(stage: &mut Stage, started: String, measured: Measured, killed: &[St
         simulation: None,
         attackers,
         passed_on,
+        ended_well: Some(findings.is_empty()),
     };
     Played { run, findings }
 }
