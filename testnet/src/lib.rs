@@ -12,6 +12,9 @@
 //! All but the last need neither libp2p nor an async runtime (`default-features = false`), and the simulator's figures can be computed
 //! and shown by the same code as those of real processes.
 
+#[macro_use]
+mod output;
+
 pub mod attack;
 pub mod cli;
 #[cfg(feature = "cluster")]

@@ -1,7 +1,7 @@
 //! The simulator's commands, as they are called from a shell.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 const MANIFEST: &str = r#"
 format = 1
@@ -145,4 +145,21 @@ fn attackers_of_a_manifest_take_part() {
     let late = format!("{MANIFEST}{attack}at_s = 1000\n");
     std::fs::write(path("late.toml"), late).expect("written");
     assert!(said(&["sim", &path("late.toml"), "--out", &path("late")], 2).contains("attack.0"));
+}
+
+/// As in `starling-testnet sim --schema | head -3`.
+#[test]
+fn who_reads_may_go_before_the_end() {
+    for arguments in [&["sim", "--schema"][..], &["sim", "--list"], &["attacks", "--list"]] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_starling-testnet"))
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the tool starts");
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success() && said.is_empty(), "{arguments:?}: {} {said}", ended.status);
+    }
 }

@@ -56,7 +56,7 @@ pub(super) struct Attacks {
 pub(super) fn execute(arguments: &Attacks) -> u8 {
     if arguments.list {
         let width = rows().map(|row| row.name.len()).max().unwrap_or(0);
-        rows().for_each(|row| println!("{:width$}  {}", row.name, row.about));
+        rows().for_each(|row| say!("{:width$}  {}", row.name, row.about));
         return GOOD;
     }
     let plan = arguments.plan();
@@ -95,7 +95,7 @@ fn run(plan: &Plan) -> Result<Vec<RowResult>, SuiteError> {
         bar.set_position(done as u64);
         bar.set_message(name.to_owned());
         if plain {
-            eprintln!("{done} of {of}: {name}");
+            note!("{done} of {of}: {name}");
         }
     });
     bar.finish_and_clear();
@@ -103,17 +103,17 @@ fn run(plan: &Plan) -> Result<Vec<RowResult>, SuiteError> {
 }
 
 fn tell(rows: &[RowResult], plan: &Plan) -> u8 {
-    println!("{}", attacks::table(rows));
+    say!("{}", attacks::table(rows));
     let seeds = if plan.seeds == 1 { "1 seed".to_owned() } else { format!("{} seeds", plan.seeds) };
     let title = format!("Attacks on {} nodes, {seeds}", plan.scale.nodes);
     if let Err(error) = attacks::write(rows, &title, &plan.out) {
         return failed(&error, BAD);
     }
-    println!("report           {}", plan.out.join("report.html").display());
+    say!("report           {}", plan.out.join("report.html").display());
     let failures = rows.iter().filter(|row| !row.holds()).map(|row| row.row.name).collect::<Vec<_>>();
     if failures.is_empty() {
         return GOOD;
     }
-    eprintln!("these do not hold: {}", failures.join(", "));
+    note!("these do not hold: {}", failures.join(", "));
     BAD
 }

@@ -87,10 +87,10 @@ fn compare(arguments: &Compare) -> Result<u8, FolderError> {
             worse.push(format!("{} is worse by {loss:.1} %, more than {most} %", figure.label));
         }
     }
-    println!("A: {}, {}\nB: {}, {}", arguments.a.display(), count(&a), arguments.b.display(), count(&b));
-    println!("{}", aligned(table));
+    say!("A: {}, {}\nB: {}, {}", arguments.a.display(), count(&a), arguments.b.display(), count(&b));
+    say!("{}", aligned(table));
     for line in &worse {
-        eprintln!("{line}");
+        note!("{line}");
     }
     Ok(if worse.is_empty() { GOOD } else { BAD })
 }

@@ -39,11 +39,11 @@ fn hexadecimal(text: &str) -> Result<String, String> {
 pub(super) fn execute(arguments: &Explain) -> u8 {
     match explain(arguments) {
         Ok(Some(text)) => {
-            print!("{text}");
+            crate::output::write(format_args!("{text}"));
             GOOD
         }
         Ok(None) => {
-            eprintln!(
+            note!(
                 "no message whose id begins with {} was published; deliveries.csv has the ids, and `starling-testnet sim` tells the seed",
                 arguments.message
             );

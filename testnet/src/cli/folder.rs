@@ -158,9 +158,9 @@ fn try_reproduce(dir: &Path) -> Result<bool, FolderError> {
         bar.finish();
         let now = again.run.simulation.map_or_else(String::new, |simulation| simulation.trace_hash);
         if now == then {
-            println!("{}: the same trace, {now}", run.display());
+            say!("{}: the same trace, {now}", run.display());
         } else {
-            println!(
+            say!(
                 "{}: another trace, {now} instead of {then}; it was made by another version of the tool or of the engine, or the folder \
                  was changed",
                 run.display()

@@ -94,7 +94,7 @@ pub fn main() -> ExitCode {
 
 /// Says what went wrong.
 fn failed(error: &dyn std::error::Error, code: u8) -> u8 {
-    eprintln!("error: {error}");
+    note!("error: {error}");
     code
 }
 

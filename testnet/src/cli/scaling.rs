@@ -57,16 +57,16 @@ fn run(arguments: &Scaling) -> Result<(), FolderError> {
         let bar = Bar::new();
         let simulated = simulate(&manifest, &base, (1, false), |progress| bar.show(progress))?;
         bar.finish();
-        eprintln!("{nodes} nodes simulated");
+        note!("{nodes} nodes simulated");
         sizes.push(Size::of(&simulated.run));
         facts = in_common(&simulated.run.manifest);
     }
-    println!("{}", table(&sizes));
+    say!("{}", table(&sizes));
     for (name, content) in [("scaling.csv", csv(&sizes)), ("report.html", page(&sizes, &facts))] {
         let path = out.join(name);
         fs::write(&path, content).map_err(|source| FolderError::Io { path, source })?;
     }
-    println!("report           {}", out.join("report.html").display());
+    say!("report           {}", out.join("report.html").display());
     Ok(())
 }
 

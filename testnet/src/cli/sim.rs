@@ -107,15 +107,15 @@ pub(super) fn execute(sim: &Sim) -> u8 {
         let width = PRESETS.iter().map(|preset| preset.name.len()).max().unwrap_or(0);
         for preset in PRESETS {
             let about = Manifest::parse(preset.text, preset.name).map(|manifest| manifest.about).unwrap_or_default();
-            println!("{:width$}  {about}", preset.name);
+            say!("{:width$}  {about}", preset.name);
         }
-        println!(
+        say!(
             "{RANDOM:width$}  a small network and faults drawn from the seed, and time to recover; to be run with --check"
         );
         return GOOD;
     }
     if sim.schema {
-        print!("{}", schema());
+        crate::output::write(format_args!("{}", schema()));
         return GOOD;
     }
     match run(sim) {
@@ -149,29 +149,29 @@ fn run(sim: &Sim) -> Result<u8, FolderError> {
     bar.finish();
     let results = results?;
     if manifest.workload.is_empty() && manifest.blocks.producers == 0 && scenario != RANDOM {
-        eprintln!("nothing was published: the manifest has neither a [[workload]] nor producers in [blocks]");
+        note!("nothing was published: the manifest has neither a [[workload]] nor producers in [blocks]");
     }
     let mut good = true;
     for (seed, simulated) in &results {
         if !several {
-            println!("{}", terminal::figures(&simulated.run));
+            say!("{}", terminal::figures(&simulated.run));
         }
         for finding in &simulated.findings {
-            eprintln!("seed {seed}: {finding}");
+            note!("seed {seed}: {finding}");
         }
         good &= simulated.findings.is_empty();
     }
     if several {
-        println!("{}", compare::spread(&out)?);
-        println!("results          {}", out.display());
+        say!("{}", compare::spread(&out)?);
+        say!("results          {}", out.display());
     } else {
-        println!("report           {}", out.join("report.html").display());
+        say!("report           {}", out.join("report.html").display());
     }
     if !good {
         let again = set.iter().map(|assignment| format!(" --set {assignment}")).collect::<String>();
         let seed = results.iter().find(|(_, simulated)| !simulated.findings.is_empty()).map_or(0, |(seed, _)| *seed);
         let check = if sim.check { " --check" } else { "" };
-        eprintln!("again: starling-testnet sim {scenario} --seed {seed}{again}{check}");
+        note!("again: starling-testnet sim {scenario} --seed {seed}{again}{check}");
     }
     Ok(if good { GOOD } else { BAD })
 }
@@ -270,7 +270,7 @@ impl Bar {
             self.bar.set_position(progress.now.as_micros());
             self.bar.set_message(format!("{now_s} of {end_s} s simulated, {} events", grouped(progress.events)));
             if self.plain && progress.now.as_micros().is_multiple_of(10_000_000) {
-                eprintln!("{now_s} of {end_s} s simulated, {} events", grouped(progress.events));
+                note!("{now_s} of {end_s} s simulated, {} events", grouped(progress.events));
             }
         } else {
             self.bar.tick();
@@ -283,7 +283,7 @@ impl Bar {
             let done = self.bar.position();
             self.bar.set_message(format!("{done} of {} seeds", self.runs));
             if self.plain {
-                eprintln!("{done} of {} seeds", self.runs);
+                note!("{done} of {} seeds", self.runs);
             }
         }
     }

@@ -235,13 +235,13 @@ async fn run(options: &Options) -> u8 {
         Ok(run) => run,
         Err(error) => return failed(&error),
     };
-    println!("{}", terminal::figures(&run));
-    println!("report           {}", options.out.join("report.html").display());
+    say!("{}", terminal::figures(&run));
+    say!("report           {}", options.out.join("report.html").display());
     for line in terminal::complaints(&run).iter().chain(run.attackers.iter().flat_map(|group| &group.complaints)) {
-        eprintln!("{line}");
+        note!("{line}");
     }
     if run.deliveries.messages().is_empty() {
-        eprintln!("no message was published while the load ran; give a longer --duration or a --tx-rate above 0");
+        note!("no message was published while the load ran; give a longer --duration or a --tx-rate above 0");
         return INCOMPLETE;
     }
     if run.is_complete() { COMPLETE } else { INCOMPLETE }
@@ -252,10 +252,10 @@ async fn play(options: &ScriptOptions) -> u8 {
         Ok(played) => played,
         Err(error) => return failed(&error),
     };
-    println!("{}", terminal::figures(&run));
-    println!("report           {}", options.out.join("report.html").display());
+    say!("{}", terminal::figures(&run));
+    say!("report           {}", options.out.join("report.html").display());
     for finding in &findings {
-        eprintln!("error: {finding}");
+        note!("error: {finding}");
     }
     if findings.is_empty() { COMPLETE } else { INCOMPLETE }
 }
@@ -265,9 +265,9 @@ async fn compare(options: &RealityOptions) -> u8 {
         Ok(reality) => reality,
         Err(error) => return failed(&error),
     };
-    println!("results          {}", options.out.display());
+    say!("results          {}", options.out.display());
     for finding in &reality.findings {
-        eprintln!("error: {finding}");
+        note!("error: {finding}");
     }
     if reality.findings.is_empty() { COMPLETE } else { INCOMPLETE }
 }
@@ -285,10 +285,10 @@ fn tried(findings: Result<Vec<String>, ClusterError>, options: &Options) -> u8 {
         Ok(findings) if findings.is_empty() => COMPLETE,
         Ok(findings) => {
             for finding in &findings {
-                eprintln!("error: {finding}");
+                note!("error: {finding}");
             }
             let out = options.out.display();
-            eprintln!("seed {}; data directories and logs are in {out}", options.seed);
+            note!("seed {}; data directories and logs are in {out}", options.seed);
             INCOMPLETE
         }
         Err(error) => failed(&error),
@@ -297,7 +297,7 @@ fn tried(findings: Result<Vec<String>, ClusterError>, options: &Options) -> u8 {
 
 /// Says what went wrong and returns the exit code for it.
 fn failed(error: &ClusterError) -> u8 {
-    eprintln!("error: {error}");
+    note!("error: {error}");
     match error {
         ClusterError::Interrupted("SIGINT") | ClusterError::CutShort("SIGINT") => INTERRUPTED,
         ClusterError::Interrupted("SIGHUP") | ClusterError::CutShort("SIGHUP") => HUNG_UP,

@@ -55,7 +55,7 @@ impl Progress {
         self.bar.set_position(0);
         self.bar.set_message("");
         if self.plain {
-            eprintln!("[{number}/{}] {}", Phase::COUNT, phase.title());
+            note!("[{number}/{}] {}", Phase::COUNT, phase.title());
         }
     }
 

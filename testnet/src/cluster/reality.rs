@@ -102,7 +102,7 @@ pub async fn reality(options: &RealityOptions) -> Result<Reality, ClusterError> 
         reality.findings.extend(played.findings.iter().map(|what| format!("{}, processes: {what}", manifest.name)));
         for class in Class::ALL {
             let Some(side) = Side::of(&manifest.name, class, &simulated.run, &played.run) else { continue };
-            println!("{}", side.table());
+            say!("{}", side.table());
             reality.findings.extend(side.findings(options.within_percent));
             reality.sides.push(side);
         }

@@ -33,7 +33,7 @@ pub async fn up(options: &Options) -> Result<(), ClusterError> {
         interrupted = interruption() => Err(interrupted),
     };
     progress.finish();
-    eprintln!("stopping {} nodes", options.nodes);
+    note!("stopping {} nodes", options.nodes);
     fleet.stop().await;
     match outcome {
         Ok(()) | Err(ClusterError::Interrupted(_)) => {
@@ -56,15 +56,15 @@ async fn keep_up(
 ) -> Result<std::convert::Infallible, ClusterError> {
     bring_up(plan, options, fleet, progress).await?;
     progress.finish();
-    println!("{}", table(plan, fleet));
-    println!("genesis  {}", options.out.join("genesis.toml").display());
-    println!("logs     {}", options.out.join("logs").display());
+    say!("{}", table(plan, fleet));
+    say!("genesis  {}", options.out.join("genesis.toml").display());
+    say!("logs     {}", options.out.join("logs").display());
     if let Some(rpc) = fleet.nodes().iter().find_map(|node| Some(node.addresses.as_ref()?.rpc)) {
-        println!("try      starling tx send hello --wait --rpc {rpc}");
-        println!("         starling status --rpc {rpc}");
-        println!("metrics  http://{rpc}/metrics, and so at every node's RPC address");
+        say!("try      starling tx send hello --wait --rpc {rpc}");
+        say!("         starling status --rpc {rpc}");
+        say!("metrics  http://{rpc}/metrics, and so at every node's RPC address");
     }
-    println!("Ctrl-C stops the network.");
+    say!("Ctrl-C stops the network.");
     let targets = fleet.rpc_clients();
     let (start, mut known_lost) = (Instant::now(), 0);
     let span = (start, start + FOR_EVER);
@@ -73,7 +73,7 @@ async fn keep_up(
         load.run_until(Instant::now() + std::time::Duration::from_secs(1)).await;
         let lost = fleet.lost();
         for (_, reason) in lost.iter().skip(known_lost) {
-            eprintln!("{reason}");
+            note!("{reason}");
         }
         known_lost = known_lost.max(lost.len());
     }

@@ -45,13 +45,13 @@ pub(crate) fn attack() -> Option<ExitCode> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     arguments.get(1).filter(|argument| *argument == SUBCOMMAND)?;
     let Some(path) = arguments.get(2) else {
-        eprintln!("error: {SUBCOMMAND} is for the tool itself; use starling-testnet run --attack KIND:COUNT");
+        note!("error: {SUBCOMMAND} is for the tool itself; use starling-testnet run --attack KIND:COUNT");
         return Some(ExitCode::from(2));
     };
     Some(match run(Path::new(path)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            note!("error: {error}");
             ExitCode::FAILURE
         }
     })
@@ -239,7 +239,7 @@ impl Diary {
     fn write(&self, entry: &Entry) {
         let line = serde_json::to_string(entry).expect("numbers and text are always JSON") + "\n";
         if let Err(error) = (&*self.0).write_all(line.as_bytes()) {
-            eprintln!("error: the diary cannot be written: {error}");
+            note!("error: the diary cannot be written: {error}");
             // Nobody could tell any more what the attackers do.
             std::process::exit(1);
         }

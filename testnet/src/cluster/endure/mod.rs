@@ -81,7 +81,7 @@ pub async fn crash(options: &CrashOptions) -> Result<Vec<String>, ClusterError> 
     };
     write(&options.network.out.join("summary.json"), &(json(&summary) + "\n"))?;
     write(&options.network.out.join("accepted.csv"), &accepted_csv(&ledger.accepted, &network.names))?;
-    println!("{}", summary.in_words());
+    say!("{}", summary.in_words());
     clean_up(&options.network, outcome.findings.is_empty())?;
     Ok(outcome.findings)
 }
@@ -98,7 +98,7 @@ async fn try_rounds(
     trial
         .run(rounds, |round| {
             let victims: Vec<&str> = round.victims.iter().map(|victim| &*names[*victim]).collect();
-            eprintln!(
+            note!(
                 "round {:>3}/{rounds}  {:14}  {:5.1} s  height {:>5}  {:>6} acknowledged  killed {}{}",
                 round.round,
                 round.moment.name(),

@@ -72,7 +72,7 @@ pub async fn soak(options: &SoakOptions) -> Result<Vec<String>, ClusterError> {
     trial.soak.duration_s = begun.elapsed().as_secs_f64();
     let ended = match ended {
         Err(ClusterError::Interrupted(signal)) => {
-            eprintln!("the load ends early; a second signal ends the tool at once");
+            note!("the load ends early; a second signal ends the tool at once");
             Some(ClusterError::CutShort(signal))
         }
         Err(error) => {
@@ -249,7 +249,7 @@ impl<'a> Trial<'a> {
                 height.map_or_else(|| "-".to_owned(), |height| height.to_string())
             })
             .collect();
-        eprintln!(
+        note!(
             "{:>5.0} s  {} kills  {} acknowledged, {} held back, {} retries  heights {}",
             self.began.elapsed().as_secs_f64(),
             self.soak.kills.len(),
@@ -374,13 +374,13 @@ fn report(
     }
     write(&out.join("report.html"), &soak.page())?;
     for (label, figure) in &soak.facts {
-        println!("{label:<24}{figure}");
+        say!("{label:<24}{figure}");
     }
     let unjudged = flatness.iter().filter(|verdict| verdict.flat.is_none()).count();
     if unjudged > 0 {
-        println!("{:<24}{unjudged} of {} series are too short to judge", "Growth", flatness.len());
+        say!("{:<24}{unjudged} of {} series are too short to judge", "Growth", flatness.len());
     }
-    println!("{:<24}{}", "Report", out.join("report.html").display());
+    say!("{:<24}{}", "Report", out.join("report.html").display());
     Ok(())
 }
 
