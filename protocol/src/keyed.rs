@@ -11,7 +11,7 @@
 //! # Cost
 //! Everything takes constant time but listing. An entry costs five bytes and the key nothing: it is asked of the value.
 
-use crate::memory::table_bytes;
+use crate::memory::{Fetch, table_bytes};
 use crate::random::Stream;
 use hashbrown::HashTable;
 
@@ -98,6 +98,16 @@ impl<T: HasKey> KeyedSlab<T> {
     /// All values and their places, in the order of these.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Place, &T)> {
         (0..).zip(&self.values).filter_map(|(place, value)| Some((place, value.as_ref()?)))
+    }
+
+    /// Has fetched what any question looks at, and where the next value goes; see [`Fetch`].
+    pub(crate) fn fetch(&self, fetch: &mut impl Fetch) {
+        fetch.value(&self.secret[0]);
+        fetch.value(&self.secret[WORDS]);
+        fetch.value(&self.table);
+        fetch.value(&self.values);
+        fetch.item(&self.values, self.values.len());
+        fetch.item(&self.values, self.values.len() + 1);
     }
 
     /// How many values there are.

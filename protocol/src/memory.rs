@@ -6,6 +6,20 @@
 
 use core::mem::size_of;
 
+/// Has memory brought into the processor's caches before it is looked at, without waiting for it and without looking at it.
+///
+/// A driver of many nodes knows what its next inputs are, and that nothing of what they touch is in the caches any more. Machines know where
+/// that is, and drivers how to have it fetched; neither has to know more of the other.
+pub trait Fetch {
+    /// Fetches the line of the cache in which the item at this place begins. There need not be such an item.
+    fn item<T>(&mut self, items: &[T], place: usize);
+
+    /// Fetches the line of the cache in which the value begins.
+    fn value<T>(&mut self, value: &T) {
+        self.item(core::slice::from_ref(value), 0);
+    }
+}
+
 /// Bytes that a node has allocated, by component.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryLedger {

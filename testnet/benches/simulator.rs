@@ -16,6 +16,7 @@ use starling_testnet::sim::{Scenario, World};
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() {
+    starling_testnet::pages::keep();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let encode = arguments.iter().any(|argument| argument == "--encode");
     let sizes: Vec<usize> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();

@@ -5,6 +5,7 @@
 //! - [`measure`] turns what nodes wrote down into deliveries and exact statistics.
 //! - [`report`] tells people and programs.
 //! - [`manifest`] reads what is to be run.
+//! - [`pages`] has the allocator keep what it has.
 //! - [`sim`] runs networks of thousands of nodes in virtual time.
 //! - [`attack`] has attackers, and the table of attacks that the engine has to survive.
 //! - `cluster` runs real node processes (feature `cluster`, on by default).
@@ -22,6 +23,7 @@ pub mod cluster;
 pub mod host;
 pub mod manifest;
 pub mod measure;
+pub mod pages;
 pub mod report;
 pub mod sim;
 pub mod wan;

@@ -9,5 +9,6 @@ use std::process::ExitCode;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
+    starling_testnet::pages::keep();
     starling_testnet::cli::main()
 }

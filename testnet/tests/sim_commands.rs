@@ -46,6 +46,26 @@ fn summary(dir: &Path) -> serde_json::Value {
     serde_json::from_str(&text).expect("it is JSON")
 }
 
+/// The allocator says what it was told when it is asked to be verbose.
+#[cfg(unix)]
+#[test]
+fn the_allocator_keeps_its_pages_unless_it_is_told_otherwise() {
+    let delay_of = |told: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_starling-testnet"));
+        command.args(["sim", "--list"]).env("MIMALLOC_VERBOSE", "1").env_remove("MIMALLOC_PURGE_DELAY");
+        if let Some(delay) = told {
+            command.env("MIMALLOC_PURGE_DELAY", delay);
+        }
+        let output = command.output().expect("the tool starts");
+        assert!(output.status.success() && text(&output.stdout).contains("scale"), "its arguments are the same");
+        let said = text(&output.stderr);
+        let delays = said.lines().filter_map(|line| line.split_once("'purge_delay': "));
+        delays.map(|(_, delay)| delay.trim().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(delay_of(None).last().map(String::as_str), Some("-1"));
+    assert_eq!(delay_of(Some("7")), ["7"]);
+}
+
 #[test]
 fn a_simulation_is_reported_reproduced_explained_and_compared() {
     let temporary = tempfile::tempdir().expect("a folder");

@@ -62,10 +62,12 @@ use crate::block::Block;
 use crate::genesis::Genesis;
 use crate::id::TransactionId;
 use crate::keyed::{HasKey, KeyedSlab, Place};
+use crate::memory::Fetch;
 use crate::message::Payload;
 use crate::random::Stream;
 use crate::transaction::Transaction;
 use core::cmp::Reverse;
+use core::hint::black_box;
 use expiry::Expiries;
 use loads::{Load, Loads};
 use outcome::Outcomes;
@@ -277,6 +279,24 @@ impl Mempool {
             }
         }
         count
+    }
+
+    /// Has fetched what taking in a transaction touches: first, with none, what is the same for all. See [`Fetch`].
+    pub(crate) fn fetch(&self, transaction: Option<&Transaction>, fetch: &mut impl Fetch) {
+        let Some(transaction) = transaction else {
+            fetch.value(&self.config);
+            fetch.value(&self.expiries);
+            fetch.value(&self.outcomes);
+            fetch.value(&self.bytes);
+            self.senders.fetch(fetch);
+            return self.entries.fetch(fetch);
+        };
+        // The tables say where to look only by looking.
+        black_box(self.entries.find(transaction.id_bytes()));
+        let sender = self.senders.find(transaction.sender().as_bytes()).and_then(|place| self.senders.get(place));
+        if let Some(sender) = sender {
+            fetch.item(sender.waiting(), sender.waiting().len());
+        }
     }
 
     /// The transaction with this id.

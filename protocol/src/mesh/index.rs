@@ -11,6 +11,7 @@
 //! cannot be iterated, because its order depends on the secret.
 
 use super::seen::Fingerprint;
+use crate::memory::Fetch;
 
 /// Numbers of list elements by fingerprint, each with a flag.
 #[derive(Debug, Default)]
@@ -40,6 +41,11 @@ impl Index {
     pub(super) fn find(&self, key: Fingerprint) -> Option<(usize, bool)> {
         let place = self.places[self.search(key)?];
         Some((place.number as usize, place.flag))
+    }
+
+    /// Has fetched where the search for the fingerprint begins; see [`Fetch`].
+    pub(super) fn fetch(&self, key: Fingerprint, fetch: &mut impl Fetch) {
+        fetch.item(&self.places, self.home(key.0));
     }
 
     /// Sets the flag of a fingerprint that is there.

@@ -34,6 +34,7 @@
 //! | `pulse` | whether silent peers are gone |
 //! | `heartbeat`, `upkeep` | what is due regularly; the mesh's maintenance |
 //! | `query` | reading the state |
+//! | `fetch` | what inputs are going to look at |
 //! | `peers`, `pending`, `recent`, `index`, `promises`, `seen`, `cache`, `backoff`, `score` | the tables |
 //!
 //! # Limits
@@ -49,6 +50,7 @@
 pub mod backoff;
 pub mod cache;
 pub mod config;
+mod fetch;
 mod gossip;
 mod graft;
 mod heartbeat;
@@ -77,7 +79,7 @@ pub use io::{
 pub use query::{Counters, PeerView};
 pub use topic::{TOPICS_MAX, TopicIndex, TopicSet, TopicTable};
 
-use crate::id::{MessageId, PeerHandle};
+use crate::id::PeerHandle;
 use crate::random::{Stream, Streams};
 use crate::rpc::{Frame, Rpc};
 use crate::time::{Duration, Time};
@@ -246,38 +248,6 @@ impl Mesh {
                 self.close_if_graylisted(now, peer, out);
             }
         }
-    }
-
-    /// See [`crate::node::Node::anticipate`]: one read in each table.
-    pub(crate) fn anticipate(&self) -> u64 {
-        let Self { peers, scores, seen, recent, promises, pending, trials, counters, beat, .. } = self;
-        let sizes = peers.len() ^ pending.len() ^ promises.len() ^ trials.len() ^ recent.len() ^ self.states.len();
-        sizes as u64 ^ seen.anticipate() ^ scores.anticipate() ^ counters.idontwant_received ^ beat.next.as_micros()
-    }
-
-    /// See [`crate::node::Node::anticipate_rpc`].
-    pub(crate) fn anticipate_rpc(&self, peer: PeerHandle, rpc: &Rpc) -> u64 {
-        let mut read = self.peers.get(peer).map_or(0, |slot| u64::from(slot.duplicates));
-        let known = |id: &MessageId| self.recent.fate(self.seen.fingerprint(id)) != Fate::Unknown;
-        if let Some(id) = rpc.idontwant.first() {
-            return read ^ u64::from(known(id));
-        }
-        let Some(payload) = rpc.publish.first() else { return read };
-        // A copy is counted for its sender; a message that is new is looked for further back, and announced to the mesh.
-        read ^= self.scores.anticipate_of(peer);
-        let known = known(&payload.id());
-        let looked_at = if known { 1 } else { usize::MAX };
-        if !known {
-            read ^= u64::from(self.seen.peek(self.seen.fingerprint(&payload.id())).is_some());
-            read ^= self.gater.anticipate(peer);
-        }
-        for state in &self.states {
-            read ^= state.uses.len() as u64;
-            for peer in state.mesh.iter().take(looked_at) {
-                read ^= self.peers.get(*peer).map_or(0, |slot| u64::from(slot.pending));
-            }
-        }
-        read
     }
 
     /// Whether a verdict on this validation still matters.

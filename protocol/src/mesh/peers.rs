@@ -7,7 +7,7 @@
 use super::pulse::{Lived, Rhythm};
 use super::topic::TopicSet;
 use crate::id::{Direction, PeerHandle, PeerId, Version};
-use crate::memory::boxed_bytes;
+use crate::memory::{Fetch, boxed_bytes};
 use crate::time::{Duration, Time};
 use bytes::Bytes;
 use std::net::IpAddr;
@@ -111,6 +111,16 @@ impl PeerTable {
     /// As [`PeerTable::get`], for changing it.
     pub(super) fn get_mut(&mut self, peer: PeerHandle) -> Option<&mut PeerSlot> {
         self.slots.get_mut(peer.index())?.as_mut().filter(|slot| slot.handle == peer)
+    }
+
+    /// See [`Fetch`].
+    pub(super) fn fetch(&self, peer: PeerHandle, fetch: &mut impl Fetch) {
+        fetch.item(&self.slots, peer.index());
+    }
+
+    /// As [`Self::fetch`], for all peers.
+    pub(super) fn fetch_all(&self, fetch: &mut impl Fetch) {
+        (0..self.slots.len()).for_each(|slot| fetch.item(&self.slots, slot));
     }
 
     /// The present occupant of the slot.

@@ -10,6 +10,7 @@ use super::ValidationTicket;
 use super::seen::Fingerprint;
 use super::topic::TopicIndex;
 use crate::id::PeerHandle;
+use crate::memory::Fetch;
 use crate::message::Payload;
 use crate::time::{Duration, Time};
 use std::collections::VecDeque;
@@ -76,6 +77,11 @@ impl Pending {
 
     fn place(&self, ticket: ValidationTicket) -> Option<usize> {
         usize::try_from(ticket.0.checked_sub(self.first)?).ok()
+    }
+
+    /// Has the oldest validation fetched; see [`Fetch`].
+    pub(super) fn fetch(&self, fetch: &mut impl Fetch) {
+        fetch.item(self.places.as_slices().0, 0);
     }
 
     /// The oldest validation and its deadline.

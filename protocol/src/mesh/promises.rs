@@ -33,7 +33,7 @@
 
 use super::io::Arrival;
 use crate::id::{MessageId, PeerHandle};
-use crate::memory::tree_bytes;
+use crate::memory::{Fetch, tree_bytes};
 use crate::time::{Duration, Time, micros};
 use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
@@ -290,6 +290,12 @@ impl Promises {
             }
             self.reset_timer(id);
         }
+    }
+
+    /// Has fetched what every input looks at; see [`Fetch`].
+    pub(crate) fn fetch(&self, fetch: &mut impl Fetch) {
+        fetch.value(&self.entries);
+        fetch.value(&self.timers);
     }
 
     /// Bytes that are allocated, estimated.

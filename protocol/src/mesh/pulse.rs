@@ -35,6 +35,7 @@
 //! pauses are longer than [`PulseConfig::silence_max`] is suspected each time: it cannot be told from one that has crashed within the time in which a crash
 //! is to be found.
 
+use crate::memory::Fetch;
 use crate::time::{Duration, Time, micros};
 
 /// What is known of silences, and how much is borne.
@@ -142,6 +143,12 @@ impl Pulse {
         let pause_min_ms = u32::try_from(config.pause_min.as_millis()).unwrap_or(u32::MAX);
         let (away, lived) = ([None; AWAY_MAX], Lived::default());
         Self { at: now, gap: (now, now), woken: now, lived_us: 0, lived, pause_min_ms, away, owed: None, config }
+    }
+
+    /// Has fetched what every input looks at; see [`Fetch`].
+    pub(super) fn fetch(&self, fetch: &mut impl Fetch) {
+        fetch.value(&self.lived);
+        fetch.value(&self.at);
     }
 
     /// The present moment in lived time.

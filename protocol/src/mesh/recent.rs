@@ -25,6 +25,7 @@ use super::index::Index;
 use super::seen::{Fingerprint, SeenState};
 use super::slots::SlotSet;
 use crate::id::PeerHandle;
+use crate::memory::Fetch;
 use crate::time::Time;
 use std::collections::VecDeque;
 
@@ -125,6 +126,26 @@ impl Recent {
         self.index.find(key).is_some_and(|(_, known)| known)
     }
 
+    /// Has fetched what nearly every question looks at; see [`Fetch`].
+    pub(super) fn fetch(&self, fetch: &mut impl Fetch) {
+        fetch.value(&self.index);
+        fetch.value(&self.entries);
+        fetch.value(&self.tick);
+    }
+
+    /// Has fetched where it is said where the message's entry stands; see [`Fetch`].
+    pub(super) fn fetch_place(&self, key: Fingerprint, fetch: &mut impl Fetch) {
+        self.index.fetch(key, fetch);
+    }
+
+    /// Has the message's entry fetched, or the place of the next one; says whether anything is known of the message but who refuses it.
+    pub(super) fn fetch_entry(&self, key: Fingerprint, fetch: &mut impl Fetch) -> bool {
+        let found = self.index.find(key);
+        let next = || self.free.last().map_or(self.entries.len(), |place| *place as usize);
+        fetch.item(&self.entries, found.map_or_else(next, |(place, _)| place));
+        found.is_some_and(|(_, known)| known)
+    }
+
     /// Sets what became of the message. Who has it stays, unless nothing is known any more, and is given back.
     pub(super) fn settle(&mut self, key: Fingerprint, fate: Fate) -> SlotSet {
         let entry = self.entry(key, self.config.ticks);
@@ -204,10 +225,6 @@ impl Recent {
                 self.forget(key, tick);
             }
         }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.index.len()
     }
 
     /// Bytes that are allocated, estimated.

@@ -35,7 +35,7 @@
 //! `LruCache::new` allocates its whole table at once.
 
 use crate::id::{MESSAGE_ID_BYTES, MessageId};
-use crate::memory::{boxed_bytes, table_bytes, tree_bytes};
+use crate::memory::{Fetch, boxed_bytes, table_bytes, tree_bytes};
 use crate::random::Stream;
 use crate::time::{Duration, Time};
 use core::hash::{BuildHasherDefault, Hasher};
@@ -279,9 +279,11 @@ impl SeenCache {
         }
     }
 
-    /// See [`crate::node::Node::anticipate`].
-    pub(crate) fn anticipate(&self) -> u64 {
-        self.secret[0] ^ self.secret[WORDS] ^ self.accepted.len() as u64
+    /// Has fetched what every question looks at; see [`Fetch`].
+    pub(crate) fn fetch(&self, fetch: &mut impl Fetch) {
+        fetch.value(&self.secret[0]);
+        fetch.value(&self.secret[WORDS]);
+        fetch.value(&self.accepted);
     }
 
     /// Bytes that are allocated, estimated.

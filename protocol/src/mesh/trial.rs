@@ -44,6 +44,7 @@ use super::send;
 use super::slots::SlotSet;
 use super::topic::TopicIndex;
 use crate::id::PeerHandle;
+use crate::memory::Fetch;
 use crate::message::Payload;
 use crate::rpc::{Class, Frame};
 use crate::time::{Duration, Time};
@@ -143,6 +144,12 @@ impl Trials {
     pub(super) fn next_end(&self) -> Option<Time> {
         // An ordered set that was emptied keeps a node, which need not be looked at.
         if self.by_end.is_empty() { None } else { self.by_end.first().map(|(ends, ..)| *ends) }
+    }
+
+    /// Has fetched what every input looks at; see [`Fetch`].
+    pub(super) fn fetch(&self, fetch: &mut impl Fetch) {
+        fetch.value(&self.by_link);
+        fetch.value(&self.by_end);
     }
 
     /// Whether the message is held back from the peer.

@@ -28,6 +28,7 @@
 
 mod blocks;
 mod config;
+mod fetch;
 pub mod io;
 pub mod offers;
 pub mod own;
@@ -50,10 +51,10 @@ use crate::mesh::{self, Mesh, Sink, Verdict};
 use crate::peers::bans::{Ban, BanError, BanTarget};
 use crate::peers::{PeerAction, PeerBook};
 use crate::random::Streams;
-use crate::rpc::Rpc;
 use crate::time::Time;
 use crate::verify::{Job, Outcome};
 pub use config::{NodeConfig, NodeConfigError, NodeParts, topics};
+pub use fetch::FETCH_STEPS;
 pub use io::{Event, Input, MessageClass, Output, SubmitError, Submitted, Ticket, WakeReason};
 pub use persist::StorageView;
 pub use query::{TransactionStatus, UnderWay};
@@ -162,7 +163,7 @@ impl Node {
             Input::Disconnected { peer } => self.disconnected(now, peer, out),
             Input::Rpc { peer, rpc, received } => {
                 let others = self.mesh_input(now, mesh::Input::Rpc { peer, rpc, received }, out);
-                if !others && self.peers.next_wake() > now {
+                if !others && self.others_sleep(now) {
                     // Most inputs end here, without a look at anything else.
                     return;
                 }
@@ -188,7 +189,7 @@ impl Node {
             Input::SubmitPayload { ticket, payload } => self.submit_payload(now, ticket, payload, out),
             Input::Verified { ticket, outcome } => {
                 let others = self.verified(now, ticket, outcome, out);
-                if !others && self.peers.next_wake() > now {
+                if !others && self.others_sleep(now) {
                     return;
                 }
             }
@@ -207,21 +208,6 @@ impl Node {
         }
         self.act_on_peers(now, out);
         self.others_wake = self.find_others_wake();
-    }
-
-    /// Reads what the handling of any input will look at of the machine itself, and changes nothing. The number means nothing: it makes the
-    /// reads happen. A driver of many nodes that has several inputs at hand calls this for all of them first, so that the waits for
-    /// the memory overlap.
-    #[must_use]
-    pub fn anticipate(&self) -> u64 {
-        let others = self.others_wake.map_or(0, |(at, _)| at.as_micros());
-        others ^ self.peers.next_wake().as_micros() ^ self.mesh.anticipate()
-    }
-
-    /// As [`Node::anticipate`], what the handling of this RPC will look at beyond the machine itself.
-    #[must_use]
-    pub fn anticipate_rpc(&self, peer: PeerHandle, rpc: &Rpc) -> u64 {
-        self.mesh.anticipate_rpc(peer, rpc)
     }
 
     /// Does what is due. A call when nothing is due does nothing.
@@ -265,6 +251,11 @@ impl Node {
             next = (at, WakeReason::Mesh(reason));
         }
         Some(next)
+    }
+
+    /// Whether the book of peers has nothing to do, where nothing but the mesh, the mempool and verifications has changed since it was asked last.
+    fn others_sleep(&self, now: Time) -> bool {
+        self.others_wake.is_none_or(|(at, _)| at > now) || self.peers.next_wake() > now
     }
 
     pub(super) fn find_others_wake(&self) -> Option<(Time, WakeReason)> {

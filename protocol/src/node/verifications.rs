@@ -9,6 +9,7 @@ use super::Ticket;
 use crate::block::SignedHeader;
 use crate::chain::VerifyTicket;
 use crate::id::PeerHandle;
+use crate::memory::Fetch;
 use crate::mempool::Candidate;
 use crate::mesh;
 use crate::transaction::Transaction;
@@ -83,6 +84,17 @@ impl Verifications {
         let (_, verification) = self.by_ticket.remove(place)?;
         self.bytes -= verification.bytes();
         Some(verification)
+    }
+
+    /// Has the oldest one fetched, and gives it from the second step on; see [`Fetch`].
+    pub(super) fn first(&self, step: u8, fetch: &mut impl Fetch) -> Option<&Verification> {
+        let (oldest, _) = self.by_ticket.as_slices();
+        if step == 0 {
+            fetch.item(oldest, 0);
+            fetch.item(oldest, 1);
+            return None;
+        }
+        oldest.first().map(|(_, verification)| verification)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -80,7 +80,10 @@ impl Setting<'_> {
 }
 
 /// Who acts in a node's place.
+///
+/// The tag comes first, so that reading it reads what stands before the machine, too.
 #[derive(Debug)]
+#[repr(u32)]
 #[expect(
     clippy::large_enum_variant,
     reason = "nearly all are nodes, and one more pointer on each event would cost more"

@@ -8,6 +8,7 @@ use super::dealings::Dealings;
 use super::ids::DigestMap;
 use starling_protocol::chain;
 use starling_protocol::id::{MessageId, PeerHandle, Topic, TransactionId};
+use starling_protocol::memory::Fetch;
 use starling_protocol::mesh::{self, PruneReason};
 use starling_protocol::node::Event;
 use starling_protocol::time::{Time, micros};
@@ -242,6 +243,14 @@ impl Observer {
     #[must_use]
     pub fn messages(&self) -> &[Message] {
         &self.messages
+    }
+
+    /// Has the record of a message at a node fetched.
+    pub(super) fn fetch(&self, id: &MessageId, node: u32, fetch: &mut impl Fetch) {
+        let message = self.index.get(id.as_bytes()).and_then(|index| self.messages.get(*index as usize));
+        if let Some(message) = message {
+            fetch.item(&message.records, node as usize);
+        }
     }
 
     /// When the message arrived there first, in microseconds since its publication.

@@ -1,5 +1,6 @@
 //! RPCs on their way.
 
+use starling_protocol::memory::Fetch;
 use starling_protocol::rpc::{Frame, Rpc};
 use starling_protocol::send_queue::SendQueue;
 use starling_protocol::time::Time;
@@ -56,11 +57,12 @@ impl Carrier {
 }
 
 impl Parcel {
-    /// Reads all of it but what it points at; see [`super::World`]'s reading ahead.
-    pub(super) fn anticipate(&self) -> u64 {
-        let Rpc { subscriptions, publish, ihave, iwant, graft, prune, idontwant, .. } = &self.rpc;
-        let control = ihave.len() ^ iwant.len() ^ graft.len() ^ prune.len() ^ idontwant.len();
-        (subscriptions.len() ^ publish.len() ^ control) as u64 ^ u64::from(self.wire_bytes)
+    /// Has all of it fetched but what it points at; see [`super::World`]'s reading ahead.
+    pub(super) fn fetch(&self, fetch: &mut impl Fetch) {
+        fetch.value(&self.wire_bytes);
+        fetch.value(&self.rpc.publish);
+        fetch.value(&self.rpc.idontwant);
+        fetch.value(&self.rpc.subscriptions);
     }
 
     fn shared(rpc: SharedRpc) -> Self {

@@ -190,8 +190,21 @@ impl<T> EventQueue<T> {
     }
 
     /// The events of the bucket that was entered last, the next one last.
-    pub fn present(&self) -> impl Iterator<Item = &T> + Clone {
+    pub fn present(&self) -> impl DoubleEndedIterator<Item = &T> + ExactSizeIterator + Clone {
         self.present.iter().map(|entry| &entry.event)
+    }
+
+    /// The events of the next bucket that is not empty, as far as they are known and it belongs to the present lap; in any order.
+    pub fn following(&self) -> impl Iterator<Item = &T> + Clone {
+        let wheel = &self.wheels[parity(lap_of(self.bucket))];
+        let list = wheel.first_occupied(place_of(self.bucket)).map_or(&[][..], |place| &wheel.buckets[place]);
+        list.iter().map(|entry| &entry.event)
+    }
+
+    /// When the bucket ends that was entered last.
+    #[must_use]
+    pub fn bucket_end(&self) -> Time {
+        Time::from_micros((self.bucket + 1) << BUCKET_BITS)
     }
 
     /// How many events are still to come.
@@ -324,6 +337,26 @@ mod tests {
         queue.push(Time::from_secs(1), 'c');
         assert_eq!(queue.pop(Time::MAX), Some((Time::from_secs(1), 'c')));
         assert_eq!(queue.pop(Time::MAX), Some((Time::from_secs(2), 'b')));
+    }
+
+    #[test]
+    fn what_follows_is_the_next_bucket_that_is_not_empty() {
+        let mut queue = EventQueue::default();
+        let following = |queue: &EventQueue<char>| queue.following().copied().collect::<String>();
+        for (at_us, event) in [(3, 'a'), (5, 'b'), (5 * BUCKET_US, 'c'), (6 * BUCKET_US - 1, 'd'), (6 * BUCKET_US, 'e')]
+        {
+            queue.push(Time::from_micros(at_us), event);
+        }
+        queue.pop(Time::MAX);
+        assert_eq!((queue.bucket_end(), following(&queue)), (Time::from_micros(BUCKET_US), "cd".into()));
+        queue.pop(Time::MAX);
+        queue.pop(Time::MAX);
+        assert_eq!((queue.bucket_end(), following(&queue)), (Time::from_micros(6 * BUCKET_US), "e".into()));
+        while queue.pop(Time::MAX).is_some() {}
+        assert_eq!(following(&queue), "", "nothing follows the last bucket");
+        // The next lap is looked at when it begins.
+        queue.push(Time::from_micros((WHEEL_BUCKETS + 9) * BUCKET_US), 'f');
+        assert_eq!(following(&queue), "");
     }
 
     #[test]

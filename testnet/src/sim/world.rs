@@ -37,6 +37,8 @@ pub struct World {
     /// Which peers the directory names.
     pub(super) found: Stream,
     pub(super) shared: Shared,
+    /// How many of the last events of the present bucket have not been looked at: see `ahead`.
+    pub(super) unfetched: usize,
     /// Where each node can be reached.
     pub(super) addresses: Vec<IpAddr>,
     /// Whom each node's operator has named.
@@ -100,6 +102,7 @@ impl World {
             faults: Faults::default(),
             mesh: mesh(&scenario, &genesis),
             producers,
+            unfetched: 0,
             shared: Shared::new(scenario, genesis, network),
         };
         world.schedule_nodes();
@@ -123,9 +126,7 @@ impl World {
     /// Runs up to and including this moment.
     pub fn run_until(&mut self, end: Time) {
         while let Some((at, event)) = self.shared.queue.pop(end) {
-            if self.shared.queue.has_entered() {
-                self.anticipate(&event);
-            }
+            self.anticipate(&event);
             self.happen(at, event);
         }
     }

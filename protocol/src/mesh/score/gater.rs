@@ -28,7 +28,7 @@
 use super::colocation::AddressGroup;
 use super::numeric::{decay_factor, power};
 use crate::id::PeerHandle;
-use crate::memory::tree_bytes;
+use crate::memory::{Fetch, tree_bytes};
 use crate::random::Stream;
 use crate::time::{Duration, Time, micros};
 use std::collections::{BTreeMap, BTreeSet};
@@ -350,10 +350,17 @@ impl Gater {
         }
     }
 
-    /// See [`crate::node::Node::anticipate_rpc`].
-    pub(crate) fn anticipate(&self, peer: PeerHandle) -> u64 {
-        let source = self.place_of(peer).and_then(|place| self.sources[place].as_ref());
-        source.map_or(0, |source| u64::from(source.spent))
+    /// Has fetched what is known of the peer's address; see [`Fetch`].
+    pub(crate) fn fetch(&self, peer: PeerHandle, fetch: &mut impl Fetch) {
+        if let Some(place) = self.place_of(peer) {
+            fetch.item(&self.sources, place);
+            fetch.item(&self.sources, place + 1);
+        }
+    }
+
+    /// As [`Self::fetch`], for all addresses.
+    pub(crate) fn fetch_all(&self, fetch: &mut impl Fetch) {
+        (0..self.sources.len()).for_each(|place| fetch.item(&self.sources, place));
     }
 
     /// Bytes that are allocated, estimated.

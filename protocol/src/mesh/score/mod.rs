@@ -59,6 +59,7 @@ pub use validate::{DECAY_INTERVAL_MIN, REJECTIONS_TO_GRAYLIST, ScoreConfigError,
 use super::slots::SlotSet;
 use super::topic::TopicIndex;
 use crate::id::{PeerHandle, PeerId};
+use crate::memory::Fetch;
 use crate::time::{Duration, Time, micros};
 use colocation::{AddressGroup, Colocation};
 use counters::{COUNTER_MAX, Factors, TopicStats, decayed};
@@ -442,15 +443,24 @@ impl Scores {
         }
     }
 
-    /// See [`crate::node::Node::anticipate`].
-    pub(crate) fn anticipate(&self) -> u64 {
-        u64::from(self.clean.contains(0)) ^ self.now.as_micros() ^ self.stats.len() as u64
+    /// Has fetched what nearly every question looks at; see [`Fetch`].
+    pub(crate) fn fetch(&self, fetch: &mut impl Fetch) {
+        fetch.value(&self.clean);
+        fetch.value(&self.stats);
+        fetch.value(&self.now);
     }
 
-    /// As [`Self::anticipate`], what a delivery of the peer changes.
-    pub(crate) fn anticipate_of(&self, peer: PeerHandle) -> u64 {
-        let stats = self.stats.get(peer.index() * self.traffic.len()).map_or(0, |stats| stats.mesh_time_us);
-        stats ^ self.slots.get(peer.index()).map_or(0, |known| u64::from(known.is_some()))
+    /// Has fetched what decays; see [`Fetch`].
+    pub(crate) fn fetch_all(&self, fetch: &mut impl Fetch) {
+        (0..self.stats.len()).for_each(|place| fetch.item(&self.stats, place));
+    }
+
+    /// Has fetched what a delivery of the peer changes; see [`Fetch`].
+    pub(crate) fn fetch_peer(&self, peer: PeerHandle, fetch: &mut impl Fetch) {
+        fetch.item(&self.slots, peer.index());
+        let first = peer.index() * self.traffic.len();
+        fetch.item(&self.stats, first);
+        fetch.item(&self.stats, first + 1);
     }
 
     /// Bytes that are allocated, estimated.
