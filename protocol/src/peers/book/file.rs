@@ -172,3 +172,6 @@ fn addresses(records: Vec<AddressRecord>) -> Option<Vec<Address>> {
     let addresses: Vec<Address> = records.into_iter().map(|record| Bytes::from(record.0)).collect();
     ((1..=BOOK_ADDRESSES_MAX).contains(&addresses.len()) && addresses.iter().all(fitting)).then_some(addresses)
 }
+
+#[cfg(test)]
+mod tests;

@@ -195,3 +195,35 @@ fn what_the_internet_tells_of_private_networks_is_not_remembered() {
     book.disconnected(now, public);
     assert!(knows(&mut book, Source::Lookup, [10, 1, 1, 1]), "only neighbours are asked");
 }
+
+#[test]
+fn who_is_banned_is_forgotten_everywhere_and_that_is_written_down() {
+    let mut book = book(8);
+    for number in 1..=3 {
+        hear(&mut book, Time::ZERO, number);
+        connect(&mut book, Time::ZERO, number, Direction::Outbound);
+    }
+    book.mesh_has(Time::ZERO, |_| true);
+    let mut saves = 0;
+    book.on_wake(Time::from_secs(400), |action| saves += usize::from(action == PeerAction::Save));
+    assert_eq!((saves, book.stats().known, book.stats().anchors), (1, 3, 3));
+    let subnet = Subnet::new(ip(2), 24).expect("short enough");
+    for target in [BanTarget::Peer(PeerId::from_number(1)), BanTarget::Addresses(subnet)] {
+        book.ban(Time::from_secs(401), Ban { target, until_unix_s: 1_000, reason: String::new() }).expect("room");
+    }
+    assert_eq!((book.stats().known, book.stats().anchors), (1, 1));
+    book.on_wake(Time::from_secs(800), |action| saves += usize::from(action == PeerAction::Save));
+    assert_eq!(saves, 2);
+}
+
+#[test]
+fn a_trusted_peer_is_dialled_as_soon_as_its_ban_ends() {
+    let mut book = book(8);
+    let id = PeerId::from_number(1);
+    let target = BanTarget::Peer(id);
+    book.ban(Time::ZERO, Ban { target, until_unix_s: 1_000, reason: String::new() }).expect("room");
+    book.discovered(Time::ZERO, id, &address(1), Standing::Trusted, Source::Operator);
+    assert_eq!(wake(&mut book, Time::ZERO).0, []);
+    assert!(book.unban(target));
+    assert_eq!(wake(&mut book, Time::ZERO).0, [id]);
+}

@@ -96,3 +96,100 @@ fn missed_peers_take_half_of_the_dials_and_not_for_ever() {
     let end = cut + MISSED_FOR;
     assert_eq!(fail_for(&mut book, end + Duration::from_secs(1), Duration::from_secs(60)), []);
 }
+
+#[test]
+fn a_quarter_of_the_peers_is_a_cut_and_fewer_are_not() {
+    for (lost, missed) in [(2, 0), (3, 3)] {
+        let mut book = connected();
+        lose(&mut book, Time::from_secs(100), 1..=lost);
+        assert_eq!(book.missed(), missed, "{lost} of twelve");
+    }
+    let mut book = book(8);
+    for number in 1..=3 {
+        hear(&mut book, Time::ZERO, number);
+        connect(&mut book, Time::ZERO, number, Direction::Outbound);
+    }
+    lose(&mut book, Time::from_secs(100), 1..=1);
+    assert_eq!(book.missed(), 0, "one of three, but only one");
+    // The same one again is one still.
+    connect(&mut book, Time::from_secs(101), 1, Direction::Outbound);
+    lose(&mut book, Time::from_secs(102), 1..=1);
+    assert_eq!(book.missed(), 0);
+    lose(&mut book, Time::from_secs(103), 2..=2);
+    assert_eq!(book.missed(), 2);
+}
+
+#[test]
+fn who_is_connected_again_is_not_missed_and_a_quarter_of_them_is_enough() {
+    let mut book = connected();
+    let cut = Time::from_secs(100);
+    lose(&mut book, cut, 1..=1);
+    connect(&mut book, cut, 1, Direction::Inbound);
+    lose(&mut book, cut, 2..=9);
+    assert_eq!(book.missed(), 8, "the first is back");
+    let healed = cut + Duration::from_secs(1);
+    connect(&mut book, healed, 2, Direction::Outbound);
+    assert_eq!(book.missed(), 7, "an eighth");
+    let found = &book.candidates[&PeerId::from_number(2)];
+    assert!(found.addresses.is_empty(), "the tables know its addresses");
+    connect(&mut book, healed, 3, Direction::Outbound);
+    assert_eq!(book.missed(), 0, "a quarter");
+    // What was lost before does not count towards the next cut.
+    lose(&mut book, healed, 10..=10);
+    assert_eq!(book.missed(), 0);
+}
+
+#[test]
+fn the_cut_ends_the_waits_of_those_who_had_failed() {
+    let mut book = connected();
+    let id = PeerId::from_number(1);
+    lose(&mut book, Time::from_secs(100), 1..=1);
+    // It is dialled now and then, and put off for longer each time.
+    book.candidates.get_mut(&id).expect("it was connected").retry_at = Time::from_secs(1_000);
+    lose(&mut book, Time::from_secs(110), 2..=4);
+    let dials = fail_for(&mut book, Time::from_secs(110), Duration::from_secs(10));
+    assert!(dials.iter().any(|(_, other)| *other == id), "{dials:?}");
+}
+
+#[test]
+fn at_most_half_of_the_dials_in_flight_are_of_those_who_are_missed() {
+    let mut book = book(30);
+    for number in 1..=30 {
+        hear(&mut book, Time::ZERO, number);
+        connect(&mut book, Time::ZERO, number, Direction::Outbound);
+    }
+    for number in 41..=50 {
+        connect(&mut book, Time::ZERO, number, Direction::Outbound);
+    }
+    let cut = Time::from_secs(100);
+    lose(&mut book, cut, 1..=30);
+    for number in 51..=80 {
+        connect(&mut book, cut, number, Direction::Outbound);
+    }
+    let (mut now, mut dialled) = (cut, 0);
+    // Nobody answers, and no dial has failed yet.
+    while now < cut + Duration::from_secs(15) {
+        dialled += wake(&mut book, now).0.len();
+        let next = book.next_wake();
+        assert!(next > now, "woken in vain at {now:?}");
+        now = next.min(now + Duration::from_secs(1));
+    }
+    assert_eq!(dialled, book.config.dials_max / 2);
+    // However often it is woken for something else.
+    book.wake = now;
+    assert_eq!(wake(&mut book, now + Duration::from_secs(1)).0, []);
+}
+
+#[test]
+fn after_an_hour_a_wake_ends_it() {
+    let mut book = connected();
+    let cut = Time::from_secs(100);
+    lose(&mut book, cut, 1..=4);
+    // Nothing else is due then: nobody can be dialled.
+    let end = cut + MISSED_FOR;
+    for number in 1..=4 {
+        let candidate = book.candidates.get_mut(&PeerId::from_number(number)).expect("missed");
+        candidate.retry_at = end + Duration::from_secs(100);
+    }
+    assert_eq!(book.next_missed(), Some(end));
+}
