@@ -64,7 +64,7 @@ const RUN_EXAMPLES: &str = "Examples:
   starling-testnet run --nodes 64 --tx-rate 20 --seed 3
   starling-testnet run --profile loopback --duration 5s --out try
   starling-testnet run --profile my.toml --tx-bytes 1000 --slot 500ms
-  starling-testnet run --nodes 10 --attack invalid:2 --attack withhold:1
+  starling-testnet run --nodes 14 --target-peers 13 --attack invalid:2 --attack iwant:1
       attack the nodes of this host while the load runs, and see that they hold; docs/ATTACKS.md has the kinds
   starling-testnet run --manifest partition
       16 nodes that are parted and healed, as `sim partition` simulates them

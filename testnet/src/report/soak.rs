@@ -223,10 +223,13 @@ impl Soak {
         let minutes = |sample: &Sample| sample.t_s / 60.0;
         let x = Axis::up_to("minutes since the load began", end(&mut self.samples.iter().map(minutes)));
         let y = Axis::up_to(title, end(&mut self.samples.iter().filter_map(value)));
-        let y_end = y.end();
+        let (x_end, y_end) = (x.end(), y.end());
         let mut plot = Plot::new(x, y);
         let warm_up = self.warm_up_s / 60.0;
-        plot.line("limit", [(warm_up, 0.0), (warm_up, y_end)]);
+        let warmed_up = warm_up <= x_end;
+        if warmed_up {
+            plot.line("limit", [(warm_up, 0.0), (warm_up, y_end)]);
+        }
         for node in 0..self.names.len() {
             let spared = !self.kills.iter().any(|kill| kill.node == node);
             let style = format!("hue{}{}", node % HUES, if spared { " spared" } else { "" });
@@ -236,7 +239,8 @@ impl Soak {
                 plot.line(&style, points);
             }
         }
-        plot.remark("dashed: end of the warm-up; thick: never killed; a line begins anew at each restart");
+        let dashed = if warmed_up { "dashed: end of the warm-up; " } else { "" };
+        plot.remark(&format!("{dashed}thick: never killed; a line begins anew at each restart"));
         plot.finish(title)
     }
 
@@ -254,7 +258,7 @@ impl Soak {
             self.kills.len(),
         );
         if self.findings.is_empty() {
-            page.push_str("<div class=\"verdict\">Nothing was lost, and nothing grows.</div>\n");
+            page.push_str(&format!("<div class=\"verdict\">{}</div>\n", self.good_news()));
         } else {
             let findings: String =
                 self.findings.iter().map(|finding| format!("<li>{}</li>", escape(finding))).collect();
@@ -266,12 +270,29 @@ impl Soak {
         }
         page.push_str("</dl></div>\n");
         for (_, chart) in self.charts() {
-            page.push_str(&format!("<div class=\"card neither\" style=\"margin-top:20px\">{chart}</div>\n"));
+            page.push_str(&format!(
+                "<div class=\"card neither\" style=\"margin-top:20px;max-width:720px\">{chart}</div>\n"
+            ));
         }
         page.push_str(&self.legend());
         page.push_str(&self.flatness_table());
         page.push_str("</main>\n</body>\n</html>\n");
         page
+    }
+
+    /// What is said if nothing is wrong: no more than was looked at.
+    fn good_news(&self) -> String {
+        let flatness = self.flatness();
+        match flatness.iter().filter(|verdict| verdict.flat.is_none()).count() {
+            0 => "Nothing was lost, and nothing grows.".to_owned(),
+            unjudged if unjudged == flatness.len() => {
+                "Nothing was lost. The soak was too short to tell whether anything grows.".to_owned()
+            }
+            unjudged => format!(
+                "Nothing was lost, and nothing grows of what could be judged: {unjudged} of {} series are too short.",
+                flatness.len()
+            ),
+        }
     }
 
     fn legend(&self) -> String {
@@ -408,6 +429,14 @@ mod tests {
         let mut soak = soak(|_| kib(40.0));
         soak.samples.retain(|sample| sample.t_s < 110.0);
         assert_eq!(verdicts(&soak), [None, None]);
+        assert!(soak.page().contains("Nothing was lost. The soak was too short to tell whether anything grows."));
+        assert!(soak.page().contains("dashed: end of the warm-up"));
+        soak.samples.retain(|sample| sample.t_s < 30.0);
+        let page = soak.page();
+        assert!(
+            !page.contains("dashed: end") && !page.contains("class=\"line limit"),
+            "it ended before the warm-up did"
+        );
     }
 
     #[test]
@@ -422,6 +451,6 @@ mod tests {
             assert_eq!(chart.matches("class=\"line hue").count(), 7, "{name}: one line for each life");
         }
         let page = soak.page();
-        assert!(page.contains("Nothing was lost") && page.matches("<svg").count() == 3);
+        assert!(page.contains("Nothing was lost, and nothing grows.") && page.matches("<svg").count() == 3);
     }
 }

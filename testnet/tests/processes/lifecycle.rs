@@ -151,7 +151,7 @@ fn what_cannot_be_asked_for_ends_with_code_2_and_leaves_no_folder() {
         (&["run", "--nodes", "1"][..], "2..=1000"),
         (&["run", "--duration", "20"], "such as 20s"),
         (&["run", "--tx-rate=-1"], "rate"),
-        (&["run", "--profile", "moon", "--node-bin", node], "wan and loopback"),
+        (&["run", "--profile", "moon", "--node-bin", node], "wan, flat and loopback"),
         (&["run", "--profile", bad_profile, "--node-bin", node], "missing field"),
         (&["run", "--node-bin", missing], "is no file"),
         (&["run", "--slot", "1ms", "--node-bin", node], "from 100ms"),
