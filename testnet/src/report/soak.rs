@@ -431,7 +431,7 @@ mod tests {
         assert_eq!(verdicts(&soak), [None, None]);
         assert!(soak.page().contains("Nothing was lost. The soak was too short to tell whether anything grows."));
         assert!(soak.page().contains("dashed: end of the warm-up"));
-        soak.warm_up_s = 120.0;
+        soak.warm_up_s = 300.0;
         let page = soak.page();
         assert!(
             !page.contains("dashed: end") && !page.contains("class=\"line limit"),
