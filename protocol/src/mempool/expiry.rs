@@ -95,6 +95,19 @@ mod tests {
         ]
     }
 
+    #[test]
+    fn places_of_what_has_gone_are_too_many_when_most_are() {
+        let spare = u32::try_from(SPARE).expect("small");
+        for transactions in [0, 1, 10] {
+            let mut expiries: Expiries =
+                (0..spare + 2 * transactions).map(|place| (u64::from(place % 3), place)).collect();
+            let transactions = transactions as usize;
+            assert!(!expiries.is_stale(transactions));
+            expiries.insert(1, 1_000);
+            assert!(expiries.is_stale(transactions) && !expiries.is_stale(transactions + 1));
+        }
+    }
+
     proptest! {
         /// Against the set of what is there, each with a slot that follows from its number.
         #[test]

@@ -311,3 +311,29 @@ fn what_expires_goes_in_the_order_of_ids_and_once_even_where_its_place_was_used_
     assert_eq!(pool.len(), 1);
     pool.check();
 }
+
+/// Places are used again, so that their order is not that of arrival.
+#[test]
+fn what_came_first_comes_first_even_where_its_place_was_used_before() {
+    let mut pool = pool(Config::default());
+    pool.insert(transaction(1, 0), Source::Local, Some(0), 0).expect("room");
+    pool.insert(transaction(2, 0), Source::Local, Some(0), 0).expect("room");
+    // The first of the sender has been included meanwhile, and the place is free.
+    pool.insert(transaction(1, 1), Source::Local, Some(1), 0).expect("room");
+    pool.check();
+    let expected = [transaction(2, 0).id(), transaction(1, 1).id()];
+    assert_eq!(pool.by_arrival().into_iter().map(Transaction::id).collect::<Vec<_>>(), expected);
+    let topic = crate::id::Topic::new("transactions");
+    let make = |transaction: &Transaction| Payload::new(&topic, &transaction.id().as_bytes()[..]);
+    let youngest: Vec<_> = pool.youngest(1, make).iter().map(|payload| payload.data().to_vec()).collect();
+    assert_eq!(youngest, [expected[1].as_bytes().to_vec()]);
+}
+
+#[test]
+fn what_may_not_come_back_from_an_undone_block_is_remembered() {
+    let mut pool = pool(Config::default());
+    let undone = transaction(1, 0);
+    let settled = pool.on_head_changed(&[block(vec![undone.clone()])], &[], 0, |_| Some(1));
+    assert_eq!((settled.refused, settled.returned, pool.len()), (1, 0, 0));
+    assert_eq!(pool.status(&undone.id()), Some(Status::Superseded));
+}

@@ -138,3 +138,20 @@ impl Machine {
         lines.map(|(line, slot)| PeerHandle { slot, generation: line.generation }).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A verdict or a timer of a process that was killed must not reach the one that runs in its place.
+    #[test]
+    fn what_belongs_to_a_former_life_is_not_for_the_present_one() {
+        let mut machine = Machine::new(Uplink::new(None));
+        machine.life = 2;
+        for (phase, runs) in [(Phase::Down, false), (Phase::Up, true), (Phase::Paused, false)] {
+            machine.phase = phase;
+            let lives = [1, 2, 3, ANY_LIFE].map(|life| machine.lives(life));
+            assert_eq!(lives, [false, runs, false, runs], "{phase:?}");
+        }
+    }
+}
