@@ -202,6 +202,17 @@ mod tests {
     }
 
     #[test]
+    fn places_are_used_again() {
+        let mut slab = slab(1);
+        slab.insert((key(0), 0));
+        for number in 1..100 {
+            let place = slab.insert((key(number), u32::from(number)));
+            assert_eq!((place, slab.values.len()), (1, 2));
+            slab.remove(place);
+        }
+    }
+
+    #[test]
     fn hashes_depend_on_the_secret_and_on_every_word() {
         let [a, b] = [slab(1).secret, slab(2).secret];
         assert_ne!(hash(&a, &key(0)), hash(&b, &key(0)));

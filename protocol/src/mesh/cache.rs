@@ -322,7 +322,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const CONFIG: CacheConfig = CacheConfig { history_windows: 4, gossip_windows: 2, entries_max: 6, bytes_max: 400 };
+    /// Of small messages there may be six, and of large ones fewer.
+    const CONFIG: CacheConfig = CacheConfig { history_windows: 4, gossip_windows: 2, entries_max: 6, bytes_max: 200 };
 
     fn peer(slot: u32) -> PeerHandle {
         PeerHandle { slot, generation: 0 }
