@@ -335,6 +335,7 @@ fn completions_and_manual_pages_know_every_command_and_flag() {
     assert!(run.contains("target\\-peers") && run.contains(".SH EXAMPLES"), "{run}");
     std::fs::write(dir.join("file"), "").expect("written");
     fail(dir, &["man", "--out", "file/x"], 1, &["cannot write the manual to file/x"]);
+    fail(dir, &["man", "--out", "file"], 2, &["it is a file", "name a directory with --out"]);
 }
 
 #[test]

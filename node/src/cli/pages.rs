@@ -48,6 +48,10 @@ impl ManArgs {
                 command.build();
                 output::print(&page(&clap_mangen::Man::new(command)).map_err(Failure::runtime)?.1)
             }
+            Some(file) if file.exists() && !file.is_dir() => Err(Failure::Usage(format!(
+                "cannot write the manual to {}: it is a file; name a directory with --out",
+                file.display()
+            ))),
             Some(directory) => {
                 write_pages(directory).map_err(|error| {
                     Failure::Runtime(format!(
