@@ -333,6 +333,11 @@ fn completions_and_manual_pages_know_every_command_and_flag() {
     }
     let run = std::fs::read_to_string(dir.join("pages/man1/starling-run.1")).expect("there");
     assert!(run.contains("target\\-peers") && run.contains(".SH EXAMPLES"), "{run}");
+    // What is longer than a line of the terminal is filled and not shown as it stands.
+    let (shown, prose) = run.split_once("\n.fi\n").expect("examples have an end");
+    let shown = shown.split(".nf\n").last().unwrap_or_default();
+    assert!(shown.lines().all(|line| line.len() < 120) && shown.contains("starling run"), "{shown}");
+    assert!(prose.contains(".PP\nCtrl\\-C, SIGTERM or SIGHUP stops the node cleanly"), "{prose}");
     std::fs::write(dir.join("file"), "").expect("written");
     fail(dir, &["man", "--out", "file/x"], 1, &["cannot write the manual to file/x"]);
     fail(dir, &["man", "--out", "file"], 2, &["it is a file", "name a directory with --out"]);

@@ -79,7 +79,8 @@ fn write_pages(directory: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The file name and the text of a page. What stands below a command's help are its examples, to be shown line by line.
+/// The file name and the text of a page. What stands below a command's help are its examples, to be shown line by line, and then paragraphs of a
+/// line each, to be filled.
 fn page(man: &clap_mangen::Man) -> std::io::Result<(String, String)> {
     let mut text = Vec::new();
     man.render(&mut text)?;
@@ -89,7 +90,10 @@ fn page(man: &clap_mangen::Man) -> std::io::Result<(String, String)> {
         Some((before, after)) => {
             let (examples, rest) = after.find(".SH ").map_or((after, ""), |next| after.split_at(next));
             let examples = examples.replacen("Examples:\n", "", 1);
-            format!("{before}.SH EXAMPLES\n.nf\n{examples}.fi\n{rest}")
+            let (shown, prose) = examples.split_once("\n\n").unwrap_or((examples.trim_end(), ""));
+            let paragraphs: String =
+                prose.lines().filter(|line| !line.is_empty()).map(|line| format!(".PP\n{line}\n")).collect();
+            format!("{before}.SH EXAMPLES\n.nf\n{shown}\n.fi\n{paragraphs}{rest}")
         }
     };
     Ok((man.get_filename(), text))
