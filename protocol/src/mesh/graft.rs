@@ -227,7 +227,7 @@ impl Mesh {
         }
         let (links, degree) = (self.states[topic.index()].mesh.len(), &self.config.degree);
         let full = links >= degree.high || links >= degree.low && self.has_newcomers_enough(topic);
-        if full && slot.direction == Direction::Inbound && !(slot.rest.proven && self.wants_proven(topic)) {
+        if full && slot.direction == Direction::Inbound && !(self.is_proven(peer) && self.wants_proven(topic)) {
             return GraftAnswer::NoRoom;
         }
         GraftAnswer::Accept

@@ -93,6 +93,7 @@ use recent::{Fate, Recent, RecentConfig};
 use score::Scores;
 use score::gater::Gater;
 use seen::SeenCache;
+use std::collections::BTreeSet;
 use trial::{Trials, Use};
 
 /// The gossipsub engine of one node. See the module documentation.
@@ -113,6 +114,8 @@ pub struct Mesh {
     trials: Trials,
     pulse: Pulse,
     backoffs: Backoffs,
+    /// Connected peers that had proven useful before; few.
+    proven: BTreeSet<PeerHandle>,
     random: Randomness,
     beat: Beat,
     counters: Counters,
@@ -190,6 +193,7 @@ impl Mesh {
             trials: Trials::default(),
             pulse: Pulse::new(config.pulse, now),
             backoffs: Backoffs::new(config.backoff),
+            proven: BTreeSet::new(),
             random: Randomness {
                 graft: streams.stream("mesh/graft"),
                 gossip: streams.stream("mesh/gossip"),
@@ -442,6 +446,7 @@ impl Mesh {
         for (ticket, validation) in self.pending.iter() {
             assert_eq!(self.recent.fate(validation.key), Fate::Pending(ticket), "a validation that nobody knows of");
         }
+        assert!(self.proven.iter().all(|peer| self.peers.get(*peer).is_some()), "a proven peer is connected");
     }
 }
 

@@ -50,8 +50,6 @@ const _: () = assert!(size_of::<Option<PeerSlot>>() == 64);
 pub(super) struct PeerRest {
     pub(super) id: PeerId,
     pub(super) ip: IpAddr,
-    /// Whether it had proven useful before this connection began.
-    pub(super) proven: bool,
     /// The last measured round-trip time.
     pub(super) rtt: Option<Duration>,
     /// Its own signed peer record; at most `ExchangeConfig::record_bytes_max` bytes.

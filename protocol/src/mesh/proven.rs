@@ -22,13 +22,13 @@ use crate::time::Time;
 impl Mesh {
     /// A peer is known to have been of use in former connections. To be told when it connects.
     pub fn recognise(&mut self, peer: PeerHandle) {
-        if let Some(slot) = self.peers.get_mut(peer) {
-            slot.rest.proven = true;
+        if self.peers.get(peer).is_some() {
+            self.proven.insert(peer);
         }
     }
 
     pub(super) fn is_proven(&self, peer: PeerHandle) -> bool {
-        self.peers.get(peer).is_some_and(|slot| slot.rest.proven)
+        self.proven.contains(&peer)
     }
 
     /// Whether a mesh has a place for a proven peer.
@@ -55,8 +55,7 @@ impl Mesh {
 
     /// Grafts proven peers, as far as there are any: rule 1.
     pub(super) fn graft_proven(&mut self, now: Time, topic: TopicIndex, out: &mut impl Sink<Output>) {
-        let recognised = self.peers.iter().any(|slot| slot.rest.proven);
-        let wanted = if recognised { self.proven_wanted(topic) } else { 0 };
+        let wanted = if self.proven.is_empty() { 0 } else { self.proven_wanted(topic) };
         if wanted == 0 {
             return;
         }

@@ -3,7 +3,7 @@
 use super::Mesh;
 use super::score::{ScoreBreakdown, Thresholds};
 use crate::id::{Direction, MessageId, PeerHandle, PeerId, Topic, Version};
-use crate::memory::MemoryLedger;
+use crate::memory::{MemoryLedger, tree_bytes};
 use crate::message::Payload;
 use crate::time::{Duration, Time};
 use std::net::IpAddr;
@@ -194,6 +194,7 @@ impl Mesh {
         ledger.seen += self.seen.memory_bytes();
         ledger.recent += self.recent.memory_bytes();
         ledger.peers += self.peers.memory_bytes() + self.promises.memory_bytes() + self.backoffs.memory_bytes();
+        ledger.peers += tree_bytes::<PeerHandle>(self.proven.len());
         ledger.scores += self.scores.memory_bytes() + self.gater.memory_bytes();
         ledger.cache += self.cache.memory_bytes();
     }
@@ -277,6 +278,7 @@ impl Mesh {
         self.peers.get(peer).is_some()
             || self.cache.knows(peer)
             || self.recent.knows(peer.slot)
+            || self.proven.contains(&peer)
             || self.states.iter().any(|state| {
                 let fanout = state.fanout.iter().flat_map(|fanout| &fanout.peers);
                 state.mesh.iter().chain(fanout).any(|other| *other == peer)

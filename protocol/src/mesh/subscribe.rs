@@ -49,7 +49,6 @@ impl Mesh {
             heard: self.pulse.lived(),
             budget: Budget::default(),
             rest: Box::new(PeerRest {
-                proven: false,
                 id,
                 ip,
                 rtt: None,
@@ -105,6 +104,7 @@ impl Mesh {
         }
         self.promises.disconnected(peer);
         self.cache.disconnected(peer);
+        self.proven.remove(&peer);
     }
 
     pub(super) fn subscriptions(

@@ -21,7 +21,7 @@
 //! [`ACQUAINTANCES_MAX`] entries of at most [`BOOK_ADDRESSES_MAX`](super::BOOK_ADDRESSES_MAX) addresses. Operations are O(entries) at most, and take
 //! place once in a turn for each peer.
 
-use super::Address;
+use super::{Address, address_bytes};
 use crate::id::PeerId;
 use crate::memory::tree_bytes;
 use crate::peers::address::Group;
@@ -140,7 +140,8 @@ impl Acquaintances {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        tree_bytes::<(PeerId, Acquaintance)>(self.entries.len())
+        let addresses = self.entries.values().flat_map(|entry| &entry.addresses);
+        tree_bytes::<(PeerId, Acquaintance)>(self.entries.len()) + address_bytes(addresses)
     }
 
     pub(super) fn check(&self) {

@@ -137,12 +137,17 @@ pub struct AddressBook {
     acquaintances: Acquaintances,
 }
 
+/// Bytes that these addresses have allocated, estimated.
+fn address_bytes<'a>(addresses: impl Iterator<Item = &'a Address>) -> usize {
+    addresses.map(|address| boxed_bytes::<Address>(1) + address.len()).sum()
+}
+
 impl AddressBook {
     /// Bytes that are allocated, estimated.
     pub(super) fn memory_bytes(&self) -> usize {
         let addresses = self.entries.values().flat_map(|entry| &entry.addresses);
         tree_bytes::<(PeerId, Entry)>(self.entries.len())
-            + addresses.map(|address| boxed_bytes::<Address>(1) + address.len()).sum::<usize>()
+            + address_bytes(addresses)
             + self.new.memory_bytes()
             + self.tried.memory_bytes()
             + self.acquaintances.memory_bytes()
