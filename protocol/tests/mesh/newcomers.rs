@@ -189,3 +189,46 @@ fn there_may_be_as_many_newcomers_as_is_configured() {
         assert_eq!(asks(&mut bench).1, taken);
     }
 }
+
+/// A full mesh, in which one newcomer has been silent for long.
+fn with_a_useless_newcomer(config: MeshConfig) -> (Bench, PeerHandle) {
+    let (mut bench, peers) = bench(config, 6);
+    bring(&mut bench, &peers, 1);
+    let (useless, taken) = asks(&mut bench);
+    assert!(taken);
+    for number in 2..10 {
+        bring(&mut bench, &peers, number);
+    }
+    assert!(bench.in_mesh(useless));
+    (bench, useless)
+}
+
+#[test]
+fn who_has_brought_something_takes_the_place_of_a_newcomer_that_brings_nothing() {
+    let (mut bench, useless) = with_a_useless_newcomer(config());
+    let (stranger, taken) = asks(&mut bench);
+    assert!(!taken && bench.in_mesh(useless), "a stranger is as good as another");
+    let known = bench.subscriber_of(Direction::Inbound, Version::V1_2);
+    bring(&mut bench, &[known], 10);
+    bench.graft_from(known);
+    assert!(bench.in_mesh(known) && !bench.in_mesh(useless) && !bench.in_mesh(stranger));
+    assert_eq!(pruned_for(&bench, useless), Some(config().prune.backoff));
+    // It is a newcomer itself now, which has not been silent for long.
+    let another = bench.subscriber_of(Direction::Inbound, Version::V1_2);
+    bring(&mut bench, &[another], 11);
+    bench.graft_from(another);
+    assert!(!bench.in_mesh(another) && bench.in_mesh(known));
+}
+
+#[test]
+fn without_trials_nobody_is_useless() {
+    let mut config = config();
+    config.trial.messages = 0;
+    let (mut bench, peers) = bench(config, 6);
+    bring(&mut bench, &peers, 1);
+    while asks(&mut bench).1 {}
+    let known = bench.subscriber_of(Direction::Inbound, Version::V1_2);
+    bring(&mut bench, &[known], 2);
+    bench.graft_from(known);
+    assert!(!bench.in_mesh(known));
+}

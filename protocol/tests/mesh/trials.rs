@@ -201,3 +201,46 @@ fn trials_can_be_turned_off() {
     assert_eq!(bench.mesh.counters().trials, 0);
     assert_eq!(members(&bench, &peers), mesh);
 }
+
+/// One brings nothing while all others do; who comes in its place?
+fn successor_of_a_silent_peer(bench: &mut Bench, peers: &[PeerHandle], outside: &[PeerHandle]) -> Vec<PeerHandle> {
+    let mesh = members(bench, peers);
+    for number in 0..200 {
+        let payload = message(number);
+        mesh[1..].iter().for_each(|peer| bench.publish_from(*peer, &payload));
+        bench.judge(Verdict::Accept);
+        bench.take();
+        bench.pass(Duration::from_millis(50));
+        if bench.mesh.counters().links_replaced > 0 {
+            assert_eq!(bench.mesh.counters().links_replaced, 1);
+            return members(bench, outside);
+        }
+    }
+    panic!("nobody was replaced: {:?}", bench.mesh.counters());
+}
+
+/// Rather than one that we dialled, and rather than one that answered before.
+#[test]
+fn who_answered_a_request_last_takes_the_place_of_who_brings_nothing() {
+    let (mut bench, peers) = bench(config());
+    let mut outside: Vec<PeerHandle> = peers.iter().copied().filter(|peer| !bench.in_mesh(*peer)).collect();
+    let last = bench.subscriber_of(Direction::Inbound, Version::V1_2);
+    accept_from(&mut bench, outside[2], 1_000);
+    accept_from(&mut bench, last, 1_001);
+    accept_from(&mut bench, outside[3], 1_002);
+    accept_from(&mut bench, last, 1_003);
+    outside.push(last);
+    assert_eq!(successor_of_a_silent_peer(&mut bench, &peers, &outside), [last]);
+}
+
+/// What was brought long ago says nothing of who serves now.
+#[test]
+fn what_was_answered_long_ago_does_not_count() {
+    let mut config = config();
+    config.heartbeat.opportunistic_ticks = u64::MAX;
+    let (mut bench, peers) = bench(config);
+    let dialled_us = bench.subscriber_of(Direction::Inbound, Version::V1_2);
+    accept_from(&mut bench, dialled_us, 1_000);
+    bench.pass(Duration::from_secs(61));
+    assert_eq!(successor_of_a_silent_peer(&mut bench, &peers, &[dialled_us]), [], "peers that we dialled come first");
+}
