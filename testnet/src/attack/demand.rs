@@ -61,6 +61,8 @@ pub enum Demand {
     OneChain,
     /// Of nodes that are started again, less than so many in a hundred have no honest peer.
     Eclipsed(f64),
+    /// The same two minutes after a start.
+    EclipsedLong(f64),
     /// Honest links are taken for silent ones so many times a day and node at most.
     FalsePrunes(f64),
     /// There are so many times fewer false suspicions than with a fixed timeout.
@@ -162,11 +164,9 @@ impl Demand {
                 // Nothing is shown where nobody equivocated.
                 Finding { measured, holds: finding.holds && outcome.equivocations > 0, ..finding }
             }
-            Self::Eclipsed(percent) => {
-                let share = recovery.eclipsed as f64 / recovery.restarts.max(1) as f64 * 100.0;
-                let measured = format!("{} of {} starts", recovery.eclipsed, recovery.restarts);
-                let holds = share < percent && recovery.restarts > 0;
-                Finding { demanded: format!("eclipsed < {percent} %"), measured, holds, strain: share / percent }
+            Self::Eclipsed(percent) => eclipsed("eclipsed", percent, recovery.eclipsed, recovery.restarts),
+            Self::EclipsedLong(percent) => {
+                eclipsed("eclipsed for 2 min", percent, recovery.eclipsed_long, recovery.restarts_long)
             }
             Self::FalsePrunes(per_day) => {
                 let (found, days) = (outcome.false_prunes as f64, outcome.node_days);
@@ -202,6 +202,16 @@ impl Demand {
             },
             _ => unreachable!("the others are judged above"),
         }
+    }
+}
+
+fn eclipsed(what: &str, percent: f64, eclipsed: u64, restarts: u64) -> Finding {
+    let share = eclipsed as f64 / restarts.max(1) as f64 * 100.0;
+    Finding {
+        demanded: format!("{what} < {percent} %"),
+        measured: format!("{eclipsed} of {restarts} starts"),
+        holds: share < percent && restarts > 0,
+        strain: share / percent,
     }
 }
 
@@ -281,6 +291,8 @@ mod tests {
                 heads: 1,
                 restarts: 200,
                 eclipsed: 0,
+                restarts_long: 200,
+                eclipsed_long: 0,
             },
             suspicion: Suspicion { ours: 0, fixed: 200, crashed: 10, found: 10, found_p99_s: 2.0 },
             ..Outcome::default()
@@ -301,7 +313,14 @@ mod tests {
             per_ip: 9,
             false_prunes: 4,
             inputs: 0,
-            recovery: Recovery { head_s: None, pending_slots: None, heads: 2, eclipsed: 20, ..good.recovery.clone() },
+            recovery: Recovery {
+                head_s: None,
+                pending_slots: None,
+                heads: 2,
+                eclipsed: 20,
+                eclipsed_long: 20,
+                ..good.recovery.clone()
+            },
             suspicion: Suspicion { ours: 200, found: 3, ..good.suspicion.clone() },
             ..good.clone()
         };
@@ -326,6 +345,7 @@ mod tests {
             Demand::PendingSlots(2.0),
             Demand::OneChain,
             Demand::Eclipsed(1.0),
+            Demand::EclipsedLong(1.0),
             Demand::FalsePrunes(0.001),
             Demand::FewerSuspicions(100.0),
             Demand::CrashesFoundS(5.0),

@@ -225,7 +225,7 @@ impl Studied {
         match study {
             Study::None | Study::Links => Self::None,
             Study::Heals(at) => Self::Heals(recovery::Healing::new(*at)),
-            Study::Restarts(restarts) => Self::Restarts(recovery::Restarts::new(restarts)),
+            Study::Restarts(restarts) => Self::Restarts(recovery::Restarts::new(restarts, world.scenario().end())),
             Study::Suspects(crashes) => Self::Suspects(suspicion::Watch::new(crashes, world)),
             Study::Agreement => Self::Agreement,
         }

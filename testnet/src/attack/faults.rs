@@ -1,6 +1,7 @@
 //! The rows of the table in which nobody attacks but something goes wrong, and those that take a network of another kind.
 
 use super::Attackers;
+use super::attackers::Targets;
 use super::demand::Demand;
 use super::experiment::{Experiment, Study};
 use super::table::{Case, Row, Scale, Trial, network, plain};
@@ -20,20 +21,16 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "poisoned-restart",
-        about: "every node is started again, where four of five addresses are attackers' who take all places for others",
+        about: "victims whose address books name four attackers for each honest node, and whose places for others are all taken by attackers, are started again and again",
         demands: &[Demand::Eclipsed(1.0)],
-        cases: |scale, seed| {
-            let silent = network("silent", restarts(scale, seed, MESSAGES_FROM_S, 0.0));
-            let turn_s = RESTARTS_FROM_S as f64;
-            vec![silent, network("of good service before", restarts(scale, seed, MESSAGES_FROM_S, turn_s))]
-        },
+        cases: |scale, seed| restarts(scale, seed, &Restarts::victims(scale)),
         controls: &[],
     },
     Row {
-        name: "poisoned-restart-unproven",
-        about: "the same where no message was sent before the first restart, so that nobody has proven useful",
-        demands: &[Demand::Eclipsed(1.0)],
-        cases: |scale, seed| vec![plain(restarts(scale, seed, RESTARTS_FROM_S, 0.0))],
+        name: "poisoned-network",
+        about: "the same at all nodes at once, each of which is started again once: who comes back finds everybody's places taken",
+        demands: &[Demand::EclipsedLong(1.0)],
+        cases: |scale, seed| restarts(scale, seed, &Restarts::everybody(scale)),
         controls: &[],
     },
     Row {
@@ -94,29 +91,66 @@ fn large(scale: &Scale, seed: u64) -> Experiment {
 const RESTARTS_FROM_S: u64 = 40;
 const MESSAGES_FROM_S: u64 = 10;
 
-/// Every node is started again once, one after the other, among attackers that serve until then and nobody afterwards.
-fn restarts(scale: &Scale, seed: u64, messages_from_s: u64, turn_s: f64) -> Experiment {
-    const DOWN: Duration = Duration::from_secs(5);
-    const SPREAD_MS: u64 = 60_000;
-    let sybils = Attackers::new("sybil", scale.per_node(4.0), 100).at_s(5.0).with("turn_s", turn_s);
-    let mut experiment = scale.attacked(seed, RESTARTS_FROM_S, vec![sybils]);
-    let scenario = &mut experiment.scenario;
-    scenario.wiring = Wiring::Discovered { bootnodes: 3, target_peers: 40 };
-    scenario.warm_up = Duration::from_secs(messages_from_s);
-    let spread = Duration::from_millis(SPREAD_MS);
-    scenario.duration = Duration::from_secs(RESTARTS_FROM_S - messages_from_s + 35) + spread;
-    scenario.workloads[0].pace = Pace::Constant { messages_per_ks: scale.messages_per_ks / 4 };
-    let mut restarts = Vec::new();
-    for node in 0..number(scale.nodes) {
-        let at =
-            Time::from_secs(RESTARTS_FROM_S) + Duration::from_millis(SPREAD_MS * u64::from(node) / scale.nodes as u64);
-        scenario.faults.push((at, Action::Stop(node)));
-        scenario.faults.push((at + DOWN, Action::Start(node)));
-        restarts.push((node, at + DOWN));
+/// Who is started again among attackers.
+struct Restarts {
+    /// Whom all attackers connect with.
+    victims: Vec<u32>,
+    /// How often each of them is started again.
+    rounds: u64,
+    /// For how long the nodes are looked at after the last start.
+    looked_at_s: u64,
+}
+
+impl Restarts {
+    /// A tenth of the nodes, so often that one in a hundred can be told.
+    fn victims(scale: &Scale) -> Self {
+        let victims: Vec<u32> = (0..number(scale.nodes)).step_by(10).collect();
+        let rounds = 120_u64.div_ceil(victims.len() as u64);
+        Self { victims, rounds, looked_at_s: 35 }
     }
-    in_order(&mut scenario.faults);
-    experiment.study = Study::Restarts(restarts);
-    experiment
+
+    fn everybody(scale: &Scale) -> Self {
+        Self { victims: (0..number(scale.nodes)).collect(), rounds: 1, looked_at_s: 125 }
+    }
+
+    /// One after the other within a minute, in each round.
+    fn experiment(&self, scale: &Scale, seed: u64, messages_from_s: u64, turn_s: f64) -> Experiment {
+        const DOWN: Duration = Duration::from_secs(5);
+        const ROUND_MS: u64 = 60_000;
+        let sybils = Attackers::new("sybil", scale.per_node(4.0), 100).at_s(5.0).with("turn_s", turn_s);
+        let sybils = sybils.aimed(Targets::Nodes(self.victims.clone()));
+        let mut experiment = scale.attacked(seed, RESTARTS_FROM_S, vec![sybils]);
+        let scenario = &mut experiment.scenario;
+        scenario.wiring = Wiring::Discovered { bootnodes: 3, target_peers: 40 };
+        scenario.warm_up = Duration::from_secs(messages_from_s);
+        let restarts = Duration::from_millis(ROUND_MS * self.rounds);
+        scenario.duration = Duration::from_secs(RESTARTS_FROM_S - messages_from_s + self.looked_at_s) + restarts;
+        scenario.workloads[0].pace = Pace::Constant { messages_per_ks: scale.messages_per_ks / 4 };
+        let mut starts = Vec::new();
+        let count = self.victims.len() as u64;
+        for (turn, node) in (0..count * self.rounds).zip(self.victims.iter().cycle()) {
+            let at = Time::from_secs(RESTARTS_FROM_S) + Duration::from_millis(ROUND_MS * turn / count);
+            scenario.faults.push((at, Action::Stop(*node)));
+            scenario.faults.push((at + DOWN, Action::Start(*node)));
+            starts.push((*node, at + DOWN));
+        }
+        in_order(&mut scenario.faults);
+        experiment.study = Study::Restarts(starts);
+        experiment
+    }
+}
+
+/// Among attackers that are silent all the time, among such as serve until the first restart and so are known as useful, and where no message is sent
+/// before it, so that nobody has proven useful.
+fn restarts(scale: &Scale, seed: u64, who: &Restarts) -> Vec<Case> {
+    let turn_s = RESTARTS_FROM_S as f64;
+    let cases = [
+        ("silent", MESSAGES_FROM_S, 0.0),
+        ("of good service before", MESSAGES_FROM_S, turn_s),
+        ("where nobody was of use before", RESTARTS_FROM_S, 0.0),
+    ];
+    let case = |(label, from_s, turn_s)| network(label, who.experiment(scale, seed, from_s, turn_s));
+    cases.map(case).into()
 }
 
 /// Even and odd numbers do not reach each other; the producers are the first four.

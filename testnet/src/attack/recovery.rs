@@ -4,7 +4,7 @@
 //!   the first moment counts.
 //! - *Pending*: transactions that any node held as pending between the end of the division and the one head, those among them that
 //!   were in blocks which are not in the chain any more. Each has to be in the chain or pending at every node.
-//! - *Eclipsed*: of a node's links in the mesh of transactions, half a minute after its start, none leads to an honest node.
+//! - *Eclipsed*: of a node's links in the mesh of transactions none leads to an honest node, half a minute after its start, and two minutes after it.
 
 use super::look::is_honest;
 use crate::sim::World;
@@ -14,8 +14,10 @@ use starling_protocol::node::TransactionStatus;
 use starling_protocol::time::{Duration, Time};
 use std::collections::BTreeSet;
 
-/// How long after its start a node has to have honest peers.
+/// How long after its start a node is looked at.
 const SETTLED: Duration = Duration::from_secs(30);
+/// And how long after it once more, if it is not started again before: by then those that bring nothing should have been found out.
+const FOUND_OUT: Duration = Duration::from_secs(120);
 
 /// What became of a network that was divided, or of nodes that were started again.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -30,14 +32,20 @@ pub struct Recovery {
     pub heads: u64,
     /// Starts that were looked at.
     pub restarts: u64,
-    /// Of these, how many left a node without an honest peer.
+    /// Of these, how many left a node without an honest peer in its mesh half a minute later.
     pub eclipsed: u64,
+    /// Starts after which the node was up for two minutes.
+    pub restarts_long: u64,
+    /// Of these, how many left a node without an honest peer in its mesh then.
+    pub eclipsed_long: u64,
 }
 
 impl Recovery {
     pub(super) fn add(&mut self, other: &Self) {
         self.restarts += other.restarts;
         self.eclipsed += other.eclipsed;
+        self.restarts_long += other.restarts_long;
+        self.eclipsed_long += other.eclipsed_long;
         self.heads = self.heads.max(other.heads);
     }
 }
@@ -128,31 +136,43 @@ fn pending(world: &World, before: Time) -> BTreeSet<TransactionId> {
 /// Nodes that are started again.
 #[derive(Debug)]
 pub(super) struct Restarts {
-    /// Who is to be looked at when.
-    due: Vec<(Time, u32)>,
+    /// When who is to be looked at, so long after its start; the next one last.
+    due: Vec<(Time, u32, Duration)>,
     found: Recovery,
 }
 
 impl Restarts {
-    pub(super) fn new(restarts: &[(u32, Time)]) -> Self {
-        let mut due: Vec<(Time, u32)> = restarts.iter().map(|(node, at)| (*at + SETTLED, *node)).collect();
+    /// Within a run that ends then.
+    pub(super) fn new(restarts: &[(u32, Time)], end: Time) -> Self {
+        let again = |node: u32, from: Time, to: Time| {
+            restarts.iter().any(|(other, at)| *other == node && (from < *at && *at <= to))
+        };
+        let looks = |(node, at): &(u32, Time)| [SETTLED, FOUND_OUT].map(|age| (*at + age, *node, age));
+        let looks = restarts.iter().flat_map(looks);
+        let mut due: Vec<_> = looks.filter(|(at, node, age)| *at <= end && !again(*node, *at - *age, *at)).collect();
         due.sort_unstable_by(|a, b| b.cmp(a));
         Self { due, found: Recovery::default() }
     }
 
     pub(super) fn at(&mut self, world: &World, now: Time) {
-        while let Some((_, number)) = self.due.pop_if(|(at, _)| *at <= now) {
+        while let Some((_, number, age)) = self.due.pop_if(|(at, ..)| *at <= now) {
             let node = world.running().find(|(running, _)| *running == number);
             let honest = node.is_some_and(|(_, node)| {
                 let mesh = node.mesh().mesh_peers(node.genesis().transaction_topic());
                 mesh.iter().any(|peer| is_honest(world, node, *peer))
             });
-            self.found.restarts += 1;
-            self.found.eclipsed += u64::from(!honest);
+            let found = &mut self.found;
+            let (restarts, eclipsed) = match age {
+                SETTLED => (&mut found.restarts, &mut found.eclipsed),
+                _ => (&mut found.restarts_long, &mut found.eclipsed_long),
+            };
+            *restarts += 1;
+            *eclipsed += u64::from(!honest);
         }
     }
 
     pub(super) fn finish(self) -> Recovery {
+        assert!(self.due.is_empty(), "a restart that was not looked at");
         self.found
     }
 }
