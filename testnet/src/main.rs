@@ -9,6 +9,5 @@ use std::process::ExitCode;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    starling_testnet::pages::keep();
     starling_testnet::cli::main()
 }

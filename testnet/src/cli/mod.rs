@@ -81,7 +81,12 @@ pub fn main() -> ExitCode {
     if let Some(code) = crate::cluster::cli::node().or_else(crate::cluster::cli::attack) {
         return code;
     }
-    ExitCode::from(match Cli::parse().command {
+    let command = Cli::parse().command;
+    if matches!(command, Command::Sim(_) | Command::Attacks(_) | Command::Reproduce(_)) {
+        // Not where nodes run as processes: their memory is measured, and they inherit the environment.
+        crate::pages::keep();
+    }
+    ExitCode::from(match command {
         #[cfg(feature = "cluster")]
         Command::Processes(command) => crate::cluster::cli::execute(command),
         Command::Sim(sim) => sim::execute(&sim),
