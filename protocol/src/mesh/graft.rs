@@ -16,8 +16,6 @@
 //!    ([`super::trial`]), so that whoever comes in numbers and again and again would always have some places of a mesh; like this it is one.
 //!    A peer that does its part brings something within a few messages, or passes its first trial.
 //! 7. A peer that has proven useful before is taken all the same, in place of somebody else ([`super::proven`]).
-//! 8. So is one that has brought a message on this connection, in place of a newcomer that has been silent for long ([`super::trial`]).
-//!    *Rationale:* otherwise those who take all places as soon as they are free keep out whoever answers our requests meanwhile.
 //!
 //! A refusal is a PRUNE and sets the backoff. A received PRUNE takes the peer out of our mesh and sets the backoff that it
 //! names, clamped at decode and added with saturation (CVE-2026-33040, CVE-2026-34219). A PRUNE for a topic that we have
@@ -196,10 +194,6 @@ impl Mesh {
                     }
                     self.insert_into_mesh(now, index, peer, out);
                 }
-                GraftAnswer::InPlaceOf(useless) => {
-                    self.prune(now, index, useless, PruneReason::Silent, out);
-                    self.insert_into_mesh(now, index, peer, out);
-                }
                 GraftAnswer::NoRoom => {
                     self.counters.grafts_refused += 1;
                     self.send_prune(now, index, peer, self.config.prune.no_room_backoff, exchange, out);
@@ -234,8 +228,7 @@ impl Mesh {
         let (links, degree) = (self.states[topic.index()].mesh.len(), &self.config.degree);
         let full = links >= degree.high || links >= degree.low && self.has_newcomers_enough(topic);
         if full && slot.direction == Direction::Inbound && !(self.is_proven(peer) && self.wants_proven(topic)) {
-            let useless = if self.brought_at(topic, peer).is_some() { self.useless_newcomer(topic) } else { None };
-            return useless.map_or(GraftAnswer::NoRoom, GraftAnswer::InPlaceOf);
+            return GraftAnswer::NoRoom;
         }
         GraftAnswer::Accept
     }
@@ -270,8 +263,6 @@ enum GraftAnswer {
     /// It is in the mesh already, or nobody we talk to.
     Nothing,
     Accept,
-    /// Accepted, and this one leaves.
-    InPlaceOf(PeerHandle),
     /// Refused for no fault of the peer; others may be offered to it.
     NoRoom,
     Refuse {

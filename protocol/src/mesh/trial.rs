@@ -398,16 +398,6 @@ impl Mesh {
         self.peers.get(peer)?.rest.links[topic.index()].brought_at
     }
 
-    /// Who has brought nothing since it entered the mesh, and has been silent for long; of several the one that was silent for longest.
-    pub(super) fn useless_newcomer(&self, topic: TopicIndex) -> Option<PeerHandle> {
-        if self.config.trial.messages == 0 {
-            return None;
-        }
-        let state = &self.states[topic.index()];
-        let newcomers = state.mesh.iter().zip(&state.uses).filter(|(_, known)| !known.brought && known.is_suspect());
-        newcomers.max_by_key(|(_, known)| known.silent).map(|(peer, _)| *peer)
-    }
-
     /// Links of the mesh that are not suspect.
     fn useful_links(&self, topic: TopicIndex) -> usize {
         self.states[topic.index()].uses.iter().filter(|known| !known.is_suspect()).count()

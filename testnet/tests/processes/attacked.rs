@@ -72,8 +72,10 @@ fn whoever_is_of_no_use_loses_its_place_in_meshes() {
     let [iwant, withhold] = &groups[..] else { panic!("{groups:?}") };
     for (group, kind) in [(iwant, "iwant"), (withhold, "withhold")] {
         assert_eq!((&group["kind"], &group["links"]), (&json!(kind), &json!(12)), "{said}");
-        assert!(group["mesh_s_max"][0].as_f64() > Some(0.0), "it never had a place: {said}");
     }
+    // Who asks and asks is sent away altogether.
+    assert!(iwant["connected_s_max"].as_f64() < Some(10.0) && iwant["sent_bytes"].as_u64() > Some(1 << 20), "{said}");
+    assert!(withhold["mesh_s_max"][0].as_f64() > Some(0.0), "it never had a place: {said}");
 }
 
 #[test]
