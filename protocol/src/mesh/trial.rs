@@ -14,7 +14,7 @@
 //! - Who sends the message has passed. It is trusted for twice as many messages as before, up to [`TrialConfig::messages_max`].
 //! - Who does not is sent the message then, unless it refused it: it may depend on us. After [`TrialConfig::strikes`] failures without a success
 //!   it leaves the mesh, and somebody else is grafted in its place: whoever outside the mesh brought a message last, having been asked for it, if
-//!   somebody did within [`OF_LATE`]. *Rationale:* a mesh may be full of attackers, and four of five peers outside it be attackers, too; who answers
+//!   somebody did within a minute. *Rationale:* a mesh may be full of attackers, and four of five peers outside it be attackers, too; who answers
 //!   requests is not one of those that are silent, and after they have turned silent it is soon not one of those that served before. If there is nobody else it stays; after twice as many it leaves all the
 //!   same, for the shortest backoff, if half of D links of the mesh are not suspect. *Rationale:* among many attackers everybody else may
 //!   be in a backoff, and a place that is kept by who brings nothing is not sought for anybody else.
