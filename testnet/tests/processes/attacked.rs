@@ -67,15 +67,23 @@ fn whoever_is_of_no_use_loses_its_place_in_meshes() {
         "--attack",
         "withhold:1,topic=0",
     ];
-    let (code, summary, said) = run(&arguments);
-    let groups = assert_held(code, &summary, &said);
-    let [iwant, withhold] = &groups[..] else { panic!("{groups:?}") };
+    // Where meshes happen to be full before the withholder asks, it never has a place that it could lose, and nothing is shown.
+    let had_a_place = (0..3).any(|_| {
+        let (code, summary, said) = run(&arguments);
+        let groups = assert_held(code, &summary, &said);
+        let [iwant, withhold] = &groups[..] else { panic!("{groups:?}") };
+        assert_attacked(iwant, withhold, &said);
+        withhold["mesh_s_max"][0].as_f64() > Some(0.0)
+    });
+    assert!(had_a_place, "the withholder never had a place in three runs");
+}
+
+fn assert_attacked(iwant: &Value, withhold: &Value, said: &str) {
     for (group, kind) in [(iwant, "iwant"), (withhold, "withhold")] {
         assert_eq!((&group["kind"], &group["links"]), (&json!(kind), &json!(12)), "{said}");
     }
     // Who asks and asks is sent away altogether.
     assert!(iwant["connected_s_max"].as_f64() < Some(10.0) && iwant["sent_bytes"].as_u64() > Some(1 << 20), "{said}");
-    assert!(withhold["mesh_s_max"][0].as_f64() > Some(0.0), "it never had a place: {said}");
 }
 
 #[test]
