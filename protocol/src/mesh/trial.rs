@@ -13,9 +13,7 @@
 //!   whoever does not send it would not have sent it when we needed it. It cannot see which messages it is tried by.
 //! - Who sends the message has passed. It is trusted for twice as many messages as before, up to [`TrialConfig::messages_max`].
 //! - Who does not is sent the message then, unless it refused it: it may depend on us. After [`TrialConfig::strikes`] failures without a success
-//!   it leaves the mesh, and somebody else is grafted in its place: whoever outside the mesh brought a message last, having been asked for it, if
-//!   somebody did within a minute. *Rationale:* a mesh may be full of attackers, and four of five peers outside it be attackers, too; who answers
-//!   requests is not one of those that are silent, and after they have turned silent it is soon not one of those that served before. If there is nobody else it stays; after twice as many it leaves all the
+//!   it leaves the mesh, and somebody else is grafted in its place. If there is nobody else it stays; after twice as many it leaves all the
 //!   same, for the shortest backoff, if half of D links of the mesh are not suspect. *Rationale:* among many attackers everybody else may
 //!   be in a backoff, and a place that is kept by who brings nothing is not sought for anybody else.
 //!   *Rationale:* what is shown is that the link does not help us, not that the peer is at fault; so it is replaced and not punished.
@@ -348,16 +346,14 @@ impl Mesh {
         }
     }
 
-    /// Grafts somebody else in place of a peer of the mesh, if there is anybody: whoever brought a message last, having been asked for it. If nobody
-    /// did of late, peers that we dialled come first: whoever dialled us to take a place may be one of many, and the others are waiting for this one.
+    /// Grafts somebody else in place of a peer of the mesh, if there is anybody. Peers that we dialled come first: whoever dialled us to take a
+    /// place may be one of many, and the others are waiting for this one.
     fn replace(&mut self, now: Time, topic: TopicIndex, peer: PeerHandle, out: &mut impl Sink<Output>) -> bool {
         let mut candidates = self.graft_candidates(now, topic);
-        let of_use = candidates.iter().filter_map(|peer| Some((self.brought_at(topic, *peer)?, *peer)));
-        let of_use = of_use.filter(|(at, _)| now.since(*at) <= OF_LATE).max().map(|(_, peer)| peer);
-        if of_use.is_none() && candidates.iter().any(|peer| self.is_outbound(*peer)) {
+        if candidates.iter().any(|peer| self.is_outbound(*peer)) {
             candidates.retain(|peer| self.is_outbound(*peer));
         }
-        let other = of_use.or_else(|| self.choose_among(candidates, 1).first().copied());
+        let other = self.choose_among(candidates, 1).first().copied();
         if let Some(other) = other {
             self.counters.links_replaced += 1;
             let is_gone_for_now = self.has_fallen_silent(now, topic, peer);
@@ -390,12 +386,7 @@ impl Mesh {
     fn has_fallen_silent(&self, now: Time, topic: TopicIndex, peer: PeerHandle) -> bool {
         let Some(slot) = self.peers.get(peer) else { return false };
         let is_silent = self.pulse.silence(slot.heard) >= self.config.pulse.silence_min;
-        is_silent && self.brought_at(topic, peer).is_some_and(|at| now.since(at) <= OF_LATE)
-    }
-
-    /// When a connected peer last brought the first copy of an accepted message.
-    pub(super) fn brought_at(&self, topic: TopicIndex, peer: PeerHandle) -> Option<Time> {
-        self.peers.get(peer)?.rest.links[topic.index()].brought_at
+        is_silent && slot.rest.links[topic.index()].brought_at.is_some_and(|at| now.since(at) <= OF_LATE)
     }
 
     /// Links of the mesh that are not suspect.

@@ -22,11 +22,15 @@ fn run(arguments: &[&str]) -> (Option<i32>, Value, String) {
     (ended.code, serde_json::from_str(&summary).expect("JSON"), said)
 }
 
-/// Asserts that everything was delivered, and gives the figures of each kind of attackers.
-fn assert_held(code: Option<i32>, summary: &Value, said: &str) -> Vec<Value> {
+fn assert_delivered(summary: &Value, said: &str) {
     for class in ["transaction", "block"] {
         assert_eq!(summary["classes"][class]["coverage"], 1.0, "{class}: {said}");
     }
+}
+
+/// Asserts that everything was delivered and all that is demanded holds, and gives the figures of each kind of attackers.
+fn assert_held(code: Option<i32>, summary: &Value, said: &str) -> Vec<Value> {
+    assert_delivered(summary, said);
     let groups = summary["attackers"].as_array().expect("attackers").clone();
     for group in &groups {
         assert_eq!(group["complaints"], json!([]), "{said}");
@@ -67,23 +71,23 @@ fn whoever_is_of_no_use_loses_its_place_in_meshes() {
         "--attack",
         "withhold:1,topic=0",
     ];
-    // Where meshes happen to be full before the withholder asks, it never has a place that it could lose, and nothing is shown.
-    let had_a_place = (0..3).any(|_| {
+    // Some runs show nothing about the withholder: meshes are full before it asks, so that it has no place to lose, or by chance it was
+    // taken in late by a good part of the nodes, which the tool says itself.
+    let is_shown = (0..3).any(|_| {
         let (code, summary, said) = run(&arguments);
-        let groups = assert_held(code, &summary, &said);
+        assert_delivered(&summary, &said);
+        let groups = summary["attackers"].as_array().expect("attackers");
         let [iwant, withhold] = &groups[..] else { panic!("{groups:?}") };
-        assert_attacked(iwant, withhold, &said);
-        withhold["mesh_s_max"][0].as_f64() > Some(0.0)
+        for (group, kind) in [(iwant, "iwant"), (withhold, "withhold")] {
+            assert_eq!((&group["kind"], &group["links"]), (&json!(kind), &json!(12)), "{said}");
+        }
+        // Who asks and asks is sent away altogether.
+        assert_eq!(iwant["complaints"], json!([]), "{said}");
+        assert!(iwant["connected_s_max"].as_f64() < Some(10.0), "{said}");
+        assert!(iwant["sent_bytes"].as_u64() > Some(1 << 20), "{said}");
+        code == Some(0) && withhold["mesh_s_max"][0].as_f64() > Some(0.0)
     });
-    assert!(had_a_place, "the withholder never had a place in three runs");
-}
-
-fn assert_attacked(iwant: &Value, withhold: &Value, said: &str) {
-    for (group, kind) in [(iwant, "iwant"), (withhold, "withhold")] {
-        assert_eq!((&group["kind"], &group["links"]), (&json!(kind), &json!(12)), "{said}");
-    }
-    // Who asks and asks is sent away altogether.
-    assert!(iwant["connected_s_max"].as_f64() < Some(10.0) && iwant["sent_bytes"].as_u64() > Some(1 << 20), "{said}");
+    assert!(is_shown, "in none of three runs the withholder had places and lost them");
 }
 
 #[test]
