@@ -69,17 +69,17 @@ fn whoever_is_of_no_use_loses_its_place_in_meshes() {
         "--attack",
         "iwant:1",
         "--attack",
-        "withhold:1,topic=0",
+        "withhold:3,topic=0",
     ];
-    // Some runs show nothing about the withholder: meshes are full before it asks, so that it has no place to lose, or by chance it was
-    // taken in late by a good part of the nodes, which the tool says itself.
+    // A run may show nothing about withholders: meshes are full before they ask, so that they have no place to lose, or by
+    // chance they are taken in late by a good part of the nodes, which the tool says itself. With three of them that is rare.
     let is_shown = (0..3).any(|_| {
         let (code, summary, said) = run(&arguments);
         assert_delivered(&summary, &said);
         let groups = summary["attackers"].as_array().expect("attackers");
         let [iwant, withhold] = &groups[..] else { panic!("{groups:?}") };
-        for (group, kind) in [(iwant, "iwant"), (withhold, "withhold")] {
-            assert_eq!((&group["kind"], &group["links"]), (&json!(kind), &json!(12)), "{said}");
+        for (group, kind, links) in [(iwant, "iwant", 12), (withhold, "withhold", 36)] {
+            assert_eq!((&group["kind"], &group["links"]), (&json!(kind), &json!(links)), "{said}");
         }
         // Who asks and asks is sent away altogether.
         assert_eq!(iwant["complaints"], json!([]), "{said}");
@@ -87,7 +87,7 @@ fn whoever_is_of_no_use_loses_its_place_in_meshes() {
         assert!(iwant["sent_bytes"].as_u64() > Some(1 << 20), "{said}");
         code == Some(0) && withhold["mesh_s_max"][0].as_f64() > Some(0.0)
     });
-    assert!(is_shown, "in none of three runs the withholder had places and lost them");
+    assert!(is_shown, "in none of three runs withholders had places and lost them");
 }
 
 #[test]
