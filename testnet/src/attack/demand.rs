@@ -265,6 +265,36 @@ mod tests {
         }
     }
 
+    fn one_of_each() -> Vec<Demand> {
+        vec![
+            Demand::Everything,
+            Demand::Share(0.9999),
+            Demand::P99Ms(130.0),
+            Demand::MaxMs(200.0),
+            Demand::HardMaxMs(1_000.0),
+            Demand::P99Times(1.2),
+            Demand::CopiesTimesDegree(1.1),
+            Demand::VictimLinks(2),
+            Demand::HealedBeats(30.0),
+            Demand::OutWithinS(120.0),
+            Demand::OutOfBlocksWithinS(60.0),
+            Demand::PerIp(5),
+            Demand::Rejected(3),
+            Demand::Verified(3),
+            Demand::GoneWithinS(10.0),
+            Demand::MoreMiB(16.0),
+            Demand::OneHeadS(10.0),
+            Demand::PendingSlots(2.0),
+            Demand::OneChain,
+            Demand::Eclipsed(1.0),
+            Demand::EclipsedLong(1.0),
+            Demand::FalsePrunes(0.001),
+            Demand::FewerSuspicions(100.0),
+            Demand::CrashesFoundS(5.0),
+            Demand::NoPanic,
+        ]
+    }
+
     /// Each demand holds of a good outcome and does not of a bad one.
     #[test]
     fn every_demand_can_fail() {
@@ -324,34 +354,7 @@ mod tests {
             suspicion: Suspicion { ours: 200, found: 3, ..good.suspicion.clone() },
             ..good.clone()
         };
-        let demands = [
-            Demand::Everything,
-            Demand::Share(0.9999),
-            Demand::P99Ms(130.0),
-            Demand::MaxMs(200.0),
-            Demand::HardMaxMs(1_000.0),
-            Demand::P99Times(1.2),
-            Demand::CopiesTimesDegree(1.1),
-            Demand::VictimLinks(2),
-            Demand::HealedBeats(30.0),
-            Demand::OutWithinS(120.0),
-            Demand::OutOfBlocksWithinS(60.0),
-            Demand::PerIp(5),
-            Demand::Rejected(3),
-            Demand::Verified(3),
-            Demand::GoneWithinS(10.0),
-            Demand::MoreMiB(16.0),
-            Demand::OneHeadS(10.0),
-            Demand::PendingSlots(2.0),
-            Demand::OneChain,
-            Demand::Eclipsed(1.0),
-            Demand::EclipsedLong(1.0),
-            Demand::FalsePrunes(0.001),
-            Demand::FewerSuspicions(100.0),
-            Demand::CrashesFoundS(5.0),
-            Demand::NoPanic,
-        ];
-        for demand in demands {
+        for demand in one_of_each() {
             let (holds, fails) =
                 (demand.judge(&good, &baseline, &Scale::QUICK), demand.judge(&bad, &baseline, &Scale::QUICK));
             assert!(holds.holds && !fails.holds, "{demand:?}: {holds:?} {fails:?}");
