@@ -1,6 +1,8 @@
 use super::*;
 use crate::sim::faults::Action;
+use crate::sim::workload::{Submission, submissions};
 use crate::wan;
+use starling_protocol::mempool;
 use starling_protocol::time::Time;
 use std::path::Path;
 
@@ -24,6 +26,37 @@ fn every_preset_is_a_manifest_and_makes_a_scenario() {
         let again = Manifest::parse(&manifest.to_toml(), "again").unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(again, manifest, "what is written down is the same manifest");
     }
+}
+
+/// Where nobody makes blocks, messages stay in the pools until they expire; a full pool refuses what its own node publishes.
+#[test]
+fn the_pools_hold_what_presets_publish_without_producers() {
+    let mut looked_at = 0;
+    for preset in PRESETS {
+        let (manifest, folder) = Manifest::named(preset.name).unwrap_or_else(|error| panic!("{error}"));
+        let scenario = manifest.scenario(&folder).unwrap_or_else(|error| panic!("{error}"));
+        if scenario.producers > 0 {
+            continue;
+        }
+        looked_at += 1;
+        let pool = mempool::Config::default();
+        // Half of what the genesis allows is what nodes give their own transactions; and what signature and fields take, and some slots of grace.
+        let slots = u32::try_from(crate::sim::Scenario::genesis_limits().expiry_slots_max / 2 + 8).expect("few");
+        let lived = scenario.slot * slots;
+        let load = |message: &Submission| message.payload_bytes as usize + 256 + mempool::OVERHEAD_BYTES;
+        let all = submissions(&scenario);
+        let (mut first, mut bytes) = (0, 0);
+        for (number, message) in all.iter().enumerate() {
+            bytes += load(message);
+            while message.at.since(all[first].at) > lived {
+                bytes -= load(&all[first]);
+                first += 1;
+            }
+            let count = number + 1 - first;
+            assert!(bytes <= pool.bytes_max && count <= pool.transactions_max, "{}: {count}, {bytes}", preset.name);
+        }
+    }
+    assert!(looked_at > 1, "the baseline and the one for speed have no producers");
 }
 
 #[test]
