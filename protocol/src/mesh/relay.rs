@@ -202,7 +202,7 @@ impl Mesh {
                 out.emit(Output::Deliver { payload: payload.clone(), peer: from });
                 self.cache.put(key, &payload);
                 self.count_silence(topic, &holders);
-                self.begin_trials(now, topic, (key, &payload), &holders);
+                self.begin_trials(now, topic, key, &payload);
                 self.forward(topic, key, &payload, out);
             }
             Verdict::Ignore => {

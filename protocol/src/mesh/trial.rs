@@ -244,14 +244,8 @@ impl Mesh {
         }
     }
 
-    /// Begins to try suspects of the mesh by this message.
-    pub(super) fn begin_trials(
-        &mut self,
-        now: Time,
-        topic: TopicIndex,
-        (key, payload): (Fingerprint, &Arc<Payload>),
-        holders: &SlotSet,
-    ) {
+    /// Begins to try suspects of the mesh by this message, of which silences were counted: who has it is no suspect.
+    pub(super) fn begin_trials(&mut self, now: Time, topic: TopicIndex, key: Fingerprint, payload: &Arc<Payload>) {
         if self.config.trial.messages == 0 || !self.states[topic.index()].uses.iter().any(Use::is_suspect) {
             return;
         }
@@ -260,8 +254,7 @@ impl Mesh {
         let suspects = state.mesh.iter().zip(&state.uses).filter(|(_, known)| known.silent > known.patience);
         let suspects: Vec<PeerHandle> = suspects.map(|(peer, _)| *peer).collect();
         for peer in suspects {
-            let free = !holders.contains(peer.slot) && !self.trials.by_link.contains_key(&(peer, topic));
-            if free && self.random.trial.chance(1, 2) {
+            if !self.trials.by_link.contains_key(&(peer, topic)) && self.random.trial.chance(1, 2) {
                 let ends = now + self.trial_time(peer);
                 let began = self.pulse.lived();
                 self.trials.begin((peer, topic), Trial { ends, began, key, held: Some(payload.clone()), spoke: false });

@@ -19,7 +19,6 @@
 //! 4. Of the rest, the youngest of the largest group of addresses goes; of groups of the same size, that with the youngest
 //!    peer. *Rationale:* many connections from few networks are the cheapest attack.
 //! 5. If nobody is left, the newcomer is refused.
-//!
 //! 6. Whoever asks bounds how often ([`EVICTION_INTERVAL`]), for strangers and for acquaintances each: an attacker that dials without end must not
 //!    turn over all places, nor be the only one that is let in.
 //!
