@@ -67,7 +67,7 @@ pub enum Demand {
     FalsePrunes(f64),
     /// There are so many times fewer false suspicions than with a fixed timeout.
     FewerSuspicions(f64),
-    /// Nodes that stop for ever are out of all meshes within so many seconds, at the 99th percentile.
+    /// Nodes that stop for ever are out of all meshes within so many seconds, at the 99th percentile, counted for each node while it runs.
     CrashesFoundS(f64),
     /// No input makes a decoder or a machine panic. That it did is found by its being run.
     NoPanic,
@@ -191,7 +191,8 @@ impl Demand {
             Self::CrashesFoundS(limit_s) => {
                 let all = suspicion.found == suspicion.crashed && suspicion.crashed > 0;
                 let finding = at_most("crash found, p99", "s", suspicion.found_p99_s, limit_s);
-                let measured = format!("{}, {} of {}", finding.measured, suspicion.found, suspicion.crashed);
+                let (found, crashed, clock_s) = (suspicion.found, suspicion.crashed, suspicion.found_clock_p99_s);
+                let measured = format!("{}, {found} of {crashed}; {clock_s:.2} s with standstills", finding.measured);
                 Finding { measured, holds: finding.holds && all, ..finding }
             }
             Self::NoPanic => Finding {
@@ -324,7 +325,14 @@ mod tests {
                 restarts_long: 200,
                 eclipsed_long: 0,
             },
-            suspicion: Suspicion { ours: 0, fixed: 200, crashed: 10, found: 10, found_p99_s: 2.0 },
+            suspicion: Suspicion {
+                ours: 0,
+                fixed: 200,
+                crashed: 10,
+                found: 10,
+                found_p99_s: 2.0,
+                found_clock_p99_s: 2.0,
+            },
             ..Outcome::default()
         };
         let bad = Outcome {

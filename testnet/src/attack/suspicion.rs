@@ -3,14 +3,16 @@
 //! - *Ours*: an honest node takes another one out of its mesh for bringing nothing or for its score. Of one that has stopped for ever that
 //!   is right, of any other it is a false suspicion, however slow it is.
 //! - *Detection*: from the moment at which a node stops without a word, connections and all, until each node that had it in its mesh
-//!   has it there no more; looked at every tenth of a second.
+//!   has it there no more; looked at every tenth of a second. It is given twice: by the clock, and in the time for which the one who finds it
+//!   ran meanwhile, because who stands still itself finds nothing.
 //! - *The fixed timeout*: whoever has heard nothing from a peer of its mesh for so long suspects it. The timeout is the one that would have
-//!   found the same crashes as late, at the 99th percentile, as ours: our 99th percentile itself. It suspects wrongly once for every longer
+//!   found the same crashes as late, at the 99th percentile and by the clock, as ours: our 99th percentile itself. It suspects wrongly once for every longer
 //!   silence on a link of a mesh between two nodes of which neither has stopped for ever, as the listener's clock
 //!   has it: a process that did not run has heard nothing.
 
 use crate::measure::statistics::nearest_rank;
 use crate::sim::World;
+use crate::sim::faults::Action;
 use serde::{Deserialize, Serialize};
 use starling_protocol::id::PeerHandle;
 use starling_protocol::time::{Duration, Time, micros};
@@ -27,8 +29,10 @@ pub struct Suspicion {
     pub crashed: u64,
     /// Of these, how many were taken out of the mesh.
     pub found: u64,
-    /// How long that took at the 99th percentile, in seconds.
+    /// How long that took at the 99th percentile, in seconds for which the one who found it ran.
     pub found_p99_s: f64,
+    /// The same by the clock.
+    pub found_clock_p99_s: f64,
 }
 
 /// Since when a link is in a mesh, and until when it was.
@@ -45,6 +49,9 @@ pub(super) struct Watch {
     waiting: BTreeMap<(u32, PeerHandle), Time>,
     counted: BTreeSet<u32>,
     found_us: Vec<u64>,
+    found_clock_us: Vec<u64>,
+    /// When each node stands still.
+    standstills: BTreeMap<u32, Vec<(Time, Time)>>,
 }
 
 impl Watch {
@@ -56,6 +63,8 @@ impl Watch {
             waiting: BTreeMap::new(),
             counted: BTreeSet::new(),
             found_us: Vec::new(),
+            found_clock_us: Vec::new(),
+            standstills: standstills(&world.scenario().faults),
         }
     }
 
@@ -89,7 +98,10 @@ impl Watch {
             } else if stay.1.is_none() {
                 stay.1 = Some(now);
                 if let Some(crash) = self.waiting.remove(link) {
-                    self.found_us.push(micros(now.since(crash)));
+                    let clock_us = micros(now.since(crash));
+                    let stood = self.standstills.get(&link.0).map_or(0, |stood| overlap_us(stood, crash, now));
+                    self.found_clock_us.push(clock_us);
+                    self.found_us.push(clock_us - stood);
                 }
             }
         }
@@ -99,8 +111,9 @@ impl Watch {
 
     pub(super) fn finish(mut self, world: &World) -> Suspicion {
         self.found_us.sort_unstable();
-        let timeout_us = nearest_rank(&self.found_us, 99).unwrap_or(0);
-        let timeout = Duration::from_micros(timeout_us);
+        self.found_clock_us.sort_unstable();
+        let p99 = |us: &[u64]| Duration::from_micros(nearest_rank(us, 99).unwrap_or(0));
+        let timeout = p99(&self.found_clock_us);
         let fixed = world.gaps().filter(|gap| gap.until.since(gap.from) > timeout);
         let fixed = fixed.filter(|gap| {
             let stay = self.stays.get(&(gap.node, gap.peer));
@@ -115,7 +128,53 @@ impl Watch {
             fixed: fixed.count() as u64,
             crashed: (self.found_us.len() + self.waiting.len()) as u64,
             found: self.found_us.len() as u64,
-            found_p99_s: timeout.as_secs_f64(),
+            found_p99_s: p99(&self.found_us).as_secs_f64(),
+            found_clock_p99_s: timeout.as_secs_f64(),
         }
+    }
+}
+
+/// When each node stands still and goes on again.
+fn standstills(faults: &[(Time, Action)]) -> BTreeMap<u32, Vec<(Time, Time)>> {
+    let mut standstills: BTreeMap<u32, Vec<(Time, Time)>> = BTreeMap::new();
+    let mut paused = BTreeMap::new();
+    for (at, action) in faults {
+        match action {
+            Action::Pause(node) => {
+                paused.insert(*node, *at);
+            }
+            Action::Resume(node) => {
+                if let Some(from) = paused.remove(node) {
+                    standstills.entry(*node).or_default().push((from, *at));
+                }
+            }
+            _ => {}
+        }
+    }
+    standstills
+}
+
+/// How much of the time between two moments lies in these spans, which do not overlap.
+fn overlap_us(spans: &[(Time, Time)], from: Time, until: Time) -> u64 {
+    spans.iter().map(|(begin, end)| micros((*end).min(until).since((*begin).max(from)))).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_finder_stood_still_is_taken_off() {
+        let at = Time::from_secs;
+        let faults = [
+            (at(1), Action::Pause(7)),
+            (at(2), Action::Pause(8)),
+            (at(4), Action::Resume(7)),
+            (at(6), Action::Pause(7)),
+        ];
+        let standstills = standstills(&faults);
+        assert_eq!(standstills.keys().collect::<Vec<_>>(), [&7], "8 never goes on");
+        let stood_s = |from, until| overlap_us(&standstills[&7], at(from), at(until)) / 1_000_000;
+        assert_eq!((stood_s(0, 9), stood_s(2, 3), stood_s(3, 9), stood_s(4, 9), stood_s(0, 1)), (3, 1, 1, 0, 0));
     }
 }
