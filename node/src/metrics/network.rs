@@ -43,6 +43,7 @@ pub struct MeshMetrics {
     peers_graylisted: Counter,
     heartbeats: Counter,
     heartbeats_late: Counter,
+    doubts: Counter,
     validations_late: Counter,
 }
 
@@ -77,6 +78,8 @@ impl MeshMetrics {
             heartbeats: of("mesh_heartbeats", "Heartbeats of the mesh").single(own),
             heartbeats_late: of("mesh_heartbeats_late", "Heartbeats that were late by over half an interval")
                 .single(own),
+            doubts: of("mesh_doubts", "Times at which so many peers turned bad at once that none was punished")
+                .single(own),
             validations_late: of("mesh_validations_late", "Validations that had no verdict in time").single(own),
         }
     }
@@ -102,6 +105,7 @@ impl MeshMetrics {
             (&self.peers_graylisted, c.graylisted),
             (&self.heartbeats, c.heartbeats),
             (&self.heartbeats_late, c.heartbeats_late),
+            (&self.doubts, c.doubts),
             (&self.validations_late, c.validations_late),
         ];
         let by_kind = self.sent.iter().zip(sent).chain(self.received.iter().zip(received));

@@ -82,6 +82,10 @@ impl Mesh {
                 send(out, peer, Frame::IWant(batch.into()));
             }
         }
+        for (peer, _) in &due.broken {
+            self.health.turned_bad(peer.slot);
+        }
+        self.doubt_ourselves(now);
         for (peer, count) in due.broken {
             self.counters.promises_broken += u64::from(count);
             self.scores.broken_promises(now, peer, count);
@@ -137,7 +141,7 @@ impl Mesh {
         }
         let state = &self.states[topic.index()];
         let fanout = state.fanout.as_ref().map_or(&[][..], |fanout| &fanout.peers);
-        // With the heartbeat of its last turn, which decides the order.
+        // With the number of its last turn, which decides the order.
         let mut outside: Vec<(u64, PeerHandle)> = Vec::with_capacity(self.peers.len());
         let takers = self.peers.iter().filter(|slot| Self::takes_gossip(slot, topic) && !slot.mesh.contains(topic));
         for slot in takers.filter(|slot| self.gossips(slot)) {
@@ -145,14 +149,16 @@ impl Mesh {
                 outside.push((state.announced_at[slot.handle.index()], slot.handle));
             }
         }
-        let share = outside.len() * self.config.gossip.factor_percent / 100;
+        let share = self.announced_at_once(outside.len());
         self.random.gossip.shuffle(&mut outside);
-        let outside = first_by_turn(&outside, share.max(self.config.degree.lazy));
+        let outside = first_by_turn(&outside, share);
+        self.states[topic.index()].announcements += 1;
         let ids_max = self.config.gossip.ihave_ids_max as usize;
         self.random.gossip.shuffle(&mut ids);
         let shared = frames(&name, &ids[..ids.len().min(ids_max)]);
         for peer in outside {
-            self.states[topic.index()].announced_at[peer.index()] = self.beat.ticks;
+            let state = &mut self.states[topic.index()];
+            state.announced_at[peer.index()] = state.announcements;
             // With more ids than one peer takes, different peers get different ones.
             let own = (ids.len() > ids_max).then(|| {
                 self.random.gossip.shuffle(&mut ids);
@@ -203,6 +209,22 @@ impl Mesh {
         self.counters.ids_announced += ids.len() as u64;
         for frame in frames(&topic, &ids) {
             send(out, peer, frame);
+        }
+    }
+
+    /// To how many of so many peers is announced at a heartbeat.
+    fn announced_at_once(&self, outside: usize) -> usize {
+        (outside * self.config.gossip.factor_percent / 100).max(self.config.degree.lazy)
+    }
+
+    /// Gives a peer that has just connected a place among those who wait for an announcement.
+    pub(super) fn queue_for_gossip(&mut self, peer: PeerHandle) {
+        let turns = self.peers.len().div_ceil(self.announced_at_once(self.peers.len()).max(1)) as u64;
+        let Self { states, random, .. } = self;
+        for state in states {
+            let slots = state.announced_at.len().max(peer.index() + 1);
+            state.announced_at.resize(slots, 0);
+            state.announced_at[peer.index()] = state.announcements.saturating_sub(random.gossip.below(turns));
         }
     }
 

@@ -8,7 +8,7 @@
 //! idea of Lifeguard, arXiv 1707.00788), and the validations under way get the time back that we lost: their verdicts may be there and
 //! merely unread. *Rationale:* a message whose validation runs out of time counts as seen and is never asked for
 //! again, so a pause of the process would lose it for good. A late heartbeat is not made up for: the next is due one
-//! interval later.
+//! interval later. The same is suspended when many peers turn bad at once ([`super::health`]).
 //!
 //! **Slow peers.** A peer whose send queue overflows in `slow_ticks_max` heartbeats in a row leaves our meshes, without a
 //! penalty: it cannot keep up, and messages that rot in its queue are better pulled by it from elsewhere.
@@ -31,6 +31,8 @@ impl Mesh {
         self.backoffs.expire(now);
         self.seen.expire(now);
         self.recent.expire(self.beat.ticks);
+        self.doubt_ourselves(now);
+        self.health.beat();
         self.renew_budgets(now, out);
         self.close_graylisted(now, out);
         for topic in self.topics.iter() {
@@ -52,7 +54,8 @@ impl Mesh {
         let lateness = now.since(self.beat.next);
         if lateness > interval / 2 {
             self.counters.heartbeats_late += 1;
-            self.scores.suspend_deficits(now + interval * 2);
+            self.beat.late_until = now + interval * 2;
+            self.scores.suspend_deficits(self.beat.late_until);
             self.pending.postpone(lateness, now + self.config.relay.validation_timeout);
         }
         if self.beat.ticks == 1 {
@@ -64,6 +67,15 @@ impl Mesh {
         }
         let regular = self.beat.next + interval;
         self.beat.next = if regular > now { regular } else { now + interval };
+    }
+
+    /// Suspends deficits and broken promises if so many peers turned bad at once that the fault is likely ours.
+    pub(super) fn doubt_ourselves(&mut self, now: Time) {
+        let interval = self.config.heartbeat.interval;
+        if let Some(until) = self.health.doubt(now, self.peers.len(), interval * 2) {
+            self.counters.doubts += 1;
+            self.scores.suspend_deficits(until);
+        }
     }
 
     /// Gives every peer its budgets anew, and takes the persistently slow ones out of the mesh.
@@ -79,8 +91,8 @@ impl Mesh {
             }
             let Budget { iwant_ids, .. } = core::mem::take(&mut slot.budget);
             let penalties = iwant_ids.saturating_sub(asked_max) / asked_max;
-            // In a long heartbeat of ours a peer has had several.
-            if penalties > 0 && !self.scores.deficits_suspended(now) {
+            // In a long heartbeat of ours a peer has had several. That many peers turn bad at once excuses nobody who asks too much.
+            if penalties > 0 && now >= self.beat.late_until {
                 self.scores.penalize(slot.handle, penalties);
             }
         }

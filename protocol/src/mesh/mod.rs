@@ -19,7 +19,7 @@
 //! 5. **Whatever a peer sends costs bounded memory.** Topics are configured, so subscriptions and mesh memberships are
 //!    bits; every other map names its bound where it is declared.
 //! 6. **A peer is blamed only for what it answers for**: rejected messages, broken promises, grafts within a backoff, signed
-//!    messages. While our own heartbeat is late, promises and deficits are suspended.
+//!    messages. While our own heartbeat is late, or many peers turn bad at once, promises and deficits are suspended.
 //! 7. **A disconnect leaves nothing behind** but a bounded record of penalties and backoffs, keyed by peer id.
 //!
 //! # How it is divided
@@ -32,6 +32,7 @@
 //! | `gossip` | IHAVE, IWANT, promises |
 //! | `trial` | whether silent links are of use |
 //! | `pulse` | whether silent peers are gone |
+//! | `health` | whether so many turn bad at once that the fault is ours |
 //! | `heartbeat`, `upkeep` | what is due regularly; the mesh's maintenance |
 //! | `query` | reading the state |
 //! | `fetch` | what inputs are going to look at |
@@ -53,6 +54,7 @@ pub mod config;
 mod fetch;
 mod gossip;
 mod graft;
+mod health;
 mod heartbeat;
 mod index;
 pub mod io;
@@ -85,6 +87,7 @@ use crate::rpc::{Frame, Rpc};
 use crate::time::{Duration, Time};
 use backoff::Backoffs;
 use cache::MessageCache;
+use health::Health;
 use peers::{PeerSlot, PeerTable};
 use pending::Pending;
 use promises::Promises;
@@ -113,6 +116,7 @@ pub struct Mesh {
     promises: Promises,
     trials: Trials,
     pulse: Pulse,
+    health: Health,
     backoffs: Backoffs,
     /// Connected peers that had proven useful before; few.
     proven: BTreeSet<PeerHandle>,
@@ -130,8 +134,10 @@ struct TopicState {
     mesh: Vec<PeerHandle>,
     /// What each of them brought, in the same order.
     uses: Vec<Use>,
-    /// The heartbeat at which messages were last announced to each connected peer outside the mesh, or at which it connected, by slot. All
-    /// of them are looked at whenever something is announced. As long as the peers' table.
+    /// At how many heartbeats something was announced.
+    announcements: u64,
+    /// With which of these each connected peer had its last turn, by slot. All of them are looked at whenever something is announced. As long as
+    /// the peers' table.
     announced_at: Vec<u64>,
     /// To whom we publish while not joined; none unless we did of late.
     fanout: Option<Fanout>,
@@ -162,6 +168,8 @@ struct Randomness {
 struct Beat {
     next: Time,
     ticks: u64,
+    /// Two intervals after the last one that was late.
+    late_until: Time,
     /// Added to `ticks` when nearer links are due, so that nodes started together do not change links at once.
     nearer_phase: u64,
 }
@@ -192,6 +200,7 @@ impl Mesh {
             promises: Promises::new(config.promise),
             trials: Trials::default(),
             pulse: Pulse::new(config.pulse, now),
+            health: Health::new(now),
             backoffs: Backoffs::new(config.backoff),
             proven: BTreeSet::new(),
             random: Randomness {
@@ -203,7 +212,12 @@ impl Mesh {
                 gater: streams.stream("mesh/gater"),
                 phase,
             },
-            beat: Beat { next: now + first + Duration::from_micros(jitter_us), ticks: 0, nearer_phase },
+            beat: Beat {
+                next: now + first + Duration::from_micros(jitter_us),
+                ticks: 0,
+                late_until: now,
+                nearer_phase,
+            },
             counters: Counters::default(),
             topics,
             config,

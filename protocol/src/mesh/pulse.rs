@@ -73,7 +73,7 @@ impl Default for PulseConfig {
             pause_min: Duration::from_millis(250),
             silence_min: Duration::from_millis(1_500),
             silence_max: Duration::from_millis(4_500),
-            familiar_after: Duration::from_secs(6),
+            familiar_after: Duration::from_secs(20),
             pauses: 4,
             fade: Duration::from_secs(30),
         }

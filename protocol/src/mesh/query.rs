@@ -16,6 +16,8 @@ pub struct Counters {
     pub heartbeats: u64,
     /// Heartbeats that were more than half an interval late.
     pub heartbeats_late: u64,
+    /// How often so many peers turned bad at once that deficits and broken promises were suspended.
+    pub doubts: u64,
     /// First copies taken into validation.
     pub messages_first: u64,
     /// Further copies of known messages.

@@ -364,6 +364,8 @@ impl Mesh {
         let frame = Frame::Publish { payload: payload.clone(), class: Class::Forward };
         for peer in self.publish_recipients(now, topic, 0) {
             if !self.recent.is_refused_by(key, peer.slot) {
+                // What it sends back is our own message.
+                self.recent.note(key, peer.slot);
                 self.counters.messages_sent += 1;
                 out.send(peer, &frame);
             }

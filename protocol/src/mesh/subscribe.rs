@@ -57,11 +57,7 @@ impl Mesh {
                 links: vec![TopicLink { grafted_at: Time::ZERO, brought_at: None, served_at: None }; self.topics.len()],
             }),
         });
-        for state in &mut self.states {
-            let slots = state.announced_at.len().max(peer.index() + 1);
-            state.announced_at.resize(slots, 0);
-            state.announced_at[peer.index()] = self.beat.ticks;
-        }
+        self.queue_for_gossip(peer);
         for topic in self.topics.iter() {
             if self.states[topic.index()].joined {
                 let topic = self.topics.name(topic).clone();

@@ -7,7 +7,9 @@
 //!
 //! - A peer is *suspect* on a topic when so many accepted messages in a row ([`TrialConfig::messages`]) came without a copy from it, of those
 //!   that others published. What we had sent to it before does not count: it would be our own message mirrored.
-//! - A suspect is not told that it need not send a message, and with even chances a message is held back from it. That begins its
+//! - A suspect is not told that it need not send a message, and one of its next few messages is held back from it, drawn by chance: of five, or of
+//!   three from who has failed before. *Rationale:* a peer that is far from all publishers is a suspect of all its neighbours at the same time, after
+//!   the first messages of a network even exactly; what all of them hold back it has to ask for. Holding it back begins the peer's
 //!   trial: it has [`TrialConfig::time_min`] to [`TrialConfig::time_max`], by its round-trip time, to send the message to us. *Rationale:*
 //!   whoever has another honest link hears of the message there and sends it on to us, because it does not know that we have it;
 //!   whoever does not send it would not have sent it when we needed it. It cannot see which messages it is tried by.
@@ -95,6 +97,8 @@ pub(super) struct Use {
     failures: u8,
     /// How often it stood still in a trial since it brought something last.
     standstills: u8,
+    /// In how many messages it is to be tried; none if that is not drawn yet.
+    tried_in: u8,
     /// Whether it has brought anything.
     brought: bool,
 }
@@ -110,6 +114,10 @@ enum Fault {
     Gone,
 }
 
+/// Of so many messages one is held back from a suspect, and from one that has failed before. Guesses: few enough that who brings nothing is
+/// found soon where there are few messages.
+const TRIED_WITHIN: u8 = 5;
+const TRIED_AGAIN_WITHIN: u8 = 3;
 /// How many standstills count as a failure.
 const STANDSTILLS: u16 = 2;
 /// Between two looks at a peer that is awaited, at least.
@@ -131,6 +139,7 @@ pub(super) struct Trials {
 struct Trial {
     /// When it ends, or when to look again at who is awaited.
     ends: Time,
+    /// When it began, or since when the peer is awaited.
     began: Lived,
     key: Fingerprint,
     /// What is held back; none when the peer stands still and is awaited.
@@ -200,7 +209,7 @@ impl Mesh {
         let patience = self.config.trial.messages;
         self.states[topic.index()]
             .uses
-            .insert(place, Use { silent: 0, patience, failures: 0, standstills: 0, brought: false });
+            .insert(place, Use { silent: 0, patience, failures: 0, standstills: 0, tried_in: 0, brought: false });
     }
 
     /// The peer has left the mesh, in which it was in this place.
@@ -249,17 +258,21 @@ impl Mesh {
         if self.config.trial.messages == 0 || !self.states[topic.index()].uses.iter().any(Use::is_suspect) {
             return;
         }
-        let state = &self.states[topic.index()];
-        // Who became suspect by this very message was told that it need not send it.
-        let suspects = state.mesh.iter().zip(&state.uses).filter(|(_, known)| known.silent > known.patience);
-        let suspects: Vec<PeerHandle> = suspects.map(|(peer, _)| *peer).collect();
-        for peer in suspects {
-            if !self.trials.by_link.contains_key(&(peer, topic)) && self.random.trial.chance(1, 2) {
-                let ends = now + self.trial_time(peer);
-                let began = self.pulse.lived();
-                self.trials.begin((peer, topic), Trial { ends, began, key, held: Some(payload.clone()), spoke: false });
-                self.counters.trials += 1;
+        let Self { states, random, trials, .. } = self;
+        let state = &mut states[topic.index()];
+        let mut tried = Vec::new();
+        for (peer, known) in state.mesh.iter().zip(&mut state.uses) {
+            // Who became suspect by this very message was told that it need not send it.
+            let is_tried = known.silent > known.patience && !trials.by_link.contains_key(&(*peer, topic));
+            if is_tried && known.is_its_turn(|most| random.trial.below(u64::from(most))) {
+                tried.push(*peer);
             }
+        }
+        for peer in tried {
+            let ends = now + self.trial_time(peer);
+            let began = self.pulse.lived();
+            self.trials.begin((peer, topic), Trial { ends, began, key, held: Some(payload.clone()), spoke: false });
+            self.counters.trials += 1;
         }
     }
 
@@ -284,7 +297,9 @@ impl Mesh {
             }
             let Some(slot) = self.peers.get(peer) else { continue };
             let silence = self.pulse.silence(slot.heard);
-            if silence < self.trial_time(peer) / 2 {
+            let goes_on =
+                if was_awaited { slot.heard.is_after(trial.began) } else { silence < self.trial_time(peer) / 2 };
+            if goes_on {
                 if was_awaited {
                     // Nothing is to be said against who has brought something since.
                     if self.use_of(topic, peer).is_some_and(|known| known.is_suspect()) {
@@ -299,6 +314,8 @@ impl Mesh {
             }
             if !was_awaited {
                 trial.spoke = slot.heard.is_after(trial.began) && !self.pulse.was_away(trial.began);
+                trial.began = self.pulse.lived();
+                self.health.turned_bad(peer.slot);
             }
             let left = self.pulse.bearable(&slot.rest.rhythm, slot.heard).saturating_sub(silence);
             let mut look_after = left.clamp(LOOK_MIN, LOOK_MAX);
@@ -389,6 +406,16 @@ impl Mesh {
 }
 
 impl Use {
+    /// Whether a suspect is tried by this message, where chance draws a number below the one it is given.
+    fn is_its_turn(&mut self, below: impl FnOnce(u8) -> u64) -> bool {
+        if self.tried_in == 0 {
+            let within = if self.failures == 0 && self.standstills == 0 { TRIED_WITHIN } else { TRIED_AGAIN_WITHIN };
+            self.tried_in = 1 + u8::try_from(below(within)).unwrap_or(0);
+        }
+        self.tried_in -= 1;
+        self.tried_in == 0
+    }
+
     /// Whether the peer has been silent for long.
     pub(super) fn is_suspect(&self) -> bool {
         self.silent >= self.patience

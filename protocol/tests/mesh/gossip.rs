@@ -89,27 +89,64 @@ fn a_peer_that_enters_the_mesh_is_announced_what_it_missed() {
 }
 
 #[test]
-fn every_peer_outside_the_mesh_has_its_turn_and_coming_back_gains_none() {
+fn every_peer_outside_the_mesh_has_its_turn() {
     let mut bench = Bench::joined(config());
     let peers = bench.subscribers(20);
     bench.prune_from(peers[0], Some(60));
     let mut announced = std::collections::BTreeSet::new();
     bench.heartbeat();
     for _ in 0..3 {
-        bench.publish(&message(bench.mesh.counters().heartbeats));
-        bench.take();
-        bench.heartbeat();
+        announce(&mut bench);
         announced.extend(peers.iter().copied().filter(|peer| announced_to(&bench, *peer) > 0));
     }
     let outside = peers.iter().filter(|peer| !bench.in_mesh(**peer)).count();
     assert!((12..=18).contains(&outside), "{outside}");
     assert!(announced.len() >= outside, "three times six turns for {outside}");
-    // Six that connect anew do not push the others back.
-    let newcomers = bench.subscribers(6);
-    bench.publish(&message(99));
+}
+
+/// Publishes a message and has it announced.
+fn announce(bench: &mut Bench) {
+    bench.publish(&message(bench.mesh.counters().heartbeats));
     bench.take();
     bench.heartbeat();
-    assert!(newcomers.iter().all(|peer| announced_to(&bench, *peer) == 0));
+}
+
+#[test]
+fn who_came_before_there_was_anything_to_announce_does_not_go_first() {
+    let mut late_first = 0;
+    for seed in 0..16 {
+        let mut bench = Bench::seeded(config(), seed);
+        bench.input(starling_protocol::mesh::Input::Subscribe { topic: topic() });
+        bench.subscribers(24);
+        (0..20).for_each(|_| bench.heartbeat());
+        let late = bench.subscribers(24);
+        announce(&mut bench);
+        late_first += late.iter().filter(|peer| announced_to(&bench, **peer) > 0).count();
+    }
+    // Some six of 16 mesh places are taken by the early ones, so more than half of the ten turns or so belong to the late ones.
+    assert!(late_first >= 16 * 5, "{late_first} turns of sixteen times ten or so");
+}
+
+#[test]
+fn coming_back_often_gains_nobody_a_turn() {
+    let mut bench = Bench::joined(config());
+    let stay = bench.subscribers(40);
+    bench.heartbeat();
+    let (mut staying, mut returning) = (0, 0);
+    for _ in 0..200 {
+        let back = bench.subscribers(8);
+        announce(&mut bench);
+        staying += stay.iter().filter(|peer| announced_to(&bench, **peer) > 0).count();
+        returning += back.iter().filter(|peer| announced_to(&bench, **peer) > 0).count();
+        back.iter().for_each(|peer| bench.disconnect(*peer));
+    }
+    // Forty stay, of whom six to twelve are in the mesh.
+    let (of_staying, of_returning) = (staying as f64 / 31.0, f64::from(u32::try_from(returning).expect("few")) / 8.0);
+    assert!(
+        of_returning < of_staying * 1.2,
+        "{of_returning} turns of who comes anew each time, {of_staying} of who stays"
+    );
+    assert!(of_returning > of_staying * 0.5, "{of_returning} and {of_staying}: nor does it cost one");
 }
 
 #[test]
@@ -234,6 +271,48 @@ fn broken_promises_are_forgiven_while_we_are_late_ourselves() {
     assert!(bench.mesh.counters().heartbeats_late > 0);
     assert!(bench.mesh.counters().promises_broken > 6);
     assert!(bench.mesh.score(peer) >= 0.0, "score {}", bench.mesh.score(peer));
+}
+
+/// The scores of `count` peers that break a promise each at the same time, where others are connected beside them, and whether one of these
+/// was sent away that asks for far too much meanwhile.
+fn scores_after_breaking_promises(count: usize, others: usize) -> (Vec<f64>, bool) {
+    let mut config = config();
+    config.promise = PromiseConfig::classic();
+    let asked = 40 * config.gossip.iwant_ids_max as usize;
+    let mut bench = Bench::joined(config);
+    let peers = bench.subscribers(count);
+    let asker = bench.subscribers(others)[0];
+    bench.pass(MS * 1_000);
+    // Several promises each, because the first one is free.
+    for round in 0..8 {
+        for (number, peer) in peers.iter().enumerate() {
+            bench.ihave_from(*peer, &[message(100 * round + number as u64)]);
+        }
+        bench.pass(MS * 20);
+    }
+    while bench.mesh.counters().promises_broken < 3 * count as u64 {
+        bench.pass(MS * 10);
+    }
+    let unknown = vec![message(9_999).id(); asked];
+    bench.rpc(asker, &starling_protocol::rpc::Rpc { iwant: unknown, ..Default::default() });
+    bench.take();
+    bench.pass(MS * 1_300);
+    let sent_away = |output: &Output| matches!(output, Output::Disconnect { peer, .. } if *peer == asker);
+    let is_sent_away = bench.take().iter().any(sent_away);
+    assert_eq!(bench.mesh.counters().promises_broken, 8 * count as u64);
+    assert_eq!(bench.mesh.counters().heartbeats_late, 0);
+    (peers.iter().map(|peer| bench.mesh.score(*peer)).collect(), is_sent_away)
+}
+
+#[test]
+fn broken_promises_are_forgiven_where_half_of_all_peers_break_them_at_once() {
+    let (scores, is_sent_away) = scores_after_breaking_promises(6, 6);
+    assert!(scores.iter().all(|score| *score >= 0.0), "it is rather our line");
+    assert!(is_sent_away, "a line that is down explains no requests");
+    let (scores, _) = scores_after_breaking_promises(5, 6);
+    assert!(scores.iter().all(|score| *score < 0.0), "they are fewer than half");
+    let (scores, _) = scores_after_breaking_promises(3, 1);
+    assert!(scores.iter().all(|score| *score < 0.0), "three are not many");
 }
 
 #[test]

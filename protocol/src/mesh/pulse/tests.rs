@@ -11,6 +11,9 @@ struct Bench {
     rhythm: Rhythm,
 }
 
+/// Long enough to be known.
+const FAMILIAR: Duration = Duration::from_secs(24);
+
 impl Bench {
     fn new() -> Self {
         let pulse = Pulse::new(PulseConfig::default(), Time::ZERO);
@@ -62,9 +65,9 @@ impl Bench {
 fn a_stranger_is_borne_for_longer_than_who_was_heard_for_long() {
     let mut bench = Bench::new();
     assert_eq!(bench.bearable_ms(), 4_500);
-    bench.messages(Duration::from_secs(3), true);
+    bench.messages(Duration::from_secs(10), true);
     assert_eq!(bench.bearable_ms(), 3_000);
-    bench.messages(Duration::from_secs(7), true);
+    bench.messages(Duration::from_secs(14), true);
     assert_eq!(bench.bearable_ms(), 1_500);
     // What it does not say makes it no better known.
     bench.messages(Duration::from_secs(7), false);
@@ -74,7 +77,7 @@ fn a_stranger_is_borne_for_longer_than_who_was_heard_for_long() {
 #[test]
 fn who_has_paused_may_pause_again_and_it_is_forgotten_slowly() {
     let mut bench = Bench::new();
-    bench.messages(Duration::from_secs(10), true);
+    bench.messages(FAMILIAR, true);
     bench.messages(Duration::from_millis(950), false);
     bench.messages(MESSAGES, true);
     assert_eq!(bench.bearable_ms(), 4_000);
@@ -103,7 +106,7 @@ fn where_nothing_happens_time_stands_still() {
 #[test]
 fn who_was_away_reads_first_and_counts_its_absence_then() {
     let mut bench = Bench::new();
-    bench.messages(Duration::from_secs(10), true);
+    bench.messages(FAMILIAR, true);
     let began = bench.pulse.lived();
     assert!(bench.pulse.is_settled() && !bench.pulse.was_away(began));
     let due = bench.now + Duration::from_millis(500);
@@ -124,7 +127,7 @@ fn who_was_away_reads_first_and_counts_its_absence_then() {
 #[test]
 fn an_absence_in_which_nothing_came_is_nobodys_silence() {
     let mut bench = Bench::new();
-    bench.messages(Duration::from_secs(10), true);
+    bench.messages(FAMILIAR, true);
     let due = bench.now + Duration::from_millis(500);
     bench.now = bench.now + Duration::from_secs(100);
     bench.pulse.woke(bench.now, due);
@@ -136,7 +139,7 @@ fn an_absence_in_which_nothing_came_is_nobodys_silence() {
 #[test]
 fn a_backlog_that_was_read_before_the_wake_counts_likewise() {
     let mut bench = Bench::new();
-    bench.messages(Duration::from_secs(10), true);
+    bench.messages(FAMILIAR, true);
     let due = bench.now + Duration::from_millis(500);
     bench.now = bench.now + Duration::from_secs(2);
     bench.pulse.message(bench.now);
@@ -150,7 +153,7 @@ fn a_backlog_that_was_read_before_the_wake_counts_likewise() {
 fn it_counts_with_the_first_message_that_comes_soon_after() {
     for (after_ms, silence_ms) in [(100, 2_250), (101, 250)] {
         let mut bench = Bench::new();
-        bench.messages(Duration::from_secs(10), true);
+        bench.messages(FAMILIAR, true);
         bench.away(Duration::from_secs(2));
         bench.message_after(after_ms);
         assert_eq!(bench.silence_ms(), silence_ms, "after {after_ms} ms");
@@ -161,9 +164,9 @@ fn it_counts_with_the_first_message_that_comes_soon_after() {
 fn a_wake_that_is_a_little_late_is_no_absence() {
     for (late_ms, away) in [(100, false), (101, true)] {
         let mut bench = Bench::new();
-        bench.messages(Duration::from_secs(10), true);
+        bench.messages(FAMILIAR, true);
         bench.now = bench.now + Duration::from_millis(late_ms);
-        bench.pulse.woke(bench.now, Time::from_secs(10));
+        bench.pulse.woke(bench.now, Time::ZERO + FAMILIAR);
         assert_eq!(bench.pulse.was_away(bench.heard), away, "{late_ms} ms");
     }
 }
@@ -173,7 +176,7 @@ fn a_wake_that_is_a_little_late_is_no_absence() {
 fn an_absence_begins_with_the_last_wake() {
     for read_before in [false, true] {
         let mut bench = Bench::new();
-        bench.messages(Duration::from_secs(10), true);
+        bench.messages(FAMILIAR, true);
         bench.now = bench.now + Duration::from_secs(1);
         bench.pulse.woke(bench.now, bench.now);
         let due = bench.now + Duration::from_millis(500);
@@ -193,7 +196,7 @@ fn an_absence_begins_with_the_last_wake() {
 #[test]
 fn a_backlog_of_many_messages_counts_once_whenever_it_is_read() {
     let mut bench = Bench::new();
-    bench.messages(Duration::from_secs(10), true);
+    bench.messages(FAMILIAR, true);
     let due = bench.now + Duration::from_millis(500);
     bench.now = bench.now + Duration::from_secs(2);
     for _ in 0..5 {
@@ -207,7 +210,7 @@ fn a_backlog_of_many_messages_counts_once_whenever_it_is_read() {
 #[test]
 fn where_messages_were_read_all_the_time_an_absence_begins_when_the_wake_was_due() {
     let mut bench = Bench::new();
-    bench.messages(Duration::from_secs(10), true);
+    bench.messages(FAMILIAR, true);
     let due = bench.now + Duration::from_millis(500);
     bench.messages(Duration::from_secs(1), false);
     bench.pulse.woke(bench.now, due);
@@ -217,7 +220,7 @@ fn where_messages_were_read_all_the_time_an_absence_begins_when_the_wake_was_due
 #[test]
 fn an_absence_that_begins_with_a_message_is_owed_likewise() {
     let mut bench = Bench::new();
-    bench.messages(Duration::from_secs(10), true);
+    bench.messages(FAMILIAR, true);
     let due = bench.now;
     bench.now = bench.now + Duration::from_secs(2);
     bench.pulse.woke(bench.now, due);
@@ -229,7 +232,7 @@ fn an_absence_that_begins_with_a_message_is_owed_likewise() {
 #[test]
 fn an_absence_counts_for_no_more_than_is_borne() {
     let mut bench = Bench::new();
-    bench.messages(Duration::from_secs(10), true);
+    bench.messages(FAMILIAR, true);
     bench.away(Duration::from_secs(100));
     bench.message_after(1);
     assert_eq!(bench.silence_ms(), 4_500 + 250);
@@ -238,7 +241,7 @@ fn an_absence_counts_for_no_more_than_is_borne() {
 #[test]
 fn all_absences_of_a_silence_are_taken_off_the_pause_and_those_before_are_not() {
     let mut bench = Bench::new();
-    bench.messages(Duration::from_secs(10), true);
+    bench.messages(FAMILIAR, true);
     for _ in 0..2 {
         bench.away(Duration::from_secs(2));
         bench.message_after(1);
@@ -248,7 +251,7 @@ fn all_absences_of_a_silence_are_taken_off_the_pause_and_those_before_are_not() 
     assert_eq!(bench.bearable_ms(), 4 * 500);
 
     let mut bench = Bench::new();
-    bench.messages(Duration::from_secs(10), true);
+    bench.messages(FAMILIAR, true);
     bench.away(Duration::from_secs(2));
     bench.message_after(1);
     bench.hear();
@@ -261,7 +264,7 @@ fn all_absences_of_a_silence_are_taken_off_the_pause_and_those_before_are_not() 
 #[test]
 fn what_is_borne_does_not_fade_while_the_peer_is_silent() {
     let mut bench = Bench::new();
-    bench.messages(Duration::from_secs(10), true);
+    bench.messages(FAMILIAR, true);
     bench.messages(Duration::from_millis(950), false);
     bench.messages(MESSAGES, true);
     bench.messages(Duration::from_secs(3), false);
@@ -280,7 +283,7 @@ fn lived_time_may_wrap_around() {
     bench.pulse.live(u64::from(u32::MAX - 5_000) * 1_000);
     bench.hear();
     bench.rhythm = Rhythm::new(bench.heard);
-    bench.messages(Duration::from_secs(20), true);
+    bench.messages(FAMILIAR, true);
     assert_eq!((bench.silence_ms(), bench.bearable_ms()), (0, 1_500));
     bench.messages(Duration::from_secs(2), false);
     assert_eq!(bench.silence_ms(), 2_000);
@@ -309,7 +312,7 @@ fn what_is_borne_is_what_a_model_bears_that_remembers_all_pauses() {
             }
             let fading = |(end, pause): &(u64, u64)| pause * 30_000 / (30_000 + (heard_ms - end));
             let usual = 4 * pauses.iter().map(fading).max().unwrap_or(0);
-            let unknown = 1_500 + (6_000_u64.saturating_sub(heard_ms)) / 2;
+            let unknown = 1_500 + (20_000_u64.saturating_sub(heard_ms)) * 3 / 20;
             let model = usual.max(unknown).min(4_500);
             // The longest pause is not always the one that counts most later: an older one fades more slowly.
             let found = u64::try_from(bench.bearable_ms()).expect("a few seconds");
