@@ -78,8 +78,11 @@ impl MeshMetrics {
             heartbeats: of("mesh_heartbeats", "Heartbeats of the mesh").single(own),
             heartbeats_late: of("mesh_heartbeats_late", "Heartbeats that were late by over half an interval")
                 .single(own),
-            doubts: of("mesh_doubts", "Times at which so many peers turned bad at once that none was punished")
-                .single(own),
+            doubts: of(
+                "mesh_doubts",
+                "Heartbeats at which so many peers had turned bad at once that none was punished for it",
+            )
+            .single(own),
             validations_late: of("mesh_validations_late", "Validations that had no verdict in time").single(own),
         }
     }

@@ -3,10 +3,13 @@
 //!
 //! **Announcing.** Each heartbeat, the ids of the last `gossip_windows` windows go to peers of the topic outside the mesh:
 //! to `factor_percent` of them, at least D_lazy. Those that were passed over for longest come first, in random order among
-//! equals; who has just connected counts as just served. A frame names at most [`IHAVE_IDS_PER_FRAME`] ids.
+//! equals; who has just connected takes a place among those who wait by chance. What counts is how often something was announced, not time.
+//! A frame names at most [`IHAVE_IDS_PER_FRAME`] ids.
 //! *Rationale:* with a fresh draw each time a peer that has only one honest link, outside the mesh, misses a message whenever
-//! it is passed over in all windows; by turns it cannot be, as long as D_lazy times the windows covers the peers outside.
-//! Coming back often gains nobody a turn. A peer that enters the mesh is announced the same ids at once. *Rationale:* it comes
+//! it is passed over in all windows; by turns it hardly can be, as long as D_lazy times the windows covers the peers outside.
+//! A newcomer whose neighbours all put it last, because it came to all of them at the same time, would hear of nothing until all others had had
+//! their turns; and while there is nothing to announce nobody waits. Who comes back right after each turn gains less than one more turn for each that it has,
+//! at the price of its places in meshes, and those who have waited for longest go before it in any case. A peer that enters the mesh is announced the same ids at once. *Rationale:* it comes
 //! too late for their push and too early for their announcement. Older messages can be [offered](super::Input::Offer) to a single peer.
 //!
 //! **Pulling.** An announced message that we have not seen goes on file with [`super::promises`], which says whom to ask
@@ -70,7 +73,7 @@ impl Mesh {
         }
     }
 
-    /// Asks for what is due, one batch per peer, and charges the promises that are broken by now.
+    /// Asks for what is due, one batch per peer, and notes the promises that are broken by now, which are charged at the heartbeat.
     pub(super) fn pull_due(&mut self, now: Time, out: &mut impl Sink<Output>) {
         if self.promises.next_due().is_none_or(|due| due > now) {
             return;
@@ -82,14 +85,9 @@ impl Mesh {
                 send(out, peer, Frame::IWant(batch.into()));
             }
         }
-        for (peer, _) in &due.broken {
-            self.health.turned_bad(peer.slot);
-        }
-        self.doubt_ourselves(now);
         for (peer, count) in due.broken {
             self.counters.promises_broken += u64::from(count);
-            self.scores.broken_promises(now, peer, count);
-            self.close_if_graylisted(now, peer, out);
+            self.health.broke(peer, count);
         }
     }
 

@@ -31,8 +31,7 @@ impl Mesh {
         self.backoffs.expire(now);
         self.seen.expire(now);
         self.recent.expire(self.beat.ticks);
-        self.doubt_ourselves(now);
-        self.health.beat();
+        self.charge_promises(now);
         self.renew_budgets(now, out);
         self.close_graylisted(now, out);
         for topic in self.topics.iter() {
@@ -69,12 +68,14 @@ impl Mesh {
         self.beat.next = if regular > now { regular } else { now + interval };
     }
 
-    /// Suspends deficits and broken promises if so many peers turned bad at once that the fault is likely ours.
-    pub(super) fn doubt_ourselves(&mut self, now: Time) {
-        let interval = self.config.heartbeat.interval;
-        if let Some(until) = self.health.doubt(now, self.peers.len(), interval * 2) {
+    /// Charges the promises that were broken since the last heartbeat, unless so many peers turned bad at once that the fault is likely ours.
+    fn charge_promises(&mut self, now: Time) {
+        if self.health.beat(now, self.peers.len()) {
             self.counters.doubts += 1;
-            self.scores.suspend_deficits(until);
+            self.scores.suspend_deficits(now + self.config.heartbeat.interval * 2);
+        }
+        for (peer, count) in self.health.take_broken() {
+            self.scores.broken_promises(now, peer, count);
         }
     }
 

@@ -200,7 +200,7 @@ impl Mesh {
             promises: Promises::new(config.promise),
             trials: Trials::default(),
             pulse: Pulse::new(config.pulse, now),
-            health: Health::new(now),
+            health: Health::default(),
             backoffs: Backoffs::new(config.backoff),
             proven: BTreeSet::new(),
             random: Randomness {

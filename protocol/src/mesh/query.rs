@@ -16,7 +16,7 @@ pub struct Counters {
     pub heartbeats: u64,
     /// Heartbeats that were more than half an interval late.
     pub heartbeats_late: u64,
-    /// How often so many peers turned bad at once that deficits and broken promises were suspended.
+    /// Heartbeats at which so many peers had turned bad at once that deficits and broken promises were suspended.
     pub doubts: u64,
     /// First copies taken into validation.
     pub messages_first: u64,
@@ -196,6 +196,7 @@ impl Mesh {
         ledger.seen += self.seen.memory_bytes();
         ledger.recent += self.recent.memory_bytes();
         ledger.peers += self.peers.memory_bytes() + self.promises.memory_bytes() + self.backoffs.memory_bytes();
+        ledger.peers += self.health.memory_bytes();
         ledger.peers += tree_bytes::<PeerHandle>(self.proven.len());
         ledger.scores += self.scores.memory_bytes() + self.gater.memory_bytes();
         ledger.cache += self.cache.memory_bytes();

@@ -363,9 +363,9 @@ impl Mesh {
         self.cache.put(key, payload);
         let frame = Frame::Publish { payload: payload.clone(), class: Class::Forward };
         for peer in self.publish_recipients(now, topic, 0) {
+            // Whoever is to have it, or says that it need not, brings nothing by sending it back.
+            self.recent.note(key, peer.slot);
             if !self.recent.is_refused_by(key, peer.slot) {
-                // What it sends back is our own message.
-                self.recent.note(key, peer.slot);
                 self.counters.messages_sent += 1;
                 out.send(peer, &frame);
             }

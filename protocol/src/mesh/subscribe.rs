@@ -76,6 +76,9 @@ impl Mesh {
         self.tell_gater();
         self.peers.remove(peer);
         self.recent.disconnected(peer.slot);
+        if let Some(count) = self.health.disconnected(peer) {
+            self.scores.broken_promises(now, peer, count);
+        }
         self.scores.disconnected(now, peer);
         self.gater.disconnected(now, peer);
         for topic in self.topics.iter() {

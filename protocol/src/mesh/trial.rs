@@ -8,7 +8,7 @@
 //! - A peer is *suspect* on a topic when so many accepted messages in a row ([`TrialConfig::messages`]) came without a copy from it, of those
 //!   that others published. What we had sent to it before does not count: it would be our own message mirrored.
 //! - A suspect is not told that it need not send a message, and one of its next few messages is held back from it, drawn by chance: of five, or of
-//!   three from who has failed before. *Rationale:* a peer that is far from all publishers is a suspect of all its neighbours at the same time, after
+//!   three from who has failed or stood still before. *Rationale:* a peer that is far from all publishers is a suspect of all its neighbours at the same time, after
 //!   the first messages of a network even exactly; what all of them hold back it has to ask for. Holding it back begins the peer's
 //!   trial: it has [`TrialConfig::time_min`] to [`TrialConfig::time_max`], by its round-trip time, to send the message to us. *Rationale:*
 //!   whoever has another honest link hears of the message there and sends it on to us, because it does not know that we have it;
@@ -31,7 +31,8 @@
 //! - Who leaves the mesh because it was silent, and has brought a message of late, may come back soon: it keeps the shortest backoff.
 //!
 //! What this leaves an attacker: it keeps its place by bringing every message that we hold back, within the time of a trial. Then it
-//! delays messages by that time at most.
+//! delays messages by that time at most. If it counts what it is sent it knows that the fifth message at the latest is held back, and may be sure of passing by bringing every
+//! eighth.
 //!
 //! # Limits and cost
 //!
@@ -229,7 +230,7 @@ impl Mesh {
         let state = &mut self.states[topic.index()];
         for (peer, known) in state.mesh.iter().zip(&mut state.uses) {
             if holders.contains(peer.slot) {
-                (known.silent, known.standstills, known.brought) = (0, 0, true);
+                known.has_brought();
             } else {
                 known.silent = known.silent.saturating_add(1);
             }
@@ -245,7 +246,7 @@ impl Mesh {
         }
         let most = self.config.trial.messages_max;
         if let Some(known) = self.use_of(topic, peer) {
-            (known.silent, known.standstills, known.brought) = (0, 0, true);
+            known.has_brought();
             if passed {
                 known.failures = 0;
                 known.patience = known.patience.saturating_mul(2).min(most);
@@ -299,7 +300,8 @@ impl Mesh {
             let silence = self.pulse.silence(slot.heard);
             let goes_on =
                 if was_awaited { slot.heard.is_after(trial.began) } else { silence < self.trial_time(peer) / 2 };
-            if goes_on {
+            // What it said while we were away may have been followed by more that is not read yet.
+            if goes_on && (!was_awaited || self.pulse.is_settled()) {
                 if was_awaited {
                     // Nothing is to be said against who has brought something since.
                     if self.use_of(topic, peer).is_some_and(|known| known.is_suspect()) {
@@ -315,7 +317,7 @@ impl Mesh {
             if !was_awaited {
                 trial.spoke = slot.heard.is_after(trial.began) && !self.pulse.was_away(trial.began);
                 trial.began = self.pulse.lived();
-                self.health.turned_bad(peer.slot);
+                self.health.turned_bad(peer);
             }
             let left = self.pulse.bearable(&slot.rest.rhythm, slot.heard).saturating_sub(silence);
             let mut look_after = left.clamp(LOOK_MIN, LOOK_MAX);
@@ -406,6 +408,10 @@ impl Mesh {
 }
 
 impl Use {
+    fn has_brought(&mut self) {
+        (self.silent, self.standstills, self.tried_in, self.brought) = (0, 0, 0, true);
+    }
+
     /// Whether a suspect is tried by this message, where chance draws a number below the one it is given.
     fn is_its_turn(&mut self, below: impl FnOnce(u8) -> u64) -> bool {
         if self.tried_in == 0 {

@@ -21,7 +21,7 @@
 //! - **Ranking ignores P1** and what was earned on other topics ([`Scores::rank`]). *Rationale:* time is cheap; a sleeper
 //!   must not keep its place for having waited.
 //! - **A deficit can depend on traffic** ([`MeshDeliveriesConfig::traffic_fraction`]), so that an idle network prunes nobody.
-//! - **Deficits and broken promises are suspended while our own heartbeat is late** ([`Scores::suspend_deficits`]).
+//! - **Deficits and broken promises are suspended while our own heartbeat is late or many peers turn bad at once** ([`Scores::suspend_deficits`]).
 //!   *Rationale:* a starved node would blame its peers for its own lateness (the self-health idea of Lifeguard, arXiv
 //!   1707.00788).
 //! - **Colocation counts connected peers only**, IPv6 by /64.
@@ -332,7 +332,7 @@ impl Scores {
     }
 
     /// Until then no deficit counts, no broken promise is charged and mesh deliveries neither decay nor fall due, because
-    /// it is us who are late. An earlier moment than one given before changes nothing.
+    /// the fault is likely ours. An earlier moment than one given before changes nothing.
     pub fn suspend_deficits(&mut self, until: Time) {
         self.suspended_until = self.suspended_until.max(until);
     }
