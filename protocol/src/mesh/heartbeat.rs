@@ -53,6 +53,8 @@ impl Mesh {
         let lateness = now.since(self.beat.next);
         if lateness > interval / 2 {
             self.counters.heartbeats_late += 1;
+            let late_by = u32::try_from(micros(lateness).div_ceil(micros(interval).max(1))).unwrap_or(u32::MAX);
+            self.beat.late_by = if now < self.beat.late_until { late_by.max(self.beat.late_by) } else { late_by };
             self.beat.late_until = now + interval * 2;
             self.scores.suspend_deficits(self.beat.late_until);
             self.pending.postpone(lateness, now + self.config.relay.validation_timeout);
@@ -83,6 +85,9 @@ impl Mesh {
     fn renew_budgets(&mut self, now: Time, out: &mut impl Sink<Output>) {
         let slow_ticks_max = self.config.relay.slow_ticks_max;
         let asked_max = self.config.gossip.iwant_ids_max.max(1);
+        // In a long heartbeat of ours a peer has had several. That many peers turn bad at once excuses nobody who asks too much.
+        let late_by = if now < self.beat.late_until { self.beat.late_by } else { 0 };
+        let borne = asked_max.saturating_mul(late_by.saturating_add(1));
         let mut slow = Vec::new();
         for slot in self.peers.iter_mut() {
             slot.slow_ticks = if core::mem::take(&mut slot.overflowed) { slot.slow_ticks.saturating_add(1) } else { 0 };
@@ -91,9 +96,8 @@ impl Mesh {
                 slow.extend(slot.mesh.iter().map(|topic| (topic, slot.handle)));
             }
             let Budget { iwant_ids, .. } = core::mem::take(&mut slot.budget);
-            let penalties = iwant_ids.saturating_sub(asked_max) / asked_max;
-            // In a long heartbeat of ours a peer has had several. That many peers turn bad at once excuses nobody who asks too much.
-            if penalties > 0 && now >= self.beat.late_until {
+            let penalties = iwant_ids.saturating_sub(borne) / asked_max;
+            if penalties > 0 {
                 self.scores.penalize(slot.handle, penalties);
             }
         }

@@ -168,8 +168,9 @@ struct Randomness {
 struct Beat {
     next: Time,
     ticks: u64,
-    /// Two intervals after the last one that was late.
+    /// Two intervals after the last one that was late, and by how many intervals it was, rounded up.
     late_until: Time,
+    late_by: u32,
     /// Added to `ticks` when nearer links are due, so that nodes started together do not change links at once.
     nearer_phase: u64,
 }
@@ -216,6 +217,7 @@ impl Mesh {
                 next: now + first + Duration::from_micros(jitter_us),
                 ticks: 0,
                 late_until: now,
+                late_by: 0,
                 nearer_phase,
             },
             counters: Counters::default(),

@@ -66,6 +66,8 @@ fn who_asks_for_far_more_than_was_announced_is_sent_away() {
     assert!(is_sent_away_for_asking(2 * most, false));
     // A late heartbeat of ours is several of the peer's.
     assert!(!is_sent_away_for_asking(2 * most, true));
+    // But not without end: whoever floods us may be the reason for which we are late.
+    assert!(is_sent_away_for_asking(20 * most, true));
 }
 
 #[test]
