@@ -72,7 +72,9 @@ fn whoever_is_of_no_use_loses_its_place_in_meshes() {
         "withhold:3,topic=0",
     ];
     // A run may show nothing about withholders: meshes are full before they ask, so that they have no place to lose, or by
-    // chance they are taken in late by a good part of the nodes, which the tool says itself. With three of them that is rare.
+    // chance they are taken in late by a good part of the nodes, which the tool says itself. With three of them that is rare. And on a
+    // host without a processor to spare nodes beat late, and bear more of who asks and asks for as long.
+    let mut found = Vec::new();
     let is_shown = (0..3).any(|_| {
         let (code, summary, said) = run(&arguments);
         assert_delivered(&summary, &said);
@@ -81,13 +83,16 @@ fn whoever_is_of_no_use_loses_its_place_in_meshes() {
         for (group, kind, links) in [(iwant, "iwant", 12), (withhold, "withhold", 36)] {
             assert_eq!((&group["kind"], &group["links"]), (&json!(kind), &json!(links)), "{said}");
         }
-        // Who asks and asks is sent away altogether, before the load ends.
-        assert_eq!(iwant["complaints"], json!([]), "{said}");
-        assert!(iwant["connected_s_max"].as_f64() < Some(16.0), "{said}");
         assert!(iwant["sent_bytes"].as_u64() > Some(1 << 20), "{said}");
-        code == Some(0) && withhold["mesh_s_max"][0].as_f64() > Some(0.0)
+        found.push(format!("{iwant}\n{withhold}"));
+        // Who asks and asks is sent away altogether; 10 s are not demanded, but it takes five.
+        let is_sent_away = iwant["complaints"] == json!([]) && iwant["connected_s_max"].as_f64() < Some(10.0);
+        code == Some(0) && is_sent_away && withhold["mesh_s_max"][0].as_f64() > Some(0.0)
     });
-    assert!(is_shown, "in none of three runs withholders had places and lost them");
+    assert!(
+        is_shown,
+        "in none of three runs who asks was sent away and withholders had places and lost them: {found:#?}"
+    );
 }
 
 #[test]
