@@ -2,7 +2,7 @@
 
 use crate::bench::{Bench, config, message, topic};
 use crate::network::Network;
-use starling_protocol::id::PeerHandle;
+use starling_protocol::id::{Direction, PeerHandle, PeerId, Version};
 use starling_protocol::mesh::promises::PromiseConfig;
 use starling_protocol::mesh::{Arrival, Event, Output, Verdict};
 use starling_protocol::rpc::{Class, Frame};
@@ -326,6 +326,36 @@ fn broken_promises_are_forgiven_where_half_of_all_peers_break_them_at_once() {
     assert!(scores.iter().all(|score| *score < 0.0), "they are fewer than half");
     let (scores, _) = scores_after_breaking_promises(3, 1);
     assert!(scores.iter().all(|score| *score < 0.0), "three are not many");
+}
+
+/// Else it would break promises for nothing, as often as it comes back.
+#[test]
+fn who_breaks_promises_and_leaves_before_the_heartbeat_pays() {
+    let mut config = config();
+    config.promise = PromiseConfig::classic();
+    let mut bench = Bench::joined(config);
+    let id = PeerId::from_number(77);
+    let peer = bench.connect_as(id, Direction::Inbound, Version::V1_2);
+    bench.subscribe(peer, &topic());
+    bench.heartbeat();
+    // From the second one on they come an interval apart.
+    bench.heartbeat();
+    bench.pass(MS * 200);
+    for number in 0..10 {
+        bench.ihave_from(peer, &[message(number)]);
+        bench.pass(MS * 3);
+    }
+    bench.pass(MS * 2_900);
+    assert_eq!(bench.mesh.counters().promises_broken, 0);
+    let heartbeats = bench.mesh.counters().heartbeats;
+    bench.pass(MS * 200);
+    let counters = bench.mesh.counters();
+    assert_eq!((counters.promises_broken, counters.heartbeats), (10, heartbeats));
+    assert!(bench.mesh.score(peer) >= 0.0, "nothing is charged before the heartbeat");
+    bench.disconnect(peer);
+    let back = bench.connect_as(id, Direction::Inbound, Version::V1_2);
+    // P7 bears six.
+    assert!(bench.mesh.score(back) <= -10.0 * 16.0, "score {}", bench.mesh.score(back));
 }
 
 #[test]

@@ -25,8 +25,14 @@ struct Network {
 
 impl Network {
     fn new() -> Self {
+        Self::of(12)
+    }
+
+    /// With so many peers connected.
+    fn of(count: usize) -> Self {
         let mut bench = Bench::joined(config());
-        let peers: Vec<PeerHandle> = (0..12).map(|_| bench.subscriber_of(Direction::Outbound, Version::V1_2)).collect();
+        let peers: Vec<PeerHandle> =
+            (0..count).map(|_| bench.subscriber_of(Direction::Outbound, Version::V1_2)).collect();
         bench.heartbeat();
         bench.take();
         let mesh = peers.into_iter().filter(|peer| bench.in_mesh(*peer)).collect();
@@ -129,6 +135,21 @@ fn what_came_while_we_were_away_is_read_before_anybody_is_judged() {
     network.bench.starve(Duration::from_millis(4_000));
     let gone = network.messages(Duration::from_millis(900), &[stopped]);
     assert_eq!(gone, [stopped]);
+}
+
+#[test]
+fn where_nearly_everybody_stands_still_the_fault_may_be_ours() {
+    // Four are many, and more than half of five; three are more than half too, but not many.
+    for (count, doubts) in [(4, true), (3, false)] {
+        let mut network = Network::of(5);
+        let still = network.mesh[..count].to_vec();
+        assert_eq!((network.mesh.len(), network.messages(Duration::from_secs(3), &[])), (5, vec![]));
+        assert_eq!(network.bench.mesh.counters().doubts, 0);
+        network.messages(Duration::from_secs(3), &still);
+        let counters = network.bench.mesh.counters();
+        assert!(counters.trials >= count as u64, "{counters:?}");
+        assert_eq!(counters.doubts > 0, doubts, "{count} stand still");
+    }
 }
 
 /// It says something all the time, but never while a message is held back from it.

@@ -179,6 +179,28 @@ fn a_suspect_is_tried_by_one_of_five_messages_and_of_three_when_it_has_failed() 
     assert!(second[0] == 0 && second[1..].iter().all(|count| *count >= 20), "{second:?}");
 }
 
+/// What was drawn for a suspicion that has ended says nothing about the next one: who brings something between the two would know that it
+/// is tried sooner.
+#[test]
+fn by_which_message_a_suspect_is_tried_is_drawn_each_time() {
+    let mut second = [0; 6];
+    for seed in 0..100 {
+        let mut link = Link::new(config(), seed);
+        let mut held = false;
+        // The ninth is the first by which it may be tried.
+        for _ in 0..9 {
+            link.speak();
+            held = link.publish().1;
+            link.bench.pass(STEP);
+        }
+        if !held {
+            link.bring();
+            second[link.until_held().0 as usize - 8] += 1;
+        }
+    }
+    assert!(second[0] == 0 && second[1..].iter().all(|count| *count >= 8), "{second:?}");
+}
+
 #[test]
 fn what_is_repeated_and_comes_back_is_of_no_use() {
     for refused in [false, true] {
@@ -447,6 +469,30 @@ fn who_spoke_in_a_trial_in_which_we_were_away_has_stood_still() {
     }
     assert!(link.in_mesh());
     assert_eq!(link.bench.mesh.counters().trials_failed, 0);
+}
+
+/// More of what came meanwhile may be unread, and among it what is brought.
+#[test]
+fn who_is_awaited_is_not_judged_by_the_first_that_is_read_after_we_were_away() {
+    for brings in [true, false] {
+        let mut link = Link::with_spare();
+        for _ in 0..5 {
+            link.stand_still(Still::Wholly);
+            link.go_on();
+        }
+        link.stand_still(Still::Wholly);
+        link.bench.starve(Duration::from_secs(2));
+        link.publish();
+        link.speak();
+        // It is looked at, and what is read since does not take long enough yet.
+        link.bench.pass(Duration::from_millis(60));
+        assert!(link.in_mesh(), "five halves are no three failures");
+        if brings {
+            link.bring();
+        }
+        link.silence(Duration::from_millis(300));
+        assert_eq!(link.in_mesh(), brings, "six halves are three failures, but not of who brings something");
+    }
 }
 
 #[test]
