@@ -70,6 +70,27 @@ fn who_asks_for_far_more_than_was_announced_is_sent_away() {
     assert!(is_sent_away_for_asking(20 * most, true));
 }
 
+/// Late by 22 intervals at one heartbeat, and by one at the next or after some that were in time. What the peer asked for while we were away
+/// first may be read only then.
+#[test]
+fn a_little_lateness_soon_after_a_great_one_leaves_the_peer_what_the_great_one_allows() {
+    for (in_time, forgiven) in [(0, true), (3, false)] {
+        let mut config = config();
+        config.gossip.iwant_ids_max = 50;
+        let mut bench = Bench::joined(config);
+        let peer = bench.subscriber();
+        bench.heartbeat();
+        bench.heartbeat();
+        bench.starve(S * 15);
+        (0..in_time).for_each(|_| bench.heartbeat());
+        let iwant = (0..50 * 15).map(invented).collect();
+        bench.rpc(peer, &Rpc { iwant, ..Rpc::default() });
+        bench.starve(MS * 1_200);
+        assert_eq!(bench.mesh.counters().heartbeats_late, 2);
+        assert_eq!(bench.mesh.score(peer) >= 0.0, forgiven, "{in_time} heartbeats were in time");
+    }
+}
+
 #[test]
 fn gossipsub_attack_spam_ihave() {
     let mut bench = Bench::joined(config());
