@@ -8,6 +8,7 @@ mod chaos;
 mod clock;
 mod durability;
 mod elsewhere;
+mod memory;
 mod offers;
 mod overload;
 mod payloads;
