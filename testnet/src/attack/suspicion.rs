@@ -12,7 +12,7 @@
 
 use crate::measure::statistics::nearest_rank;
 use crate::sim::World;
-use crate::sim::faults::Action;
+use crate::sim::faults::{Action, Span, spans};
 use serde::{Deserialize, Serialize};
 use starling_protocol::id::PeerHandle;
 use starling_protocol::time::{Duration, Time, micros};
@@ -50,8 +50,8 @@ pub(super) struct Watch {
     counted: BTreeSet<u32>,
     found_us: Vec<u64>,
     found_clock_us: Vec<u64>,
-    /// When each node stands still.
-    standstills: BTreeMap<u32, Vec<(Time, Time)>>,
+    /// When nodes stand still.
+    standstills: Vec<Span>,
 }
 
 impl Watch {
@@ -99,7 +99,7 @@ impl Watch {
                 stay.1 = Some(now);
                 if let Some(crash) = self.waiting.remove(link) {
                     let clock_us = micros(now.since(crash));
-                    let stood = self.standstills.get(&link.0).map_or(0, |stood| overlap_us(stood, crash, now));
+                    let stood = stood_us(&self.standstills, link.0, crash, now);
                     self.found_clock_us.push(clock_us);
                     self.found_us.push(clock_us - stood);
                 }
@@ -134,29 +134,20 @@ impl Watch {
     }
 }
 
-/// When each node stands still and goes on again.
-fn standstills(faults: &[(Time, Action)]) -> BTreeMap<u32, Vec<(Time, Time)>> {
-    let mut standstills: BTreeMap<u32, Vec<(Time, Time)>> = BTreeMap::new();
-    let mut paused = BTreeMap::new();
-    for (at, action) in faults {
-        match action {
-            Action::Pause(node) => {
-                paused.insert(*node, *at);
-            }
-            Action::Resume(node) => {
-                if let Some(from) = paused.remove(node) {
-                    standstills.entry(*node).or_default().push((from, *at));
-                }
-            }
-            _ => {}
-        }
-    }
-    standstills
+/// When nodes stand still.
+fn standstills(faults: &[(Time, Action)]) -> Vec<Span> {
+    spans(faults, |action| match action {
+        Action::Pause(node) => Some((*node, true)),
+        Action::Resume(node) => Some((*node, false)),
+        _ => None,
+    })
 }
 
-/// How much of the time between two moments lies in these spans, which do not overlap.
-fn overlap_us(spans: &[(Time, Time)], from: Time, until: Time) -> u64 {
-    spans.iter().map(|(begin, end)| micros((*end).min(until).since((*begin).max(from)))).sum()
+/// For how long a node stood still between two moments. That it does for ever does not count: then it finds nothing.
+fn stood_us(standstills: &[Span], node: u32, from: Time, until: Time) -> u64 {
+    let own = standstills.iter().filter(|(still, ..)| *still == node);
+    let ended = own.filter_map(|(_, begin, end)| Some((*begin, (*end)?)));
+    ended.map(|(begin, end)| micros(end.min(until).since(begin.max(from)))).sum()
 }
 
 #[cfg(test)]
@@ -173,8 +164,8 @@ mod tests {
             (at(6), Action::Pause(7)),
         ];
         let standstills = standstills(&faults);
-        assert_eq!(standstills.keys().collect::<Vec<_>>(), [&7], "8 never goes on");
-        let stood_s = |from, until| overlap_us(&standstills[&7], at(from), at(until)) / 1_000_000;
+        let stood_s = |from, until| stood_us(&standstills, 7, at(from), at(until)) / 1_000_000;
         assert_eq!((stood_s(0, 9), stood_s(2, 3), stood_s(3, 9), stood_s(4, 9), stood_s(0, 1)), (3, 1, 1, 0, 0));
+        assert_eq!(stood_us(&standstills, 8, at(0), at(9)), 0, "it never goes on");
     }
 }

@@ -7,6 +7,7 @@ use super::event::Rare;
 use super::world::World;
 use crate::wan::Topology;
 use starling_protocol::time::{Duration, Time};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Something that is done to the network.
@@ -58,6 +59,24 @@ impl Degradation {
         let is_in = |set: &[bool], node: u32| set.get(node as usize).copied().unwrap_or(false);
         is_in(&self.from, a) && is_in(&self.to, b) || is_in(&self.from, b) && is_in(&self.to, a)
     }
+}
+
+/// From when until when something was so at a node, if it ended.
+pub(crate) type Span = (u32, Time, Option<Time>);
+
+/// The spans of a timeline, of which an action begins (true) or ends one at a node. What has begun does not begin again. First come those that
+/// ended, in the order of their ends.
+pub(crate) fn spans(faults: &[(Time, Action)], edge: impl Fn(&Action) -> Option<(u32, bool)>) -> Vec<Span> {
+    let (mut open, mut spans) = (BTreeMap::new(), Vec::new());
+    for (at, action) in faults {
+        match edge(action) {
+            Some((node, true)) => drop(open.entry(node).or_insert(*at)),
+            Some((node, false)) => spans.extend(open.remove(&node).map(|from| (node, from, Some(*at)))),
+            None => {}
+        }
+    }
+    spans.extend(open.into_iter().map(|(node, from)| (node, from, None)));
+    spans
 }
 
 /// What is wrong with paths at present.
@@ -176,5 +195,35 @@ impl World {
                 line.loss_ppm = self.faults.loss_ppm(usual, node, line.far);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_lasts_from_the_first_beginning_to_the_first_end_after_it() {
+        let at = Time::from_secs;
+        let faults = [
+            (at(1), Action::Stop(3)),
+            (at(2), Action::Start(4)),
+            (at(2), Action::Kill(1)),
+            (at(3), Action::Pause(2)),
+            (at(4), Action::Kill(3)),
+            (at(5), Action::Start(3)),
+            (at(6), Action::Start(3)),
+            (at(7), Action::Kill(3)),
+            (at(8), Action::Start(3)),
+            (at(9), Action::Kill(0)),
+        ];
+        let found = spans(&faults, |action| match action {
+            Action::Kill(node) | Action::Stop(node) => Some((*node, true)),
+            Action::Start(node) => Some((*node, false)),
+            _ => None,
+        });
+        let ended = [(3, at(1), Some(at(5))), (3, at(7), Some(at(8)))];
+        let open = [(0, at(9), None), (1, at(2), None)];
+        assert_eq!(found, [ended, open].concat(), "whoever starts was gone, and who stands still is not");
     }
 }

@@ -8,7 +8,7 @@ use starling_protocol::mesh::MeshConfig;
 use starling_protocol::node::Node;
 use starling_protocol::time::{Duration, Time, micros};
 
-use super::faults::Action;
+use super::faults::{Action, spans};
 use super::observe::RECORD_BYTES;
 use super::{Scenario, World};
 use crate::attack::{Attackers, recruits};
@@ -312,19 +312,13 @@ fn deliveries(world: &World, window: &Window) -> Deliveries {
 
 /// From when until when nodes did not run, in microseconds, by their numbers.
 pub(crate) fn absences(scenario: &Scenario) -> Vec<(usize, u64, u64)> {
-    let mut gone = BTreeMap::new();
-    let mut absences = Vec::new();
-    for (at, action) in &scenario.faults {
-        match action {
-            Action::Kill(node) | Action::Stop(node) => drop(gone.entry(*node).or_insert(at.as_micros())),
-            Action::Start(node) => {
-                absences.extend(gone.remove(node).map(|gone_us| (*node as usize, gone_us, at.as_micros())));
-            }
-            _ => {}
-        }
-    }
-    absences.extend(gone.into_iter().map(|(node, gone_us)| (node as usize, gone_us, u64::MAX)));
-    absences
+    let absences = spans(&scenario.faults, |action| match action {
+        Action::Kill(node) | Action::Stop(node) => Some((*node, true)),
+        Action::Start(node) => Some((*node, false)),
+        _ => None,
+    });
+    let until_us = |until: Option<Time>| until.map_or(u64::MAX, Time::as_micros);
+    absences.into_iter().map(|(node, from, until)| (node as usize, from.as_micros(), until_us(until))).collect()
 }
 
 fn honest_bounds(world: &World) -> crate::wan::Bounds {
