@@ -266,6 +266,24 @@ mod tests {
         }
     }
 
+    /// Who stands still itself finds nothing meanwhile, and that is not the protocol's slowness.
+    #[test]
+    fn finding_crashes_is_judged_by_the_time_for_which_the_finder_ran() {
+        for (ran_s, clock_s, holds) in [(4.9, 7.5, true), (5.0, 5.0, true), (5.1, 7.5, false)] {
+            let suspicion = Suspicion {
+                crashed: 10,
+                found: 10,
+                found_p99_s: ran_s,
+                found_clock_p99_s: clock_s,
+                ..Suspicion::default()
+            };
+            let outcome = Outcome { suspicion, ..Outcome::default() };
+            let finding = Demand::CrashesFoundS(5.0).judge(&outcome, &Outcome::default(), &Scale::QUICK);
+            assert_eq!((finding.holds, finding.strain), (holds, ran_s / 5.0), "{finding:?}");
+            assert_eq!(finding.measured, format!("{ran_s:.2} s, 10 of 10; {clock_s:.2} s with standstills"));
+        }
+    }
+
     fn one_of_each() -> Vec<Demand> {
         vec![
             Demand::Everything,
