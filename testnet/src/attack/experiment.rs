@@ -34,8 +34,6 @@ pub struct Experiment {
     pub victim: Option<u32>,
     /// What else is to be found out.
     pub study: Study,
-    /// How often it is run, each time with a seed of its own: what is counted is summed up.
-    pub repeats: u64,
 }
 
 /// What else is to be found out.
@@ -139,7 +137,7 @@ impl Outcome {
     }
 
     /// Adds what another run of the same experiment has found.
-    fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         self.published += other.published;
         self.unpublished += other.unpublished;
         self.expected += other.expected;
@@ -163,21 +161,8 @@ impl Experiment {
     /// If the attackers cannot take part.
     pub fn run(&self, engine: Engine) -> Result<Outcome, AttackersError> {
         self.attackers.iter().try_for_each(|some| some.check(self.scenario.nodes))?;
-        let mut outcome = self.run_once(self.scenario.seed, engine)?;
-        for repeat in 1..self.repeats {
-            outcome.add(&self.run_once(self.scenario.seed.wrapping_add(repeat << 32), engine)?);
-        }
-        Ok(outcome)
-    }
-
-    /// Memory that it takes while it runs, in MiB, about.
-    pub(super) fn memory_mib(&self) -> u64 {
-        machines_bytes(&self.scenario, self.attackers.iter().map(Attackers::identities).sum()) >> 20
-    }
-
-    fn run_once(&self, seed: u64, engine: Engine) -> Result<Outcome, AttackersError> {
         let began_s = processor_s();
-        let scenario = Scenario { engine, seed, ..self.scenario.clone() };
+        let scenario = Scenario { engine, ..self.scenario.clone() };
         let (end, floor_p99_us) = (scenario.end(), floor::least_p99_us(&scenario));
         let mut world = World::with_adversaries(scenario, |setting| {
             recruits(&self.attackers, setting).expect("attackers were checked")
@@ -208,6 +193,11 @@ impl Experiment {
         studied.finish(&world, &mut outcome);
         outcome.cpu_s = processor_s() - began_s;
         Ok(outcome)
+    }
+
+    /// Memory that it takes while it runs, in MiB, about.
+    pub(super) fn memory_mib(&self) -> u64 {
+        machines_bytes(&self.scenario, self.attackers.iter().map(Attackers::identities).sum()) >> 20
     }
 }
 

@@ -1,14 +1,14 @@
 //! Runs the table: every case of every row, for every seed, and the controls.
 //!
 //! Runs are independent of each other, so as many go on at a time as there are processors. What a run has found is written to a file of its own
-//! at once, named by the program's digest, the scale, the row, the case, the engine and the seed; a run whose file exists is not done again. So a table
+//! at once, named by the program's digest, the scale, the row, the case, the engine, the seed and which of the case's repeats it is; a run whose file exists is not done again. So a table
 //! that was stopped goes on where it stopped, and a table of a changed engine begins anew.
 //!
 //! A run that panics is a finding like others: no attack may bring a node down.
 
 use super::demand::{Demand, Finding};
 use super::experiment::Outcome;
-use super::table::{BASELINE, Case, Fate, Row, Scale, rows};
+use super::table::{BASELINE, Case, Fate, Row, Scale, Trial, rows};
 use crate::host;
 use crate::sim::Engine;
 use crate::sim::trace::TraceHash;
@@ -80,9 +80,12 @@ pub enum SuiteError {
 #[derive(Clone, Debug)]
 struct Job {
     row: &'static Row,
-    case: Case,
+    label: &'static str,
+    trial: Trial,
     engine: Engine,
     seed: u64,
+    /// Which of the case's repeats, from 0 on.
+    repeat: u64,
 }
 
 /// What a run came to: what was measured, or what a panic said.
@@ -177,7 +180,7 @@ pub fn run(plan: &Plan, progress: &(dyn Fn(usize, usize, &str) + Sync)) -> Resul
 
 /// Whether there is memory for the largest runs at the same time.
 fn fits(jobs: &[Job], threads: usize) -> Result<(), SuiteError> {
-    let mut needs_mib: Vec<u64> = jobs.iter().map(|job| job.case.trial.memory_mib()).collect();
+    let mut needs_mib: Vec<u64> = jobs.iter().map(|job| job.trial.memory_mib()).collect();
     needs_mib.sort_unstable_by(|a, b| b.cmp(a));
     let at_once = threads.clamp(1, jobs.len().max(1));
     let needed_mib = needs_mib.iter().take(at_once).sum();
@@ -210,12 +213,18 @@ fn jobs(rows: &[&'static Row], plan: &Plan) -> Vec<Job> {
     let mut jobs = Vec::new();
     for row in rows {
         for seed in 1..=plan.seeds.max(1) {
-            for case in row.cases(&plan.scale, seed) {
+            for Case { label, trial, repeats } in row.cases(&plan.scale, seed) {
+                let mut engines = vec![Engine::default()];
                 if seed == 1 && plan.controls {
-                    let control = |(engine, _): &(Engine, Fate)| Job { row, case: case.clone(), engine: *engine, seed };
-                    jobs.extend(row.controls.iter().map(control));
+                    engines.extend(row.controls.iter().map(|(engine, _)| *engine));
                 }
-                jobs.push(Job { row, case, engine: Engine::default(), seed });
+                for repeat in 0..repeats {
+                    let job = |engine: &Engine| {
+                        let trial = trial.clone().repeated(repeat);
+                        Job { row, label, trial, engine: *engine, seed, repeat }
+                    };
+                    jobs.extend(engines.iter().map(job));
+                }
             }
         }
     }
@@ -224,11 +233,12 @@ fn jobs(rows: &[&'static Row], plan: &Plan) -> Vec<Job> {
 
 impl Job {
     fn name(&self) -> String {
-        let Self { row, case, engine, seed } = self;
-        let parts = [row.name, case.label, engine.name].map(|part| part.replace([' ', '%', '/'], "-"));
+        let Self { row, label, engine, seed, repeat, .. } = self;
+        let parts = [row.name, label, engine.name].map(|part| part.replace([' ', '%', '/'], "-"));
         let [row, case, engine] = parts;
         let case = if case.is_empty() { String::new() } else { format!("-{}", case.trim_matches('-')) };
-        format!("{row}{case}-{engine}-{seed}")
+        let repeat = if *repeat == 0 { String::new() } else { format!("-repeat-{repeat}") };
+        format!("{row}{case}-{engine}-{seed}{repeat}")
     }
 
     fn run_or_read(&self, folder: &Path, digest: &str, scale: &Scale) -> Result<Ran, SuiteError> {
@@ -239,7 +249,7 @@ impl Job {
         {
             return Ok(Ok(outcome));
         }
-        let ran = catch_unwind(AssertUnwindSafe(|| self.case.trial.run(self.engine)));
+        let ran = catch_unwind(AssertUnwindSafe(|| self.trial.run(self.engine)));
         let ran = match ran {
             Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(error)) => Err(error.to_string()),
@@ -251,6 +261,16 @@ impl Job {
         }
         Ok(ran)
     }
+}
+
+/// What the repeats of a case have found.
+fn all_together(mut repeats: impl Iterator<Item = Option<Ran>>) -> Ran {
+    let not_run = || Err("it was not run".to_owned());
+    let mut all = repeats.next().flatten().unwrap_or_else(not_run)?;
+    for ran in repeats {
+        all.add(&ran.unwrap_or_else(not_run)?);
+    }
+    Ok(all)
 }
 
 fn words_of(panic: &(dyn core::any::Any + Send)) -> &str {
@@ -268,11 +288,10 @@ fn program_digest() -> String {
 
 fn collect(rows: &[&'static Row], jobs: &[Job], results: &[Option<Ran>], plan: &Plan) -> Vec<RowResult> {
     let find = |row: &str, label: &str, engine: &str, seed: u64| -> Ran {
-        let same = |job: &&(usize, &Job)| {
-            job.1.row.name == row && job.1.case.label == label && job.1.engine.name == engine && job.1.seed == seed
-        };
-        let found = jobs.iter().enumerate().collect::<Vec<_>>().iter().find(same).map(|(number, _)| *number);
-        found.and_then(|number| results[number].clone()).unwrap_or_else(|| Err("it was not run".to_owned()))
+        let same =
+            |job: &Job| job.row.name == row && job.label == label && job.engine.name == engine && job.seed == seed;
+        let repeats = jobs.iter().zip(results).filter(|(job, _)| same(job)).map(|(_, ran)| ran);
+        all_together(repeats.cloned())
     };
     let own = Engine::default().name;
     let seeds = 1..=plan.seeds.max(1);
@@ -296,4 +315,44 @@ fn collect(rows: &[&'static Row], jobs: &[Job], results: &[Option<Ran>], plan: &
         cases: row.cases(&plan.scale, 1).iter().map(|given| case(row, given.label)).collect(),
     };
     rows.iter().map(result).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn plan(only: &str) -> Plan {
+        let only = vec![only.to_owned()];
+        Plan { scale: Scale::FULL, only, seeds: 2, controls: true, out: PathBuf::new(), threads: 1 }
+    }
+
+    fn found(false_prunes: u64, node_days: f64) -> Option<Ran> {
+        Some(Ok(Outcome { false_prunes, node_days, ..Outcome::default() }))
+    }
+
+    /// A row that takes hours can be stopped at any time, and takes all processors that there are.
+    #[test]
+    fn every_repeat_is_a_run_of_its_own() {
+        let plan = plan("false-prunes");
+        let jobs = jobs(&chosen(&plan.only).expect("there is such a row"), &plan);
+        let repeats: Vec<&Job> = jobs.iter().filter(|job| job.row.name == "false-prunes").collect();
+        assert_eq!(repeats.len(), 2 * 200);
+        let seed = |job: &&Job| match &job.trial {
+            Trial::Network(experiment) => experiment.scenario.seed,
+            Trial::Decoders { seed, .. } => *seed,
+        };
+        assert_eq!(repeats.iter().map(seed).collect::<BTreeSet<_>>().len(), 2 * 200, "each has a seed of its own");
+        assert_eq!(repeats.iter().map(|job| job.name()).collect::<BTreeSet<_>>().len(), 2 * 200, "and a file");
+        assert_eq!(seed(&repeats[0]), 1);
+    }
+
+    #[test]
+    fn repeats_are_summed_up_and_none_may_be_missing() {
+        let all = all_together([found(1, 15.0), found(0, 15.0), found(2, 15.0)].into_iter()).expect("all were run");
+        assert_eq!((all.false_prunes, all.node_days), (3, 45.0));
+        assert!(all_together([found(1, 15.0), None].into_iter()).is_err());
+        assert_eq!(all_together([found(1, 15.0), Some(Err("why".to_owned()))].into_iter()), Err("why".to_owned()));
+        assert!(all_together([].into_iter()).is_err());
+    }
 }

@@ -102,7 +102,7 @@ impl Scale {
     pub(super) fn attacked(&self, seed: u64, from_s: u64, attackers: Vec<Attackers>) -> Experiment {
         let turns = Time::from_secs(from_s);
         let scenario = self.baseline(seed);
-        Experiment { scenario, attackers, turns, victim: None, study: Study::None, repeats: 1 }
+        Experiment { scenario, attackers, turns, victim: None, study: Study::None }
     }
 }
 
@@ -128,6 +128,8 @@ pub struct Case {
     pub label: &'static str,
     /// What is tried.
     pub trial: Trial,
+    /// How often that is run for each seed, each time with a seed of its own: what is counted is summed up.
+    pub repeats: u64,
 }
 
 /// What can be tried.
@@ -154,6 +156,17 @@ impl Trial {
             Self::Network(experiment) => experiment.run(engine),
             Self::Decoders { inputs, seed } => Ok(malformed::run(engine.name, *inputs, *seed)),
         }
+    }
+
+    /// The same with another seed for each of these numbers, of which 0 changes nothing.
+    pub(super) fn repeated(mut self, repeat: u64) -> Self {
+        let seed = match &mut self {
+            Self::Network(experiment) => &mut experiment.scenario.seed,
+            Self::Decoders { seed, .. } => seed,
+        };
+        // Seeds of the table are small numbers.
+        *seed = seed.wrapping_add(repeat << 32);
+        self
     }
 
     /// Memory that it takes while it runs, in MiB, about.
@@ -217,7 +230,7 @@ pub(super) fn plain(experiment: Experiment) -> Case {
 
 /// A case that is tried on a network.
 pub(super) fn network(label: &'static str, experiment: Experiment) -> Case {
-    Case { label, trial: Trial::Network(Box::new(experiment)) }
+    Case { label, trial: Trial::Network(Box::new(experiment)), repeats: 1 }
 }
 
 #[cfg(test)]
