@@ -157,18 +157,26 @@ pub(super) const ROWS: &[Row] = &[
         },
         controls: &[],
     },
-    persistent("mirror", "sends messages back to whom they came from", |scale, seed| {
-        vec![plain(many(scale, seed, Attackers::new("mirror", scale.per_node(4.0), 100)))]
-    }),
-    persistent("slow-drip", "forwards one message of twenty", |scale, seed| {
-        vec![plain(many(scale, seed, Attackers::new("sybil", scale.per_node(4.0), 100).with("drop", 0.95)))]
-    }),
-    persistent("score-banking", "forwards everything for a while and then nothing", |scale, seed| {
-        vec![plain(banking(scale, seed, Attackers::new("sybil", scale.per_node(4.0), 100).at_s(SOON_S)))]
-    }),
+    persistent(
+        "mirror",
+        "four sybils for each node, with 100 connections each, send messages back to whom they came from",
+        |scale, seed| vec![plain(many(scale, seed, Attackers::new("mirror", scale.per_node(4.0), 100)))],
+    ),
+    persistent(
+        "slow-drip",
+        "four sybils for each node, with 100 connections each, forward one message of twenty",
+        |scale, seed| {
+            vec![plain(many(scale, seed, Attackers::new("sybil", scale.per_node(4.0), 100).with("drop", 0.95)))]
+        },
+    ),
+    persistent(
+        "score-banking",
+        "four sybils for each node, with 100 connections each, forward everything for a while and then nothing",
+        |scale, seed| vec![plain(banking(scale, seed, Attackers::new("sybil", scale.per_node(4.0), 100).at_s(SOON_S)))],
+    ),
     persistent(
         "fast-then-withhold",
-        "forwards everything before anybody else for a while and then nothing",
+        "four sybils for each node, with 100 connections each, forward everything before anybody else for a while and then nothing",
         |scale, seed| {
             vec![plain(banking(scale, seed, Attackers::new("outrun", scale.per_node(4.0), 100).at_s(SOON_S)))]
         },
@@ -184,9 +192,11 @@ pub(super) const ROWS: &[Row] = &[
         },
         controls: &[],
     },
-    persistent("announce-only", "announces everything first and delivers nothing", |scale, seed| {
-        vec![plain(many(scale, seed, Attackers::new("announce", scale.per_node(1.0), 100)))]
-    }),
+    persistent(
+        "announce-only",
+        "a sybil for each node, with 100 connections, announces everything first and delivers nothing",
+        |scale, seed| vec![plain(many(scale, seed, Attackers::new("announce", scale.per_node(1.0), 100)))],
+    ),
     Row {
         name: "invalid-messages",
         about: "three of ten peers of each node send messages that are not valid as fast as their lines carry",

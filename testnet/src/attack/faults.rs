@@ -28,7 +28,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "poisoned-network",
-        about: "the same at all nodes at once, each of which is started again once: who comes back finds everybody's places taken",
+        about: "all nodes are started again at once, each with an address book that names four attackers for each honest node: who comes back finds everybody's places taken",
         demands: &[Demand::EclipsedLong(1.0)],
         cases: |scale, seed| restarts(scale, seed, &Restarts::everybody(scale)),
         controls: &[],
