@@ -58,6 +58,12 @@ pub(crate) fn field_kib(text: &str, name: &str) -> u64 {
     field.and_then(|field| field.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
+/// The command line of this process, for a report. What of it is no Unicode is shown as well as it can be.
+#[must_use]
+pub fn command_line() -> Vec<String> {
+    std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect()
+}
+
 /// The present time in RFC 3339, UTC.
 #[must_use]
 pub fn date_time() -> String {

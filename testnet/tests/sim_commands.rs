@@ -105,6 +105,25 @@ fn a_simulation_is_reported_reproduced_explained_and_compared() {
     assert!(said(&["reproduce", &path("a")], 1).contains("another trace"));
 }
 
+/// File systems take names that are no Unicode; reports show them as well as they can.
+#[cfg(unix)]
+#[test]
+fn a_folder_may_have_any_name() {
+    use std::os::unix::ffi::OsStrExt;
+    let temporary = tempfile::tempdir().expect("a folder");
+    let manifest = temporary.path().join("tiny.toml");
+    std::fs::write(&manifest, MANIFEST).expect("written");
+    let folder = temporary.path().join(std::ffi::OsStr::from_bytes(b"out-\xff"));
+    let tool = |arguments: &[&std::ffi::OsStr]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_starling-testnet")).args(arguments).output().expect("it starts");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    };
+    tool(&["sim".as_ref(), manifest.as_ref(), "--out".as_ref(), folder.as_ref()]);
+    tool(&["reproduce".as_ref(), folder.as_ref()]);
+    let facts = std::fs::read_to_string(folder.join("manifest.toml")).expect("there is a report");
+    assert!(facts.contains("out-\u{fffd}"), "{facts}");
+}
+
 #[test]
 fn what_cannot_be_is_refused_before_anything_starts() {
     let temporary = tempfile::tempdir().expect("a folder");

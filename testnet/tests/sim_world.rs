@@ -54,6 +54,16 @@ fn blocks_are_made_and_everybody_agrees() {
     assert!(heads[0].0 >= 15, "a block a slot for 22 slots: {heads:?}");
 }
 
+/// However long computing takes, times end at the last one that there is.
+#[test]
+fn a_processor_that_never_gets_done_is_no_error() {
+    let mut scenario = small(4, 1);
+    scenario.cpu.byte_ns = u64::MAX;
+    scenario.cpu.signature_ns = u64::MAX;
+    let heads = heads(&run(scenario));
+    assert!(heads.iter().all(|(height, _)| *height <= 20), "{heads:?}");
+}
+
 #[test]
 fn a_killed_node_comes_back_with_its_disk_and_catches_up() {
     let mut scenario = small(16, 2);

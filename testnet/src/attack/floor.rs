@@ -25,7 +25,7 @@ pub fn least_p99_us(scenario: &Scenario) -> u64 {
     let network = Topology::new(scenario.profile.clone(), scenario.nodes, scenario.seed);
     let mut neighbours: Vec<Vec<(u32, u64)>> = vec![Vec::new(); scenario.nodes];
     let payload_bytes = scenario.workloads.iter().map(|workload| u64::from(workload.payload_bytes)).min().unwrap_or(0);
-    let taking_in_us = (scenario.cpu.rpc_ns + scenario.cpu.byte_ns * payload_bytes) / 1_000;
+    let taking_in_us = scenario.cpu.rpc_ns.saturating_add(scenario.cpu.byte_ns.saturating_mul(payload_bytes)) / 1_000;
     for (a, b) in topology::links(&scenario.wiring, &network, scenario.nodes, scenario.seed) {
         let cost_us = network.one_way_us(a as usize, b as usize) + taking_in_us;
         neighbours[a as usize].push((b, cost_us));
@@ -83,5 +83,7 @@ mod tests {
         scenario.wiring = Wiring::Given(Arc::new(vec![(0, 1), (1, 2), (2, 3), (3, 0)]));
         let two_us = 2 * (one_way_us + taking_in_us) + scenario.cpu.signature_ns / 1_000;
         assert_eq!(least_p99_us(&scenario), two_us);
+        scenario.cpu.byte_ns = u64::MAX;
+        assert!(least_p99_us(&scenario) >= u64::MAX / 1_000, "too long to be counted, and no error");
     }
 }

@@ -339,7 +339,7 @@ impl RealityArguments {
             within_percent: self.within,
             out: out_folder(self.out, "reality")?,
             keep: self.keep,
-            command: std::env::args().collect(),
+            command: host::command_line(),
         })
     }
 }
@@ -369,7 +369,7 @@ impl RunArguments {
             keep: network.keep,
             node_bin,
             node_args: network.node_arg,
-            command: std::env::args().collect(),
+            command: host::command_line(),
         })))
     }
 }
@@ -408,7 +408,7 @@ impl Network {
             node_bin,
             node_args: self.node_arg,
             attackers: self.attack,
-            command: std::env::args().collect(),
+            command: host::command_line(),
         })
     }
 }

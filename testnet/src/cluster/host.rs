@@ -9,7 +9,7 @@ use starling_node::clock;
 
 pub(super) use crate::host::facts;
 use crate::host::field_kib;
-pub(super) use crate::host::{cores, date_time};
+pub(super) use crate::host::{command_line, cores, date_time};
 
 /// Processor time of the whole host since its start, in clock ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

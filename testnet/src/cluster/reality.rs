@@ -87,6 +87,7 @@ pub async fn reality(options: &RealityOptions) -> Result<Reality, ClusterError> 
     make_empty(&options.out)?;
     for (manifest, base) in &options.manifests {
         let dir = options.out.join(&manifest.name);
+        make_empty(&dir)?;
         let simulated = simulated(manifest, base, &dir.join("simulated"))?;
         reality.findings.extend(simulated.findings.iter().map(|what| format!("{}, simulated: {what}", manifest.name)));
         let played = play(&ScriptOptions {
@@ -114,8 +115,8 @@ pub async fn reality(options: &RealityOptions) -> Result<Reality, ClusterError> 
 }
 
 fn simulated(manifest: &Manifest, base: &Path, out: &Path) -> Result<Played, ClusterError> {
+    make_empty(out)?;
     let simulated = simulate(manifest, base, (1, false), |_| {})?;
-    std::fs::create_dir_all(out).map_err(file_error("make the folder", out))?;
     keep_scenario(out, manifest, base).map_err(|error| ClusterError::Lost(error.to_string()))?;
     report::write(&simulated.run, out).map_err(file_error("complete", out))?;
     Ok(Played { run: simulated.run, findings: simulated.findings })
@@ -210,6 +211,16 @@ mod tests {
             copies_per_delivery: [None, None],
             latency_us: vec![(50, p50_us[0], p50_us[1]), (90, 1, 1_000), (99, 2_000, 2_000)],
         }
+    }
+
+    #[test]
+    fn a_folder_in_use_is_refused_before_anything_is_simulated() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(dir.path().join("precious"), "").expect("written");
+        let manifest = Manifest::parse("format = 1\nnodes = 2\n", "two").expect("a manifest");
+        let error = simulated(&manifest, Path::new(""), dir.path()).map(drop).expect_err("not empty");
+        assert!(matches!(error, ClusterError::OutNotEmpty(_)), "{error}");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 1);
     }
 
     #[test]

@@ -11,8 +11,12 @@ use starling_protocol::genesis::SLOT_MS_RANGE;
 const NODES_MAX: u32 = 200_000;
 /// The largest payload, which is what the genesis of simulated networks takes.
 const PAYLOAD_BYTES_MAX: u32 = 1 << 20;
-/// Longer names do not fit into tables and folders.
+/// Longer names do not fit into tables.
 const NAME_CHARS_MAX: usize = 100;
+/// Longer names do not fit into names of folders, which file systems limit to 255 bytes, with what stands beside them there.
+const NAME_BYTES_MAX: usize = 200;
+/// A byte that takes longer than a second is surely a mistake.
+const BYTE_NS_MAX: u64 = 1_000_000_000;
 /// A run longer than this in simulated time is surely a mistake.
 const SECONDS_MAX: f64 = 1e7;
 
@@ -27,10 +31,11 @@ pub(super) fn check(manifest: &Manifest) -> Checked {
     if !(2..=NODES_MAX).contains(&manifest.nodes) {
         return Err(Problem::new(&[Key("nodes")], format!("there must be from 2 to {NODES_MAX} nodes")));
     }
-    let name_fits = (1..=NAME_CHARS_MAX).contains(&manifest.name.chars().count());
-    if !name_fits || manifest.name.contains(|character: char| character == '/' || character.is_control()) {
-        let message =
-            format!("a name must have 1 to {NAME_CHARS_MAX} characters and no slash: folders are called by it");
+    if !is_name(&manifest.name) {
+        let message = format!(
+            "a name must have 1 to {NAME_CHARS_MAX} characters, in at most {NAME_BYTES_MAX} bytes, no slash, and not be `.` or `..`: \
+             folders are called by it"
+        );
         return Err(Problem::new(&[Key("name")], message));
     }
     if manifest.seed > i64::MAX.unsigned_abs() {
@@ -51,6 +56,14 @@ pub(super) fn check(manifest: &Manifest) -> Checked {
         check_attack(manifest, attack, &[Key("attack"), Index(number)])?;
     }
     Ok(())
+}
+
+/// Whether a manifest can have this name, by which folders within others are called.
+pub(super) fn is_name(name: &str) -> bool {
+    (1..=NAME_CHARS_MAX).contains(&name.chars().count())
+        && name.len() <= NAME_BYTES_MAX
+        && !name.contains(|character: char| matches!(character, '/' | '\\') || character.is_control())
+        && !matches!(name, "." | "..")
 }
 
 fn times(manifest: &Manifest) -> Checked {
@@ -146,6 +159,10 @@ fn links(manifest: &Manifest) -> Checked {
         ("signature_us", manifest.cpu.signature_us),
     ] {
         span(microseconds / 1e6, &[Key("cpu"), Key(key)])?;
+    }
+    if manifest.cpu.byte_ns > BYTE_NS_MAX {
+        let message = format!("a byte must take from 0 to {BYTE_NS_MAX} ns");
+        return Err(Problem::new(&[Key("cpu"), Key("byte_ns")], message));
     }
     span(manifest.disk.latency_ms / 1e3, &[Key("disk"), Key("latency_ms")])?;
     positive(manifest.disk.mbyte_per_s, &[Key("disk"), Key("mbyte_per_s")])

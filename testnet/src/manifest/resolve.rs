@@ -1,6 +1,6 @@
 //! Reading a manifest, changing it from the command line, and making a scenario of it.
 
-use super::check::check;
+use super::check::{check, is_name};
 use super::error::Step::{Index, Key};
 use super::error::{Problem, has, in_words};
 use super::faults::{duration, timeline, whole};
@@ -76,6 +76,7 @@ impl Manifest {
         let mut manifest = Self::parse(&text, argument)?;
         if !has(&text, "name")
             && let Some(stem) = path.file_stem().and_then(|stem| stem.to_str())
+            && is_name(stem)
         {
             manifest.name = stem.to_owned();
         }

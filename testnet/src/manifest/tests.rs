@@ -108,6 +108,7 @@ fn what_is_wrong_is_said_with_its_line_and_a_remedy() {
             &["line 9 (fault.0.who)", "nobody would be on the other side"],
         ),
         ("[[attack]]\nkind = \"x\"\ncount = 3\n", &["line 6 (attack.0)", "no attacker of kind `x`", "sybil"]),
+        ("[cpu]\nbyte_ns = 9000000000000000000\n", &["line 7 (cpu.byte_ns)", "from 0 to 1000000000 ns"]),
         ("[blocks]\nproducers = \"two\"\n", &["line 7", "expected a whole number"]),
         ("[time]\nload_s = \"long\"\n", &["line 7", "expected a number"]),
         ("[time]\nload = 3\n", &["line 7", "`load`", "`load_s`"]),
@@ -126,6 +127,11 @@ fn what_is_wrong_is_said_with_its_line_and_a_remedy() {
     };
     assert!(named("../up").is_err_and(|error| error.contains("line 3 (name)") && error.contains("no slash")));
     assert!(named("").is_err_and(|error| error.contains("1 to 100 characters")));
+    for name in [".", "..", "a\\\\b", &"\u{10348}".repeat(51)] {
+        assert!(named(name).is_err_and(|error| error.contains("folders are called by it")), "{name}");
+    }
+    assert_eq!(named(&"\u{10348}".repeat(50)), Ok(()));
+    assert_eq!(named("..."), Ok(()));
     assert_eq!(named("two nodes"), Ok(()));
     let unknown = Manifest::named("no-such").expect_err("unknown").to_string();
     assert!(unknown.contains("baseline") && unknown.contains("partition"), "{unknown}");

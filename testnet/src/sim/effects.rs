@@ -443,8 +443,8 @@ impl Effects<'_> {
             self.shared.observer.dealings.found_invalid(self.index, transaction);
         }
         let start_ns = (*self.verifier_free_ns).max(self.now.as_micros() * 1_000);
-        let cost_ns = signatures(job) * self.shared.scenario.cpu.signature_ns;
-        *self.verifier_free_ns = start_ns + cost_ns.saturating_mul(self.cpu_permille) / 1_000;
+        let cost_ns = signatures(job).saturating_mul(self.shared.scenario.cpu.signature_ns);
+        *self.verifier_free_ns = start_ns.saturating_add(cost_ns.saturating_mul(self.cpu_permille) / 1_000);
         let at = Time::from_micros(self.verifier_free_ns.div_ceil(1_000));
         let (node, life) = (self.index, self.life);
         match outcome {

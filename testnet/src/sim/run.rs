@@ -367,7 +367,7 @@ fn facts(manifest: &Manifest, world: &World, started: String) -> report::Manifes
         format: 1,
         kind: "simulation".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        command: std::env::args().collect(),
+        command: host::command_line(),
         started,
         seed: manifest.seed,
         network: report::manifest::Network {

@@ -257,7 +257,7 @@ impl World {
                 }
                 machine.received_bytes += u64::from(parcel.wire_bytes);
                 self.counts.deliveries += 1;
-                let cost_ns = cpu.rpc_ns + cpu.byte_ns * u64::from(parcel.wire_bytes);
+                let cost_ns = cpu.rpc_ns.saturating_add(cpu.byte_ns.saturating_mul(u64::from(parcel.wire_bytes)));
                 let now = self.begin(at, node, cost_ns);
                 self.shared.trace.mix(u64::from(peer.slot) << 32 | u64::from(parcel.wire_bytes));
                 if let Some(gaps) = &mut self.shared.gaps {

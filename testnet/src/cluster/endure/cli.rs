@@ -142,7 +142,7 @@ impl Common {
             node_bin: node_program(self.node_bin)?,
             node_args: self.node_arg,
             attackers: Vec::new(),
-            command: std::env::args().collect(),
+            command: crate::host::command_line(),
         })
     }
 }
