@@ -87,14 +87,14 @@ fn a_simulation_is_reported_reproduced_explained_and_compared() {
     let id = csv.lines().find(|line| line.contains(",transaction,")).and_then(|line| line.get(..12)).expect("one");
     let shown = said(&["explain", &path("a"), "--message", id], 0);
     assert!(shown.contains("11 of 11 other nodes") && shown.contains("pushed by"), "{shown}");
-    said(&["explain", &path("a"), "--message", "00112233445566"], 1);
-    assert!(
-        said(&["explain", &path("a"), "--message", id, "--node", "12"], 2).contains("12 nodes are numbered from 0")
-    );
+    assert!(shown.contains("after that one published it"), "{shown}");
 
     // Much latency more, and another trace.
     let slower = ["sim", &path("tiny.toml"), "--seeds", "3..4", "--set", "links.loss_percent=8", "--out", &path("b")];
-    assert!(said(&slower, 0).contains("simulation of 2 seeds"));
+    let shown = said(&slower, 0);
+    assert!(shown.contains("simulation of 2 seeds"), "{shown}");
+    let columns = shown.lines().find(|line| line.contains("least to most")).expect("a table");
+    assert_eq!(columns.matches('┆').count(), 2, "every column has something to say: {columns}");
     assert_ne!(summary(&temporary.path().join("b/seed-3"))["trace_hash"], trace.as_str());
     assert!(said(&["compare", &path("a"), &path("a"), "--fail-above", "1%"], 0).contains("+0.0 %"));
     let shown = said(&["compare", &path("a"), &path("b"), "--fail-above", "10%"], 1);
@@ -122,6 +122,98 @@ fn a_folder_may_have_any_name() {
     tool(&["reproduce".as_ref(), folder.as_ref()]);
     let facts = std::fs::read_to_string(folder.join("manifest.toml")).expect("there is a report");
     assert!(facts.contains("out-\u{fffd}"), "{facts}");
+}
+
+/// Of a message: its id, the number of its origin, and the longest time to a node in microseconds.
+fn slowest_message(dir: &Path) -> (String, String, u64) {
+    let csv = std::fs::read_to_string(dir.join("deliveries.csv")).expect("a table");
+    let rows = csv.lines().skip(1).map(|line| line.split(',').collect::<Vec<_>>());
+    let took = rows.filter(|row| row[9] != "in_block").map(|row| {
+        let time = |column: usize| row[column].parse::<u64>().expect("a time");
+        (time(5) - time(4), row[0].to_owned(), row[2].to_owned())
+    });
+    let (took_us, id, origin) = took.max().expect("something was delivered");
+    (id, origin, took_us)
+}
+
+#[test]
+fn explaining_says_which_message_and_which_node_it_is_about() {
+    let temporary = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| temporary.path().join(name).display().to_string();
+    let fault = "[[fault]]\nkind = \"kill\"\nat_s = 3\nwho = { nodes = [9] }\n";
+    std::fs::write(path("tiny.toml"), format!("{MANIFEST}{fault}")).expect("written");
+    said(&["sim", &path("tiny.toml"), "--seed", "3", "--out", &path("a")], 0);
+    let (id, origin, _) = slowest_message(&temporary.path().join("a"));
+    let explain = |more: &[&str], code| said(&[&["explain", &path("a")][..], more].concat(), code);
+    assert!(explain(&[], 0).contains(&id), "the slowest one is meant unless another is named");
+
+    let shown = explain(&["--message", &id, "--node", &origin], 0);
+    assert!(shown.contains("it published the message") && !shown.contains("never came"), "{shown}");
+    let shown = explain(&["--message", &id, "--node", "n09"], 0);
+    assert!(shown.contains("  it never came\n") && !shown.contains("not known who sent"), "{shown}");
+    assert_eq!(shown, explain(&["--message", &id, "--node", "9"], 0), "a name and a number are the same");
+    assert!(explain(&["--node", "x5"], 2).contains("such as 5, or its name, such as n05"));
+    assert!(explain(&["--message", &id, "--node", "12"], 2).contains("12 nodes are numbered from 0"));
+
+    let csv = std::fs::read_to_string(temporary.path().join("a/deliveries.csv")).expect("a table");
+    let ids: std::collections::BTreeSet<&str> = csv.lines().skip(1).filter_map(|line| line.split(',').next()).collect();
+    let digit = ids.iter().map(|id| &id[..1]).find(|digit| ids.iter().filter(|id| id.starts_with(digit)).count() > 1);
+    let digit = digit.expect("of more than 16 ids two begin with the same digit");
+    let shown = explain(&["--message", digit], 2);
+    let meant: Vec<&&str> = ids.iter().filter(|id| id.starts_with(digit)).collect();
+    assert!(meant.len() <= 10 && meant.iter().all(|id| shown.contains(**id)), "{meant:?}: {shown}");
+    assert!(shown.contains("published by n"), "{shown}");
+
+    let unknown = ["--message", "00112233445566"];
+    assert!(explain(&unknown, 1).contains(&format!("first column of {}/deliveries.csv", path("a"))));
+    std::fs::remove_file(temporary.path().join("a/deliveries.csv")).expect("removed");
+    assert!(explain(&unknown, 1).contains("left out beyond two million"));
+}
+
+#[test]
+fn a_wait_has_one_cause_and_a_partition_is_named() {
+    let temporary = tempfile::tempdir().expect("a folder");
+    let dir = temporary.path().join("p").display().to_string();
+    said(&["sim", "partition", "--seed", "1", "--out", &dir], 0);
+    let (id, _, took_us) = slowest_message(&temporary.path().join("p"));
+    assert!(took_us > 15_000_000, "the preset parts the nodes for 20 s");
+    let shown = said(&["explain", &dir], 0);
+    assert!(shown.contains(&id), "{shown}");
+    let apart = |line: &&str| line.contains("a partition kept n") && line.contains("apart from 20 s to 40 s");
+    assert_eq!(shown.lines().filter(apart).count(), 2, "at the hop, and as the cause of most of the time: {shown}");
+    assert!(shown.contains("most of the rest: a partition kept n"), "{shown}");
+    for line in shown.lines().filter(|line| line.contains("pulled from") || line.contains("pushed by")) {
+        let (queued, asked) = (line.contains("in queues"), line.contains("announced"));
+        assert!(queued != asked && asked == line.contains("pulled from"), "one cause for one wait: {line}");
+    }
+}
+
+#[test]
+fn runs_of_processes_are_not_simulated_and_kinds_are_not_mixed() {
+    let temporary = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| temporary.path().join(name).display().to_string();
+    std::fs::write(path("tiny.toml"), MANIFEST).expect("written");
+    said(&["sim", &path("tiny.toml"), "--seeds", "3..4", "--out", &path("both")], 0);
+    let shown = said(&["explain", &path("both")], 2);
+    assert!(shown.contains("2 runs") && shown.contains(&path("both/seed-3")), "{shown}");
+    said(&["compare", &path("both"), &path("both")], 0);
+    // What `reality` leaves has these files too.
+    let of_processes = temporary.path().join("both/seed-4/summary.json");
+    let summary = std::fs::read_to_string(&of_processes).expect("a summary");
+    std::fs::write(&of_processes, summary.replace("\"simulation\"", "\"processes\"")).expect("written");
+    for command in ["explain", "reproduce"] {
+        let shown = said(&[command, &path("both/seed-4")], 2);
+        assert!(shown.contains("real processes ran there") && !shown.contains("way to"), "{shown}");
+    }
+    assert!(!said(&["reproduce", &path("both")], 2).contains("the same trace"), "refused before anything is simulated");
+    for (a, b) in [("both", "both/seed-3"), ("both/seed-3", "both")] {
+        let shown = said(&["compare", &path(a), &path(b)], 2);
+        assert!(shown.contains("not seeds of one thing") && shown.contains("is processes"), "{shown}");
+    }
+    said(&["compare", &path("both/seed-3"), &path("both/seed-4")], 0);
+    for command in ["explain", "reproduce", "compare"] {
+        assert!(said(&[command, "--help"], 0).contains("Exit codes: 0"), "{command}");
+    }
 }
 
 #[test]

@@ -6,16 +6,16 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 
-use super::folder::{FolderError, runs, summary};
+use super::folder::{FolderError, kind, runs, summary};
 use super::{BAD, GOOD, USAGE, failed};
 
 pub(super) const EXAMPLES: &str = "Examples:
   starling-testnet compare testnet-runs/before testnet-runs/after
   starling-testnet compare before after --fail-above 10%
 
-Folders may be of processes or of simulations, with one seed or with many. The figures are means over all seeds; the spread \
-is from the least to the most.
-Exit codes: 0 compared; 1 something became worse by more than --fail-above; 2 usage.";
+Folders may be of processes or of simulations, with one seed or with many, but all runs in one folder have to be of one kind. The \
+figures are means over all seeds; the spread is from the least to the most.
+Exit codes: 0 compared; 1 something became worse by more than --fail-above; 2 usage, which includes runs of several kinds in one folder.";
 
 #[derive(Debug, Args)]
 pub(super) struct Compare {
@@ -98,20 +98,19 @@ fn compare(arguments: &Compare) -> Result<u8, FolderError> {
 /// The figures of all runs in a folder, with their spread.
 pub(super) fn spread(dir: &Path) -> Result<String, FolderError> {
     let all = summaries(dir)?;
-    let mut table = table(["", "mean", "least to most", ""]);
+    let mut table = table(["", "mean", "least to most"]);
     for figure in FIGURES {
         let Some(spread) = Spread::of(figure, &all) else { continue };
         let digits = figure.digits;
         let range = format!("{:.digits$} to {:.digits$}", spread.least, spread.most);
-        table.add_row([figure.label.to_owned(), format!("{:.digits$}", spread.mean), range, String::new()]);
+        table.add_row([figure.label.to_owned(), format!("{:.digits$}", spread.mean), range]);
     }
     Ok(format!("{}\n{}", count(&all), aligned(table)))
 }
 
 fn count(summaries: &[Value]) -> String {
-    let kind = |summary: &Value| summary.get("kind").and_then(Value::as_str).unwrap_or("run").to_owned();
     let seeds = if summaries.len() == 1 { "one seed".to_owned() } else { format!("{} seeds", summaries.len()) };
-    format!("{} of {seeds}", summaries.first().map_or_else(String::new, kind))
+    format!("{} of {seeds}", summaries.first().map_or("run", kind))
 }
 
 fn table<const N: usize>(header: [&str; N]) -> Table {
@@ -127,8 +126,21 @@ fn aligned(mut table: Table) -> Table {
     table
 }
 
+/// The summaries of all runs in a folder, which have to be of one kind: only then they differ by nothing but their seeds.
 fn summaries(dir: &Path) -> Result<Vec<Value>, FolderError> {
-    runs(dir)?.iter().map(|run| summary(run)).collect()
+    let runs = runs(dir)?;
+    let summaries: Vec<Value> = runs.iter().map(|run| summary(run)).collect::<Result<_, _>>()?;
+    if let Some(other) = summaries.iter().position(|summary| kind(summary) != kind(&summaries[0])) {
+        let problem = format!(
+            "its runs are not seeds of one thing: the kind of {} is {}, that of {} is {}; name one of them",
+            runs[0].display(),
+            kind(&summaries[0]),
+            runs[other].display(),
+            kind(&summaries[other])
+        );
+        return Err(FolderError::Refused { path: dir.to_owned(), problem });
+    }
+    Ok(summaries)
 }
 
 /// A figure over several seeds.

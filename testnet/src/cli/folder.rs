@@ -15,12 +15,19 @@ use crate::{host, report};
 
 /// The manifest of a simulation, with all its keys.
 const SCENARIO: &str = "scenario.toml";
+/// What the summary of a simulation calls it.
+const SIMULATION: &str = "simulation";
 const PROFILE: &str = "profile.toml";
 const LINKS: &str = "links.txt";
 
+pub(super) const EXAMPLES: &str = "Examples:
+  starling-testnet reproduce testnet-runs/before
+
+Exit codes: 0 the same happened, with every seed; 1 something else did; 2 usage, which includes a folder of processes.";
+
 #[derive(Debug, Args)]
 pub(super) struct Reproduce {
-    /// A folder that `sim` has written
+    /// A folder that `sim` has written, of one seed or of many
     dir: PathBuf,
 }
 
@@ -34,7 +41,7 @@ pub(crate) enum FolderError {
     #[error("{} is no folder of a run: {problem}; give one that was written with --out, or one under testnet-runs", path.display())]
     NoRun { path: PathBuf, problem: String },
     #[error("{}: {problem}", path.display())]
-    Node { path: PathBuf, problem: String },
+    Refused { path: PathBuf, problem: String },
     #[error("cannot use {}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("{} is not the summary of a simulation: {problem}", path.display())]
@@ -90,7 +97,7 @@ pub(crate) fn keep_scenario(dir: &Path, manifest: &Manifest, base: &Path) -> Res
 }
 
 /// The manifest that a folder was made of.
-pub(super) fn manifest(dir: &Path) -> Result<Manifest, FolderError> {
+fn manifest(dir: &Path) -> Result<Manifest, FolderError> {
     let path = dir.join(SCENARIO);
     let text = fs::read_to_string(&path).map_err(|error| FolderError::NoRun {
         path: dir.to_owned(),
@@ -106,6 +113,27 @@ pub(super) fn summary(dir: &Path) -> Result<Value, FolderError> {
     let path = dir.join("summary.json");
     let text = fs::read_to_string(&path).map_err(|source| FolderError::Io { path: path.clone(), source })?;
     serde_json::from_str(&text).map_err(|error| FolderError::Summary { path, problem: error.to_string() })
+}
+
+/// The kind of run that a summary is about: `simulation`, or one of processes.
+pub(super) fn kind(summary: &Value) -> &str {
+    summary.get("kind").and_then(Value::as_str).unwrap_or("run")
+}
+
+/// Whether a folder has the summary of a simulation.
+pub(super) fn is_simulation(dir: &Path) -> bool {
+    summary(dir).is_ok_and(|summary| kind(&summary) == SIMULATION)
+}
+
+/// The manifest and the summary of a simulation. A run of processes has a manifest too, but what happened there cannot be had again from it.
+pub(super) fn simulation(dir: &Path) -> Result<(Manifest, Value), FolderError> {
+    let (manifest, summary) = (manifest(dir)?, summary(dir)?);
+    if kind(&summary) != SIMULATION {
+        let problem = "real processes ran there, which never do the same twice; simulate its scenario.toml with \
+                       `starling-testnet sim`";
+        return Err(FolderError::Summary { path: dir.join("summary.json"), problem: problem.to_owned() });
+    }
+    Ok((manifest, summary))
 }
 
 /// The folders of single runs in a folder: itself, or one for each seed.
@@ -144,14 +172,9 @@ pub(super) fn reproduce(arguments: &Reproduce) -> u8 {
 
 fn try_reproduce(dir: &Path) -> Result<bool, FolderError> {
     let mut same = true;
-    for run in runs(dir)? {
-        let manifest = manifest(&run)?;
-        let then = summary(&run)?;
-        if then.get("kind").and_then(Value::as_str) != Some("simulation") {
-            let problem = "real processes ran there, which never do the same twice; simulate its scenario.toml with \
-                           `starling-testnet sim`";
-            return Err(FolderError::Summary { path: run.join("summary.json"), problem: problem.to_owned() });
-        }
+    let runs = runs(dir)?.into_iter().map(|run| Ok((simulation(&run)?, run)));
+    // All are looked at before the first is simulated, which may take long.
+    for ((manifest, then), run) in runs.collect::<Result<Vec<_>, FolderError>>()? {
         let then = then.get("trace_hash").and_then(Value::as_str).unwrap_or("none").to_owned();
         let bar = Bar::new();
         let again = simulate(&manifest, &run, (1, false), |progress| bar.show(progress))?;

@@ -46,11 +46,13 @@ enum Command {
     #[command(after_long_help = attacks::EXAMPLES)]
     Attacks(attacks::Attacks),
     /// Simulate what is in a folder once more, and see whether the same happens
+    #[command(after_long_help = folder::EXAMPLES)]
     Reproduce(folder::Reproduce),
     /// State how two runs differ
     #[command(after_long_help = compare::EXAMPLES)]
     Compare(compare::Compare),
     /// Follow one message of a simulation, hop by hop
+    #[command(after_long_help = explain::EXAMPLES)]
     Explain(explain::Explain),
 }
 

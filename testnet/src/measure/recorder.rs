@@ -26,7 +26,7 @@ pub struct Window {
 
 impl Window {
     /// Whether a message counts that was published at `t0_us`.
-    fn counts(&self, class: Class, t0_us: u64) -> bool {
+    pub(crate) fn counts(&self, class: Class, t0_us: u64) -> bool {
         let end_us = match class {
             Class::Transaction => self.drain_end_us,
             Class::Block => self.load_end_us,

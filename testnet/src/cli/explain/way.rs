@@ -1,0 +1,274 @@
+//! All that is known of one message of a simulation, in words.
+
+use std::fmt::{self, Write};
+
+use super::kept::{Kept, Share};
+use crate::report::format::milliseconds;
+use crate::sim::World;
+use crate::sim::observe::{Copy, Message, Reception};
+use crate::wan::Bounds;
+
+/// Further copies that are listed for a node.
+const COPIES_LISTED_MAX: usize = 12;
+
+/// All that is known of one message.
+pub(super) struct Way<'a> {
+    world: &'a World,
+    message: &'a Message,
+    receptions: Vec<Reception>,
+    copies: &'a [Copy],
+    bounds: Bounds,
+    kept: Vec<Kept>,
+}
+
+/// What took the time on a way, in microseconds.
+#[derive(Default)]
+struct Spent {
+    links_us: u64,
+    checks_us: u64,
+    faults_us: u64,
+    /// Until a copy that was pulled had been announced and asked for.
+    pulls_us: u64,
+    queues_us: u64,
+    /// The fault that took most, in words.
+    fault: Option<(u64, String)>,
+}
+
+/// When a message came last, in microseconds since its publication, and to which node.
+pub(super) fn slowest(message: &Message) -> Option<(u32, u32)> {
+    // An origin that was restarted may get its own message back.
+    let others = (0_u32..).zip(message.receptions()).filter(|(node, _)| *node != message.origin);
+    others.filter_map(|(node, reception)| Some((reception.arrival_us?, node))).max()
+}
+
+/// What a message is, who published it and when.
+pub(super) fn heading(world: &World, message: &Message) -> String {
+    let class = if message.is_block { "block" } else { "transaction" };
+    format!(
+        "{class} {}, {} B of payload, published by {} at {} ms",
+        message.id,
+        message.payload_bytes,
+        name(world, message.origin),
+        message.published.as_micros() / 1_000
+    )
+}
+
+impl<'a> Way<'a> {
+    pub(super) fn of(world: &'a World, message: &'a Message) -> Self {
+        let receptions = message.receptions().collect();
+        let (bounds, kept) = (world.network().bounds(), Kept::all(world.scenario()));
+        Self { world, message, receptions, copies: world.observer().copies(), bounds, kept }
+    }
+
+    /// The message, the way to its slowest node, and the way to another one.
+    pub(super) fn tell(&self, node: Option<u32>) -> String {
+        let mut text = String::new();
+        line(&mut text, format_args!("{}", heading(self.world, self.message)));
+        let mut arrivals: Vec<u32> = self.message.arrivals_us().collect();
+        arrivals.sort_unstable();
+        let pulled = self.receptions.iter().filter(|it| it.arrival_us.is_some() && it.pulled).count();
+        let in_block = self.receptions.iter().filter(|it| it.arrival_us.is_none() && it.in_block_us.is_some()).count();
+        let others = self.receptions.len() - 1;
+        line(
+            &mut text,
+            format_args!(
+                "{} of {others} other nodes: {} pushed eagerly, {pulled} pulled after an announcement; {in_block} more saw it only in a \
+                 block; {} further copies",
+                arrivals.len(),
+                arrivals.len() - pulled,
+                self.copies.iter().filter(|copy| copy.pulled.is_none()).count()
+            ),
+        );
+        let at =
+            |percent: usize| arrivals.get((arrivals.len() * percent).div_ceil(100).max(1) - 1).copied().unwrap_or(0);
+        line(
+            &mut text,
+            format_args!(
+                "half of them had it after {}, 99 % after {}, all after {}",
+                ms(at(50)),
+                ms(at(99)),
+                ms(at(100))
+            ),
+        );
+        if let Some((_, slowest)) = slowest(self.message) {
+            line(&mut text, format_args!("\nThe way to the slowest node, {}:", self.name(slowest)));
+            self.path(&mut text, slowest);
+        }
+        if let Some(node) = node {
+            line(&mut text, format_args!("\nThe way to {}:", self.name(node)));
+            self.path(&mut text, node);
+        }
+        text
+    }
+
+    /// Hop by hop from the origin to a node, and where the time went.
+    fn path(&self, text: &mut String, node: u32) {
+        if node == self.message.origin {
+            return line(text, format_args!("  it published the message"));
+        }
+        let reception = self.receptions[node as usize];
+        let Some(total_us) = reception.arrival_us else {
+            return match reception.in_block_us {
+                Some(in_block_us) => line(
+                    text,
+                    format_args!("  it never came over the mesh; a block brought it after {}", ms(in_block_us)),
+                ),
+                None => line(text, format_args!("  it never came")),
+            };
+        };
+        let hops = self.hops(text, node);
+        let mut spent = Spent::default();
+        for hop in hops.windows(2) {
+            self.hop(text, (hop[0], hop[1]), &mut spent);
+        }
+        self.sum(text, (node, hops.len() - 1), (total_us, spent));
+        let copies: Vec<&Copy> = self.copies.iter().filter(|copy| copy.node == node).collect();
+        for copy in copies.iter().skip(1).take(COPIES_LISTED_MAX) {
+            let after_us = copy.at.as_micros().saturating_sub(self.message.published.as_micros());
+            let from = copy.from.map_or_else(|| "somebody".to_owned(), |from| self.name(from));
+            line(text, format_args!("  +{:>10}  a further copy from {from}", milliseconds(after_us)));
+        }
+    }
+
+    /// The nodes on the way to one, as far back as it is known; says so if that is not back to the origin.
+    fn hops(&self, text: &mut String, node: u32) -> Vec<u32> {
+        let mut hops = vec![node];
+        let mut first = node;
+        while first != self.message.origin && hops.len() <= self.receptions.len() {
+            let Some(from) = self.receptions[first as usize].from else {
+                let name = self.name(first);
+                match self.receptions[first as usize].in_block_us.filter(|_| hops.len() > 1) {
+                    Some(us) => line(text, format_args!("  +{:>10}  a block brought it to {name}", ms(us))),
+                    None => line(text, format_args!("  it is not known who sent it to {name}")),
+                }
+                break;
+            };
+            if from as usize >= self.receptions.len() {
+                line(text, format_args!("  {} sent it to {}", self.name(from), self.name(first)));
+                break;
+            }
+            hops.push(from);
+            first = from;
+        }
+        hops.reverse();
+        hops
+    }
+
+    /// One hop, and what took the time between the coming of the message to its sender and to its receiver.
+    fn hop(&self, text: &mut String, (from, to): (u32, u32), spent: &mut Spent) {
+        let (sender, reception) = (self.receptions[from as usize], self.receptions[to as usize]);
+        let is_origin = from == self.message.origin;
+        let published_us = self.message.published.as_micros();
+        let (came_us, sent_us) = if is_origin {
+            (0, 0)
+        } else {
+            let came_us = u64::from(sender.arrival_us.or(sender.in_block_us).unwrap_or(0));
+            (came_us, sender.accepted_us.map_or(came_us, u64::from))
+        };
+        let arrived_us = u64::from(reception.arrival_us.unwrap_or(0));
+        let link_us = self.world.network().one_way_us(from as usize, to as usize);
+        let wait_us = arrived_us.saturating_sub(sent_us + link_us);
+        let check_us = sent_us.saturating_sub(came_us);
+        let kept = |nodes, begin_us: u64, end_us: u64| {
+            Kept::most(&self.kept, nodes, (published_us + begin_us, published_us + end_us))
+        };
+        let check_kept = kept((from, from), came_us, sent_us);
+        let wait_kept = kept((from, to), sent_us, arrived_us);
+        let check_kept_us = check_kept.map_or(0, |share| share.us.min(check_us));
+        let wait_kept_us = wait_kept.map_or(0, |share| share.us.min(wait_us));
+
+        spent.links_us += link_us;
+        spent.checks_us += check_us - check_kept_us;
+        let left_us = wait_us - wait_kept_us;
+        if reception.pulled {
+            spent.pulls_us += left_us;
+        } else {
+            spent.queues_us += left_us;
+        }
+        let mut faults = String::new();
+        for (share, us) in [(check_kept, check_kept_us), (wait_kept, wait_kept_us)] {
+            if let Some(Share { kept, .. }) = share.filter(|_| us > 0) {
+                let words = kept.of(&self.name(from), &self.name(to), |node| self.name(node));
+                write!(faults, "; {words}, {} of the time", milliseconds(us)).expect("writing to a string");
+                spent.faults_us += us;
+                if spent.fault.as_ref().is_none_or(|(most_us, _)| *most_us < us) {
+                    spent.fault = Some((us, words));
+                }
+            }
+        }
+        let how = if reception.pulled { "pulled from" } else { "pushed by" };
+        let (sender, receiver) = (self.name(from), self.name(to));
+        let since = if is_origin { "published" } else { "had accepted" };
+        let rest =
+            if reception.pulled { "until it was announced and asked for" } else { "in queues, jitter and computing" };
+        line(
+            text,
+            format_args!(
+                "  +{:>10}  {receiver}, {how} {sender}: {} after that one {since} it; the link takes {}{faults}; {} {rest}; copy 1 of {}",
+                milliseconds(arrived_us),
+                milliseconds(arrived_us.saturating_sub(sent_us)),
+                milliseconds(link_us),
+                milliseconds(left_us),
+                reception.copies
+            ),
+        );
+    }
+
+    fn sum(&self, text: &mut String, (node, hops): (u32, usize), (total_us, spent): (u32, Spent)) {
+        let bound_us = self.bounds.least_us(self.message.origin as usize, node as usize);
+        let mut parts = vec![
+            format!("{} on links", milliseconds(spent.links_us)),
+            format!("{} in checks", milliseconds(spent.checks_us)),
+        ];
+        if spent.faults_us > 0 {
+            parts.push(format!("{} by faults", milliseconds(spent.faults_us)));
+        }
+        if spent.pulls_us > 0 {
+            parts.push(format!("{} until it was announced and asked for", milliseconds(spent.pulls_us)));
+        }
+        parts.push(format!("{} in queues, jitter and computing", milliseconds(spent.queues_us)));
+        line(
+            text,
+            format_args!(
+                "  {hops} hop{} in {}: {}; nothing can be faster than {}",
+                if hops == 1 { "" } else { "s" },
+                ms(total_us),
+                parts.join(", "),
+                milliseconds(bound_us)
+            ),
+        );
+        let (fault_us, fault) = spent.fault.unwrap_or_default();
+        let causes = [
+            (spent.links_us.saturating_sub(bound_us), "the links that it took lead round about"),
+            (spent.checks_us, "the nodes on its way took long to check it"),
+            (fault_us, &*fault),
+            (spent.pulls_us, "it was not pushed, and had to be announced and asked for"),
+            (spent.queues_us, "queues, jitter and computing"),
+        ];
+        if let Some((most_us, cause)) = causes.into_iter().max_by_key(|(us, _)| *us).filter(|(us, _)| *us > 0) {
+            line(text, format_args!("  most of the rest: {cause} ({})", milliseconds(most_us)));
+        }
+    }
+
+    fn name(&self, node: u32) -> String {
+        name(self.world, node)
+    }
+}
+
+/// A node's name and region; attackers, whose numbers come after those of nodes, have no names.
+fn name(world: &World, node: u32) -> String {
+    let nodes = world.scenario().nodes;
+    if node as usize >= nodes {
+        return "an attacker".to_owned();
+    }
+    let width = (nodes - 1).to_string().len().max(2);
+    format!("n{node:0width$} ({})", world.network().region_name(node as usize))
+}
+
+fn ms(time_us: u32) -> String {
+    milliseconds(u64::from(time_us))
+}
+
+fn line(text: &mut String, line: fmt::Arguments<'_>) {
+    writeln!(text, "{line}").expect("writing to a string");
+}
