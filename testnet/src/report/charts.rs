@@ -32,7 +32,9 @@ pub(super) const SECTIONS: &[Section] = &[
     Section {
         title: "How a message spreads",
         explanation: "The share of the other nodes that have a message, over the time since its publish. The line is the median of all \
-                      messages at each share; half of the messages are within the dark band, eight in ten within the light one.",
+                      messages at each share; half of the messages are within the dark band, eight in ten within the light one. A message \
+                      that never reached so many counts as later than all others: a band then goes on to the right edge, and a line \
+                      runs level.",
         chart: spread,
         legend: || {
             "<ul class=\"legend\"><li><i></i>median message</li><li><i class=\"area\"></i>middle 50 % and 80 % of messages</li>\
@@ -44,8 +46,8 @@ pub(super) const SECTIONS: &[Section] = &[
         explanation: "Every message at the time of its publish: how long until half of the other nodes had it, and until all of them had.",
         chart: timeline,
         legend: || {
-            "<ul class=\"legend\"><li><i class=\"half\"></i>half of the nodes</li><li><i class=\"full\"></i>all of the nodes that it \
-             reached</li></ul>\n"
+            "<ul class=\"legend\"><li><i class=\"half\"></i>half of the nodes</li><li><i class=\"full\"></i>all of the nodes</li>\
+             <li><i class=\"unreached\"></i>the last one that it reached, where it did not reach all</li></ul>\n"
         },
     },
     Section {
@@ -77,10 +79,11 @@ fn distribution(_: &Run, class: Class, statistics: &ClassStatistics) -> String {
     let shown_us = if statistics.accepted_us.is_empty() { &statistics.latency_us } else { &statistics.accepted_us };
     let end_ms = time_end_ms(shown_us).max(time_end_ms(&statistics.latency_us));
     let mut plot =
-        Plot::new(Axis::up_to("Time since the publish (ms)", end_ms), Axis::shares("Share of expected deliveries (%)"));
+        Plot::new(Axis::up_to("Time since the publish (ms)", end_ms), Axis::shares("Share of deliveries (%)"));
     let end_us = Axis::up_to("", end_ms).end() * 1e3;
-    let total = float(statistics.expected as u64);
-    plot.steps("bound", &in_ms(&statistics.bound_us), float(statistics.bound_us.len() as u64));
+    // Of what was delivered, like all quantiles: what never came has no latency, and no bound either.
+    let total = float(statistics.latency_us.len() as u64);
+    plot.steps("bound", &in_ms(&statistics.bound_us), total);
     plot.steps("accepted", &in_ms(&statistics.accepted_us), total);
     plot.steps("arrival", &in_ms(&statistics.latency_us), total);
     for percent in [50, 90, 99] {
@@ -89,11 +92,11 @@ fn distribution(_: &Run, class: Class, statistics: &ClassStatistics) -> String {
         else {
             continue;
         };
-        // Quantiles are of what was delivered, and the curve ends at the coverage.
-        let share = float(percent as u64) / 100.0 * statistics.coverage();
-        let over = multiple(float(latency_us), float(bound_us));
-        let text = format!("p{percent} {}, {over}", milliseconds(latency_us));
-        let (at, bound_at) = ((float(latency_us) / 1e3, share), (float(bound_us) / 1e3, float(percent as u64) / 100.0));
+        let share = float(percent as u64) / 100.0;
+        let over =
+            if bound_us == 0 { String::new() } else { format!(", {}", multiple(float(latency_us), float(bound_us))) };
+        let text = format!("p{percent} {}{over}", milliseconds(latency_us));
+        let (at, bound_at) = ((float(latency_us) / 1e3, share), (float(bound_us) / 1e3, share));
         plot.dot("bound", bound_at, 3.5, &format!("bound p{percent} {}", milliseconds(bound_us)));
         plot.dot("arrival", at, 4.0, &text);
         // Near the top, labels go a little below their dots so that neither the curve nor each other is in the way, and
@@ -105,10 +108,18 @@ fn distribution(_: &Run, class: Class, statistics: &ClassStatistics) -> String {
         }
     }
     let beyond = shown_us.iter().filter(|&&time_us| float(time_us) > end_us).count();
+    let mut remarks = Vec::new();
     if beyond > 0 {
         let max_us = shown_us.last().copied().unwrap_or(0);
         let share = float(beyond as u64) / float(shown_us.len() as u64);
-        plot.remark(&format!("{} are beyond, up to {}", percent_small(share), milliseconds(max_us)));
+        remarks.push(format!("{} are beyond, up to {}", percent_small(share), milliseconds(max_us)));
+    }
+    if statistics.deliveries < statistics.expected {
+        let missing = float((statistics.expected - statistics.deliveries) as u64) / float(statistics.expected as u64);
+        remarks.push(format!("{} of those expected did not come over the mesh", percent_small(missing)));
+    }
+    if !remarks.is_empty() {
+        plot.remark(&remarks.join("; "));
     }
     plot.finish(&format!("Distribution of {class} latency beside its lower bound"))
 }
@@ -154,6 +165,26 @@ fn spread_quantile(spreads: &[&[u64]], others: usize, percent: usize) -> Vec<(f6
     points
 }
 
+/// What of a curve a chart shows that ends at `end_ms`. If the curve goes on beyond, or never comes to all nodes, its share stays what
+/// it is there up to the edge.
+fn up_to_the_edge(mut curve: Vec<(f64, f64)>, end_ms: f64) -> Vec<(f64, f64)> {
+    curve.retain(|(time_ms, _)| *time_ms <= end_ms);
+    if let Some(&(_, share)) = curve.last()
+        && share < 1.0
+    {
+        curve.push((end_ms, share));
+    }
+    curve
+}
+
+/// A band's late side, made as high as its early side: what was never reached is beyond the edge.
+fn as_high_as(late: Vec<(f64, f64)>, early: &[(f64, f64)], end_ms: f64) -> Vec<(f64, f64)> {
+    let mut late = up_to_the_edge(late, end_ms);
+    let reached = late.last().map_or(0.0, |(_, share)| *share);
+    late.extend(early.iter().filter(|(_, share)| *share > reached).map(|(_, share)| (end_ms, *share)));
+    late
+}
+
 fn spread(run: &Run, class: Class, _: &ClassStatistics) -> String {
     let others = run.deliveries.nodes() - 1;
     let spreads: Vec<Spread> = run.deliveries.of_class(class).map(|message| Spread::of(run, message)).collect();
@@ -161,25 +192,31 @@ fn spread(run: &Run, class: Class, _: &ClassStatistics) -> String {
     let least: Vec<&[u64]> = spreads.iter().map(|spread| &*spread.least_us).collect();
     let bands = [(10, 90, "outer"), (25, 75, "inner")]
         .map(|(low, high, style)| (spread_quantile(&times, others, low), spread_quantile(&times, others, high), style));
-    let slowest = times.iter().max_by_key(|times_us| (times_us.len() == others, times_us.last()));
-    let slowest_ms = slowest.and_then(|times_us| times_us.last()).map_or(0.0, |&time_us| float(time_us) / 1e3);
-    let p90_ms = bands[0].1.last().map_or(0.0, |(time_ms, _)| *time_ms);
-    let x = Axis::up_to("Time since the publish (ms)", slowest_ms.min(p90_ms * 1.5));
+    let median = spread_quantile(&times, others, 50);
+    let slowest: &[u64] = times.iter().max_by_key(|times_us| times_us.last()).copied().unwrap_or_default();
+    let slowest_us = slowest.last().copied().unwrap_or(0);
+    let slowest_ms = float(slowest_us) / 1e3;
+    let last_ms = |curve: &[(f64, f64)]| curve.last().map_or(0.0, |(time_ms, _)| *time_ms);
+    let shown_ms = last_ms(&bands[0].1).max(last_ms(&median));
+    let x = Axis::up_to("Time since the publish (ms)", slowest_ms.min(shown_ms * 1.5));
     let end_ms = x.end();
     let mut plot = Plot::new(x, Axis::shares("Other nodes that have it (%)"));
-    for (low, high, style) in &bands {
-        plot.band(style, low, high);
+    for (early, late, style) in bands {
+        let late = as_high_as(late, &early, end_ms);
+        plot.band(style, &early, &late);
     }
-    let slowest_line = slowest.into_iter().flat_map(|times_us| spread_quantile(&[times_us], others, 50));
-    plot.line("worst", slowest_line.take_while(|(time_ms, _)| *time_ms <= end_ms));
+    plot.line("worst", up_to_the_edge(spread_quantile(&[slowest], others, 50), end_ms));
     plot.line("bound", spread_quantile(&least, others, 50));
-    plot.line("median", spread_quantile(&times, others, 50));
+    plot.line("median", up_to_the_edge(median, end_ms));
+    if slowest_ms > end_ms {
+        plot.remark(&format!("the slowest message came to its last node after {}", milliseconds(slowest_us)));
+    }
     plot.finish(&format!("Share of nodes that have a {class}, over time"))
 }
 
 fn timeline(run: &Run, class: Class, statistics: &ClassStatistics) -> String {
     let messages: Vec<&Message> = run.deliveries.of_class(class).collect();
-    let run_s = |t_us: u64| float(t_us.saturating_sub(run.window.load_start_us)) / 1e6;
+    let load_s = |t_us: u64| float(t_us.saturating_sub(run.window.load_start_us)) / 1e6;
     let spreads: Vec<(&Message, Vec<u64>)> = messages
         .iter()
         .step_by(messages.len().div_ceil(DOTS_MAX).max(1))
@@ -189,11 +226,11 @@ fn timeline(run: &Run, class: Class, statistics: &ClassStatistics) -> String {
     let end_ms = (float(latest_us) / 1e3).max(time_end_ms(&statistics.latency_us));
     let others = run.deliveries.nodes() - 1;
     let mut plot = Plot::new(
-        Axis::up_to("Time in the run (s)", run_s(run.window.load_end_us)),
+        Axis::up_to("Time since the load began (s)", load_s(run.window.load_end_us)),
         Axis::up_to("Time until it was there (ms)", end_ms),
     );
     for (message, times_us) in &spreads {
-        let at_s = run_s(message.t0_us);
+        let at_s = load_s(message.t0_us);
         let origin = &run.manifest.node[message.origin].name;
         if let Some(&half_us) = times_us.get(others.div_ceil(2).saturating_sub(1)) {
             plot.dot(
@@ -243,4 +280,44 @@ fn bars(title: &str, counts: &BTreeMap<u32, usize>, description: &str) -> String
         plot.bar("", (f64::from(at) + 0.5, share), &figure, &hint);
     }
     plot.finish(description)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of ten messages to ten nodes, some at once, some that stop half way, and one that comes to its last node very late.
+    #[test]
+    fn bands_hold_the_median_where_messages_did_not_reach_all() {
+        let times_us: Vec<Vec<u64>> = (0..10_u64)
+            .map(|message| {
+                let reached = if message < 6 { 10 } else { 5 };
+                (1..=reached).map(|node| node * 10_000 + message * 1_000).collect()
+            })
+            .collect();
+        let times: Vec<&[u64]> = times_us.iter().map(Vec::as_slice).collect();
+        let median = spread_quantile(&times, 10, 50);
+        assert_eq!(median.len(), 11, "more than half of the messages reached all");
+        for (low, high) in [(10, 90), (25, 75)] {
+            let early = spread_quantile(&times, 10, low);
+            let late = as_high_as(spread_quantile(&times, 10, high), &early, 500.0);
+            assert!(late.is_sorted_by(|a, b| a.0 <= b.0 && a.1 <= b.1), "{late:?}");
+            assert_eq!((early.len(), late.last()), (11, Some(&(500.0, 1.0))));
+            for (early, median) in early.iter().zip(&median) {
+                let late = late.iter().find(|(_, share)| *share == median.1).expect("as high as the median");
+                assert!(
+                    early.0 <= median.0 && median.0 <= late.0 && early.1 == median.1,
+                    "{early:?} {median:?} {late:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn curves_that_go_on_or_stop_run_level_to_the_edge() {
+        let curve = vec![(0.0, 0.0), (10.0, 0.5), (900.0, 1.0)];
+        assert_eq!(up_to_the_edge(curve.clone(), 100.0), [(0.0, 0.0), (10.0, 0.5), (100.0, 0.5)]);
+        assert_eq!(up_to_the_edge(curve[..2].to_vec(), 100.0), [(0.0, 0.0), (10.0, 0.5), (100.0, 0.5)]);
+        assert_eq!(up_to_the_edge(curve.clone(), 1_000.0), curve);
+    }
 }

@@ -8,7 +8,7 @@ use std::fmt::Write;
 /// The size of a chart in its own units, which at full size are CSS pixels.
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 320.0;
-/// The plot area's edges.
+/// The plot area's edges; the left one is further to the right where labels are long.
 const LEFT: f64 = 56.0;
 const RIGHT: f64 = WIDTH - 14.0;
 const TOP: f64 = 14.0;
@@ -63,6 +63,15 @@ impl Axis {
     pub(super) fn end(&self) -> f64 {
         self.end
     }
+
+    /// Where the plot area begins that has this axis at its left: beside the title, which is upright there, and the longest label.
+    fn left(&self) -> f64 {
+        /// A digit of the widest font that the page may be shown in.
+        const DIGIT: f64 = 8.0;
+        const TITLE_AND_GAPS: f64 = 32.0;
+        let widths = self.ticks.iter().map(|(_, label)| label.chars().map(|_| DIGIT).sum::<f64>());
+        widths.map(|width| width + TITLE_AND_GAPS).fold(LEFT, f64::max)
+    }
 }
 
 /// A chart under construction.
@@ -70,18 +79,19 @@ impl Axis {
 pub(super) struct Plot {
     x: Axis,
     y: Axis,
+    left: f64,
     marks: String,
 }
 
 impl Plot {
     pub(super) fn new(x: Axis, y: Axis) -> Self {
-        Self { x, y, marks: String::new() }
+        Self { left: y.left(), x, y, marks: String::new() }
     }
 
     /// Where a point of the data is in the drawing.
     fn place(&self, (x, y): (f64, f64)) -> (f64, f64) {
         let share = |value: f64, axis: &Axis| (value / axis.end).clamp(0.0, 1.0);
-        (LEFT + share(x, &self.x) * (RIGHT - LEFT), BOTTOM - share(y, &self.y) * (BOTTOM - TOP))
+        (self.left + share(x, &self.x) * (RIGHT - self.left), BOTTOM - share(y, &self.y) * (BOTTOM - TOP))
     }
 
     /// A line through points.
@@ -94,7 +104,7 @@ impl Plot {
     /// are at most it, out of `total`.
     pub(super) fn steps(&mut self, style: &str, sorted: &[f64], total: f64) {
         // A step that moves less than half a pixel from the last one drawn cannot be seen.
-        let visible = self.x.end / (RIGHT - LEFT) / 2.0;
+        let visible = self.x.end / (RIGHT - self.left) / 2.0;
         let mut points = vec![(0.0, 0.0)];
         let (mut drawn, mut share) = (0.0, 0.0);
         let mut count = 0.0;
@@ -162,14 +172,15 @@ impl Plot {
 
     /// The finished chart. `description` is read out to those who cannot see it.
     pub(super) fn finish(self, description: &str) -> String {
+        let left = self.left;
         let mut svg =
             format!(r#"<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{}">"#, escape(description));
         for (value, label) in &self.y.ticks {
             let (_, y) = self.place((0.0, *value));
-            let (label_x, label_y) = (LEFT - 8.0, y + 4.0);
+            let (label_x, label_y) = (left - 8.0, y + 4.0);
             write!(
                 svg,
-                r#"<path class="grid" d="M{LEFT} {y:.1}H{RIGHT}"/><text class="tick" x="{label_x}" y="{label_y:.1}" text-anchor="end">{label}</text>"#
+                r#"<path class="grid" d="M{left} {y:.1}H{RIGHT}"/><text class="tick" x="{label_x}" y="{label_y:.1}" text-anchor="end">{label}</text>"#
             )
             .expect("writing to a string");
         }
@@ -184,10 +195,10 @@ impl Plot {
         }
         svg.push_str(&self.marks);
         let (x_title, y_title) = (escape(&self.x.title), escape(&self.y.title));
-        let (middle_x, middle_y, below) = (f64::midpoint(LEFT, RIGHT), f64::midpoint(TOP, BOTTOM), HEIGHT - 8.0);
+        let (middle_x, middle_y, below) = (f64::midpoint(left, RIGHT), f64::midpoint(TOP, BOTTOM), HEIGHT - 8.0);
         write!(
             svg,
-            r#"<path class="axis" d="M{LEFT} {TOP}V{BOTTOM}H{RIGHT}"/><text class="title" x="{middle_x}" y="{below}" text-anchor="middle">{x_title}</text><text class="title" transform="translate(14 {middle_y}) rotate(-90)" text-anchor="middle">{y_title}</text></svg>"#
+            r#"<path class="axis" d="M{left} {TOP}V{BOTTOM}H{RIGHT}"/><text class="title" x="{middle_x}" y="{below}" text-anchor="middle">{x_title}</text><text class="title" transform="translate(14 {middle_y}) rotate(-90)" text-anchor="middle">{y_title}</text></svg>"#
         )
         .expect("writing to a string");
         svg
@@ -243,6 +254,14 @@ mod tests {
         assert_eq!(labels(0.9), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         assert_eq!(labels(0.0), ["0.000", "0.001"]);
         assert_eq!(Axis::up_to("x", 230.0).end(), 250.0);
+    }
+
+    #[test]
+    fn long_labels_stay_clear_of_the_title() {
+        let left = |end| Plot::new(Axis::up_to("x", 1.0), Axis::up_to("y", end)).left;
+        assert_eq!(left(800.0), left(0.9), "short labels keep charts aligned");
+        // The title takes the first 20 units, a digit 8, and a label ends 8 before the plot area.
+        assert!(left(25_000.0) - 8.0 - 5.0 * 8.0 > 20.0, "{}", left(25_000.0));
     }
 
     #[test]
