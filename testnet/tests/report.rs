@@ -7,8 +7,8 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use starling_testnet::measure::{Event, Readiness, Recorder, Window};
-use starling_testnet::report::{self, HostLoad, Manifest, NodeUsage, Run, Summary, manifest, terminal};
+use starling_testnet::measure::{Class, Deliveries, Event, Readiness, Recorder, Window};
+use starling_testnet::report::{self, HostLoad, Manifest, NodeUsage, Run, Simulation, Summary, manifest, terminal};
 use starling_testnet::wan::{Profile, Stream, Topology};
 
 const HOP_US: u64 = 400;
@@ -90,7 +90,7 @@ fn run(spec: &Spec) -> Run {
         window: WINDOW,
         host: HostLoad { cores: 2, cpu_busy_fraction: 0.5 },
         nodes: (0..spec.nodes).map(usage).collect(),
-        ready_s: 3.25,
+        ready_s: Some(3.25),
         refused: Vec::new(),
         notes: Vec::new(),
         attackers: Vec::new(),
@@ -273,6 +273,76 @@ fn missing_deliveries_are_named() {
     );
     assert!(!page.contains("verdict bad"), "a run that ended well is no bad news");
     assert!(terminal::figures(&judged).contains("every node that ran has every transaction in the end"));
+}
+
+/// The same run, if it had been simulated.
+fn simulated(run: Run) -> Run {
+    let simulation = Simulation {
+        trace_hash: "00".to_owned(),
+        events: 1,
+        events_per_s: 1.0,
+        computed_s: 1.0,
+        resident_mib_max: 1.0,
+    };
+    Run { simulation: Some(simulation), ..run }
+}
+
+#[test]
+fn what_came_later_with_the_chain_is_told_from_what_never_came() {
+    let run = run(&Spec { deaf: Some(7), ..SMALL() });
+    let mut messages = run.deliveries.messages().to_vec();
+    let missing: Vec<_> = run.deliveries.missing().map(|(message, ..)| message.id).collect();
+    let transactions = messages.iter_mut().filter(|message| message.class == Class::Transaction);
+    for message in transactions.filter(|message| missing.contains(&message.id)).take(5) {
+        message.receptions[7].had_in_the_end = true;
+    }
+    let deliveries = Deliveries::new(run.deliveries.nodes(), messages, WINDOW.drain_end_us, 0);
+    let run = simulated(Run { deliveries, ..run });
+    let csv = report::tables::missing(&run);
+    assert_eq!(csv.lines().filter(|line| line.ends_with(",later")).count(), 5, "{csv}");
+    assert_eq!(csv.lines().filter(|line| line.ends_with(",no")).count(), missing.len() - 5);
+    let figures = terminal::figures(&run);
+    let row = figures.lines().find(|line| line.contains("later, with the chain")).expect("a row of its own");
+    assert_eq!(row.split('┆').nth(1).map(str::trim), Some("5"), "{figures}");
+    assert_eq!(terminal::complaints(&run).join("\n").matches("(it came later, with the chain)").count(), 5);
+}
+
+#[test]
+fn charts_say_what_did_not_come() {
+    let whole = report::html::page(&run(&SMALL()));
+    assert!(!whole.contains("of those expected did not come"));
+    let page = report::html::page(&run(&Spec { deaf: Some(7), ..SMALL() }));
+    assert!(page.contains("of those expected did not come over the mesh"));
+    assert!(!page.contains("Share of expected deliveries"), "quantiles are of what came");
+    assert!(page.contains("class=\"dot unreached\"") && page.contains("<i class=\"unreached\"></i>"), "with a legend");
+    assert!(page.contains("Time since the load began (s)"));
+}
+
+#[test]
+fn without_a_bound_there_is_no_multiple() {
+    let page = report::html::page(&run(&Spec { profile: Profile::loopback(), ..SMALL() }));
+    assert!(!page.contains("- the bound") && !page.contains(", -<"));
+    let page = report::html::page(&run(&SMALL()));
+    assert!(page.contains(" x the bound of "));
+}
+
+#[test]
+fn when_the_mesh_was_ready_is_said_as_it_was() {
+    let ready = |ready_s| simulated(Run { ready_s, ..run(&SMALL()) }).ready();
+    assert_eq!(ready(Some(3.25)), "after 3.2 s");
+    assert_eq!(ready(Some(76.75)), "after 76.8 s, when the load had already begun at 5.0 s");
+    assert_eq!(ready(None), "never before the end");
+    let never = Run { ready_s: None, ..run(&SMALL()) };
+    let json: serde_json::Value = serde_json::from_str(&Summary::of(&never).to_json()).expect("JSON");
+    assert!(json["ready_s"].is_null());
+}
+
+#[test]
+fn the_head_of_the_page_has_no_endless_numbers() {
+    let mut run = run(&SMALL());
+    run.manifest.load.tx_rate = 8.458_333_333_333_334;
+    let page = report::html::page(&run);
+    assert!(page.contains("8.46 transactions of 256 B payload a second"), "rounded");
 }
 
 #[test]

@@ -258,6 +258,37 @@ fn what_cannot_be_is_refused_before_anything_starts() {
 }
 
 #[test]
+fn the_number_of_nodes_on_the_command_line_wins() {
+    let temporary = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| temporary.path().join(name).display().to_string();
+    std::fs::write(path("tiny.toml"), MANIFEST).expect("written");
+    let both = ["--set", "nodes=9", "--nodes", "10"];
+    // Parted until after the end, so that it fails and says how to see that again.
+    let parted = "[[fault]]\nkind = \"partition\"\nat_s = 5\nfor_s = 60\nwho = { nodes = [0, 2] }\n";
+    std::fs::write(path("parted.toml"), format!("{MANIFEST}{parted}")).expect("written");
+    let shown = said(&[&["sim", &path("parted.toml"), "--out", &path("out")][..], &both].concat(), 1);
+    assert_eq!(summary(&temporary.path().join("out"))["nodes"], 10);
+    assert!(shown.contains("--set nodes=10") && !shown.contains("nodes=9"), "{shown}");
+    assert!(shown.contains("The partition was not healed before the end of the run."), "{shown}");
+    assert!(shown.contains(" of ") && shown.contains("transactions never happened, neither over"), "{shown}");
+}
+
+/// What is missing over the mesh and yet there in the end is counted, so that the table does not contradict the verdict.
+#[test]
+fn what_a_partition_keeps_away_comes_with_the_chain() {
+    let temporary = tempfile::tempdir().expect("a folder");
+    let out = temporary.path().join("out");
+    let shown = said(&["sim", "partition", "--out", &out.display().to_string()], 0);
+    let missing = std::fs::read_to_string(out.join("missing.csv")).expect("something is missing");
+    let rows = missing.lines().filter(|line| line.contains(",transaction,"));
+    let later = rows.clone().filter(|line| line.ends_with(",later")).count();
+    assert!(later > 0 && rows.clone().all(|line| line.ends_with(",later") || line.ends_with(",yes")), "{missing}");
+    let row = shown.lines().find(|line| line.contains("later, with the chain")).expect("a row of its own");
+    assert_eq!(row.split('┆').nth(1).map(str::trim), Some(later.to_string().as_str()), "{shown}");
+    assert!(shown.contains("every node that ran has every transaction in the end"), "{shown}");
+}
+
+#[test]
 fn attackers_of_a_manifest_take_part() {
     let temporary = tempfile::tempdir().expect("a folder");
     let path = |name: &str| temporary.path().join(name).display().to_string();

@@ -24,8 +24,8 @@ pub(super) const EXAMPLES: &str = "Examples:
   starling-testnet sim partition --set fault.0.for_s=10
   starling-testnet sim scaling --nodes-max 5000
 
-Exit codes: 0 every message reached every node that ran, over the mesh or in a block, and all of them agree; \
-1 they did not; 2 usage.";
+Exit codes: 0 every node that runs at the end got every transaction, over the mesh or in a block (also in one that it \
+fetched later), and all of them agree about the chain; 1 not so; 2 usage.";
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -41,7 +41,7 @@ pub(super) struct Sim {
     /// Print the JSON schema of manifests
     #[arg(long)]
     schema: bool,
-    /// How many nodes, in place of what the manifest says
+    /// How many nodes, in place of what the manifest or --set says
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     nodes: Option<u32>,
     /// The seed, in place of the manifest's
@@ -97,6 +97,13 @@ impl Sim {
             (None, None) => vec![usual],
         }
     }
+
+    /// What is set in the manifest. An option of its own wins over `--set`, as with the seed.
+    fn assignments(&self) -> Vec<String> {
+        let is_nodes = |assignment: &str| assignment.split_once('=').is_some_and(|(key, _)| key.trim() == "nodes");
+        let set = self.set.iter().filter(|assignment| self.nodes.is_none() || !is_nodes(assignment));
+        self.nodes.map(|nodes| format!("nodes={nodes}")).into_iter().chain(set.cloned()).collect()
+    }
 }
 
 pub(super) fn execute(sim: &Sim) -> u8 {
@@ -127,8 +134,7 @@ pub(super) fn execute(sim: &Sim) -> u8 {
 fn run(sim: &Sim) -> Result<u8, FolderError> {
     let scenario = sim.scenario.as_deref().unwrap_or_default();
     let (manifest, base) = Manifest::named(scenario)?;
-    let nodes = sim.nodes.map(|nodes| format!("nodes={nodes}"));
-    let set: Vec<String> = nodes.into_iter().chain(sim.set.iter().cloned()).collect();
+    let set = sim.assignments();
     let manifest = manifest.with(&set)?;
     let seeds = sim.seeds(manifest.seed);
     let out = out_folder(sim.out.as_deref(), &format!("sim-{}-seed-{}", manifest.name, seeds[0]));

@@ -282,7 +282,7 @@ fn assemble(
         window,
         host,
         nodes,
-        ready_s,
+        ready_s: Some(ready_s),
         refused: load.refused,
         notes,
         attackers,

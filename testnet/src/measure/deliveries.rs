@@ -48,6 +48,8 @@ pub struct Reception {
     pub copies: u32,
     /// Mesh-frame bytes of all those copies.
     pub frame_bytes: u64,
+    /// Whether the node has the message in the end, wherever from. Only simulations know it, and only of transactions.
+    pub had_in_the_end: bool,
 }
 
 /// The coming of a first copy.
@@ -150,6 +152,12 @@ impl Deliveries {
             Outcome::Delivered(arrival) => Some((node, arrival)),
             _ => None,
         })
+    }
+
+    /// Whether a delivery that is missing was made good later: the node fetched blocks that it had missed, and the message was in them.
+    #[must_use]
+    pub fn came_with_the_chain(&self, message: &Message, node: usize) -> bool {
+        self.outcome(message, node) == Outcome::Missing && message.receptions[node].had_in_the_end
     }
 
     /// Every expected delivery that did not happen over the mesh: the message, the node, and whether the node at least

@@ -56,6 +56,9 @@ pub struct ClassStatistics {
     pub pulled: usize,
     /// Expected deliveries that came only inside a block.
     pub in_block_only: usize,
+    /// Expected deliveries that did not come, but whose message the node has in the end: see
+    /// [`Deliveries::came_with_the_chain`].
+    pub with_the_chain: usize,
     /// From `t0` to arrival, for every delivery.
     pub latency_us: Vec<u64>,
     /// From `t0` to acceptance, for every delivery that was accepted.
@@ -89,6 +92,7 @@ impl ClassStatistics {
             deliveries: 0,
             pulled: 0,
             in_block_only: 0,
+            with_the_chain: 0,
             latency_us: Vec::new(),
             accepted_us: Vec::new(),
             bound_us: Vec::new(),
@@ -129,7 +133,8 @@ impl ClassStatistics {
                     }
                 }
                 Outcome::InBlock(_) => self.in_block_only += 1,
-                Outcome::Origin | Outcome::Missing | Outcome::Absent => {}
+                Outcome::Missing => self.with_the_chain += usize::from(reception.had_in_the_end),
+                Outcome::Origin | Outcome::Absent => {}
             }
         }
     }

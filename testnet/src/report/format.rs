@@ -52,6 +52,19 @@ pub fn multiple(measured: f64, bound: f64) -> String {
     if bound > 0.0 { format!("{:.2} x", measured / bound) } else { "-".to_owned() }
 }
 
+/// How often something happens in a second, with two decimals at most.
+#[must_use]
+pub fn rate(per_s: f64) -> String {
+    let text = format!("{per_s:.2}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// So many of something: `1 message`, `2 messages`.
+#[must_use]
+pub fn counted(number: u64, singular: &str) -> String {
+    format!("{} {singular}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
 /// A whole number with its thousands set apart.
 #[must_use]
 pub fn grouped(number: u64) -> String {
@@ -92,6 +105,11 @@ mod tests {
         assert_eq!([0.761, 0.9975, 1.0].map(load), ["76.1 %", "99.8 %", "100.0 %"]);
         assert_eq!(multiple(150.0, 100.0), "1.50 x");
         assert_eq!(multiple(150.0, 0.0), "-");
+        assert_eq!([8.458_333_333_333_334, 50.0, 100.5, 0.0].map(rate), ["8.46", "50", "100.5", "0"]);
+        assert_eq!(
+            [0, 1, 2_000].map(|number| counted(number, "message")),
+            ["0 messages", "1 message", "2\u{202f}000 messages"]
+        );
         assert_eq!([999, 1_000, 1_234_567].map(grouped), ["999", "1\u{202f}000", "1\u{202f}234\u{202f}567"]);
     }
 }

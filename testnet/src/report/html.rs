@@ -7,7 +7,7 @@
 use std::fmt::Write;
 
 use super::charts;
-use super::format::{bytes, float, grouped, load, milliseconds, multiple, percent};
+use super::format::{bytes, float, grouped, load, milliseconds, multiple, percent, rate};
 use super::plot::escape;
 use super::{Run, Simulation, Summary, terminal};
 use crate::measure::{Class, ClassStatistics, Outcome, Quantiles, statistics::nearest_rank};
@@ -66,18 +66,18 @@ fn facts(run: &Run) -> String {
     let manifest = &run.manifest;
     format!(
         "<p class=\"facts\">{}{} {} · {} connections sought by each · {} profile · seed {} · {} transactions of {} \
-         payload a second for {} s · slots of {} s · ready after {:.1} s · {}</p>\n",
+         payload a second for {} s · slots of {} s · ready {} · {}</p>\n",
         run.simulation.as_ref().map(simulation).unwrap_or_default(),
         manifest.network.nodes,
         if run.simulation.is_some() { "simulated nodes" } else { "nodes as processes" },
         manifest.network.target_peers,
         escape(&manifest.network.profile),
         manifest.seed,
-        manifest.load.tx_rate,
+        rate(manifest.load.tx_rate),
         bytes(float(manifest.load.tx_bytes as u64)),
         manifest.load.duration_s,
         manifest.network.slot_s,
-        run.ready_s,
+        run.ready(),
         escape(&manifest.started),
     )
 }
@@ -127,14 +127,17 @@ fn tiles(class: &ClassStatistics) -> String {
     let latency = Quantiles::of_sorted(&class.latency_us);
     let bound = Quantiles::of_sorted(&class.bound_us);
     let over = |point: fn(&Quantiles) -> u64| match (&latency, &bound) {
-        (Some(latency), Some(bound)) => (
-            milliseconds(point(latency)),
-            format!(
-                "{} the bound of {}",
-                multiple(float(point(latency)), float(point(bound))),
-                milliseconds(point(bound))
-            ),
-        ),
+        (Some(latency), Some(bound)) => {
+            let (latency_us, bound_us) = (point(latency), point(bound));
+            let over = match bound_us {
+                // Where no way takes any time, nothing can be said of a multiple.
+                0 => String::new(),
+                _ => {
+                    format!("{} the bound of {}", multiple(float(latency_us), float(bound_us)), milliseconds(bound_us))
+                }
+            };
+            (milliseconds(latency_us), over)
+        }
         _ => ("-".to_owned(), "nothing was delivered".to_owned()),
     };
     let payload = class.payload_bytes_mean();
@@ -172,9 +175,9 @@ const NODE_COLUMNS: [(&str, &str); 18] = [
     ("Node", "text"),
     ("Region", "text"),
     ("Last mile, ms", ""),
-    ("Published", ""),
-    ("Received", ""),
-    ("Missing", ""),
+    ("Published, tx + block", ""),
+    ("Received, tx + block", ""),
+    ("Missing, tx + block", ""),
     ("Transaction p50, ms", ""),
     ("Transaction p99, ms", ""),
     ("Block p50, ms", ""),
@@ -192,7 +195,8 @@ const NODE_COLUMNS: [(&str, &str); 18] = [
 fn nodes(run: &Run) -> String {
     let mut html = String::from(
         "<h2>Nodes</h2>\n<p>What each node received and used from the start of the load to the end of the drain. Blocks are \
-         made by the nodes marked *. Press a heading to sort.</p>\n<div class=\"card neither scroll\"><table>\n<thead><tr>",
+         made by the nodes marked *. Press a heading to sort. Where the table is wider than the page, it scrolls sideways.</p>\n\
+         <div class=\"card neither scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Nodes\"><table>\n<thead><tr>",
     );
     for (heading, style) in NODE_COLUMNS.into_iter().filter(|(heading, _)| has_column(run, heading)) {
         html.push_str(&format!("<th class=\"{style}\"><button>{heading}</button></th>"));
@@ -201,9 +205,17 @@ fn nodes(run: &Run) -> String {
     for node in 0..run.manifest.node.len() {
         html.push_str("<tr>");
         let cells = NODE_COLUMNS.into_iter().zip(node_cells(run, node));
-        for ((_, style), cell) in cells.filter(|((heading, _), _)| has_column(run, heading)) {
+        for ((heading, style), cell) in cells.filter(|((heading, _), _)| has_column(run, heading)) {
             let (bad, cell) = cell.strip_prefix('!').map_or(("", &*cell), |cell| (" bad", cell));
-            html.push_str(&format!("<td class=\"{style}{bad}\">{}</td>", escape(cell)));
+            let cell = escape(cell);
+            // Of identities only the end differs; the whole is shown when pointed at.
+            let (hint, end) = match cell.char_indices().rev().nth(9) {
+                Some((at, _)) if heading == "Peer id" && at > 0 => {
+                    (format!(" title=\"{cell}\""), format!("…{}", &cell[at..]))
+                }
+                _ => (String::new(), cell),
+            };
+            html.push_str(&format!("<td class=\"{style}{bad}\"{hint}>{end}</td>"));
         }
         html.push_str("</tr>\n");
     }

@@ -52,8 +52,8 @@ pub struct Run {
     pub host: HostLoad,
     /// What each node did, in the order of the manifest's nodes.
     pub nodes: Vec<NodeUsage>,
-    /// From the first spawn until every node had held enough mesh links for one heartbeat.
-    pub ready_s: f64,
+    /// From the first spawn until every node had held enough mesh links for one heartbeat; none if it never came to that.
+    pub ready_s: Option<f64>,
     /// Submissions that a node refused, each with its reason.
     pub refused: Vec<String>,
     /// Anything else that a reader of the figures must know, in sentences.
@@ -141,6 +141,18 @@ impl Run {
                 causes.join(" and "),
             )
         })
+    }
+
+    /// When the mesh was ready, in words.
+    #[must_use]
+    pub fn ready(&self) -> String {
+        let Some(ready_s) = self.ready_s else { return "never before the end".to_owned() };
+        // The clock of a simulation begins with the run; that of processes has begun before.
+        let load_s = format::float(self.window.load_start_us) / 1e6;
+        if self.simulation.is_some() && ready_s > load_s {
+            return format!("after {ready_s:.1} s, when the load had already begun at {load_s:.1} s");
+        }
+        format!("after {ready_s:.1} s")
     }
 
     /// Drops what is known of single messages, which is most of the memory of a run.

@@ -27,7 +27,8 @@ pub struct Summary {
     cpu_us_per_delivery: Option<f64>,
     /// The most memory that any node had resident at any time.
     rss_mib_max: f64,
-    ready_s: f64,
+    /// Null if the mesh never was.
+    ready_s: Option<f64>,
     /// Only where nodes were attacked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     attackers: Vec<AttackerGroup>,

@@ -41,13 +41,18 @@ pub fn deliveries(run: &Run) -> String {
 
 /// `missing.csv`: one row for every expected delivery that did not happen over the mesh.
 ///
-/// Columns: `message`, `class`, `origin`, `node`, `t0` as in `deliveries.csv`, and `in_block` (`yes` if the node at least saw
-/// the message inside a block).
+/// Columns: `message`, `class`, `origin`, `node`, `t0` as in `deliveries.csv`, and `in_block`: `yes` if the node saw the
+/// message inside a block that was sent to it, `later` if it has it in the end from blocks that it fetched (only simulations know
+/// that), `no` otherwise.
 #[must_use]
 pub fn missing(run: &Run) -> String {
     let mut csv = String::from("message,class,origin,node,t0,in_block\n");
     for (message, node, in_block) in run.deliveries.missing() {
-        let in_block = if in_block { "yes" } else { "no" };
+        let in_block = match in_block {
+            true => "yes",
+            false if run.deliveries.came_with_the_chain(message, node) => "later",
+            false => "no",
+        };
         writeln!(csv, "{},{in_block}", subject(run, message, node)).expect("writing to a string");
     }
     csv

@@ -1,9 +1,10 @@
 //! Running a manifest and reporting on it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
+use starling_protocol::id::MessageId;
 use starling_protocol::mesh::MeshConfig;
 use starling_protocol::node::Node;
 use starling_protocol::time::{Duration, Time, micros};
@@ -15,7 +16,7 @@ use crate::attack::{Attackers, recruits};
 use crate::host;
 use crate::manifest::{Manifest, ManifestError};
 use crate::measure::{self, Activity, Class, Counters, Deliveries, How, Window};
-use crate::report::format::float;
+use crate::report::format::{counted, float, grouped};
 use crate::report::{self, HostLoad, NodeUsage, Run, Simulation};
 
 /// Simulated time between two reports of progress.
@@ -86,12 +87,11 @@ pub fn simulate(
     disagreement(&world, &mut findings);
     let mut notes = Vec::new();
     if world.unpublished() > 0 {
-        notes
-            .push(format!("{} messages were not published, because their publisher did not run.", world.unpublished()));
+        notes.push(unpublished(world.unpublished()));
     }
-    notes.extend(seen.convergence());
+    notes.extend(seen.convergence(end));
     let deliveries = deliveries(&world, &window);
-    lost_transactions(&world, &deliveries, &mut findings);
+    findings.extend(lost_transactions(&world, &deliveries));
     if deliveries.messages().len().saturating_mul(deliveries.nodes()) > report::DELIVERIES_ROWS_MAX {
         notes.push("There are too many deliveries for a table: deliveries.csv was left out.".into());
     }
@@ -102,7 +102,7 @@ pub fn simulate(
         window,
         host: HostLoad { cores: host::cores(), cpu_busy_fraction: 0.0 },
         nodes: usage(&world, &seen.before),
-        ready_s: float(seen.ready.unwrap_or(load_start).as_micros()) / 1e6,
+        ready_s: seen.ready.map(|ready| float(ready.as_micros()) / 1e6),
         refused: Vec::new(),
         notes,
         attackers: Vec::new(),
@@ -170,9 +170,10 @@ impl Seen {
     }
 
     /// How long it took until all nodes agreed after a partition.
-    fn convergence(&self) -> Option<String> {
+    fn convergence(&self, end: Time) -> Option<String> {
         let healed = self.healed?;
         Some(match self.agreed {
+            _ if healed >= end => "The partition was not healed before the end of the run.".into(),
             Some(agreed) => {
                 let after_s = float(micros(agreed.since(healed))) / 1e6;
                 format!("All nodes had one head again {after_s:.2} s after the partition was healed.")
@@ -243,20 +244,29 @@ fn is_ready(world: &World) -> bool {
     world.running().all(|(node, _)| degrees[node as usize].iter().all(|degree| *degree as usize >= low))
 }
 
-/// Every node that ran has to have got every transaction over the mesh, or has to have it now.
-fn lost_transactions(world: &World, deliveries: &Deliveries, findings: &mut Vec<String>) {
-    let transactions: BTreeMap<_, _> =
-        world.observer().messages().iter().filter_map(|message| Some((message.id, message.transaction?))).collect();
-    let running: BTreeSet<u32> = world.running().map(|(node, _)| node).collect();
+/// What to say of messages that their publisher could not publish.
+pub(crate) fn unpublished(messages: u64) -> String {
+    let (were, their) = if messages == 1 { ("was", "its") } else { ("were", "their") };
+    format!("{} {were} not published, because {their} publisher did not run.", counted(messages, "message"))
+}
+
+/// Every node that runs has to have got every transaction over the mesh, or has to have it now.
+fn lost_transactions(world: &World, deliveries: &Deliveries) -> Option<String> {
+    let running: BTreeSet<usize> = world.running().map(|(node, _)| node as usize).collect();
     let lost = deliveries.missing().filter(|(message, node, _)| {
-        let node = u32::try_from(*node).expect("fewer than 2^32 nodes");
-        let has = |id| world.has_transaction(node, id);
-        running.contains(&node) && transactions.get(&message.id).is_some_and(|id| !has(id))
+        let transaction = message.class == Class::Transaction;
+        transaction && running.contains(node) && !message.receptions[*node].had_in_the_end
     });
-    let lost = lost.count();
-    if lost > 0 {
-        findings.push(format!("{lost} transactions did not reach a node, neither over the mesh nor in a block"));
-    }
+    let lost: Vec<MessageId> = lost.map(|(message, ..)| message.id).collect();
+    let transactions = lost.iter().collect::<BTreeSet<_>>().len();
+    (!lost.is_empty()).then(|| lost_in_words(lost.len() as u64, transactions as u64))
+}
+
+/// What to say of so many lost deliveries, pairs of a transaction and a node.
+pub(crate) fn lost_in_words(deliveries: u64, transactions: u64) -> String {
+    let (lost, of) = (grouped(deliveries), counted(transactions, "transaction"));
+    let deliveries = if deliveries == 1 { "delivery" } else { "deliveries" };
+    format!("{lost} {deliveries} of {of} never happened, neither over the mesh nor in a block")
 }
 
 /// All nodes that run have to have the same head, but for the last block, which may be on its way.
@@ -286,7 +296,9 @@ fn deliveries(world: &World, window: &Window) -> Deliveries {
     let messages = counted.map(|message| {
         let t0_us = message.published.as_micros();
         let at_us = |offset_us: Option<u32>| offset_us.map(|offset_us| t0_us + u64::from(offset_us));
-        let receptions = message.receptions().map(|reception| measure::Reception {
+        let receptions = (0..).zip(message.receptions()).map(|(node, reception)| measure::Reception {
+            had_in_the_end: reception.arrival_us.is_none()
+                && message.transaction.is_some_and(|id| world.has_transaction(node, &id)),
             arrival: at_us(reception.arrival_us).map(|t_us| measure::Arrival {
                 t_us,
                 from: reception.from.map(|from| from as usize).filter(|from| *from < nodes),
@@ -384,5 +396,30 @@ fn facts(manifest: &Manifest, world: &World, started: String) -> report::Manifes
         },
         host: host::facts(),
         node: world.addresses().iter().take(scenario.nodes).enumerate().map(node).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_that_outlasts_the_run_was_not_healed() {
+        let end = Time::from_micros(60_000_000);
+        let said = |healed_s: u64| {
+            let healed = Some(Time::from_micros(healed_s * 1_000_000));
+            let seen = Seen { load_start: Time::ZERO, before: Vec::new(), ready: None, healed, agreed: None };
+            seen.convergence(end).expect("there was a partition")
+        };
+        assert_eq!(said(90), "The partition was not healed before the end of the run.");
+        assert_eq!(said(50), "The nodes never had one head again after the partition was healed.");
+    }
+
+    #[test]
+    fn one_and_many_are_told_apart() {
+        assert_eq!(unpublished(1), "1 message was not published, because its publisher did not run.");
+        assert_eq!(unpublished(2), "2 messages were not published, because their publisher did not run.");
+        assert!(lost_in_words(184, 60).starts_with("184 deliveries of 60 transactions never happened"));
+        assert!(lost_in_words(1, 1).starts_with("1 delivery of 1 transaction never happened"));
     }
 }

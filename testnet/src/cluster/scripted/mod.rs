@@ -234,7 +234,7 @@ async fn play_until(stage: &mut Stage, progress: &Progress, zero: Instant, end: 
 fn assemble(stage: &mut Stage, started: String, measured: Measured, killed: &[String]) -> Played {
     let Measured { window, zero_us, host, cpu_us, rss_kib_max, mut findings, mut notes, mut attackers } = measured;
     let (recorder, absences) = (&mut stage.recorder, stage.absences.clone());
-    let ready_us = recorder.readiness().ready_us(window.drain_end_us).unwrap_or(window.load_start_us);
+    let ready_us = recorder.readiness().ready_us(window.drain_end_us);
     let nodes = (0..stage.options.nodes)
         .map(|node| NodeUsage {
             activity: recorder.activity(node, &window),
@@ -261,7 +261,7 @@ fn assemble(stage: &mut Stage, started: String, measured: Measured, killed: &[St
         window,
         host,
         nodes,
-        ready_s: report::format::float(ready_us.saturating_sub(zero_us)) / 1e6,
+        ready_s: ready_us.map(|ready_us| report::format::float(ready_us.saturating_sub(zero_us)) / 1e6),
         refused,
         notes,
         simulation: None,

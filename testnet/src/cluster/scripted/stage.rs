@@ -21,6 +21,7 @@ use crate::cluster::{ClusterError, Options, file_error, host};
 use crate::measure::{Readiness, Recorder};
 use crate::report::format::float;
 use crate::sim::faults::{Action, Faults};
+use crate::sim::run::unpublished;
 use crate::sim::workload::Submission;
 use crate::sim::{Scenario, Wiring, topology};
 use crate::wan::Stream;
@@ -341,8 +342,7 @@ impl Stage {
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if self.unpublished > 0 {
-            let count = self.unpublished;
-            notes.push(format!("{count} messages were not published, because their publisher did not run."));
+            notes.push(unpublished(self.unpublished as u64));
         }
         match self.healed {
             None => {}

@@ -1,6 +1,6 @@
 //! What is wrong at the end of a run: the same questions that are asked of a simulation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use starling_node::api::TransactionStatus;
@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use super::stage::{Phase, Stage};
 use super::{JUDGED, deliveries};
 use crate::measure::Window;
+use crate::sim::run::lost_in_words;
 
 /// Nodes are asked one after the other, and a block may come meanwhile: how often they are asked again before that counts, and how long after.
 const ATTEMPTS: u32 = 10;
@@ -68,6 +69,7 @@ pub(super) async fn disagreement(stage: &Stage) -> Vec<String> {
 async fn lost_transactions(stage: &Stage, window: &Window) -> Option<String> {
     let deliveries = deliveries(&stage.recorder, window, stage.absences.clone());
     let mut lost: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut transactions = BTreeSet::new();
     for (message, node, _) in deliveries.missing().filter(|(message, ..)| message.class == JUDGED) {
         if stage.phases[node] != Phase::Up {
             continue;
@@ -82,12 +84,13 @@ async fn lost_transactions(stage: &Stage, window: &Window) -> Option<String> {
         };
         if !has {
             *lost.entry(node).or_default() += 1;
+            transactions.insert(message.id);
         }
     }
     let all: usize = lost.values().sum();
     let named: Vec<&str> = lost.keys().map(|node| &*stage.plan.nodes[*node].name).collect();
     (all > 0).then(|| {
         let named = named.join(", ");
-        format!("{all} transactions did not reach a node, neither over the mesh nor in a block: {named} lack some")
+        format!("{}: {named} lack some", lost_in_words(all as u64, transactions.len() as u64))
     })
 }
