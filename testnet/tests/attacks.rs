@@ -1,12 +1,14 @@
 //! Attacks on simulated networks: that they are attacks, that the engine survives them, and that the table goes on where it stopped.
 
+use std::process::Command;
 use std::sync::Mutex;
 
 use starling_protocol::time::{Duration, Time};
 use starling_testnet::attack::experiment::{Experiment, Outcome, Study};
-use starling_testnet::attack::suite::{self, Plan, SuiteError};
+use starling_testnet::attack::suite::{self, Plan, RowResult, SuiteError};
 use starling_testnet::attack::table::{Scale, Trial, rows};
 use starling_testnet::attack::{Attackers, engines};
+use starling_testnet::report;
 use starling_testnet::sim::{Engine, Pace};
 
 /// A table that debug builds run in seconds.
@@ -152,7 +154,37 @@ fn a_table_that_was_stopped_goes_on_where_it_stopped() {
     std::fs::write(&file, serde_json::to_string(&outcome).expect("JSON")).expect("written");
     let rows = suite::run(&plan(&["eclipse-node"]), &quiet).expect("it runs");
     assert!(!rows[1].holds(), "a missing delivery is a failure");
-    starling_testnet::report::attacks::write(&rows, "Attacks", folder.path()).expect("pages are written");
-    let page = std::fs::read_to_string(folder.path().join("eclipse-node.html")).expect("a page for each row");
+    let write = |rows: &[RowResult]| report::attacks::write(rows, &TINY, "Attacks", folder.path()).expect("written");
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name));
+    write(&rows);
+    let page = read("eclipse-node.html").expect("a page for each row");
     assert!(page.contains("does not hold") && page.contains("(1 missing)"), "{page}");
+    // Another call shows what is there already, if it is of the same program, scale and seeds.
+    let again = suite::run(&plan(&["baseline"]), &quiet).expect("it runs");
+    let all = suite::with_kept(&plan(&["baseline"]), again.clone());
+    assert_eq!(all.iter().map(|row| row.row.name).collect::<Vec<_>>(), ["baseline", "eclipse-node"]);
+    assert!(!all[1].holds(), "it is what was written");
+    write(&all);
+    assert!(read("eclipse-node.html").is_ok() && read("report.html").expect("an index").contains(">2 of "));
+    let other_seeds = Plan { seeds: 2, ..plan(&[]) };
+    let other_scale = Plan { scale: Scale { load_s: 8, ..TINY }, ..plan(&[]) };
+    for other in [other_seeds, other_scale] {
+        assert_eq!(suite::with_kept(&other, again.clone()).len(), 1, "{other:?}");
+    }
+    // And where it does not, the page of another row goes.
+    write(&again);
+    assert!(read("eclipse-node.html").is_err() && read("baseline.html").is_ok());
+    let index = read("report.html").expect("an index");
+    assert!(index.contains(">1 of ") && !index.contains("href=\"eclipse-node.html"), "{index}");
+}
+
+#[test]
+fn a_row_that_is_not_in_the_quick_table_is_an_error_of_usage() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut tool = Command::new(env!("CARGO_BIN_EXE_starling-testnet"));
+    tool.args(["attacks", "--quick", "--only", "ten-thousand", "--out"]).arg(folder.path().join("out"));
+    let ended = tool.output().expect("the tool starts");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(2), "{said}");
+    assert!(said.contains("not in the quick table") && !folder.path().join("out").exists(), "{said}");
 }

@@ -63,6 +63,12 @@ pub struct Outcome {
     pub nodes: usize,
     /// Identities of attackers.
     pub attackers: usize,
+    /// When the first of them come, in seconds from the start; none if nobody attacks.
+    pub attackers_come_s: Option<f64>,
+    /// When the last of them turn that behave at first; none if none do.
+    pub attackers_turn_s: Option<f64>,
+    /// From when on places, links and connections of attackers are looked at, in seconds from the start: what [`Experiment::turns`] was.
+    pub judged_from_s: f64,
     /// Messages that were published.
     pub published: u64,
     /// Messages that their publisher could not publish although it should have been there.
@@ -186,6 +192,10 @@ impl Experiment {
         outcome.engine = engine.name.to_owned();
         outcome.floor_p99_us = floor_p99_us;
         outcome.attackers = self.attackers.iter().map(Attackers::identities).sum();
+        outcome.attackers_come_s = self.attackers.iter().map(|some| some.at_s).reduce(f64::min);
+        let turn_s = self.attackers.iter().map(|some| some.param("turn_s")).reduce(f64::max);
+        outcome.judged_from_s = self.turns.since(Time::ZERO).as_secs_f64();
+        outcome.attackers_turn_s = turn_s.filter(|turn_s| Some(*turn_s) > outcome.attackers_come_s);
         outcome.events = world.counts().engine();
         outcome.trace = world.trace().to_string();
         outcome.node_days = world.scenario().nodes as f64 * end.since(Time::ZERO).as_secs_f64() / 86_400.0;

@@ -1,7 +1,7 @@
 //! Runs the table: every case of every row, for every seed, and the controls.
 //!
 //! Runs are independent of each other, so as many go on at a time as there are processors. What a run has found is written to a file of its own
-//! at once, named by the program's digest, the scale, the row, the case, the engine, the seed and which of the case's repeats it is; a run whose file exists is not done again. So a table
+//! at once, named by a digest of the program and of the scale, by the row, the case, the engine, the seed and which of the case's repeats it is; a run whose file exists is not done again. So a table
 //! that was stopped goes on where it stopped, and a table of a changed engine begins anew.
 //!
 //! A run that panics is a finding like others: no attack may bring a node down.
@@ -45,6 +45,12 @@ pub enum SuiteError {
         found: String,
         /// What there is.
         known: String,
+    },
+    /// The row is none of this scale.
+    #[error("the row `{found}` is not in the quick table but in the full one only; leave out --quick")]
+    NotQuick {
+        /// What was given.
+        found: &'static str,
     },
     /// The runs that go on at the same time would not fit.
     #[error(
@@ -139,12 +145,12 @@ impl RowResult {
 /// # Errors
 /// If a row does not exist, or a file cannot be written.
 pub fn run(plan: &Plan, progress: &(dyn Fn(usize, usize, &str) + Sync)) -> Result<Vec<RowResult>, SuiteError> {
-    let rows = chosen(&plan.only)?;
+    let rows = chosen(plan)?;
     let jobs = jobs(&rows, plan);
     fits(&jobs, plan.threads)?;
     let folder = plan.out.join("runs");
     fs::create_dir_all(&folder).map_err(|source| SuiteError::Out { path: folder.clone(), source })?;
-    let digest = program_digest();
+    let digest = digest(&plan.scale);
     let results: Mutex<Vec<Option<Ran>>> = Mutex::new(vec![None; jobs.len()]);
     let failure: Mutex<Option<SuiteError>> = Mutex::new(None);
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -196,16 +202,52 @@ fn number_of(jobs: &[Job], job: &Job) -> usize {
     jobs.iter().position(|other| core::ptr::eq(other, job)).expect("it is one of them")
 }
 
-/// The rows of these names, the baseline always among them.
-fn chosen(only: &[String]) -> Result<Vec<&'static Row>, SuiteError> {
-    for name in only {
-        if !rows().any(|row| row.name == name) {
-            let known: Vec<&str> = rows().map(|row| row.name).collect();
+/// The rows of the table at this scale, and those that it has at others only.
+#[must_use]
+pub fn rows_at(scale: &Scale) -> (Vec<&'static Row>, Vec<&'static Row>) {
+    rows().partition(|row| !row.cases(scale, 1).is_empty())
+}
+
+/// The rows that are asked for, the baseline always among them.
+fn chosen(plan: &Plan) -> Result<Vec<&'static Row>, SuiteError> {
+    let (here, elsewhere) = rows_at(&plan.scale);
+    for name in &plan.only {
+        if let Some(row) = elsewhere.iter().find(|row| row.name == name) {
+            return Err(SuiteError::NotQuick { found: row.name });
+        }
+        if !here.iter().any(|row| row.name == name) {
+            let known: Vec<&str> = here.iter().map(|row| row.name).collect();
             return Err(SuiteError::Row { found: name.clone(), known: known.join(", ") });
         }
     }
-    let wanted = |row: &&Row| only.is_empty() || row.name == BASELINE || only.iter().any(|name| name == row.name);
-    Ok(rows().filter(wanted).collect())
+    let wanted =
+        |row: &&Row| plan.only.is_empty() || row.name == BASELINE || plan.only.iter().any(|name| name == row.name);
+    Ok(here.into_iter().filter(wanted).collect())
+}
+
+/// Beside the rows that have just been run, those for which the folder has all results of this very program, scale and seeds, in the table's order.
+#[must_use]
+pub fn with_kept(plan: &Plan, ran: Vec<RowResult>) -> Vec<RowResult> {
+    let (folder, digest) = (plan.out.join("runs"), digest(&plan.scale));
+    let (mut whole, mut all_jobs, mut results) = (Vec::new(), Vec::new(), Vec::new());
+    for row in rows_at(&plan.scale).0 {
+        let jobs = jobs(&[row], plan);
+        let kept: Option<Vec<Outcome>> = jobs.iter().map(|job| job.kept(&folder, &digest, &plan.scale)).collect();
+        if let Some(kept) = kept {
+            whole.push(row);
+            all_jobs.extend(jobs);
+            results.extend(kept.into_iter().map(|outcome| Some(Ok(outcome))));
+        } else if row.name == BASELINE {
+            // Nothing can be judged without it.
+            return ran;
+        }
+    }
+    let has_run = |row: &&Row| ran.iter().any(|result| result.row.name == row.name);
+    whole.retain(|row| !has_run(row));
+    let mut all = collect(&whole, &all_jobs, &results, plan);
+    all.extend(ran);
+    all.sort_by_key(|result| rows().position(|row| row.name == result.row.name));
+    all
 }
 
 /// All runs. Controls need one seed only: they show that the attack is one.
@@ -242,11 +284,7 @@ impl Job {
     }
 
     fn run_or_read(&self, folder: &Path, digest: &str, scale: &Scale) -> Result<Ran, SuiteError> {
-        let Scale { nodes, messages_per_ks, .. } = scale;
-        let path = folder.join(format!("{digest}-{nodes}-{messages_per_ks}-{}.json", self.name()));
-        if let Ok(text) = fs::read_to_string(&path)
-            && let Ok(outcome) = serde_json::from_str(&text)
-        {
+        if let Some(outcome) = self.kept(folder, digest, scale) {
             return Ok(Ok(outcome));
         }
         let ran = catch_unwind(AssertUnwindSafe(|| self.trial.run(self.engine)));
@@ -257,9 +295,21 @@ impl Job {
         };
         if let Ok(outcome) = &ran {
             let text = serde_json::to_string(outcome).expect("numbers and names can be written");
+            let path = self.path(folder, digest, scale);
             fs::write(&path, text).map_err(|source| SuiteError::File { path, source })?;
         }
         Ok(ran)
+    }
+
+    /// What was found before, if it was.
+    fn kept(&self, folder: &Path, digest: &str, scale: &Scale) -> Option<Outcome> {
+        let text = fs::read_to_string(self.path(folder, digest, scale)).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    fn path(&self, folder: &Path, digest: &str, scale: &Scale) -> PathBuf {
+        let Scale { nodes, messages_per_ks, .. } = scale;
+        folder.join(format!("{digest}-{nodes}-{messages_per_ks}-{}.json", self.name()))
     }
 }
 
@@ -278,11 +328,12 @@ fn words_of(panic: &(dyn core::any::Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word")
 }
 
-/// A digest of this very program: whatever decides what a run finds is in it.
-fn program_digest() -> String {
+/// A digest of this very program and of the scale: whatever decides what a run finds is in them.
+fn digest(scale: &Scale) -> String {
     let program = std::env::current_exe().and_then(fs::read).unwrap_or_default();
     let mut digest = TraceHash::default();
     program.chunks(8).for_each(|bytes| digest.mix_prefix(bytes));
+    format!("{scale:?}").as_bytes().chunks(8).for_each(|bytes| digest.mix_prefix(bytes));
     digest.to_string()
 }
 
@@ -335,7 +386,7 @@ mod tests {
     #[test]
     fn every_repeat_is_a_run_of_its_own() {
         let plan = plan("false-prunes");
-        let jobs = jobs(&chosen(&plan.only).expect("there is such a row"), &plan);
+        let jobs = jobs(&chosen(&plan).expect("there is such a row"), &plan);
         let repeats: Vec<&Job> = jobs.iter().filter(|job| job.row.name == "false-prunes").collect();
         assert_eq!(repeats.len(), 2 * 200);
         let seed = |job: &&Job| match &job.trial {
@@ -345,6 +396,28 @@ mod tests {
         assert_eq!(repeats.iter().map(seed).collect::<BTreeSet<_>>().len(), 2 * 200, "each has a seed of its own");
         assert_eq!(repeats.iter().map(|job| job.name()).collect::<BTreeSet<_>>().len(), 2 * 200, "and a file");
         assert_eq!(seed(&repeats[0]), 1);
+    }
+
+    /// A row that is not run has neither held nor failed.
+    #[test]
+    fn a_row_of_the_full_table_only_cannot_be_asked_of_the_quick_one() {
+        let full = plan("ten-thousand");
+        assert_eq!(chosen(&full).expect("it is there").len(), 2);
+        let quick = Plan { scale: Scale::QUICK, ..full };
+        let error = chosen(&quick).expect_err("it is not there").to_string();
+        assert!(error.contains("`ten-thousand` is not in the quick table") && error.contains("--quick"), "{error}");
+        let all = chosen(&Plan { only: Vec::new(), ..quick }).expect("nothing wrong is asked for");
+        assert_eq!(all.len(), rows().count() - 1);
+        assert!(all.iter().all(|row| !row.cases(&Scale::QUICK, 1).is_empty()));
+    }
+
+    /// The two tables can be given the same numbers of nodes and messages, and differ all the same.
+    #[test]
+    fn results_of_another_scale_are_not_taken_for_these() {
+        let full = Scale::FULL;
+        let quick = Scale { nodes: full.nodes, messages_per_ks: full.messages_per_ks, ..Scale::QUICK };
+        assert_ne!(digest(&full), digest(&quick));
+        assert_eq!(digest(&full), digest(&Scale::FULL));
     }
 
     #[test]

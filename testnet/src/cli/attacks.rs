@@ -19,12 +19,13 @@ pub(super) const EXAMPLES: &str = "Examples:
   starling-testnet attacks --list
 
 What each run has found is kept in the folder, so a table that was stopped goes on where it stopped when it is \
-given the same --out. A changed program begins anew.
+given the same --out. A changed program begins anew. The report shows every row of which the folder has all results; what is printed, and \
+the exit code, are of the rows that were asked for.
 Exit codes: 0 all that is demanded holds; 1 it does not; 2 usage.";
 
 #[derive(Debug, Args)]
 pub(super) struct Attacks {
-    /// Fewer nodes and messages, latencies as multiples of a baseline of the same size: for continuous integration
+    /// Fewer nodes and messages, demands in milliseconds scaled by the shortest paths of that network: for continuous integration
     #[arg(long)]
     quick: bool,
     /// This row only, and the baseline; can be repeated
@@ -39,7 +40,7 @@ pub(super) struct Attacks {
     /// Messages a second of all publishers together, in place of the table's own number
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     messages: Option<u32>,
-    /// Leave out the weaker engines that have to fail
+    /// Leave out the weaker engines that are run for comparison
     #[arg(long)]
     no_controls: bool,
     /// Folder for the results [default: testnet-runs/attacks or testnet-runs/attacks-quick]
@@ -60,8 +61,13 @@ pub(super) fn execute(arguments: &Attacks) -> u8 {
         return GOOD;
     }
     let plan = arguments.plan();
+    let (_, elsewhere) = suite::rows_at(&plan.scale);
+    if plan.only.is_empty() && !elsewhere.is_empty() {
+        let names: Vec<&str> = elsewhere.iter().map(|row| row.name).collect();
+        note!("not in the quick table: {}", names.join(", "));
+    }
     match run(&plan) {
-        Ok(rows) => tell(&rows, &plan),
+        Ok(rows) => tell(rows, &plan),
         Err(error @ SuiteError::File { .. }) => failed(&error, BAD),
         Err(error) => failed(&error, USAGE),
     }
@@ -102,15 +108,23 @@ fn run(plan: &Plan) -> Result<Vec<RowResult>, SuiteError> {
     rows
 }
 
-fn tell(rows: &[RowResult], plan: &Plan) -> u8 {
-    say!("{}", attacks::table(rows));
+fn tell(rows: Vec<RowResult>, plan: &Plan) -> u8 {
+    say!("{}", attacks::table(&rows));
+    let failures = rows.iter().filter(|row| !row.holds()).map(|row| row.row.name).collect::<Vec<_>>();
+    let ran = rows.len();
+    let rows = suite::with_kept(plan, rows);
     let seeds = if plan.seeds == 1 { "1 seed".to_owned() } else { format!("{} seeds", plan.seeds) };
     let title = format!("Attacks on {} nodes, {seeds}", plan.scale.nodes);
-    if let Err(error) = attacks::write(rows, &title, &plan.out) {
+    if let Err(error) = attacks::write(&rows, &plan.scale, &title, &plan.out) {
         return failed(&error, BAD);
     }
+    let of = suite::rows_at(&plan.scale).0.len();
+    let kept = match rows.len() - ran {
+        0 => String::new(),
+        kept => format!(", {kept} of them from before"),
+    };
     say!("report           {}", plan.out.join("report.html").display());
-    let failures = rows.iter().filter(|row| !row.holds()).map(|row| row.row.name).collect::<Vec<_>>();
+    say!("                 {} of {of} rows{kept}", rows.len());
     if failures.is_empty() {
         return GOOD;
     }

@@ -37,6 +37,13 @@ impl Axis {
         Self { title: title.into(), end: steps * step, ticks }
     }
 
+    /// An axis that ends where the data does, at `value`, with ticks at round numbers as far as it goes.
+    pub(super) fn ending_at(title: impl Into<String>, value: f64) -> Self {
+        let mut axis = Self::up_to(title, value);
+        axis.ticks.retain(|(at, _)| *at <= value);
+        Self { end: value, ..axis }
+    }
+
     /// An axis of shares from 0 to 1, labelled in percent.
     pub(super) fn shares(title: impl Into<String>) -> Self {
         let ticks = [0, 25, 50, 75, 100].map(|percent| (f64::from(percent) / 100.0, percent.to_string()));
@@ -254,6 +261,8 @@ mod tests {
         assert_eq!(labels(0.9), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         assert_eq!(labels(0.0), ["0.000", "0.001"]);
         assert_eq!(Axis::up_to("x", 230.0).end(), 250.0);
+        let cut = Axis::ending_at("x", 230.0);
+        assert_eq!((cut.end(), cut.ticks.last().map(|(at, _)| *at)), (230.0, Some(200.0)));
     }
 
     #[test]
