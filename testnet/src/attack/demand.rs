@@ -165,8 +165,8 @@ impl Demand {
             Self::OneHeadS(_) => Some(
                 "Missing deliveries are what was published on one side while the network was divided, and a block that was made as the run \
                  ended. Blocks that a side catches up on afterwards are no delivery over the mesh. Transactions that are still pending then are \
-                 offered to new peers and count when they come; those that have expired are not. What is demanded in place of all \
-                 deliveries is one head, and that every transaction which is pending at the end of the division gets into the chain or is \
+                 offered to new peers and count when they come; those that were in the chain which is given up and have expired are \
+                 in no chain any more. What is demanded in place of all deliveries is one head, and that every transaction which is pending at the end of the division gets into the chain or is \
                  pending at every node.",
             ),
             Self::CrashesFoundS(_) => Some(
