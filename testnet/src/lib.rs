@@ -21,6 +21,7 @@ pub mod cli;
 #[cfg(feature = "cluster")]
 pub mod cluster;
 pub mod host;
+mod input;
 pub mod manifest;
 pub mod measure;
 pub mod pages;

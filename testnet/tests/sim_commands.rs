@@ -216,6 +216,18 @@ fn runs_of_processes_are_not_simulated_and_kinds_are_not_mixed() {
     }
 }
 
+/// Nothing happens in this run, so that it would end at once if it were made; all the same it is held to need memory for its messages.
+#[test]
+fn what_would_not_fit_is_not_explained_either() {
+    let temporary = tempfile::tempdir().expect("a folder");
+    let scenario = "format = 1\nnodes = 2\n[time]\nload_s = 1000\n[[fault]]\nkind = \"kill\"\nat_s = 0\nwho = { all = true }\n\
+                    [[workload]]\nkind = \"constant\"\nper_s = 1000\nbytes = 1048576\n";
+    std::fs::write(temporary.path().join("scenario.toml"), scenario).expect("written");
+    std::fs::write(temporary.path().join("summary.json"), "{\"kind\": \"simulation\"}").expect("written");
+    let shown = said(&["explain", &temporary.path().display().to_string(), "--message", "a"], 2);
+    assert!(shown.contains("MiB of memory"), "{shown}");
+}
+
 #[test]
 fn what_cannot_be_is_refused_before_anything_starts() {
     let temporary = tempfile::tempdir().expect("a folder");

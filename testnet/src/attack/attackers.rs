@@ -264,7 +264,12 @@ impl Attackers {
                 });
             }
             let share = matches!(name.as_str(), "drop" | "topic");
-            let (most, range) = if share { (1.0, "from 0 to 1") } else { (1e6, "from 0 to a million") };
+            let (most, range) = match name.as_str() {
+                _ if share => (1.0, "from 0 to 1"),
+                // What a flooder sends at a time is made at once.
+                "times_cap" => (1e3, "from 0 to a thousand"),
+                _ => (1e6, "from 0 to a million"),
+            };
             in_range(name, *value, 0.0, most, range)?;
         }
         in_range("count", f64::from(self.count), 0.0, 1e6, "at most a million")?;
@@ -473,6 +478,16 @@ mod tests {
         let error = attackers.check(2).expect_err("there is no node 2").to_string();
         assert_eq!(error, "attackers aim at node 2, but the nodes are numbered from 0 to 1");
         assert!(toml::from_str::<Attackers>("kind = \"sybil\"\ncount = 3\nfoo = 1\n").is_err());
+    }
+
+    #[test]
+    fn floods_that_would_fill_the_memory_are_refused() {
+        for kind in KINDS.iter().filter(|kind| kind.params.iter().any(|(name, _)| *name == "times_cap")) {
+            let flood = |times_cap| Attackers::new(kind.name, 1, 1).with("times_cap", times_cap).check(1);
+            assert_eq!(flood(1_000.0), Ok(()));
+            let error = flood(1_001.0).expect_err("too much").to_string();
+            assert_eq!(error, "times_cap of attackers is 1001, but it must be from 0 to a thousand");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::{BAD, GOOD, USAGE, failed};
 use crate::manifest::{Manifest, ManifestError};
 use crate::measure::{Class, Window};
 use crate::sim::World;
+use crate::sim::memory::fits;
 use crate::sim::observe::Message;
 use crate::sim::run::{advance, world};
 use starling_protocol::time::Time;
@@ -95,6 +96,7 @@ fn explain(arguments: &Explain) -> Result<String, Unexplained> {
         let problem = format!("there is no node {node} in it: its {} nodes are numbered from 0", manifest.nodes);
         return Err(FolderError::Refused { path: dir, problem }.into());
     }
+    fits(&manifest, &dir, 1)?;
     let prefix = match &arguments.message {
         Some(prefix) => prefix.clone(),
         None => slowest(&manifest, &dir)?,

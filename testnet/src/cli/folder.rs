@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::sim::Bar;
 use super::{BAD, GOOD, USAGE, failed};
+use crate::input::{LINKS_BYTES_MAX, TEXT_BYTES_MAX, text};
 use crate::manifest::{Manifest, ManifestError, Topology};
 use crate::sim::run::{Simulated, simulate};
 use crate::{host, report};
@@ -90,7 +91,7 @@ pub(crate) fn keep_scenario(dir: &Path, manifest: &Manifest, base: &Path) -> Res
     }
     if let Topology::File { path } = &mut own.topology {
         let given = base.join(&*path);
-        keep(LINKS, fs::read_to_string(&given).map_err(failed(given))?)?;
+        keep(LINKS, text(&given, LINKS_BYTES_MAX).map_err(failed(given))?)?;
         *path = LINKS.into();
     }
     keep(SCENARIO, own.to_toml())
@@ -99,7 +100,7 @@ pub(crate) fn keep_scenario(dir: &Path, manifest: &Manifest, base: &Path) -> Res
 /// The manifest that a folder was made of.
 fn manifest(dir: &Path) -> Result<Manifest, FolderError> {
     let path = dir.join(SCENARIO);
-    let text = fs::read_to_string(&path).map_err(|error| FolderError::NoRun {
+    let text = text(&path, TEXT_BYTES_MAX).map_err(|error| FolderError::NoRun {
         path: dir.to_owned(),
         problem: format!(
             "the manifest {SCENARIO} cannot be read there ({error}); `sim` writes one, and `run --manifest`"

@@ -12,7 +12,8 @@ use crate::manifest::Manifest;
 use crate::report::Manifest as Facts;
 use crate::report::format::{bytes, float};
 use crate::report::scaling::{Size, csv, page, table};
-use crate::sim::run::{fits, simulate};
+use crate::sim::memory::fits;
+use crate::sim::run::simulate;
 
 #[derive(Debug, Args)]
 pub(super) struct Scaling {

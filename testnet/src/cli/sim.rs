@@ -15,7 +15,8 @@ use crate::host;
 use crate::manifest::{Manifest, PRESETS, RANDOM, schema};
 use crate::report::format::grouped;
 use crate::report::terminal;
-use crate::sim::run::{Progress, Simulated, fits, simulate};
+use crate::sim::memory::fits;
+use crate::sim::run::{Progress, Simulated, simulate};
 
 pub(super) const EXAMPLES: &str = "Examples:
   starling-testnet sim quick

@@ -1,7 +1,7 @@
 //! The commands of `starling-testnet` that run real nodes.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use super::reality::{self, RealityOptions};
 use super::scripted::{self, Played, ScriptOptions};
 use super::{ClusterError, Options, host};
 use crate::attack::Attackers;
+use crate::input::{TEXT_BYTES_MAX, text};
 use crate::manifest::Manifest;
 use crate::report::terminal;
 use crate::wan::Profile;
@@ -383,7 +384,9 @@ impl Network {
             "wan" => WAN_TOML.to_owned(),
             "loopback" => LOOPBACK_TOML.to_owned(),
             "flat" => FLAT_TOML.to_owned(),
-            path => std::fs::read_to_string(path).map_err(|error| usage(format!("cannot read {path}: {error}")))?,
+            path => {
+                text(Path::new(path), TEXT_BYTES_MAX).map_err(|error| usage(format!("cannot read {path}: {error}")))?
+            }
         };
         for attack in &self.attack {
             let checked = attack.check_as_processes(usize::from(self.nodes), self.duration.as_secs_f64());

@@ -15,6 +15,10 @@ const PAYLOAD_BYTES_MAX: u32 = 1 << 20;
 const NAME_CHARS_MAX: usize = 100;
 /// Longer names do not fit into names of folders, which file systems limit to 255 bytes, with what stands beside them there.
 const NAME_BYTES_MAX: usize = 200;
+/// More actions than this are surely a mistake.
+const ACTIONS_MAX: u64 = 10_000_000;
+/// No process ends and begins again in less.
+const DOWN_S_MIN: f64 = 0.001;
 /// A byte that takes longer than a second is surely a mistake.
 const BYTE_NS_MAX: u64 = 1_000_000_000;
 /// A run longer than this in simulated time is surely a mistake.
@@ -50,6 +54,14 @@ pub(super) fn check(manifest: &Manifest) -> Checked {
     }
     for (number, fault) in manifest.fault.iter().enumerate() {
         check_fault(manifest, fault, &[Key("fault"), Index(number)])?;
+    }
+    let actions = manifest.actions();
+    if actions > ACTIONS_MAX {
+        let message = format!(
+            "these faults take up to {actions} actions, and {ACTIONS_MAX} are the most; let them concern fewer nodes, take a shorter time, or \
+             give churn a lower percent_per_min"
+        );
+        return Err(Problem::new(&[Key("fault")], message));
     }
     partitions(manifest)?;
     for (number, attack) in manifest.attack.iter().enumerate() {
@@ -260,6 +272,9 @@ fn check_fault(manifest: &Manifest, fault: &Fault, path: &[Step]) -> Checked {
             if !(0.001..=6_000.0).contains(percent_per_min) {
                 let message = "a rate of churn must be from 0.001 to 6000 percent a minute";
                 return Err(Problem::new(&at("percent_per_min"), message));
+            }
+            if *down_s < DOWN_S_MIN {
+                return Err(Problem::new(&at("down_s"), format!("a node must be down for at least {DOWN_S_MIN} s")));
             }
             positive(*down_s, &at("down_s"))
         }

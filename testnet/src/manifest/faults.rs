@@ -1,10 +1,11 @@
 //! From faults to a timeline of primitive actions.
 
+use super::check::total_s;
 use super::keys::{Fault, Manifest, Who};
 use crate::sim::faults::{Action, Degradation};
 use crate::wan::{Stream, Topology};
-use starling_protocol::time::{Duration, Time};
-use std::collections::BTreeMap;
+use starling_protocol::time::{Duration, Time, micros};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// What is done when, in the order of time. Actions of one moment are in the order of the manifest.
@@ -89,23 +90,26 @@ impl Expansion<'_> {
         }
     }
 
-    /// Kills nodes at regular intervals, each drawn from those that run.
+    /// Kills nodes at regular intervals, each drawn from those that run, while the run lasts.
     fn churn(&mut self, (from, until): (Time, Time), percent_per_min: f64, down: Duration) {
-        let per_min = percent_per_min / 100.0 * f64::from(self.manifest.nodes);
-        let every = duration(60.0 / per_min).max(Duration::from_micros(1));
-        let mut back: BTreeMap<u32, Time> = BTreeMap::new();
+        let every = churn_interval(self.manifest.nodes, percent_per_min);
+        let until = until.min(time(total_s(self.manifest)));
+        let mut running = Running::all(self.manifest.nodes);
+        // All are down for the same time, so those that went first are back first.
+        let mut down_until: VecDeque<(Time, u32)> = VecDeque::new();
         let mut at = from;
         while at < until {
-            let node = u32::try_from(self.stream.below(u64::from(self.manifest.nodes))).expect("below a u32");
-            if back.get(&node).is_none_or(|back| *back <= at) {
+            while let Some((_, node)) = down_until.front().copied().filter(|(back, _)| *back <= at) {
+                down_until.pop_front();
+                running.add(node);
+            }
+            // It may be that nobody is left to be killed.
+            if let Some(node) = running.take_any(&mut self.stream) {
                 self.push(at, Action::Kill(node));
                 self.push(at + down, Action::Start(node));
-                back.insert(node, at + down);
-                at = at + every;
-            } else if back.values().filter(|back| **back > at).count() == self.manifest.nodes as usize {
-                // Nobody is left to be killed.
-                at = at + every;
+                down_until.push_back((at + down, node));
             }
+            at = at + every;
         }
     }
 
@@ -136,6 +140,83 @@ impl Expansion<'_> {
     fn push(&mut self, at: Time, action: Action) {
         self.all.push((at, action));
     }
+}
+
+/// Nodes that run, of which any can be drawn at the same cost however few they are.
+struct Running {
+    nodes: Vec<u32>,
+    /// Where each node is in that list, if it runs.
+    places: Vec<Option<usize>>,
+}
+
+impl Running {
+    /// So often a node is drawn among all before it is drawn among those that run. *Rationale:* this is how it was always drawn, and
+    /// runs are to stay the same; it takes too long where nearly all are down.
+    const DRAWS_MAX: usize = 64;
+
+    fn all(nodes: u32) -> Self {
+        Self { nodes: (0..nodes).collect(), places: (0..nodes as usize).map(Some).collect() }
+    }
+
+    fn add(&mut self, node: u32) {
+        self.places[node as usize] = Some(self.nodes.len());
+        self.nodes.push(node);
+    }
+
+    fn take_any(&mut self, stream: &mut Stream) -> Option<u32> {
+        if self.nodes.is_empty() {
+            // Where nobody runs, this is noticed by drawing somebody.
+            stream.index(self.places.len());
+            return None;
+        }
+        let drawn = (0..Self::DRAWS_MAX).find_map(|_| self.places[stream.index(self.places.len())]);
+        let place = drawn.unwrap_or_else(|| stream.index(self.nodes.len()));
+        let node = self.nodes.swap_remove(place);
+        self.places[node as usize] = None;
+        if let Some(moved) = self.nodes.get(place) {
+            self.places[*moved as usize] = Some(place);
+        }
+        Some(node)
+    }
+}
+
+impl Manifest {
+    /// How many actions its faults take at most, a list of nodes counted as those that take as much room.
+    pub(crate) fn actions(&self) -> u64 {
+        self.fault.iter().map(|fault| self.actions_of(fault)).fold(0, u64::saturating_add)
+    }
+
+    fn actions_of(&self, fault: &Fault) -> u64 {
+        let nodes = u64::from(self.nodes);
+        let list = 1 + nodes / size_of::<(Time, Action)>() as u64;
+        let members = |who: &Who| match who {
+            Who::All(_) | Who::Regions(_) => nodes,
+            Who::Nodes(named) => nodes.min(named.len() as u64),
+            Who::Percent(share) => whole(share / 100.0 * f64::from(self.nodes)).max(1),
+        };
+        let (at_s, for_s) = fault.when();
+        match fault {
+            Fault::Kill { who, .. }
+            | Fault::Restart { who, .. }
+            | Fault::Pause { who, .. }
+            | Fault::Clock { who, .. }
+            | Fault::SlowCpu { who, .. }
+            | Fault::SlowDisk { who, .. } => members(who) * (1 + u64::from(for_s.is_some())),
+            Fault::Partition { .. } => 1 + list,
+            Fault::Heal { .. } => 1,
+            Fault::Degrade { .. } => 1 + 2 * list,
+            Fault::Churn { percent_per_min, .. } => {
+                let length = duration((total_s(self) - at_s).min(for_s.unwrap_or(0.0)).max(0.0));
+                2 * micros(length).div_ceil(micros(churn_interval(self.nodes, *percent_per_min)))
+            }
+        }
+    }
+}
+
+/// Between two nodes that are killed by churn.
+fn churn_interval(nodes: u32, percent_per_min: f64) -> Duration {
+    let per_min = percent_per_min / 100.0 * f64::from(nodes);
+    duration(60.0 / per_min).max(Duration::from_micros(1))
 }
 
 /// A number of seconds, which the checks have found to be one.

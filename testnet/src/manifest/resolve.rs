@@ -6,11 +6,12 @@ use super::error::{Problem, has, in_words};
 use super::faults::{duration, timeline, whole};
 use super::keys::{Fault, Manifest, Publishers, Topology, Who, Workload};
 use super::{ManifestError, presets, processes};
+use crate::input::{LINKS_BYTES_MAX, TEXT_BYTES_MAX, text};
 use crate::sim::scenario::{ConnectionLimits, CpuModel, DiskModel};
 use crate::sim::{self, Pace, Scenario, WindowModel, Wiring};
 use crate::wan::profile::{FLAT_TOML, LOOPBACK_TOML, WAN_TOML};
 use crate::wan::{self, Profile};
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -132,7 +133,7 @@ impl Manifest {
             "flat" => Ok(FLAT_TOML.to_owned()),
             path => {
                 let path = folder.join(path);
-                std::fs::read_to_string(&path).map_err(|error| {
+                text(&path, TEXT_BYTES_MAX).map_err(|error| {
                     let problem = format!("{error}; give the path of a profile, or one of wan, flat and loopback");
                     self.unusable(path, problem)
                 })
@@ -219,7 +220,7 @@ impl Manifest {
             Topology::File { path } => {
                 let path = folder.join(path);
                 let text =
-                    std::fs::read_to_string(&path).map_err(|error| self.unusable(path.clone(), error.to_string()))?;
+                    text(&path, LINKS_BYTES_MAX).map_err(|error| self.unusable(path.clone(), error.to_string()))?;
                 let links = links(&text, self.nodes).map_err(|problem| self.unusable(path, problem))?;
                 Wiring::Given(Arc::new(links))
             }
@@ -289,27 +290,15 @@ impl Workload {
     }
 }
 
-/// A manifest larger than this is surely something else.
-const TEXT_BYTES_MAX: u64 = 16 << 20;
-
 /// The text of a manifest's file.
 fn read(argument: &str) -> Result<String, ManifestError> {
     let names = presets::PRESETS.iter().map(|preset| preset.name);
     let presets = names.chain([presets::RANDOM]).collect::<Vec<_>>().join(", ");
     let name = argument.to_owned();
-    let text = std::fs::File::open(argument).and_then(|file| {
-        let mut text = String::new();
-        file.take(TEXT_BYTES_MAX + 1).read_to_string(&mut text).map(|_bytes| text)
-    });
-    match text {
-        Ok(text) if text.len() as u64 > TEXT_BYTES_MAX => {
-            let problem = format!("it has more than {} MiB", TEXT_BYTES_MAX >> 20);
-            Err(ManifestError::Unreadable { name, problem, presets })
-        }
-        Ok(text) => Ok(text),
-        Err(error) if error.kind() == ErrorKind::NotFound => Err(ManifestError::Unknown { name, presets }),
-        Err(error) => Err(ManifestError::Unreadable { name, problem: error.to_string(), presets }),
-    }
+    text(Path::new(argument), TEXT_BYTES_MAX).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => ManifestError::Unknown { name, presets },
+        _ => ManifestError::Unreadable { name, problem: error.to_string(), presets },
+    })
 }
 
 /// The links of a file.

@@ -154,6 +154,13 @@ fn files_that_cannot_be_used_are_said_with_the_line_that_names_them() {
             assert!(error.contains(part), "{part:?} is missing in: {error}");
         }
     }
+    #[cfg(unix)]
+    for text in ["[links]\nprofile = \"/dev/zero\"\n", "[topology]\nkind = \"file\"\npath = \"/dev/zero\"\n"] {
+        let error = named(format!("format = 1\nnodes = 9\n{text}").as_bytes()).expect_err(text).to_string();
+        assert!(error.contains("my.toml, line") && error.contains("a pipe or a device"), "{error}");
+    }
+    #[cfg(unix)]
+    assert!(Manifest::named("/dev/zero").is_err_and(|error| error.to_string().contains("a pipe or a device")));
     let binary = named(&[0xff; 99]).expect_err("no text").to_string();
     assert!(binary.contains("cannot read") && binary.contains("as a manifest") && binary.contains("quick"), "{binary}");
     let endless = named(&[b'x'; 100_000]).expect_err("no manifest").to_string();
@@ -283,6 +290,39 @@ fn faults_become_a_timeline() {
             _ => {}
         }
     }
+}
+
+/// However many nodes are down, and however long it is said to last.
+#[test]
+fn churn_ends_with_the_run_and_is_counted_before_it_is_made() {
+    let churn = |rate: u32, down_s: &str| {
+        format!(
+            "format = 1\nnodes = 1000\n[[fault]]\nkind = \"churn\"\nat_s = 0\nfor_s = 1e7\npercent_per_min = {rate}\ndown_s = {down_s}\n"
+        )
+    };
+    let faults = |text: &str| {
+        let manifest = Manifest::parse(text, "test.toml").unwrap_or_else(|error| panic!("{error}"));
+        let faults = manifest.scenario(Path::new("")).expect("a scenario").faults;
+        assert!(manifest.actions() >= faults.len() as u64, "{} are more than were foreseen", faults.len());
+        faults
+    };
+    let brief = faults(&churn(6_000, "0.001"));
+    assert_eq!(brief.len(), 2 * 50_000, "one in each of the 50,000 ms");
+    // Each goes once, and then nobody is left.
+    let long = faults(&churn(6_000, "1e6"));
+    let killed: std::collections::BTreeSet<u32> = long
+        .iter()
+        .filter_map(|(_, action)| match action {
+            Action::Kill(node) => Some(*node),
+            _ => None,
+        })
+        .collect();
+    assert_eq!((long.len(), killed.len()), (2_000, 1_000));
+    let refused = |text: &str| Manifest::parse(text, "test.toml").expect_err("refused").to_string();
+    assert!(refused(&churn(6_000, "0.0009")).contains("line 8 (fault.0.down_s): a node must be down for at least"));
+    let many = churn(6_000, "1").replace("nodes = 1000", "nodes = 120000");
+    let many = refused(&many);
+    assert!(many.contains("up to 12500000 actions, and 10000000 are the most"), "{many}");
 }
 
 #[test]

@@ -47,6 +47,7 @@ mod ledger;
 mod link;
 mod lives;
 mod machine;
+pub mod memory;
 pub mod observe;
 mod parcel;
 pub mod queue;

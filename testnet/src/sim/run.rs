@@ -10,9 +10,9 @@ use starling_protocol::node::Node;
 use starling_protocol::time::{Duration, Time, micros};
 
 use super::faults::{Action, spans};
-use super::observe::RECORD_BYTES;
+use super::memory::fits;
 use super::{Scenario, World};
-use crate::attack::{Attackers, recruits};
+use crate::attack::recruits;
 use crate::host;
 use crate::manifest::{Manifest, ManifestError};
 use crate::measure::{self, Activity, Class, Counters, Deliveries, How, Window};
@@ -113,21 +113,6 @@ pub fn simulate(
     Ok(Simulated { run, findings })
 }
 
-/// Whether the memory that there is will do for so many runs of a manifest at the same time. Paths in it count from `folder`.
-///
-/// # Errors
-/// When a file that the manifest names cannot be used, or the runs would need more memory than there is.
-pub fn fits(manifest: &Manifest, folder: &Path, jobs: usize) -> Result<(), ManifestError> {
-    let attackers: usize = manifest.attack.iter().map(Attackers::identities).sum();
-    let needed_mib = memory_mib(&manifest.scenario(folder)?, attackers).saturating_mul(jobs as u64);
-    match host::available_mib() {
-        Some(available_mib) if available_mib < needed_mib => {
-            Err(ManifestError::Memory { needed_mib, available_mib, jobs })
-        }
-        _ => Ok(()),
-    }
-}
-
 /// What is noted while a world runs.
 #[derive(Debug)]
 struct Seen {
@@ -208,33 +193,6 @@ pub fn advance(world: &mut World, mut look: impl FnMut(&mut World, Time), mut pr
         look(world, now);
         progress(Progress { now, end, events: world.counts().engine() });
     }
-}
-
-/// Memory that a run takes, in MiB, by what was measured: see `docs/SIMULATOR.md`.
-#[must_use]
-pub fn memory_mib(scenario: &Scenario, attackers: usize) -> u64 {
-    /// What the report needs for one delivery.
-    const DELIVERY_BYTES: u128 = 80 + 3 * 8 + RECORD_BYTES as u128;
-    let messages = u128::from(super::workload::submissions_count(scenario));
-    let blocks = if scenario.producers == 0 { 0 } else { micros(scenario.duration) / micros(scenario.slot).max(1) };
-    let deliveries = scenario.nodes as u128 * (messages + u128::from(blocks));
-    let all = u128::from(machines_bytes(scenario, attackers)) + deliveries * DELIVERY_BYTES;
-    u64::try_from(all >> 20).unwrap_or(u64::MAX)
-}
-
-/// What nodes, attackers and links take of it.
-pub(crate) fn machines_bytes(scenario: &Scenario, attackers: usize) -> u64 {
-    /// A node without links.
-    const NODE_BYTES: u64 = 40 << 10;
-    /// One end of a link: line, peer slot, scores, address book.
-    const LINK_BYTES: u64 = 3 << 10;
-    /// What one node remembers of one message: seen ids, caches, mempool.
-    const MESSAGE_BYTES: u64 = 200;
-    let links = scenario.wiring.target_peers() as u64;
-    let remembered = super::workload::submissions_count(scenario).min(20_000);
-    // At worst an attacker has as many links as a node, and each ends at one.
-    attackers as u64 * 2 * links * LINK_BYTES
-        + scenario.nodes as u64 * (NODE_BYTES + links * LINK_BYTES + remembered * MESSAGE_BYTES)
 }
 
 /// Whether every node that runs has as many mesh links as it seeks at least, on both topics.

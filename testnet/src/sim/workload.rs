@@ -83,11 +83,21 @@ pub fn submissions(scenario: &Scenario) -> Vec<Submission> {
 /// How many messages [`submissions`] has, of random times about: known without making them, which may be more than there is memory for.
 #[must_use]
 pub fn submissions_count(scenario: &Scenario) -> u64 {
-    let counts = scenario.workloads.iter().map(|workload| {
+    counts(scenario).map(|(count, _)| count).fold(0, u64::saturating_add)
+}
+
+/// How many bytes of payload [`submissions`] have in all, as far as it is known without making them.
+#[must_use]
+pub fn submissions_bytes(scenario: &Scenario) -> u128 {
+    counts(scenario).map(|(count, workload)| u128::from(count) * u128::from(workload.payload_bytes)).sum()
+}
+
+/// How many messages each workload has.
+fn counts(scenario: &Scenario) -> impl Iterator<Item = (u64, &Workload)> {
+    scenario.workloads.iter().map(|workload| {
         let until = workload.until.unwrap_or(scenario.duration).min(scenario.duration);
-        workload.pace.count(micros(until).saturating_sub(micros(workload.from)))
-    });
-    counts.fold(0, u64::saturating_add)
+        (workload.pace.count(micros(until).saturating_sub(micros(workload.from))), workload)
+    })
 }
 
 impl Publishers {

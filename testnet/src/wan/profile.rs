@@ -13,6 +13,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::input::{TEXT_BYTES_MAX, text};
+
 /// The text of the built-in `wan` profile, to copy and change.
 pub const WAN_TOML: &str = include_str!("../../profiles/wan.toml");
 /// The text of the built-in `loopback` profile.
@@ -93,7 +95,7 @@ impl Profile {
     fn read(path: &Path) -> Result<Self, ProfileError> {
         let shown = path.display().to_string();
         let text =
-            std::fs::read_to_string(path).map_err(|source| ProfileError::Unreadable { path: shown.clone(), source })?;
+            text(path, TEXT_BYTES_MAX).map_err(|source| ProfileError::Unreadable { path: shown.clone(), source })?;
         Self::parse(&text).map_err(|error| ProfileError::InFile { path: shown, error: Box::new(error) })
     }
 
