@@ -198,6 +198,17 @@ pub enum AttackersError {
         /// What was given.
         found: String,
     },
+    /// They aim at nobody.
+    #[error("attackers aim at nobody; give \"all\", \"publishers\", or a list of nodes' numbers")]
+    Nobody,
+    /// There is no such victim.
+    #[error("victim of attackers is node {victim}, but the nodes are numbered from 0 to {}", nodes - 1)]
+    Victim {
+        /// What was given.
+        victim: usize,
+        /// How many nodes there are.
+        nodes: usize,
+    },
     /// There is no such node.
     #[error("attackers aim at node {node}, but the nodes are numbered from 0 to {}", nodes - 1)]
     Node {
@@ -207,6 +218,25 @@ pub enum AttackersError {
         nodes: usize,
     },
 }
+
+impl AttackersError {
+    /// The key of a section that is wrong, and the parameter if it is one.
+    pub(crate) fn key(&self) -> (&'static str, Option<&str>) {
+        match self {
+            Self::Kind { .. } => ("kind", None),
+            Self::Parameter { found, .. } => ("params", Some(found)),
+            Self::Range { what, .. } => match KEYS.iter().find(|key| *key == what) {
+                Some(key) => (key, None),
+                None => ("params", Some(what)),
+            },
+            Self::Targets { .. } | Self::Node { .. } | Self::Nobody => ("targets", None),
+            Self::Victim { .. } => ("params", Some("victim")),
+        }
+    }
+}
+
+/// The keys of numbers beside the parameters.
+const KEYS: [&str; 4] = ["count", "at_s", "connections", "per_ip"];
 
 fn names() -> String {
     KINDS.iter().map(|kind| kind.name).collect::<Vec<_>>().join(", ")
@@ -263,22 +293,36 @@ impl Attackers {
                     known: known.join(", "),
                 });
             }
-            let share = matches!(name.as_str(), "drop" | "topic");
-            let (most, range) = match name.as_str() {
-                _ if share => (1.0, "from 0 to 1"),
+            let (least, most, range) = match name.as_str() {
+                "drop" => (0.0, 1.0, "from 0 to 1"),
+                "topic" => (0.0, 1.0, "0 for transactions or 1 for blocks"),
                 // What a flooder sends at a time is made at once.
-                "times_cap" => (1e3, "from 0 to a thousand"),
-                _ => (1e6, "from 0 to a million"),
+                "times_cap" => (0.001, 1e3, "from 0.001 to a thousand"),
+                "per_s" | "life_s" => (0.001, 1e6, "from 0.001 to a million"),
+                "lives" => (1.0, 1e6, "from 1 to a million"),
+                _ => (0.0, 1e6, "from 0 to a million"),
             };
-            in_range(name, *value, 0.0, most, range)?;
+            in_range(name, *value, least, most, range)?;
+            if matches!(name.as_str(), "topic" | "victim" | "lives") && value.fract() != 0.0 {
+                return Err(AttackersError::Range { what: name.clone(), found: *value, range: "a whole number" });
+            }
         }
-        in_range("count", f64::from(self.count), 0.0, 1e6, "at most a million")?;
+        let victim = whole(self.param("victim"));
+        if self.kind == "censor" && victim >= nodes {
+            return Err(AttackersError::Victim { victim, nodes });
+        }
+        in_range("count", f64::from(self.count), 1.0, 1e6, "from 1 to a million")?;
         in_range("at_s", self.at_s, 0.0, 1e6, "from 0 to a million seconds")?;
+        if self.connections == 0 {
+            let range = "at least 1: without connections they do nothing";
+            return Err(AttackersError::Range { what: "connections".into(), found: 0.0, range });
+        }
         in_range("per_ip", f64::from(self.per_ip), 1.0, 1e6, "at least 1")?;
         match &self.targets {
             Targets::Named(name) if !matches!(name.as_str(), "all" | "publishers") => {
                 Err(AttackersError::Targets { found: name.clone() })
             }
+            Targets::Nodes(numbers) if numbers.is_empty() => Err(AttackersError::Nobody),
             Targets::Nodes(numbers) => match numbers.iter().find(|node| **node as usize >= nodes) {
                 Some(node) => Err(AttackersError::Node { node: *node, nodes }),
                 None => Ok(()),
@@ -486,7 +530,7 @@ mod tests {
             let flood = |times_cap| Attackers::new(kind.name, 1, 1).with("times_cap", times_cap).check(1);
             assert_eq!(flood(1_000.0), Ok(()));
             let error = flood(1_001.0).expect_err("too much").to_string();
-            assert_eq!(error, "times_cap of attackers is 1001, but it must be from 0 to a thousand");
+            assert_eq!(error, "times_cap of attackers is 1001, but it must be from 0.001 to a thousand");
         }
     }
 

@@ -43,10 +43,10 @@ pub(super) struct Sim {
     #[arg(long)]
     schema: bool,
     /// How many nodes, in place of what the manifest or --set says
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
     nodes: Option<u32>,
     /// The seed, in place of the manifest's
-    #[arg(long, value_name = "N", allow_negative_numbers = true, conflicts_with = "seeds", value_parser = clap::value_parser!(u64).range(0..=i64::MAX.unsigned_abs()))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, conflicts_with = "seeds", value_parser = seed)]
     seed: Option<u64>,
     /// Several seeds, from A to B, both included; each gets a folder of its own
     #[arg(long, value_name = "A..B", value_parser = range)]
@@ -78,9 +78,17 @@ pub(super) struct Seeds(u64, u64);
 /// More seeds than this at once are surely a mistake.
 const SEEDS_MAX: u64 = 10_000;
 
+fn count(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_no_number| format!("write a whole number from 2 to {}", crate::manifest::NODES_MAX))
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    let seed = text.parse::<u64>().ok().filter(|seed| *seed <= i64::MAX.unsigned_abs());
+    seed.ok_or_else(|| format!("write a whole number from 0 to {}", i64::MAX))
+}
+
 fn range(text: &str) -> Result<Seeds, String> {
-    let seed = |text: &str| text.parse::<u64>().ok().filter(|seed| *seed <= i64::MAX.unsigned_abs());
-    let ends = text.split_once("..").and_then(|(first, last)| Some((seed(first)?, seed(last)?)));
+    let ends = text.split_once("..").and_then(|(first, last)| Some((seed(first).ok()?, seed(last).ok()?)));
     let (first, last) = ends.ok_or("write the first and the last seed, such as 1..8")?;
     match last.checked_sub(first) {
         Some(more) if more < SEEDS_MAX => Ok(Seeds(first, last)),
@@ -136,18 +144,27 @@ fn run(sim: &Sim) -> Result<u8, FolderError> {
     let scenario = sim.scenario.as_deref().unwrap_or_default();
     let (manifest, base) = Manifest::named(scenario)?;
     let set = sim.assignments();
-    let manifest = manifest.with(&set)?;
+    let random = scenario == RANDOM;
+    // What else can be set is decided by what each seed draws.
+    let at_once = set.iter().filter(|assignment| !random || assignment.trim_start().starts_with("seed="));
+    let manifest = manifest.with(&at_once.cloned().collect::<Vec<_>>())?;
     let seeds = sim.seeds(manifest.seed);
     let out = out_folder(sim.out.as_deref(), &format!("sim-{}-seed-{}", manifest.name, seeds[0]));
     let several = seeds.len() > 1;
     let jobs = sim.jobs.map_or_else(host::cores, usize::from).min(seeds.len()).max(1);
     // Whatever is wrong with the manifest is said before anything is written, and whatever is wrong with the folder before anything is
     // computed.
-    fits(&manifest, &base, jobs)?;
+    let work = Work { manifest: &manifest, random, set: &set, base: &base, jobs, check: sim.check };
+    for seed in &seeds {
+        let fitting = work.manifest(*seed).and_then(|manifest| Ok(fits(&manifest, &base, jobs)?));
+        if several && fitting.is_err() {
+            note!("with seed {seed}:");
+        }
+        fitting?;
+    }
     make_empty(&out)?;
     let folder = |seed: u64| if several { out.join(format!("seed-{seed}")) } else { out.clone() };
     let bar = Bar::for_runs(seeds.len());
-    let work = Work { manifest: &manifest, random: scenario == RANDOM, set: &set, base: &base, jobs, check: sim.check };
     let begin = |seed: u64, manifest: &Manifest| {
         make_empty(&folder(seed))?;
         folder::keep_scenario(&folder(seed), manifest, &base)
@@ -175,12 +192,22 @@ fn run(sim: &Sim) -> Result<u8, FolderError> {
         say!("report           {}", out.join("report.html").display());
     }
     if !good {
-        let again = set.iter().map(|assignment| format!(" --set {assignment}")).collect::<String>();
+        let again = set.iter().map(|assignment| format!(" --set {}", quoted(assignment))).collect::<String>();
         let seed = results.iter().find(|(_, simulated)| !simulated.findings.is_empty()).map_or(0, |(seed, _)| *seed);
         let check = if sim.check { " --check" } else { "" };
+        let scenario = quoted(scenario);
         note!("again: starling-testnet sim {scenario} --seed {seed}{again}{check}");
     }
     Ok(if good { GOOD } else { BAD })
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |character: char| character.is_ascii_alphanumeric() || "_-./=,:+@%".contains(character);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// What is run with each seed.
@@ -298,5 +325,21 @@ impl Bar {
     /// Takes the bar away.
     pub(super) fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn words_are_quoted_as_a_shell_needs_it() {
+        assert_eq!(quoted("fault.0.at_s=3"), "fault.0.at_s=3");
+        assert_eq!(
+            quoted("topology={ kind = \"random\", degree = 4 }"),
+            "'topology={ kind = \"random\", degree = 4 }'"
+        );
+        assert_eq!(quoted("about=it's"), r"'about=it'\''s'");
+        assert_eq!(quoted(""), "''");
     }
 }

@@ -1,14 +1,16 @@
 //! What a manifest must not say.
 
 use super::FORMAT;
+use super::conflicts::{self, distinct};
 use super::error::Problem;
 use super::error::Step::{self, Index, Key};
+use super::faults::count_of;
 use super::keys::{Fault, Manifest, Publishers, Topology, Who, Workload};
 use crate::attack::Attackers;
 use starling_protocol::genesis::SLOT_MS_RANGE;
 
 /// More nodes than this are surely a mistake.
-const NODES_MAX: u32 = 200_000;
+pub const NODES_MAX: u32 = 200_000;
 /// The largest payload, which is what the genesis of simulated networks takes.
 const PAYLOAD_BYTES_MAX: u32 = 1 << 20;
 /// Longer names do not fit into tables.
@@ -23,8 +25,15 @@ const DOWN_S_MIN: f64 = 0.001;
 const BYTE_NS_MAX: u64 = 1_000_000_000;
 /// A run longer than this in simulated time is surely a mistake.
 const SECONDS_MAX: f64 = 1e7;
+/// Nothing shorter than a millisecond makes a difference.
+const SECONDS_MIN: f64 = 1e-3;
+/// Sooner than this an answer from the other side of the world may still come.
+const DEAD_AFTER_S_MIN: f64 = 0.1;
 
-type Checked = Result<(), Problem>;
+/// What is wrong with a partition of all nodes.
+pub(super) const NOBODY_ELSE: &str = "nobody would be on the other side; name some of the nodes, and not all of them";
+
+pub(super) type Checked = Result<(), Problem>;
 
 /// Checks everything that does not depend on other files.
 pub(super) fn check(manifest: &Manifest) -> Checked {
@@ -46,6 +55,7 @@ pub(super) fn check(manifest: &Manifest) -> Checked {
         return Err(Problem::new(&[Key("seed")], format!("a seed must be at most {}", i64::MAX)));
     }
     times(manifest)?;
+    limits(manifest)?;
     topology(manifest)?;
     links(manifest)?;
     blocks(manifest)?;
@@ -63,7 +73,7 @@ pub(super) fn check(manifest: &Manifest) -> Checked {
         );
         return Err(Problem::new(&[Key("fault")], message));
     }
-    partitions(manifest)?;
+    conflicts::check(manifest)?;
     for (number, attack) in manifest.attack.iter().enumerate() {
         check_attack(manifest, attack, &[Key("attack"), Index(number)])?;
     }
@@ -92,6 +102,32 @@ fn times(manifest: &Manifest) -> Checked {
     if time.connect_from_s > total_s(manifest) {
         let at = [Key("time"), Key("connect_from_s")];
         return Err(Problem::new(&at, format!("no node ever dials: the run ends after {} s", total_s(manifest))));
+    }
+    let left_s = total_s(manifest) - time.connect_from_s;
+    if time.connect_within_s > left_s {
+        let message = format!(
+            "some nodes would never dial: it must be at most {left_s}, for the run ends after {} s",
+            total_s(manifest)
+        );
+        return Err(Problem::new(&[Key("time"), Key("connect_within_s")], message));
+    }
+    Ok(())
+}
+
+fn limits(manifest: &Manifest) -> Checked {
+    let limits = &manifest.limits;
+    for (key, most) in [
+        ("connections_max", limits.connections_max),
+        ("inbound_max", limits.inbound_max),
+        ("per_ip_max", limits.per_ip_max),
+        ("per_subnet_max", limits.per_subnet_max),
+    ] {
+        if most == 0 {
+            return Err(Problem::new(
+                &[Key("limits"), Key(key)],
+                "no node could connect with another; it must be at least 1",
+            ));
+        }
     }
     Ok(())
 }
@@ -154,7 +190,12 @@ fn links(manifest: &Manifest) -> Checked {
             return Err(Problem::new(&at(key), message));
         }
     }
-    positive(links.dead_after_s, &at("dead_after_s"))?;
+    if !(DEAD_AFTER_S_MIN..=SECONDS_MAX).contains(&links.dead_after_s) {
+        let message = format!(
+            "it must be from {DEAD_AFTER_S_MIN} to {SECONDS_MAX} s: sooner, working connections count as broken"
+        );
+        return Err(Problem::new(&at("dead_after_s"), message));
+    }
     if let Some(window) = &links.window {
         let at = |key| [Key("links"), Key("window"), Key(key)];
         span(window.idle_ms / 1e3, &at("idle_ms"))?;
@@ -223,31 +264,42 @@ fn check_workload(manifest: &Manifest, workload: &Workload, path: &[Step]) -> Ch
         Publishers::Nodes(nodes) => exist(manifest, nodes, &at("publishers"))?,
     }
     span(*from_s, &at("from_s"))?;
-    let until_s = until_s.unwrap_or(manifest.time.load_s);
-    if until_s > manifest.time.load_s {
-        let message = format!("the load ends after {} s", manifest.time.load_s);
-        return Err(Problem::new(&at("until_s"), message));
+    let load_s = manifest.time.load_s;
+    match until_s {
+        Some(until_s) if !(SECONDS_MIN..=load_s).contains(until_s) => {
+            let message = format!("it must be after 0 and at most {load_s} s, when the load ends");
+            Err(Problem::new(&at("until_s"), message))
+        }
+        Some(until_s) if *from_s >= *until_s => {
+            let message = format!("nothing would be published: from_s = {from_s} must be before until_s = {until_s}");
+            Err(Problem::new(&at("from_s"), message))
+        }
+        None if *from_s >= load_s => {
+            let message = format!("nothing would be published: it must be before {load_s} s, when the load ends");
+            Err(Problem::new(&at("from_s"), message))
+        }
+        _ => Ok(()),
     }
-    if *from_s >= until_s {
-        let message = format!("nothing would be published: it must be before the end, which is at {until_s} s");
-        return Err(Problem::new(&at("from_s"), message));
-    }
-    Ok(())
 }
 
 fn check_fault(manifest: &Manifest, fault: &Fault, path: &[Step]) -> Checked {
     let at = |key| [path, &[Key(key)]].concat();
     let (at_s, for_s) = fault.when();
-    if !(0.0..=total_s(manifest)).contains(&at_s) {
-        let message = format!("a fault must be from 0 to {} s, when the run ends", total_s(manifest));
+    if !(0.0..total_s(manifest)).contains(&at_s) {
+        let message = format!("a fault must begin from 0 s on and before {} s, when the run ends", total_s(manifest));
         return Err(Problem::new(&at("at_s"), message));
     }
     if let Some(for_s) = for_s {
         positive(for_s, &at("for_s"))?;
     }
     match fault {
-        Fault::Partition { who: Who::All(true), .. } => {
-            Err(Problem::new(&at("who"), "nobody would be on the other side; name some of the nodes"))
+        Fault::Partition { who: Who::All(true), .. } => Err(Problem::new(&at("who"), NOBODY_ELSE)),
+        Fault::Partition { who: Who::Percent(share), .. } if count_of(*share, manifest.nodes) == manifest.nodes => {
+            Err(Problem::new(&at("who"), NOBODY_ELSE))
+        }
+        Fault::Partition { who: Who::Nodes(named), .. } if distinct(named) == manifest.nodes => {
+            exist(manifest, named, &at("who"))?;
+            Err(Problem::new(&at("who"), NOBODY_ELSE))
         }
         Fault::Kill { who, .. }
         | Fault::Restart { who, .. }
@@ -306,41 +358,18 @@ fn check_who(manifest: &Manifest, who: &Who, path: &[Step]) -> Checked {
 }
 
 fn check_attack(manifest: &Manifest, attackers: &Attackers, path: &[Step]) -> Checked {
-    attackers.check(manifest.nodes as usize).map_err(|error| Problem::new(path, error.to_string()))?;
-    if !(0.0..=total_s(manifest)).contains(&attackers.at_s) {
-        let message = format!("attackers must come from 0 to {} s, when the run ends", total_s(manifest));
+    attackers.check(manifest.nodes as usize).map_err(|error| {
+        let (key, param) = error.key();
+        let param = param.map(|param| Step::Word(param.to_owned()));
+        Problem::new(&[path, &[Key(key)], param.as_slice()].concat(), error.to_string())
+    })?;
+    if !(0.0..total_s(manifest)).contains(&attackers.at_s) {
+        let message = format!("attackers must come from 0 s on and before {} s, when the run ends", total_s(manifest));
         return Err(Problem::new(&[path, &[Key("at_s")]].concat(), message));
     }
-    Ok(())
-}
-
-/// There is one partition at a time, and only what is parted can be healed.
-fn partitions(manifest: &Manifest) -> Checked {
-    let mut order: Vec<usize> = (0..manifest.fault.len()).collect();
-    order.sort_by(|a, b| manifest.fault[*a].when().0.total_cmp(&manifest.fault[*b].when().0));
-    let mut parted: Option<(usize, f64)> = None;
-    for number in order {
-        let fault = &manifest.fault[number];
-        let (at_s, _) = fault.when();
-        let present = parted.filter(|(_, until_s)| at_s < *until_s);
-        match fault {
-            Fault::Partition { for_s, .. } => {
-                if let Some((other, until_s)) = present {
-                    let until = if until_s.is_finite() { format!("until {until_s} s") } else { "to the end".into() };
-                    let message = format!(
-                        "it overlaps with the partition fault.{other}, which lasts {until}; heal that one first, or describe both as one"
-                    );
-                    return Err(Problem::new(&[Key("fault"), Index(number), Key("at_s")], message));
-                }
-                parted = Some((number, for_s.map_or(f64::INFINITY, |for_s| at_s + for_s)));
-            }
-            Fault::Heal { .. } if present.is_none() => {
-                let message = "there is nothing to heal: no partition lasts until then";
-                return Err(Problem::new(&[Key("fault"), Index(number), Key("at_s")], message));
-            }
-            Fault::Heal { .. } => parted = None,
-            _ => {}
-        }
+    if attackers.has_producers() && manifest.blocks.producers == 0 {
+        let message = "there are no blocks in this network; give blocks.producers, at least 1";
+        return Err(Problem::new(&[path, &[Key("kind")]].concat(), message));
     }
     Ok(())
 }
@@ -375,10 +404,10 @@ fn span(seconds: f64, path: &[Step]) -> Checked {
 }
 
 fn positive(value: f64, path: &[Step]) -> Checked {
-    if value > 0.0 && value <= SECONDS_MAX {
+    if (SECONDS_MIN..=SECONDS_MAX).contains(&value) {
         return Ok(());
     }
-    Err(Problem::new(path, format!("it must be above 0 and at most {SECONDS_MAX}")))
+    Err(Problem::new(path, format!("it must be from {SECONDS_MIN} to {SECONDS_MAX}")))
 }
 
 fn percent(value: f64, path: &[Step]) -> Checked {
@@ -401,6 +430,19 @@ impl Fault {
                 (*at_s, Some(*for_s))
             }
             Self::Heal { at_s } | Self::Clock { at_s, .. } => (*at_s, None),
+        }
+    }
+    /// Whom it concerns, if that is said in one key.
+    pub(super) fn who(&self) -> Option<&Who> {
+        match self {
+            Self::Kill { who, .. }
+            | Self::Restart { who, .. }
+            | Self::Pause { who, .. }
+            | Self::Partition { who, .. }
+            | Self::Clock { who, .. }
+            | Self::SlowCpu { who, .. }
+            | Self::SlowDisk { who, .. } => Some(who),
+            Self::Heal { .. } | Self::Degrade { .. } | Self::Churn { .. } => None,
         }
     }
 }

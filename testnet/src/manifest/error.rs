@@ -1,7 +1,6 @@
 //! What is wrong with a manifest, and where.
 
 use std::fmt;
-use std::path::PathBuf;
 use toml::de::{DeTable, DeValue};
 
 /// Why a manifest cannot be run.
@@ -24,16 +23,6 @@ pub enum ManifestError {
         problem: String,
         /// The presets that there are.
         presets: String,
-    },
-    /// A file that the manifest names cannot be used.
-    #[error("{origin}: cannot use {}: {problem}", path.display())]
-    File {
-        /// The manifest.
-        origin: String,
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
     },
     /// It is no manifest.
     #[error("{origin}: {problem}")]
@@ -76,18 +65,6 @@ pub enum ManifestError {
     },
 }
 
-impl ManifestError {
-    /// The same, with the line that names the file, of a file that cannot be used.
-    pub(super) fn in_line_of(self, path: &[Step], origin: &str, text: &str) -> Self {
-        match self {
-            Self::File { path: file, problem, .. } => {
-                Problem::new(path, format!("cannot use {}: {problem}", file.display())).in_text(origin, Some(text))
-            }
-            other => other,
-        }
-    }
-}
-
 /// What the reader of TOML says, in words for whoever writes a manifest and not for whoever reads this program, and no longer than a
 /// screen takes.
 pub(super) fn in_words(problem: &str) -> String {
@@ -120,10 +97,36 @@ pub(super) fn has(text: &str, key: &'static str) -> bool {
 }
 
 /// A step of the way to a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
+    /// A key that this program knows.
     Key(&'static str),
+    /// A key as the manifest has it.
+    Word(String),
     Index(usize),
+}
+
+impl Step {
+    fn key(&self) -> Option<&str> {
+        match self {
+            Self::Key(key) => Some(key),
+            Self::Word(key) => Some(key),
+            Self::Index(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const CHARS_MAX: usize = 60;
+        match self {
+            Self::Index(index) => write!(f, "{index}"),
+            Self::Key(key) => write!(f, "{key}"),
+            Self::Word(key) => {
+                key.chars().take(CHARS_MAX).try_for_each(|character| write!(f, "{}", character.escape_debug()))
+            }
+        }
+    }
 }
 
 /// A value that cannot be, by its place in the manifest.
@@ -131,19 +134,44 @@ pub(super) enum Step {
 pub(super) struct Problem {
     pub(super) path: Vec<Step>,
     pub(super) message: String,
+    /// With what it does not go together, if that is elsewhere in the manifest.
+    beside: Option<Vec<Step>>,
 }
 
 impl Problem {
     pub(super) fn new(path: &[Step], message: impl Into<String>) -> Self {
-        Self { path: path.to_vec(), message: message.into() }
+        Self { path: path.to_vec(), message: message.into(), beside: None }
+    }
+
+    /// The same, naming something else that it does not go together with.
+    pub(super) fn beside(self, other: &[Step]) -> Self {
+        Self { beside: Some(other.to_vec()), ..self }
     }
 
     /// The same with where it is in the text, as far as the text has it.
     pub(super) fn in_text(self, origin: &str, text: Option<&str>) -> ManifestError {
         let key = Dotted(&self.path).to_string();
         let line = text.and_then(|text| line_of(text, &self.path));
-        let place = line.map_or_else(|| key.clone(), |line| format!("line {line} ({key})"));
-        ManifestError::Value { origin: origin.to_owned(), place, message: self.message }
+        let place = match line {
+            Some(line) if !key.is_empty() => format!("line {line} ({key})"),
+            _ if key.is_empty() => "at its top".into(),
+            _ => key,
+        };
+        let message = match self.beside {
+            None => self.message,
+            Some(other) => {
+                let key = Dotted(&other).to_string();
+                let line = text.and_then(|text| line_of(text, &other));
+                let other = line.map_or_else(|| key.clone(), |line| format!("{key} in line {line}"));
+                format!("{} (the other one is {other})", self.message)
+            }
+        };
+        ManifestError::Value { origin: origin.to_owned(), place, message }
+    }
+
+    /// What is wrong, with its key and without its line.
+    pub(super) fn with_key(&self) -> String {
+        format!("{}: {}", Dotted(&self.path), self.message)
     }
 }
 
@@ -152,11 +180,7 @@ struct Dotted<'a>(&'a [Step]);
 impl fmt::Display for Dotted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, step) in self.0.iter().enumerate() {
-            match step {
-                Step::Key(key) if at == 0 => write!(f, "{key}")?,
-                Step::Key(key) => write!(f, ".{key}")?,
-                Step::Index(index) => write!(f, ".{index}")?,
-            }
+            write!(f, "{}{step}", if at == 0 { "" } else { "." })?;
         }
         Ok(())
     }
@@ -166,12 +190,13 @@ impl fmt::Display for Dotted<'_> {
 fn line_of(text: &str, path: &[Step]) -> Option<usize> {
     let document = DeTable::parse(text).ok()?;
     let (first, rest) = path.split_first()?;
-    let Step::Key(first) = first else { return None };
+    let first = first.key()?;
     let (key, mut value) = document.get_ref().iter().find(|(key, _)| key.get_ref() == first)?;
     let mut start = key.span().start;
     for step in rest {
         match (value.get_ref(), step) {
-            (DeValue::Table(table), Step::Key(name)) => {
+            (DeValue::Table(table), Step::Key(_) | Step::Word(_)) => {
+                let name = step.key().unwrap_or_default();
                 let Some((key, inner)) = table.iter().find(|(key, _)| key.get_ref() == name) else { break };
                 (start, value) = (key.span().start, inner);
             }

@@ -124,11 +124,11 @@ impl Expansion<'_> {
                 members.into()
             }
             Who::Percent(share) => {
-                let count = whole(share / 100.0 * f64::from(self.manifest.nodes)).max(1);
+                let count = count_of(*share, self.manifest.nodes);
                 let mut order: Vec<usize> = (0..nodes).collect();
                 self.stream.shuffle(&mut order);
                 let mut members = vec![false; nodes];
-                order.iter().take(usize::try_from(count).unwrap_or(nodes)).for_each(|node| members[*node] = true);
+                order.iter().take(count as usize).for_each(|node| members[*node] = true);
                 members.into()
             }
             Who::Regions(regions) => {
@@ -226,6 +226,11 @@ pub(super) fn duration(seconds: f64) -> Duration {
 
 fn time(seconds: f64) -> Time {
     Time::ZERO + duration(seconds)
+}
+
+/// How many nodes a share of them is: at least one.
+pub(super) fn count_of(percent: f64, nodes: u32) -> u32 {
+    u32::try_from(whole(percent / 100.0 * f64::from(nodes))).unwrap_or(u32::MAX).clamp(1, nodes)
 }
 
 fn ppm(percent: f64) -> u32 {

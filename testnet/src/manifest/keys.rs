@@ -30,6 +30,9 @@ pub struct Manifest {
     /// Who is connected with whom. If absent, links are drawn at random, 40 for each node, or to all others where there are fewer.
     #[serde(default)]
     pub topology: Topology,
+    /// Whether nothing was said of it, so that it follows the number of nodes.
+    #[serde(skip)]
+    pub usual_topology: bool,
     /// How links behave.
     #[serde(default)]
     pub links: Links,

@@ -12,16 +12,20 @@
 //!   fault does not change which nodes another one hits.
 
 mod check;
+mod conflicts;
 mod error;
 mod faults;
+mod files;
 mod keys;
 mod presets;
 mod processes;
 mod random;
 mod resolve;
+mod shape;
 #[cfg(test)]
 mod tests;
 
+pub use check::NODES_MAX;
 pub use error::ManifestError;
 pub use keys::{Blocks, Cpu, Disk, Fault, Limits, Links, Manifest, Publishers, Times, Topology, Who, Window, Workload};
 pub use presets::{PRESETS, Preset, RANDOM};

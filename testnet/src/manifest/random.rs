@@ -4,6 +4,7 @@
 //! many options do at once hides what each of them does. All faults end before the load does; then nothing goes wrong for long
 //! enough that everything must be well again: all nodes have the same head, and every transaction is everywhere.
 
+use super::error::Step;
 use super::keys::{Blocks, Fault, Links, Manifest, Publishers, Times, Topology, Who, Window, Workload};
 use crate::wan::Stream;
 
@@ -28,7 +29,7 @@ impl Manifest {
                 fault.push(draw.fault(kind, nodes));
             }
         }
-        Self {
+        let mut manifest = Self {
             format: super::FORMAT,
             name: "random".into(),
             about: "drawn from the seed".into(),
@@ -37,6 +38,7 @@ impl Manifest {
             encode: draw.chance(10),
             time: Times { warm_up_s: 6.0, load_s: LOAD_UNTIL_S - 6.0, drain_s: HEALED_S, ..Times::default() },
             topology: draw.topology(nodes),
+            usual_topology: false,
             links: draw.links(),
             limits: super::Limits::default(),
             cpu: super::Cpu::default(),
@@ -45,7 +47,13 @@ impl Manifest {
             workload: vec![draw.workload()],
             fault,
             attack: Vec::new(),
+        };
+        // Two of them may contradict each other.
+        while let Err(problem) = super::conflicts::check(&manifest) {
+            let Some(Step::Index(number)) = problem.path.get(1) else { break };
+            manifest.fault.remove(*number);
         }
+        manifest
     }
 }
 

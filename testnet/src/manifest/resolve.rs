@@ -1,19 +1,17 @@
 //! Reading a manifest, changing it from the command line, and making a scenario of it.
 
 use super::check::{check, is_name};
-use super::error::Step::{Index, Key};
 use super::error::{Problem, has, in_words};
 use super::faults::{duration, timeline, whole};
-use super::keys::{Fault, Manifest, Publishers, Topology, Who, Workload};
-use super::{ManifestError, presets, processes};
-use crate::input::{LINKS_BYTES_MAX, TEXT_BYTES_MAX, text};
+use super::keys::{Manifest, Publishers, Topology, Workload};
+use super::{ManifestError, presets, processes, shape};
+use crate::input::{TEXT_BYTES_MAX, text};
 use crate::sim::scenario::{ConnectionLimits, CpuModel, DiskModel};
-use crate::sim::{self, Pace, Scenario, WindowModel, Wiring};
-use crate::wan::profile::{FLAT_TOML, LOOPBACK_TOML, WAN_TOML};
-use crate::wan::{self, Profile};
+use crate::sim::{self, Pace, Scenario, WindowModel};
+use crate::wan;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use toml::de::DeTable;
 
 impl Manifest {
     /// Reads and checks a manifest. `origin` is what errors call it.
@@ -21,12 +19,19 @@ impl Manifest {
     /// # Errors
     /// What is wrong, where, and what would be right.
     pub fn parse(text: &str, origin: &str) -> Result<Self, ManifestError> {
-        let mut manifest: Self = toml::from_str(text).map_err(|error| ManifestError::Toml {
-            origin: origin.to_owned(),
-            problem: in_words(&error.to_string()),
+        if let Ok(document) = DeTable::parse(text) {
+            shape::check(document.get_ref()).map_err(|problem| problem.in_text(origin, Some(text)))?;
+        }
+        let mut manifest: Self = toml::from_str(text).map_err(|error| {
+            let problem = match too_deep(text) {
+                Some(line) if error.span().is_none() => format!("line {line}: no key of a manifest has so many parts"),
+                _ => in_words(&error.to_string()),
+            };
+            ManifestError::Toml { origin: origin.to_owned(), problem }
         })?;
         if !has(text, "topology") {
             manifest.topology = Topology::usual(manifest.nodes);
+            manifest.usual_topology = true;
         }
         check(&manifest).map_err(|problem| problem.in_text(origin, Some(text)))?;
         Ok(manifest)
@@ -53,7 +58,7 @@ impl Manifest {
     /// # Errors
     /// When they cannot.
     pub fn for_processes(&self) -> Result<(), ManifestError> {
-        processes::check(self).map_err(|problem| problem.in_text(&self.name, None))
+        processes::check(self).map_err(|problem| problem.in_text(&self.title(), None))
     }
 
     /// What is named, if it also passes another check, whose problems are said with their lines.
@@ -82,12 +87,7 @@ impl Manifest {
             manifest.name = stem.to_owned();
         }
         // Files are looked at here too, because only here the text is at hand to say in which line they are named.
-        let profile = manifest.profile(&folder);
-        let profile = profile.map_err(|error| error.in_line_of(&[Key("links"), Key("profile")], argument, &text))?;
-        let wiring = manifest.wiring(&folder);
-        wiring.map_err(|error| error.in_line_of(&[Key("topology"), Key("path")], argument, &text))?;
-        let regions = manifest.regions_exist(&profile);
-        regions.map_err(|problem| problem.in_text(argument, Some(&text)))?;
+        manifest.files_fit(&folder).map_err(|problem| problem.in_text(argument, Some(&text)))?;
         Ok((checked(manifest, Some(&text))?, folder))
     }
 
@@ -99,15 +99,31 @@ impl Manifest {
     pub fn with(&self, assignments: &[String]) -> Result<Self, ManifestError> {
         let mut manifest = self.clone();
         for assignment in assignments {
-            let wrong =
-                |problem: String| ManifestError::Set { assignment: assignment.clone(), problem: in_words(&problem) };
+            let wrong = |problem: String| ManifestError::Set {
+                assignment: shape::short(assignment),
+                problem: in_words(&problem),
+            };
             let (path, value) = assignment
                 .split_once('=')
-                .filter(|(path, _)| !path.trim().is_empty())
+                .map(|(path, value)| (path.trim(), value))
+                .filter(|(path, _)| !path.is_empty())
                 .ok_or_else(|| wrong("write key=value, for example links.loss_percent=1".into()))?;
             let mut document = toml::Value::try_from(&manifest).map_err(|error| wrong(error.to_string()))?;
-            set(&mut document, path.trim(), value_of(value.trim())).map_err(wrong)?;
+            let value = value_of(value.trim()).map_err(wrong)?;
+            set(&mut document, path, value).map_err(wrong)?;
+            let text = toml::to_string(&document).map_err(|error| wrong(error.to_string()))?;
+            if let Ok(document) = DeTable::parse(&text) {
+                let of_kind = path.strip_suffix(".kind").map_or_else(String::new, |table| {
+                    format!("; another kind has other keys, so set all of them at once: --set '{table}={{ kind = \"…\", … }}'")
+                });
+                shape::check(document.get_ref()).map_err(|problem| wrong(problem.with_key() + &of_kind))?;
+            }
+            let usual_topology = manifest.usual_topology && path.split('.').next() != Some("topology");
             manifest = document.try_into().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
+            manifest.usual_topology = usual_topology;
+        }
+        if manifest.usual_topology {
+            manifest.topology = Topology::usual(manifest.nodes);
         }
         check(&manifest).map_err(|problem| problem.in_text("with what the command line sets", None))?;
         Ok(manifest)
@@ -122,41 +138,23 @@ impl Manifest {
         toml::to_string(self).expect("plain values are always TOML")
     }
 
-    /// The text of its profile.
-    ///
-    /// # Errors
-    /// When there is no such profile.
-    pub fn profile_toml(&self, folder: &Path) -> Result<String, ManifestError> {
-        match &*self.links.profile {
-            "wan" => Ok(WAN_TOML.to_owned()),
-            "loopback" => Ok(LOOPBACK_TOML.to_owned()),
-            "flat" => Ok(FLAT_TOML.to_owned()),
-            path => {
-                let path = folder.join(path);
-                text(&path, TEXT_BYTES_MAX).map_err(|error| {
-                    let problem = format!("{error}; give the path of a profile, or one of wan, flat and loopback");
-                    self.unusable(path, problem)
-                })
-            }
-        }
-    }
-
     /// What the simulator is to run. Paths count from `folder`.
     ///
     /// # Errors
     /// When a file that it names cannot be used, or does not go with the rest.
     pub fn scenario(&self, folder: &Path) -> Result<Scenario, ManifestError> {
-        let profile = self.profile(folder)?;
+        let said = |problem: Problem| problem.in_text(&self.title(), None);
+        let (profile, wiring) = self.files(folder).map_err(said)?;
         let profile = match self.links.uplink_mbit_per_s {
             None => profile,
             Some(rate) => profile.with_uplink(whole(rate * 1e6)),
         };
-        self.regions_exist(&profile).map_err(|problem| problem.in_text(&self.name, None))?;
         let network = wan::Topology::new(profile.clone(), self.nodes as usize, self.seed);
+        self.regions_fit(&network).map_err(said)?;
         Ok(Scenario {
             seed: self.seed,
             nodes: self.nodes as usize,
-            wiring: self.wiring(folder)?,
+            wiring,
             connect_from: duration(self.time.connect_from_s),
             connect_within: duration(self.time.connect_within_s),
             downlink_bits_per_s: self.links.downlink_mbit_per_s.map(|rate| whole(rate * 1e6)),
@@ -201,67 +199,6 @@ impl Manifest {
             profile,
         })
     }
-
-    fn profile(&self, folder: &Path) -> Result<Profile, ManifestError> {
-        let profile = Profile::parse(&self.profile_toml(folder)?);
-        profile.map_err(|error| self.unusable(folder.join(&self.links.profile), error.to_string()))
-    }
-
-    fn wiring(&self, folder: &Path) -> Result<Wiring, ManifestError> {
-        Ok(match &self.topology {
-            Topology::Random { degree } => Wiring::Random { degree: *degree as usize },
-            Topology::Regional { degree, near_percent } => {
-                Wiring::Regional { degree: *degree as usize, near_percent: *near_percent }
-            }
-            Topology::SmallWorld { degree, moved_percent } => Wiring::SmallWorld {
-                degree: *degree as usize,
-                moved_permille: u32::try_from(whole(moved_percent * 10.0)).unwrap_or(1_000),
-            },
-            Topology::File { path } => {
-                let path = folder.join(path);
-                let text =
-                    text(&path, LINKS_BYTES_MAX).map_err(|error| self.unusable(path.clone(), error.to_string()))?;
-                let links = links(&text, self.nodes).map_err(|problem| self.unusable(path, problem))?;
-                Wiring::Given(Arc::new(links))
-            }
-            Topology::Discovered { bootnodes, target_peers } => {
-                Wiring::Discovered { bootnodes: *bootnodes as usize, target_peers: *target_peers as usize }
-            }
-        })
-    }
-
-    fn regions_exist(&self, profile: &Profile) -> Result<(), Problem> {
-        for (number, fault) in self.fault.iter().enumerate() {
-            let groups: Vec<(&'static str, &Who)> = match fault {
-                Fault::Kill { who, .. }
-                | Fault::Restart { who, .. }
-                | Fault::Pause { who, .. }
-                | Fault::Partition { who, .. }
-                | Fault::Clock { who, .. }
-                | Fault::SlowCpu { who, .. }
-                | Fault::SlowDisk { who, .. } => vec![("who", who)],
-                Fault::Degrade { from, to, .. } => vec![("from", from), ("to", to)],
-                Fault::Heal { .. } | Fault::Churn { .. } => Vec::new(),
-            };
-            for (key, who) in groups {
-                let Who::Regions(named) = who else { continue };
-                let known: Vec<&str> = profile.regions().iter().map(|region| &*region.name).collect();
-                if let Some(unknown) = named.iter().find(|name| !known.contains(&&***name)) {
-                    let message = format!(
-                        "there is no region {unknown:?} in the profile {}; its regions are {}",
-                        profile.name(),
-                        known.join(", ")
-                    );
-                    return Err(Problem::new(&[Key("fault"), Index(number), Key(key)], message));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn unusable(&self, path: PathBuf, problem: String) -> ManifestError {
-        ManifestError::File { origin: self.name.clone(), path, problem }
-    }
 }
 
 impl Workload {
@@ -301,43 +238,30 @@ fn read(argument: &str) -> Result<String, ManifestError> {
     })
 }
 
-/// The links of a file.
-fn links(text: &str, nodes: u32) -> Result<Vec<(u32, u32)>, String> {
-    let mut links = Vec::new();
-    let mut known = std::collections::BTreeSet::new();
-    for (number, line) in (1..).zip(text.lines()) {
-        let content = line.split('#').next().unwrap_or("").trim();
-        if content.is_empty() {
-            continue;
-        }
-        let wrong = |problem: &str| format!("line {number}: {problem}");
-        let mut words = content.split_whitespace().map(str::parse::<u32>);
-        let (Some(Ok(from)), Some(Ok(to)), None) = (words.next(), words.next(), words.next()) else {
-            return Err(wrong("write two numbers of nodes, the first of which dials the second"));
-        };
-        if let Some(node) = [from, to].into_iter().find(|node| *node >= nodes) {
-            return Err(wrong(&format!("node {node} does not exist: the {nodes} nodes are numbered from 0")));
-        }
-        if from == to {
-            return Err(wrong("a node cannot dial itself"));
-        }
-        if !known.insert((from.min(to), from.max(to))) {
-            return Err(wrong("this link is there already"));
-        }
-        links.push((from, to));
+/// A value as in TOML, or a word.
+fn value_of(text: &str) -> Result<toml::Value, String> {
+    let line = toml::from_str::<toml::Table>(&format!("value = {text}"));
+    let Ok(mut table) = line else { return Ok(toml::Value::String(text.to_owned())) };
+    match (table.remove("value"), table.is_empty()) {
+        (Some(value), true) => Ok(value),
+        _ => Err("there is more than one value in it; write --set once for each".into()),
     }
-    if links.is_empty() { Err("there are no links in it".into()) } else { Ok(links) }
 }
 
-/// A value as in TOML, or a word.
-fn value_of(text: &str) -> toml::Value {
-    let line = toml::from_str::<toml::Table>(&format!("value = {text}"));
-    let value = line.ok().and_then(|mut table| table.remove("value"));
-    value.unwrap_or_else(|| toml::Value::String(text.to_owned()))
+/// The first line whose key has more parts than any key of a manifest, for which the reader of TOML names no line.
+fn too_deep(text: &str) -> Option<usize> {
+    let key = |line: &str| line.split(['=', '#']).next().map_or(0, |key| key.matches('.').count());
+    text.lines().position(|line| key(line) >= STEPS_MAX).map(|number| number + 1)
 }
+
+/// No key of a manifest is deeper.
+const STEPS_MAX: usize = 8;
 
 /// Sets a value by its dotted path.
 fn set(document: &mut toml::Value, path: &str, value: toml::Value) -> Result<(), String> {
+    if path.split('.').count() > STEPS_MAX {
+        return Err("no key has so many parts; write key=value, for example links.loss_percent=1".into());
+    }
     let mut place = document;
     let mut steps = path.split('.').peekable();
     while let Some(step) = steps.next() {

@@ -83,16 +83,16 @@ fn the_published_schema_is_the_present_one() {
 #[test]
 fn what_is_wrong_is_said_with_its_line_and_a_remedy() {
     for (rest, expected) in [
-        ("[links]\nwindwo = {}\n", &["line 7", "windwo", "expected one of"][..]),
+        ("[links]\nwindwo = {}\n", &["line 7 (links.windwo)", "expected one of"][..]),
         (
             "[[fault]]\nkind = \"kill\"\nat_s = 1\nwho = { nodes = [3, 16] }\n",
             &["line 9 (fault.0.who)", "node 16 does not exist", "numbered from 0 to 15"],
         ),
         ("[[workload]]\nkind = \"constant\"\nper_s = -3\nbytes = 10\n", &["line 8 (workload.0.per_s)", "from 0.001"]),
-        ("[[fault]]\nkind = \"meteor\"\nat_s = 1\n", &["line 7", "meteor", "`kill`"]),
+        ("[[fault]]\nkind = \"meteor\"\nat_s = 1\n", &["line 7 (fault.0.kind)", "meteor", "`kill`"]),
         (
             "[[fault]]\nkind = \"pause\"\nat_s = -1\nfor_s = 2\nwho = { all = true }\n",
-            &["line 8 (fault.0.at_s)", "from 0 to 50 s"],
+            &["line 8 (fault.0.at_s)", "before 50 s"],
         ),
         ("[links]\nloss_percent = 90\n", &["line 7 (links.loss_percent)", "0 to 50"]),
         ("[blocks]\nproducers = 17\n", &["line 7 (blocks.producers)", "only 16 nodes"]),
@@ -107,10 +107,10 @@ fn what_is_wrong_is_said_with_its_line_and_a_remedy() {
             "[[fault]]\nkind = \"partition\"\nat_s = 3\nwho = { all = true }\n",
             &["line 9 (fault.0.who)", "nobody would be on the other side"],
         ),
-        ("[[attack]]\nkind = \"x\"\ncount = 3\n", &["line 6 (attack.0)", "no attacker of kind `x`", "sybil"]),
+        ("[[attack]]\nkind = \"x\"\ncount = 3\n", &["line 7 (attack.0.kind)", "no attacker of kind `x`", "sybil"]),
+        ("[blocks]\nproducers = \"two\"\n", &["line 7 (blocks.producers)", "a whole number", "the text \"two\""]),
+        ("[time]\nload_s = \"long\"\n", &["line 7 (time.load_s)", "a number"]),
         ("[cpu]\nbyte_ns = 9000000000000000000\n", &["line 7 (cpu.byte_ns)", "from 0 to 1000000000 ns"]),
-        ("[blocks]\nproducers = \"two\"\n", &["line 7", "expected a whole number"]),
-        ("[time]\nload_s = \"long\"\n", &["line 7", "expected a number"]),
         ("[time]\nload = 3\n", &["line 7", "`load`", "`load_s`"]),
     ] {
         let error = error(rest);
@@ -252,7 +252,17 @@ fn values_are_set_by_their_paths() {
         ("attack.0.at_s=2", "no such entry"),
         ("nodes=1", "with what the command line sets, nodes: there must be from 2"),
         ("fault.first.at_s=2", "is no number"),
-        ("nodes=many", "invalid type"),
+        ("nodes=many", "nodes: it must be a whole number from 0 to 4294967295, and not the text \"many\""),
+        ("nodes=-1", "from 0 to 4294967295, and not -1"),
+        ("links.loss_percent=nan", "a finite number"),
+        ("seed=9999999999999999999", "from 0 to 9223372036854775807"),
+        ("nodes=12\nseed=4", "--set once for each"),
+        ("topology.kind=discovered", "--set 'topology={ kind"),
+        ("fault.0.who.nodes=1", "a list in brackets"),
+        ("fault.0.who.percent=3", "one of { nodes = [0, 1] }"),
+        ("fault.0.who.regions=[\"us-east-1\"]", "and not a table of `nodes`, `regions`"),
+        ("a.".repeat(100_000).as_str(), "write key=value"),
+        (format!("{}a=1", "a.".repeat(100_000)).as_str(), "no key has so many parts"),
         ("topology.degree=99", "from 1 to 15"),
     ] {
         let error = with(&[assignment]).expect_err(assignment).to_string();
@@ -334,6 +344,7 @@ fn links_come_from_a_file() {
         std::fs::write(folder.path().join("links.txt"), links).expect("written");
         manifest.scenario(folder.path()).map(|scenario| scenario.wiring).map_err(|error| error.to_string())
     };
+    assert!(with("\u{feff}0 1\n1 2\n").is_ok(), "some editors begin a text with a mark");
     assert!(with("# a triangle\n0 1\n1 2 # and\n\n2 0\n").is_ok());
     for (links, expected) in [
         ("0 1\n1 3\n", "line 2: node 3 does not exist"),
@@ -341,10 +352,210 @@ fn links_come_from_a_file() {
         ("1 1", "itself"),
         ("0 1\n1 0", "already"),
         ("", "no links"),
+        ("0 1", "node 2 has no link"),
     ] {
         let error = with(links).expect_err(links);
         assert!(error.contains(expected) && error.contains("links.txt"), "{error}");
     }
     let network = wan::Topology::new(crate::wan::Profile::wan(), 3, 1);
     assert_eq!(network.nodes(), 3);
+}
+
+/// Each row: what is written below the head, the line and key that are named, and what is said of it.
+#[test]
+fn values_of_a_wrong_kind_are_said_with_their_own_line_and_key() {
+    let fault = |rest: &str| format!("[[fault]]\nkind = \"kill\"\n{rest}\n");
+    let load = |rest: &str| format!("[[workload]]\nkind = \"constant\"\nper_s = 1\n{rest}\n");
+    for (rest, place, said) in [
+        (
+            fault("who = { all = true }\nat_s = \"soon\""),
+            "line 9 (fault.0.at_s)",
+            "a number, and not the text \"soon\"",
+        ),
+        (load("bytes = -1"), "line 9 (workload.0.bytes)", "from 0 to 4294967295, and not -1"),
+        (load("bytes = 1\npublishers = { count = -1 }"), "line 10 (workload.0.publishers.count)", "not -1"),
+        (load("bytes = 1\npublishers = 5"), "line 10 (workload.0.publishers)", "{ count = 5 }, { nodes = [0, 1] }"),
+        (load("bytes = 1\nbyte = 1"), "line 10 (workload.0.byte)", "`bytes`"),
+        (load("bytes = 1\nuntil_s = nan"), "line 10 (workload.0.until_s)", "a finite number"),
+        (load("bytes = 1\nfrom_s = inf"), "line 10 (workload.0.from_s)", "a finite number"),
+        (load(""), "line 6 (workload.0)", "the key `bytes` is missing"),
+        (fault("at_s = 1\nwho = \"all\""), "line 9 (fault.0.who)", "{ all = true }"),
+        (fault("at_s = 1\nwho = { all = true, percent = 3 }"), "line 9 (fault.0.who)", "a table of `all`, `percent`"),
+        (fault("at_s = 1\nwho = { regions = \"us-east-1\" }"), "line 9 (fault.0.who.regions)", "a list in brackets"),
+        (fault("at_s = 1\nwho = { nodes = [1, -1] }"), "line 9 (fault.0.who.nodes.1)", "not -1"),
+        ("[workload]\nkind = \"constant\"\n".into(), "line 6 (workload)", "write [[workload]]"),
+        ("[[fault]]\nat_s = 1\n".into(), "line 6 (fault.0)", "`kind` is missing"),
+        ("[links]\nwindow = 3\n".into(), "line 7 (links.window)", "a table, and not 3"),
+        ("[[attack]]\nkind = \"sybil\"\ncount = 1\ntargets = 3\n".into(), "line 9 (attack.0.targets)", "a text"),
+        (
+            "[[attack]]\nkind = \"sybil\"\ncount = 1\nparams.drop = \"all\"\n".into(),
+            "line 9 (attack.0.params.drop)",
+            "a number",
+        ),
+    ] {
+        let error = error(&rest);
+        assert!(error.contains(place) && error.contains(said), "{place}, {said:?}: {error}");
+    }
+    let deep = format!("format = 1\n{}a = 1\n", "a.".repeat(100_000));
+    for (text, expected) in [
+        (deep.as_str(), "line 2: no key of a manifest has so many parts"),
+        ("format = 1\nnodes = 99999999999999999999999\n", "line 2 (nodes): it must be a whole number from 0 to"),
+        ("format = 1\n", "the key `nodes` is missing"),
+        (
+            "format = 1\nnodes = 3\n[topology]\nkind = \"regional\"\ndegree = 2\nnear_percent = \"half\"\n",
+            "line 6 (topology.near_percent)",
+        ),
+    ] {
+        let error = Manifest::parse(text, "test.toml").expect_err(text).to_string();
+        assert!(error.contains(expected), "{expected:?}: {error}");
+    }
+}
+
+/// What is refused because nothing would come of it, or because of what else is in the manifest.
+#[test]
+fn what_does_nothing_is_refused() {
+    let load = |rest: &str| format!("[[workload]]\nkind = \"constant\"\nper_s = 1\nbytes = 1\n{rest}\n");
+    let fault = |kind: &str, rest: &str| format!("[[fault]]\nkind = \"{kind}\"\n{rest}\n");
+    let attack = |kind: &str, rest: &str| format!("[[attack]]\nkind = \"{kind}\"\n{rest}\n");
+    for (rest, place, said) in [
+        (load("until_s = -1"), "line 10 (workload.0.until_s)", "after 0 and at most 30 s"),
+        (load("from_s = 5\nuntil_s = 5"), "line 10 (workload.0.from_s)", "from_s = 5 must be before until_s = 5"),
+        (load("from_s = 30"), "line 10 (workload.0.from_s)", "before 30 s, when the load ends"),
+        (fault("partition", "who = { percent = 100 }\nat_s = 3"), "line 8 (fault.0.who)", "not all of them"),
+        (
+            fault("partition", "who = { nodes = [0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,15] }\nat_s = 3"),
+            "line 8 (fault.0.who)",
+            "not all of them",
+        ),
+        (fault("kill", "who = { all = true }\nat_s = 50"), "line 9 (fault.0.at_s)", "before 50 s"),
+        (fault("pause", "who = { all = true }\nat_s = 5\nfor_s = 1e-12"), "line 10 (fault.0.for_s)", "from 0.001"),
+        ("[limits]\nper_ip_max = 0\n".into(), "line 7 (limits.per_ip_max)", "at least 1"),
+        ("[limits]\nper_subnet_max = 0\n".into(), "line 7 (limits.per_subnet_max)", "at least 1"),
+        ("[limits]\nconnections_max = 0\n".into(), "line 7 (limits.connections_max)", "at least 1"),
+        ("[limits]\ninbound_max = 0\n".into(), "line 7 (limits.inbound_max)", "at least 1"),
+        ("[links]\ndead_after_s = 1e-9\n".into(), "line 7 (links.dead_after_s)", "from 0.1"),
+        ("[time]\nconnect_within_s = 51\n".into(), "line 7 (time.connect_within_s)", "at most 50"),
+        (attack("sybil", "count = 0"), "line 8 (attack.0.count)", "from 1"),
+        (attack("sybil", "count = 1\nconnections = 0"), "line 9 (attack.0.connections)", "at least 1"),
+        (attack("sybil", "count = 1\ntargets = []"), "line 9 (attack.0.targets)", "aim at nobody"),
+        (attack("sybil", "count = 1\ntargets = [16]"), "line 9 (attack.0.targets)", "from 0 to 15"),
+        (attack("sybil", "count = 1\nparams.dorp = 1"), "line 9 (attack.0.params.dorp)", "drop"),
+        (attack("sybil", "count = 1\nparams.drop = 2"), "line 9 (attack.0.params.drop)", "from 0 to 1"),
+        (attack("invalid", "count = 1\nparams.per_s = 0"), "line 9 (attack.0.params.per_s)", "from 0.001"),
+        (attack("ihave", "count = 1\nparams.times_cap = 0"), "line 9 (attack.0.params.times_cap)", "from 0.001"),
+        (attack("whitewash", "count = 1\nparams.lives = 0"), "line 9 (attack.0.params.lives)", "from 1"),
+        (attack("censor", "count = 1\nparams.victim = 999"), "line 9 (attack.0.params.victim)", "from 0 to 15"),
+        (attack("censor", "count = 1\nparams.victim = 0.5"), "line 9 (attack.0.params.victim)", "a whole number"),
+        (attack("withhold", "count = 1\nparams.topic = 0.5"), "line 9 (attack.0.params.topic)", "a whole number"),
+        (attack("equivocate", "count = 1"), "line 7 (attack.0.kind)", "blocks.producers"),
+    ] {
+        let error = error(&rest);
+        assert!(error.contains(place) && error.contains(said), "{place}, {said:?}: {error}");
+    }
+}
+
+#[test]
+fn faults_that_contradict_each_other_are_refused_with_both_lines() {
+    let fault = |kind: &str, rest: &str| format!("[[fault]]\nkind = \"{kind}\"\n{rest}\n");
+    let one = "who = { nodes = [1, 2] }";
+    for (first, second, said) in [
+        (
+            fault("kill", &format!("{one}\nat_s = 1")),
+            fault("restart", &format!("{one}\nat_s = 9")),
+            "node 1 is killed already, from 1 s for good",
+        ),
+        (
+            fault("kill", &format!("{one}\nat_s = 1")),
+            fault("pause", "who = { all = true }\nfor_s = 1\nat_s = 9"),
+            "for good",
+        ),
+        (
+            fault("kill", &format!("{one}\nfor_s = 9\nat_s = 1")),
+            fault("kill", &format!("{one}\nat_s = 2")),
+            "is down already, from 1 s until 10 s",
+        ),
+        (
+            fault("pause", &format!("{one}\nfor_s = 9\nat_s = 1")),
+            fault("pause", &format!("{one}\nfor_s = 1\nat_s = 2")),
+            "stands still",
+        ),
+        (
+            fault("slow_cpu", "who = { percent = 60 }\nfactor = 9\nat_s = 1"),
+            fault("slow_cpu", "who = { percent = 60 }\nfactor = 9\nat_s = 2"),
+            "at least one of the nodes has a slow processor",
+        ),
+        (
+            fault("slow_disk", &format!("{one}\nfactor = 9\nat_s = 1")),
+            fault("slow_disk", &format!("{one}\nfactor = 9\nat_s = 2")),
+            "has a slow disk",
+        ),
+    ] {
+        let error = error(&(first.clone() + &second));
+        assert!(
+            error.contains("(fault.1.at_s)") && error.contains("fault.0 in line 6") && error.contains(said),
+            "{error}"
+        );
+        // It is the times that decide, not the order of the sections.
+        let turned = self::error(&(second + &first));
+        assert!(turned.contains("(fault.0.at_s)") && turned.contains("fault.1 in line"), "{turned}");
+    }
+    for good in [
+        fault("kill", &format!("{one}\nfor_s = 3\nat_s = 1")) + &fault("kill", &format!("{one}\nat_s = 4")),
+        fault("kill", &format!("{one}\nat_s = 1")) + &fault("kill", "who = { nodes = [3] }\nat_s = 4"),
+        fault("slow_cpu", "who = { percent = 10 }\nfactor = 9\nat_s = 1")
+            + &fault("slow_cpu", "who = { percent = 10 }\nfactor = 9\nat_s = 2"),
+    ] {
+        let text = format!("{HEAD}{good}");
+        Manifest::parse(&text, "test.toml").unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+#[test]
+fn regions_must_have_nodes_and_others_outside() {
+    let text = |rest: &str| format!("format = 1\nnodes = 3\n[topology]\nkind = \"random\"\ndegree = 2\n{rest}");
+    let said = |text: &str| {
+        let manifest = Manifest::parse(text, "test.toml").unwrap_or_else(|error| panic!("{error}"));
+        manifest.scenario(Path::new("")).map(drop).expect_err("nothing would happen").to_string()
+    };
+    let profile = crate::wan::Profile::wan();
+    let names: Vec<String> = profile.regions().iter().map(|region| format!("\"{}\"", region.name)).collect();
+    let fault = |kind: &str, regions: &str| {
+        text(&format!("[[fault]]\nkind = \"{kind}\"\nat_s = 1\nwho = {{ regions = [{regions}] }}\n"))
+    };
+    let empty = names
+        .iter()
+        .map(|name| fault("kill", name))
+        .filter_map(|text| Manifest::parse(&text, "test.toml").expect("good").scenario(Path::new("")).err());
+    let empty: Vec<String> = empty.map(|error| error.to_string()).collect();
+    assert!(empty.len() >= names.len() - 3, "three nodes are in three regions at most");
+    assert!(
+        empty
+            .iter()
+            .all(|error| error.contains("none of the 3 nodes is in the region") && error.contains("fault.0.who"))
+    );
+    let used: Vec<String> = names
+        .into_iter()
+        .filter(|name| {
+            Manifest::parse(&fault("kill", name), "test.toml").expect("good").scenario(Path::new("")).is_ok()
+        })
+        .collect();
+    let all = said(&fault("partition", &used.join(", ")));
+    assert!(all.contains("nobody would be on the other side"), "{all}");
+    let islands = said("format = 1\nnodes = 40\n[topology]\nkind = \"regional\"\ndegree = 4\nnear_percent = 100\n");
+    assert!(islands.contains("topology.near_percent") && islands.contains("from one region to another"), "{islands}");
+}
+
+/// Where nothing is said of the topology, it follows the number of nodes that is set.
+#[test]
+fn the_usual_topology_follows_the_number_of_nodes() {
+    let manifest = Manifest::parse("format = 1\nnodes = 100\n", "test.toml").expect("a good manifest");
+    let degree = |assignments: &[&str]| {
+        let set: Vec<String> = assignments.iter().map(|text| (*text).to_owned()).collect();
+        manifest.with(&set).map(|manifest| manifest.topology)
+    };
+    assert_eq!(degree(&["nodes=12"]).expect("good"), Topology::Random { degree: 11 });
+    assert_eq!(degree(&["nodes=12", "nodes=200"]).expect("good"), Topology::Random { degree: 40 });
+    assert_eq!(degree(&["topology.degree=6", "nodes=12"]).expect("good"), Topology::Random { degree: 6 });
+    let whole = degree(&["topology={kind=\"discovered\"}"]).expect("all keys of another kind at once");
+    assert_eq!(whole, Topology::Discovered { bootnodes: 3, target_peers: 24 });
 }
