@@ -357,6 +357,15 @@ fn links_come_from_a_file() {
         let error = with(links).expect_err(links);
         assert!(error.contains(expected) && error.contains("links.txt"), "{error}");
     }
+    for (key, expected) in [
+        ("inbound_max", "node 1 is dialled by 2 nodes, but limits.inbound_max = 1"),
+        ("connections_max", "node 1 is linked with 2 nodes, but limits.connections_max = 1"),
+    ] {
+        std::fs::write(folder.path().join("links.txt"), "0 1\n2 1\n").expect("written");
+        let limited = manifest.with(&[format!("limits.{key}=1")]).expect("a manifest");
+        let error = limited.scenario(folder.path()).map(drop).expect_err("too many").to_string();
+        assert!(error.contains("topology.path") && error.contains(expected), "{error}");
+    }
     let network = wan::Topology::new(crate::wan::Profile::wan(), 3, 1);
     assert_eq!(network.nodes(), 3);
 }
