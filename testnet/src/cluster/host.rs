@@ -7,9 +7,35 @@ use std::fs;
 
 use starling_node::clock;
 
+use super::ClusterError;
 pub(super) use crate::host::facts;
-use crate::host::field_kib;
+use crate::host::{available_mib, field_kib};
 pub(super) use crate::host::{command_line, cores, date_time};
+
+/// What a node takes resident, as it was measured.
+const NODE_MIB: u64 = 44;
+/// What this process keeps of one message at one node until the report is written.
+const DELIVERY_BYTES: u64 = 128;
+
+/// Whether the memory that there is will do for so many nodes, and for what is measured of so many messages at each.
+///
+/// # Errors
+/// When it will not.
+pub(super) fn has_room(nodes: usize, messages: u64) -> Result<(), ClusterError> {
+    available_mib().map_or(Ok(()), |available_mib| has_room_in(available_mib, nodes as u64, messages))
+}
+
+fn has_room_in(available_mib: u64, nodes: u64, messages: u64) -> Result<(), ClusterError> {
+    let deliveries_mib = nodes.saturating_mul(messages).saturating_mul(DELIVERY_BYTES) >> 20;
+    let needed_mib = nodes.saturating_mul(NODE_MIB).saturating_add(deliveries_mib);
+    if needed_mib <= available_mib {
+        return Ok(());
+    }
+    Err(ClusterError::Options(format!(
+        "{nodes} processes and {messages} messages need some {needed_mib} MiB of memory and {available_mib} MiB are free; run fewer, or \
+         simulate them with `starling-testnet sim`"
+    )))
+}
 
 /// Processor time of the whole host since its start, in clock ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -88,6 +114,15 @@ mod tests {
         let stat = "12 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 700 33 99 99 20 0 1 0 5";
         assert_eq!(cpu_ticks(stat), 733);
         assert_eq!(cpu_ticks(""), 0);
+    }
+
+    #[test]
+    fn what_would_not_fit_is_refused() {
+        assert!(has_room_in(440, 10, 0).is_ok());
+        let error = has_room_in(439, 10, 0).expect_err("too little");
+        assert!(error.is_usage() && error.to_string().contains("440 MiB"), "{error}");
+        assert!(has_room_in(450, 10, 1 << 20).is_err(), "what is measured counts too");
+        assert!(has_room_in(u64::MAX - 1, u64::MAX, u64::MAX).is_err());
     }
 
     #[test]

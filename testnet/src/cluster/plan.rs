@@ -11,7 +11,7 @@ use starling_node::keyfile;
 use starling_node::storage::DataDir;
 use starling_protocol::genesis::{Genesis, GenesisParameters, Limits};
 
-use super::{ClusterError, Options, file_error};
+use super::{ClusterError, Options, file_error, host};
 use crate::wan::emulation::LinkEmulation;
 use crate::wan::{Stream, Topology};
 
@@ -136,8 +136,9 @@ impl Plan {
         Ok(Self { genesis, topology, nodes })
     }
 
-    /// Makes the run's folder and everything in it that the nodes read.
+    /// Makes the run's folder and everything in it that the nodes read, if there is memory for so many of them.
     pub(super) fn write(&self, options: &Options) -> Result<(), ClusterError> {
+        host::has_room(options.nodes, 0)?;
         make_empty(&options.out)?;
         let write = |path: PathBuf, text: &str| fs::write(&path, text).map_err(file_error("write", path));
         let genesis = self.genesis.to_toml();

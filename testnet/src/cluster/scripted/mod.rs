@@ -51,7 +51,7 @@ use crate::measure::{Class, Recorder, Window};
 use crate::report::attackers::AttackerGroup;
 use crate::report::{self, HostLoad, NodeUsage, Run};
 use crate::sim::Scenario;
-use crate::sim::workload::{Submission, submissions};
+use crate::sim::workload::{Submission, submissions, submissions_count};
 use stage::Stage;
 
 /// How often processes and traces are looked at.
@@ -96,6 +96,7 @@ pub async fn play(options: &ScriptOptions) -> Result<Played, ClusterError> {
     let progress = Progress::new();
     let scenario = options.manifest.scenario(&options.base)?;
     options.manifest.for_processes()?;
+    host::has_room(scenario.nodes, submissions_count(&scenario))?;
     let network = network_options(options, &scenario)?;
     let started = host::date_time();
     let mut stage = Stage::prepare(scenario, network)?;
