@@ -18,13 +18,14 @@ use super::links::Links;
 use super::spam::{Spam, Spammer};
 use super::sybil::{Conduct, Conspiracy, Sybil};
 use super::{Adversary, Recruit, Setting};
+use crate::sim::shared_address;
 use crate::wan::Stream;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use starling_protocol::id::{PeerId, Topic};
 use starling_protocol::time::{Duration, Time};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::rc::Rc;
 
 /// A kind of attacker.
@@ -389,7 +390,7 @@ pub fn recruits(attackers: &[Attackers], setting: &Setting<'_>) -> Result<Vec<Re
         };
         for number in 0..u64::from(some.count) {
             let seed = setting.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(group << 40 | number);
-            let ip = (some.per_ip > 1).then(|| shared_ip(group, number / u64::from(some.per_ip)));
+            let ip = (some.per_ip > 1).then(|| shared_address(group, number / u64::from(some.per_ip)));
             some.enlist(seed, &parts, setting, ip, &mut all);
         }
     }
@@ -487,13 +488,6 @@ impl Attackers {
             leaves: None,
         }
     }
-}
-
-/// A public address of a group's own, for several attackers.
-fn shared_ip(group: u64, number: u64) -> IpAddr {
-    // 20.0.0.0/8 is public; one /16 for each address, so that they count as hosts of different networks.
-    let (number, group) = (number.to_be_bytes(), group.to_be_bytes());
-    IpAddr::V4(Ipv4Addr::new(20_u8.wrapping_add(number[6]), number[7], group[7], 1))
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be from 0 to a million")]

@@ -213,7 +213,7 @@ impl Demand {
                 let ratio = fixed as f64 / ours.max(1) as f64;
                 Finding {
                     demanded: format!("false suspicions {times} x fewer than a fixed timeout's"),
-                    measured: format!("{ours} against {fixed}"),
+                    measured: format!("{ours} against {fixed}, {} of them under load", suspicion.fixed_under_load),
                     holds: ratio >= times,
                     strain: times / ratio.max(1e-9),
                 }
@@ -376,6 +376,7 @@ mod tests {
             suspicion: Suspicion {
                 ours: 0,
                 fixed: 200,
+                fixed_under_load: 100,
                 crashed: 10,
                 found: 10,
                 found_p99_s: 2.0,

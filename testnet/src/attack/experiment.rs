@@ -10,6 +10,7 @@ use super::recovery::{self, Recovery};
 use super::suspicion::{self, Suspicion};
 use super::{Attackers, AttackersError, floor, recruits};
 use crate::measure::statistics::nearest_rank;
+use crate::sim::heads::Heads;
 use crate::sim::memory::machines_bytes;
 use crate::sim::run::absences;
 use crate::sim::{Engine, Scenario, World};
@@ -254,7 +255,7 @@ impl Studied {
             Self::Heals(healing) => outcome.recovery = healing.finish(),
             Self::Restarts(restarts) => outcome.recovery = restarts.finish(),
             Self::Suspects(watch) => outcome.suspicion = watch.finish(world),
-            Self::Agreement => outcome.recovery.heads = recovery::heads(world),
+            Self::Agreement => outcome.recovery.heads = Heads::of(world).chains() as u64,
         }
     }
 }
@@ -291,8 +292,9 @@ fn deliveries(world: &World) -> Outcome {
     Outcome {
         nodes,
         published,
-        // Who does not run publishes nothing, and owes nothing.
-        unpublished: if world.scenario().faults.is_empty() { world.unpublished() } else { 0 },
+        // Who does not run publishes nothing, and owes nothing; who runs and refuses owes it.
+        unpublished: if world.scenario().faults.is_empty() { world.unpublished() } else { 0 }
+            + world.refused_submissions().0,
         expected,
         delivered,
         pulled,

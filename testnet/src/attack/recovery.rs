@@ -50,14 +50,6 @@ impl Recovery {
     }
 }
 
-/// How many chains there are, a node that misses the last block of one not counted.
-pub(super) fn heads(world: &World) -> u64 {
-    let heads: BTreeSet<_> = world.nodes().map(|node| (node.chain().head().height, node.chain().head().id)).collect();
-    let highest = heads.last().map_or(0, |(height, _)| *height);
-    let behind = heads.iter().filter(|(height, _)| height + 1 < highest).count();
-    (heads.iter().filter(|(height, _)| *height == highest).count() + behind) as u64
-}
-
 /// A network that was divided and is one again.
 #[derive(Debug)]
 pub(super) struct Healing {

@@ -309,8 +309,22 @@ impl Job {
 
     fn path(&self, folder: &Path, digest: &str, scale: &Scale) -> PathBuf {
         let Scale { nodes, messages_per_ks, .. } = scale;
-        folder.join(format!("{digest}-{nodes}-{messages_per_ks}-{}.json", self.name()))
+        let scale = scale_digest(scale);
+        folder.join(format!("{digest}-{scale}-{nodes}-{messages_per_ks}-{}.json", self.name()))
     }
+}
+
+/// A run is held against the baseline of its seed, and cannot be judged without it.
+fn judgeable(run: Ran, baseline: &Ran) -> Ran {
+    match baseline {
+        Err(why) if run.is_ok() => Err(format!("the baseline of this seed failed: {why}")),
+        _ => run,
+    }
+}
+
+/// Of several seeds' findings the one that counts: one that does not hold, if there is any, however little strain it shows.
+fn worst_of(findings: impl Iterator<Item = Finding>) -> Option<Finding> {
+    findings.max_by(|a, b| (!a.holds).cmp(&!b.holds).then(a.strain.total_cmp(&b.strain)))
 }
 
 /// What the repeats of a case have found.
@@ -337,6 +351,13 @@ fn digest(scale: &Scale) -> String {
     digest.to_string()
 }
 
+/// A digest of how large everything is: tables of different scales can have the same numbers of nodes and messages.
+fn scale_digest(scale: &Scale) -> String {
+    let mut digest = TraceHash::default();
+    format!("{scale:?}").as_bytes().chunks(8).for_each(|bytes| digest.mix_prefix(bytes));
+    digest.to_string()
+}
+
 fn collect(rows: &[&'static Row], jobs: &[Job], results: &[Option<Ran>], plan: &Plan) -> Vec<RowResult> {
     let find = |row: &str, label: &str, engine: &str, seed: u64| -> Ran {
         let same =
@@ -348,12 +369,13 @@ fn collect(rows: &[&'static Row], jobs: &[Job], results: &[Option<Ran>], plan: &
     let seeds = 1..=plan.seeds.max(1);
     let baselines: Vec<Ran> = seeds.clone().map(|seed| find(BASELINE, "", own, seed)).collect();
     let case = |row: &'static Row, label: &'static str| {
-        let runs: Vec<Ran> = seeds.clone().map(|seed| find(row.name, label, own, seed)).collect();
+        let runs = seeds.clone().map(|seed| find(row.name, label, own, seed));
+        let runs: Vec<Ran> = runs.zip(&baselines).map(|(run, base)| judgeable(run, base)).collect();
         let worst = |demand: &Demand| {
             let both =
                 runs.iter().zip(&baselines).filter_map(|(run, base)| Some((run.as_ref().ok()?, base.as_ref().ok()?)));
             let findings = both.map(|(run, base)| demand.judge(run, base, &plan.scale));
-            findings.max_by(|a, b| a.strain.total_cmp(&b.strain))
+            worst_of(findings)
         };
         let findings = row.demands.iter().filter_map(worst).collect();
         let controls = row.controls.iter().filter(|_| plan.controls);
@@ -376,6 +398,34 @@ mod tests {
     fn plan(only: &str) -> Plan {
         let only = vec![only.to_owned()];
         Plan { scale: Scale::FULL, only, seeds: 2, controls: true, out: PathBuf::new(), threads: 1 }
+    }
+
+    fn finding(holds: bool, strain: f64) -> Finding {
+        Finding { demanded: String::new(), measured: String::new(), holds, strain }
+    }
+
+    #[test]
+    fn a_seed_that_fails_is_not_hidden_by_one_with_more_strain() {
+        let worst = |findings: [Finding; 2]| worst_of(findings.into_iter()).expect("there are two");
+        assert_eq!(worst([finding(false, 0.6), finding(true, 0.8)]), finding(false, 0.6));
+        assert_eq!(worst([finding(true, 0.6), finding(true, 0.8)]), finding(true, 0.8));
+        assert_eq!(worst([finding(false, 1.0), finding(true, 1.0)]), finding(false, 1.0));
+    }
+
+    #[test]
+    fn without_its_baseline_nothing_holds() {
+        let outcome = || Ran::Ok(Outcome::default());
+        assert_eq!(judgeable(outcome(), &outcome()), outcome());
+        assert!(judgeable(outcome(), &Err("a node panicked".to_owned())).is_err());
+        assert_eq!(judgeable(Err("why".to_owned()), &Err("else".to_owned())), Err("why".to_owned()));
+    }
+
+    /// Figures of the quick table are not those of the full one, for whatever it is given.
+    #[test]
+    fn what_was_found_at_one_scale_is_not_taken_for_another() {
+        let same = Scale { nodes: Scale::QUICK.nodes, messages_per_ks: Scale::QUICK.messages_per_ks, ..Scale::FULL };
+        assert_ne!(scale_digest(&same), scale_digest(&Scale::QUICK));
+        assert_eq!(scale_digest(&Scale::QUICK), scale_digest(&Scale::QUICK));
     }
 
     fn found(false_prunes: u64, node_days: f64) -> Option<Ran> {

@@ -8,11 +8,13 @@
 //! - *The fixed timeout*: whoever has heard nothing from a peer of its mesh for so long suspects it. The timeout is the one that would have
 //!   found the same crashes as late, at the 99th percentile and by the clock, as ours: our 99th percentile itself. It suspects wrongly once for every longer
 //!   silence on a link of a mesh between two nodes of which neither has stopped for ever, as the listener's clock
-//!   has it: a process that did not run has heard nothing.
+//!   has it: a process that did not run has heard nothing. Who has left the mesh before the timeout was over was not suspected. What it suspects
+//!   when nobody has anything to say, before the load, is a fault of timeouts, too, and is counted apart.
 
 use crate::measure::statistics::nearest_rank;
 use crate::sim::World;
 use crate::sim::faults::{Action, Span, spans};
+use crate::sim::gaps::Gap;
 use serde::{Deserialize, Serialize};
 use starling_protocol::id::PeerHandle;
 use starling_protocol::time::{Duration, Time, micros};
@@ -25,6 +27,8 @@ pub struct Suspicion {
     pub ours: u64,
     /// Those of a fixed timeout on the same arrivals.
     pub fixed: u64,
+    /// Of these, those in silences that began under load: else nobody had anything to say.
+    pub fixed_under_load: u64,
     /// Links to nodes that stopped for ever.
     pub crashed: u64,
     /// Of these, how many were taken out of the mesh.
@@ -97,7 +101,10 @@ impl Watch {
                 }
             } else if stay.1.is_none() {
                 stay.1 = Some(now);
-                if let Some(crash) = self.waiting.remove(link) {
+                // Who has stopped itself has found nothing, and will not.
+                if self.crashes.get(&link.0).is_some_and(|crash| *crash <= now) {
+                    self.waiting.remove(link);
+                } else if let Some(crash) = self.waiting.remove(link) {
                     let clock_us = micros(now.since(crash));
                     let stood = stood_us(&self.standstills, link.0, crash, now);
                     self.found_clock_us.push(clock_us);
@@ -114,18 +121,23 @@ impl Watch {
         self.found_clock_us.sort_unstable();
         let p99 = |us: &[u64]| Duration::from_micros(nearest_rank(us, 99).unwrap_or(0));
         let timeout = p99(&self.found_clock_us);
+        let load_start = Time::ZERO + world.scenario().warm_up;
         let fixed = world.gaps().filter(|gap| gap.until.since(gap.from) > timeout);
         let fixed = fixed.filter(|gap| {
             let stay = self.stays.get(&(gap.node, gap.peer));
-            let stayed =
-                stay.is_some_and(|(_, (since, left))| *since <= gap.from && left.is_none_or(|left| gap.from < left));
+            // Who was out of the mesh before the timeout was over was not suspected.
+            let stayed = stay.is_some_and(|(_, (since, left))| {
+                *since <= gap.from && left.is_none_or(|left| gap.from + timeout <= left)
+            });
             let far = stay.map_or(u32::MAX, |(far, _)| *far);
             stayed && !self.has_crashed(far, gap.until) && !self.has_crashed(gap.node, gap.until)
         });
+        let fixed: Vec<Gap> = fixed.collect();
         let ours = world.observer().prunes.iter();
         Suspicion {
             ours: ours.filter(|(at, _, far)| !self.has_crashed(*far, *at)).count() as u64,
-            fixed: fixed.count() as u64,
+            fixed: fixed.len() as u64,
+            fixed_under_load: fixed.iter().filter(|gap| gap.from >= load_start).count() as u64,
             crashed: (self.found_us.len() + self.waiting.len()) as u64,
             found: self.found_us.len() as u64,
             found_p99_s: p99(&self.found_us).as_secs_f64(),

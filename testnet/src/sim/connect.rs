@@ -51,7 +51,7 @@ impl World {
         match self.machines[to as usize].phase {
             Phase::Up => self.shared.rare_in(there, node, life, Rare::Reached { to, purpose }),
             Phase::Down => self.shared.rare_in(there, node, life, Rare::DialFailed { id }),
-            Phase::Paused => self.shared.rare_in(at + DIAL_TIMEOUT, node, life, Rare::DialFailed { id }),
+            Phase::Paused => self.shared.rare_in(since + DIAL_TIMEOUT, node, life, Rare::DialFailed { id }),
         }
     }
 
@@ -189,7 +189,7 @@ impl World {
         let Some(line) = self.machines[node as usize].disconnect(peer) else { return false };
         if !line.cut {
             let heard_us = (at.as_micros() + u64::from(line.latency_us)).max(line.arrival_us);
-            self.shared.rare(Time::from_micros(heard_us), line.far, Rare::Closed { peer: line.far_handle });
+            self.shared.rare(Time::from_micros(heard_us), line.far, Rare::Ended { peer: line.far_handle });
         }
         true
     }

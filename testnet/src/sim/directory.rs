@@ -16,6 +16,19 @@ pub(super) fn place_of(id: &PeerId) -> Option<u32> {
     u32::try_from(number.checked_sub(1)?).ok()
 }
 
+/// In these blocks are the addresses that several attackers share, and no others.
+const SHARED_FIRST: u32 = 20;
+const SHARED_LAST: u32 = 23;
+
+/// A public address of a group's own, for several attackers: one /16 for each of the first 1,024, so that they count as hosts of different networks.
+#[must_use]
+pub fn shared_address(group: u64, number: u64) -> IpAddr {
+    let blocks = (SHARED_LAST - SHARED_FIRST + 1) * 256;
+    let (number, group) = (u32::try_from(number).unwrap_or(u32::MAX), u32::try_from(group & 0xff).unwrap_or(0));
+    let bits = (SHARED_FIRST * 256 + number % blocks) << 16 | group << 8 | ((number / blocks) & 0x7f) << 1 | 1;
+    IpAddr::V4(Ipv4Addr::from_bits(bits))
+}
+
 /// So many addresses of the internet, for nodes of as many operators: no two of the first 50,000 are in the same /16.
 pub(super) fn addresses(count: usize) -> Vec<IpAddr> {
     /// Odd, so that its multiples pass through all groups; large, so that neighbours are far apart.
@@ -23,8 +36,9 @@ pub(super) fn addresses(count: usize) -> Vec<IpAddr> {
     let groups = (0_u32..).map(|number| (number.wrapping_mul(STEP) & 0xffff, number >> 16));
     let public = groups.filter(|(group, _)| {
         let first = group >> 8;
-        // Leaves out whole blocks of 256 groups of which a part is private or special: there are enough others.
-        !matches!(first, 0 | 10 | 100 | 127 | 169 | 172 | 192 | 198 | 203 | 224..)
+        // Leaves out whole blocks of 256 groups of which a part is private or special, and those of attackers that share addresses: there
+        // are enough others.
+        !matches!(first, 0 | 10 | SHARED_FIRST..=SHARED_LAST | 100 | 127 | 169 | 172 | 192 | 198 | 203 | 224..)
     });
     public.take(count).map(|(group, round)| IpAddr::V4(Ipv4Addr::from_bits(group << 16 | round << 8 | 1))).collect()
 }
@@ -53,6 +67,16 @@ mod tests {
         assert!(all.iter().all(|ip| Scope::of(*ip) == Some(Scope::Global)));
         assert_eq!(ip_of(&multiaddr(all[7])), Some(all[7]));
         assert_eq!(addresses(100_000).iter().collect::<BTreeSet<_>>().len(), 100_000);
+    }
+
+    /// Else an honest node would have to answer for 160 attackers.
+    #[test]
+    fn attackers_share_no_address_with_anybody_else() {
+        let all: BTreeSet<_> = addresses(50_000).into_iter().map(Group::of).collect();
+        let shared: BTreeSet<_> = (0..1_024).map(|number| shared_address(3, number)).collect();
+        assert_eq!(shared.iter().map(|ip| Group::of(*ip)).collect::<BTreeSet<_>>().len(), 1_024);
+        assert!(shared.iter().all(|ip| !all.contains(&Group::of(*ip)) && Scope::of(*ip) == Some(Scope::Global)));
+        assert!(!shared.contains(&shared_address(4, 0)) && !shared.contains(&shared_address(3, 1_024)));
     }
 
     #[test]

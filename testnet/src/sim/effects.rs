@@ -16,7 +16,7 @@ use bytes::Bytes;
 use starling_protocol::genesis::Genesis;
 use starling_protocol::id::{MessageId, PeerHandle};
 use starling_protocol::mesh::{Copied, Sink};
-use starling_protocol::node::{Output, Ticket};
+use starling_protocol::node::{Output, SubmitError, Ticket};
 use starling_protocol::rpc::Frame;
 use starling_protocol::send_queue::{PushResult, SendQueue, SendQueueConfig};
 use starling_protocol::store::batch_bytes;
@@ -63,6 +63,9 @@ pub(super) struct Shared {
     tickets: u64,
     /// How many of the nodes are honest: the first ones.
     pub(super) honest: u32,
+    /// Messages that their own nodes did not take, and why the first one.
+    pub(super) refused_submissions: u64,
+    pub(super) first_refusal: Option<SubmitError>,
     /// Requests that were not answered yet, by the tickets that those who answer are given.
     pub(super) askers: BTreeMap<Ticket, Asker>,
     /// Whether the machine wants its file of peers written, in the present input.
@@ -101,6 +104,8 @@ impl Shared {
             verifier: Verifier::default(),
             tickets: 0,
             honest,
+            refused_submissions: 0,
+            first_refusal: None,
             askers: BTreeMap::new(),
             save_peers: false,
             said: Vec::new(),
@@ -394,10 +399,14 @@ impl Effects<'_> {
     }
 
     fn await_uplink(&mut self, slot: u32) {
-        if let Some(busy) = &mut self.lines[slot as usize].busy {
+        let line = &mut self.lines[slot as usize];
+        if let Some(busy) = &mut line.busy {
             busy.waits = true;
+            // Whoever waited twice would have two turns.
+            if !core::mem::replace(&mut busy.queued, true) {
+                self.uplink.waiting.push_back((slot, line.generation));
+            }
         }
-        self.uplink.waiting.push_back(slot);
         self.arm_uplink();
     }
 
@@ -405,16 +414,18 @@ impl Effects<'_> {
     pub(super) fn serve_uplink(&mut self) {
         self.uplink.armed = false;
         while self.uplink.admits(self.now.as_micros() * 1_000)
-            && let Some(slot) = self.uplink.waiting.pop_front()
+            && let Some((slot, generation)) = self.uplink.waiting.pop_front()
         {
-            let Some(busy) = &mut self.lines[slot as usize].busy else { continue };
-            busy.waits = false;
+            // The connection may be over, and another one have its slot.
+            let line = self.lines.get_mut(slot as usize).filter(|line| line.generation == generation);
+            let Some(busy) = line.and_then(|line| line.busy.as_mut()) else { continue };
+            (busy.waits, busy.queued) = (false, false);
             self.write_chunk(slot);
             if let Some(busy) = &mut self.lines[slot as usize].busy
                 && !busy.waits
             {
-                busy.waits = true;
-                self.uplink.waiting.push_back(slot);
+                (busy.waits, busy.queued) = (true, true);
+                self.uplink.waiting.push_back((slot, generation));
             }
         }
         self.arm_uplink();
@@ -478,7 +489,11 @@ impl Effects<'_> {
             Output::Discover => self.later(now, Rare::Discover),
             Output::Disconnect { peer, .. } => self.later(now, Rare::HangUp { peer }),
             Output::SavePeers => self.shared.save_peers = true,
-            // No records of peers are made, and whoever submits does not look at the answer.
+            Output::SubmitResult { result: Err(reason), .. } => {
+                self.shared.refused_submissions += 1;
+                self.shared.first_refusal.get_or_insert(reason);
+            }
+            // No records of peers are made.
             Output::PeerExchangeCandidates { .. } | Output::SubmitResult { .. } => {}
             Output::Abandon { tickets } => self.abandon(&tickets),
             Output::Send { .. } | Output::Cancel { .. } | Output::Verify { .. } | Output::Event(_) => {}
@@ -533,7 +548,9 @@ impl Effects<'_> {
             // There is room: nothing was waiting.
             let _: PushResult = busy.queue.push(self.now, frame);
         }
-        busy.bodies.push_back((STREAM_BYTES + length as u64, what));
+        let bytes = STREAM_BYTES + length as u64;
+        let sent_in_ns = self.uplink.time_ns(bytes);
+        busy.bodies.push_back((bytes, Rare::Body { bytes, sent_in_ns, what: Box::new(what) }));
         self.shared.said.push(Said { slot, only: NOTHING });
     }
 }
@@ -546,6 +563,7 @@ impl Default for Busy {
             bodies: VecDeque::new(),
             body_next: false,
             waits: false,
+            queued: false,
         }
     }
 }

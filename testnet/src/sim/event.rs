@@ -30,6 +30,8 @@ pub(super) enum Event {
     Wake { node: u32 },
     /// A signature was verified.
     Verified { node: u32, life: u32, valid: bool, ticket: u64 },
+    /// The event loop is free again for what came while it was busy.
+    Free { node: u32, life: u32 },
     /// Anything that happens seldom.
     Rare { node: u32, life: u32, what: Box<Rare> },
     /// The fault with this place in the scenario.
@@ -58,6 +60,10 @@ pub(super) enum Rare {
     DialFailed {
         id: PeerId,
     },
+    /// The wall clock of the host was set.
+    Clock {
+        off_us: i64,
+    },
     /// The machine asks who else there is.
     Discover,
     /// The answer to that.
@@ -72,9 +78,19 @@ pub(super) enum Rare {
     HangUp {
         peer: PeerHandle,
     },
+    /// The end of a connection has come to the receiver's downlink, behind all that was sent before.
+    Ended {
+        peer: PeerHandle,
+    },
     /// The other end has ended the connection.
     Closed {
         peer: PeerHandle,
+    },
+    /// The last bit of a request or a response of so many bytes has come to the receiver's downlink; the sender's uplink took so long for them.
+    Body {
+        bytes: u64,
+        sent_in_ns: u64,
+        what: Box<Rare>,
     },
     /// Nothing has come through for so long that the connection counts as broken, if that is so since this cut.
     GivenUp {
@@ -136,6 +152,7 @@ impl Event {
             | Self::Line { node, .. }
             | Self::Uplink { node }
             | Self::Wake { node }
+            | Self::Free { node, .. }
             | Self::Verified { node, .. }
             | Self::Rare { node, .. } => Some(*node),
             Self::Fault { .. } => None,

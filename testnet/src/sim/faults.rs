@@ -147,7 +147,7 @@ impl World {
             Action::Degrade(_) | Action::Mend(_) => self.refresh_paths(),
             Action::Clock(node, off_us) => {
                 self.machines[node as usize].clock_off_us = off_us;
-                self.tell_time(at, node, off_us);
+                self.shared.rare(at, node, Rare::Clock { off_us });
             }
             Action::Cpu(node, permille) => self.machines[node as usize].cpu_permille = u64::from(permille),
             Action::Disk(node, permille) => self.machines[node as usize].disk_permille = u64::from(permille),

@@ -105,6 +105,8 @@ pub(super) struct Busy {
     pub(super) body_next: bool,
     /// Whether it waits for the uplink, for the window or for the path.
     pub(super) waits: bool,
+    /// Whether it is one of those that the uplink serves by turns.
+    pub(super) queued: bool,
 }
 
 /// The sending side of a node.
@@ -117,8 +119,8 @@ pub(super) struct Uplink {
     pub(super) free_ns: u64,
     /// Bytes that were sent.
     pub(super) sent_bytes: u64,
-    /// Slots of the lines that wait, in the order of their coming.
-    pub(super) waiting: VecDeque<u32>,
+    /// Lines that wait, by slot and generation, in the order of their coming: none twice.
+    pub(super) waiting: VecDeque<(u32, u32)>,
     /// Whether the event is in the queue with which it goes on.
     pub(super) armed: bool,
 }
@@ -151,6 +153,11 @@ impl Uplink {
     /// When a chunk may be written again.
     pub(super) fn admits_at_ns(&self) -> u64 {
         (self.free_ns + 1).saturating_sub(BACKLOG_NS)
+    }
+
+    /// What so many bytes take.
+    pub(super) fn time_ns(&self, bytes: u64) -> u64 {
+        u64::try_from(u128::from(bytes) * u128::from(self.byte_ps) / 1_000).unwrap_or(u64::MAX)
     }
 
     /// Commits itself for a chunk; says when the last bit leaves.

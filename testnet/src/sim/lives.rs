@@ -126,10 +126,15 @@ impl World {
         let machine = &mut self.machines[node as usize];
         machine.actor = Actor::Nobody;
         machine.phase = Phase::Down;
-        machine.held.clear();
+        let held = core::mem::take(&mut machine.held);
+        let waited = core::mem::take(&mut machine.inbox);
         machine.uplink.waiting.clear();
+        // The event with which it would go on may have been held.
+        machine.uplink.armed = false;
         (machine.loop_free_ns, machine.verifier_free_ns) = (0, 0);
         machine.disk.free_us = 0;
+        // Nobody is there any more to publish what came while it stood still.
+        held.into_iter().chain(waited).for_each(|event| self.hold(node, event));
     }
 
     /// A process ends after it has saved what it can.

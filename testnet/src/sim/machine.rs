@@ -6,6 +6,7 @@ use super::event::{ANY_LIFE, Event};
 use super::link::{Line, Uplink};
 use starling_protocol::id::PeerHandle;
 use starling_protocol::time::Time;
+use std::collections::VecDeque;
 
 /// Whether a process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub(super) struct Machine {
     pub(super) disk: Disk,
     /// What came while it was paused, in order.
     pub(super) held: Vec<Event>,
+    /// What came while the event loop was busy, in order.
+    pub(super) inbox: VecDeque<Event>,
 }
 
 impl Machine {
@@ -78,6 +81,7 @@ impl Machine {
             received_bytes: 0,
             disk: Disk::default(),
             held: Vec::new(),
+            inbox: VecDeque::new(),
         }
     }
 
@@ -86,12 +90,37 @@ impl Machine {
         self.phase == Phase::Up && (life == self.life || life == ANY_LIFE)
     }
 
+    /// Whether what comes now has to wait: the event loop is busy, or something waits already.
+    pub(super) fn is_busy(&self, at: Time) -> bool {
+        !self.inbox.is_empty() || self.is_working(at)
+    }
+
+    /// Whether the event loop is busy.
+    pub(super) fn is_working(&self, at: Time) -> bool {
+        self.loop_free_ns > at.as_micros().saturating_mul(1_000)
+    }
+
+    /// When the event loop is free.
+    pub(super) fn free_at(&self) -> Time {
+        Time::from_micros(self.loop_free_ns.div_ceil(1_000))
+    }
+
+    /// When all has come whose last bit comes to the downlink now, for which a byte takes so long; the sender's uplink took `sent_in_ns` for it.
+    pub(super) fn receive(&mut self, at: Time, (bytes, byte_ps): (u64, u64), sent_in_ns: u64) -> Time {
+        let at_ns = at.as_micros().saturating_mul(1_000);
+        let time_ns = u64::try_from(u128::from(bytes) * u128::from(byte_ps) / 1_000).unwrap_or(u64::MAX);
+        // Its first bit came so long ago as the uplink took for the rest, and it can be through no sooner than its last bit is here.
+        let begun_ns = self.downlink_free_ns.max(at_ns.saturating_sub(sent_in_ns));
+        self.downlink_free_ns = begun_ns.saturating_add(time_ns).max(at_ns);
+        Time::from_micros(self.downlink_free_ns.div_ceil(1_000))
+    }
+
     /// Has the event loop do a piece of work that came in at `at`; says when it is done.
     pub(super) fn work(&mut self, at: Time, cost_ns: u64) -> Time {
         let at_ns = at.as_micros().saturating_mul(1_000);
         let cost_ns = cost_ns.saturating_mul(self.cpu_permille) / 1_000;
         self.loop_free_ns = self.loop_free_ns.max(at_ns).saturating_add(cost_ns);
-        Time::from_micros(self.loop_free_ns.div_ceil(1_000))
+        self.free_at()
     }
 
     /// The line that a handle stands for, while the connection lasts.
@@ -142,6 +171,21 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// 8 Mbit/s are a byte a microsecond.
+    #[test]
+    fn a_downlink_takes_its_time_and_saves_none_up() {
+        let byte_ps = 1_000_000;
+        let at = Time::from_micros;
+        let mut machine = Machine::new(Uplink::new(None));
+        // What was sent in no time takes all of its own; what comes meanwhile waits.
+        assert_eq!(machine.receive(at(10_000), (900, byte_ps), 0), at(10_900));
+        assert_eq!(machine.receive(at(10_100), (100, byte_ps), 0), at(11_000));
+        // What took the uplink longer has passed already but for its end.
+        assert_eq!(machine.receive(at(50_000), (900, byte_ps), 2_000_000), at(50_000));
+        // And half of it what took the uplink half as long.
+        assert_eq!(machine.receive(at(90_000), (900, byte_ps), 450_000), at(90_450));
+    }
 
     /// A verdict or a timer of a process that was killed must not reach the one that runs in its place.
     #[test]

@@ -7,7 +7,8 @@
 //! - **Time** is virtual, in microseconds. Events come in the order of (time, sequence number) ([`queue`]).
 //! - **Computing.** A node has an event loop and a verifier, each a serial queue. Taking in an RPC costs a constant and a time for each
 //!   byte, any other input a constant, a signature a constant on the verifier ([`scenario::CpuModel`]). A machine hears of an input when
-//!   its work is done; what comes meanwhile waits, timers included. Each signature is verified for real, once, however many nodes
+//!   its work is done; what comes meanwhile waits in its order, timers included, and is lost when the process is killed. Nothing leaves on a line before the
+//!   work is done that made it. Each signature is verified for real, once, however many nodes
 //!   verify it.
 //! - **Connections** are described in `link`: real send queues, an uplink that they share, optional congestion windows, latency by
 //!   the pair of regions and the two last miles ([`crate::wan`]), jitter, loss as the delay of a retransmission, an optional
@@ -25,7 +26,7 @@
 //!
 //! # What it leaves out
 //! Packets and their reordering, queues in the network, losses that shrink windows, slow receivers that stop reading, the cost of
-//! handshakes, several connections between two nodes, visitors, peer exchange and signed records of peers; lookups find random nodes after a
+//! handshakes, the loss of what is sent again, what a socket still sends for a process that stands still, several connections between two nodes, visitors, peer exchange and signed records of peers; lookups find random nodes after a
 //! constant time.
 //!
 //! # Cost
@@ -42,6 +43,7 @@ mod effects;
 mod event;
 pub mod faults;
 pub mod gaps;
+pub(crate) mod heads;
 mod ids;
 mod ledger;
 mod link;
@@ -62,7 +64,7 @@ mod world;
 
 pub use actor::{Adversary, Recruit, Setting};
 pub use counts::{EventCounts, WireCounts};
-pub use directory::peer_id;
+pub use directory::{peer_id, shared_address};
 pub use link::WindowModel;
 pub use scenario::{Engine, Scenario, Wiring};
 pub use workload::{Pace, Publishers, Workload};

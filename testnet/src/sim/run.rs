@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use starling_protocol::id::MessageId;
 use starling_protocol::mesh::MeshConfig;
-use starling_protocol::node::Node;
 use starling_protocol::time::{Duration, Time, micros};
 
 use super::faults::{Action, spans};
+use super::heads::Heads;
 use super::memory::fits;
 use super::{Scenario, World};
 use crate::attack::recruits;
@@ -84,7 +84,13 @@ pub fn simulate(
         drain_end_us: end.as_micros(),
     };
     let mut findings = world.look().to_vec();
-    disagreement(&world, &mut findings);
+    findings.extend(Heads::of(&world).findings());
+    if let (refused, Some(reason)) = world.refused_submissions() {
+        findings.push(format!(
+            "{refused} of the transactions that were to be published were refused by their own nodes, the first one because {reason}; publish \
+             fewer, or spread them over more publishers"
+        ));
+    }
     let mut notes = Vec::new();
     if world.unpublished() > 0 {
         notes.push(unpublished(world.unpublished()));
@@ -148,9 +154,7 @@ impl Seen {
             self.ready = Some(now);
         }
         if self.agreed.is_none() && self.healed.is_some_and(|healed| healed <= now) {
-            let mut findings = Vec::new();
-            disagreement(world, &mut findings);
-            self.agreed = findings.is_empty().then_some(now);
+            self.agreed = (Heads::of(world).chains() == 1).then_some(now);
         }
     }
 
@@ -225,22 +229,6 @@ pub(crate) fn lost_in_words(deliveries: u64, transactions: u64) -> String {
     let (lost, of) = (grouped(deliveries), counted(transactions, "transaction"));
     let deliveries = if deliveries == 1 { "delivery" } else { "deliveries" };
     format!("{lost} {deliveries} of {of} never happened, neither over the mesh nor in a block")
-}
-
-/// All nodes that run have to have the same head, but for the last block, which may be on its way.
-fn disagreement(world: &World, findings: &mut Vec<String>) {
-    let heads: Vec<_> = world.nodes().map(|node: &Node| node.chain().head()).collect();
-    let Some(highest) = heads.iter().map(|head| head.height).max() else { return };
-    let behind = heads.iter().filter(|head| head.height + 1 < highest).count();
-    if behind > 0 {
-        findings.push(format!("{behind} nodes are more than a block behind the highest head, which is at {highest}"));
-    }
-    let mut at_top: Vec<_> = heads.iter().filter(|head| head.height == highest).map(|head| head.id).collect();
-    at_top.sort_unstable();
-    at_top.dedup();
-    if at_top.len() > 1 {
-        findings.push(format!("there are {} different heads at height {highest}", at_top.len()));
-    }
 }
 
 /// What became of the messages of the window.

@@ -14,14 +14,15 @@
 //!    invariants hold.
 
 use super::link::Line;
+use super::machine::Phase;
 use super::world::World;
 use starling_protocol::id::MessageId;
 use starling_protocol::mesh::{self, MeshConfig};
 use starling_protocol::node::Event;
 use starling_protocol::rpc::Frame;
 use starling_protocol::send_queue::SendQueueConfig;
-use starling_protocol::time::Time;
-use std::collections::BTreeSet;
+use starling_protocol::time::{Duration, Time};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Violations kept; one is enough to fail, and the first ones tell most.
@@ -62,7 +63,7 @@ impl Default for Safety {
             Box::new(ValidOnly::default()),
             Box::new(MeshBounds),
             Box::new(QueueBounds),
-            Box::new(NothingLeft),
+            Box::new(NothingLeft::default()),
         ];
         Self { checkers, violations: Vec::new() }
     }
@@ -189,12 +190,19 @@ impl Checker for QueueBounds {
     }
 }
 
+/// For longer than this and than a cut path is borne, no end of a connection is left alone.
+const ALONE_MAX: Duration = Duration::from_secs(30);
+
 /// Rule 5.
-#[derive(Debug)]
-pub struct NothingLeft;
+#[derive(Debug, Default)]
+pub struct NothingLeft {
+    /// Since when an end of a connection, by node, slot and generation, has had no other end.
+    alone: BTreeMap<(u32, usize, u32), Time>,
+}
 
 impl Checker for NothingLeft {
     fn look(&mut self, world: &World) -> Option<String> {
+        let (now, mut alone) = (world.now(), BTreeMap::new());
         for (number, node) in world.running() {
             node.check();
             let machine = &world.machines[number as usize];
@@ -210,8 +218,18 @@ impl Checker for NothingLeft {
                 if far.is_some_and(|far| far.far != number || far.far_handle.index() != slot) {
                     return Some(format!("the ends of a connection of node {number} do not belong together"));
                 }
+                // Whoever stands still or is behind with its work has not heard of it either.
+                if far.is_none() && !line.cut && machine.phase == Phase::Up && machine.inbox.is_empty() {
+                    let end = (number, slot, line.generation);
+                    alone.insert(end, self.alone.get(&end).copied().unwrap_or(now));
+                }
             }
         }
-        None
+        self.alone = alone;
+        let borne = world.scenario().dead_after + ALONE_MAX;
+        let long = self.alone.iter().find(|(_, since)| now.since(**since) > borne);
+        long.map(|((number, ..), since)| {
+            format!("node {number} keeps a connection since {since} that has no other end")
+        })
     }
 }

@@ -136,11 +136,12 @@ impl Pace {
                 (0..).map(time_us).take_while(|at_us| *at_us < length_us).collect()
             }
             Self::Poisson { messages_per_ks } => {
-                let mean_us = 1_000_000_000 / messages_per_ks;
-                let mut at_us = 0;
+                // In nanoseconds, or high rates would be rounded up.
+                let mean_ns = 1_000_000_000_000 / messages_per_ks;
+                let mut at_ns: u64 = 0;
                 let times = core::iter::from_fn(|| {
-                    at_us += exponential(mean_us, stream);
-                    Some(at_us)
+                    at_ns = at_ns.saturating_add(exponential(mean_ns, stream));
+                    Some(at_ns / 1_000)
                 });
                 times.take_while(|at_us| *at_us < length_us).collect()
             }

@@ -21,7 +21,7 @@ use starling_crypto::SecretKey;
 use starling_protocol::genesis::{Genesis, GenesisParameters};
 use starling_protocol::id::{PeerHandle, PeerId, TransactionId};
 use starling_protocol::mesh::{MeshConfig, ValidMeshConfig};
-use starling_protocol::node::{Input, Node, Ticket, TransactionStatus, topics};
+use starling_protocol::node::{Input, Node, SubmitError, Ticket, TransactionStatus, topics};
 use starling_protocol::time::Time;
 use starling_protocol::verify::Outcome;
 use std::net::IpAddr;
@@ -169,6 +169,12 @@ impl World {
         self.unpublished
     }
 
+    /// How many messages their own nodes refused to publish, and why the first one.
+    #[must_use]
+    pub fn refused_submissions(&self) -> (u64, Option<&SubmitError>) {
+        (self.shared.refused_submissions, self.shared.first_refusal.as_ref())
+    }
+
     /// The machines of all nodes that run, by their numbers.
     pub fn running(&self) -> impl Iterator<Item = (u32, &Node)> {
         (0_u32..).zip(&self.machines).filter_map(|(number, machine)| Some((number, machine.actor.node()?)))
@@ -247,19 +253,79 @@ impl World {
         self.nodes().for_each(Node::check);
     }
 
+    /// What happens to a process waits while it stands still or is busy; what happens on its lines and at its links does not.
+    #[inline]
     fn happen(&mut self, at: Time, event: Event) {
+        if let Event::Deliver { node, .. }
+        | Event::Verified { node, .. }
+        | Event::Wake { node }
+        | Event::Rare { node, .. } = event
+            && !self.is_for_nobody(&event)
+        {
+            let machine = &mut self.machines[node as usize];
+            if machine.phase != Phase::Up {
+                return self.hold(node, event);
+            }
+            if machine.is_busy(at) {
+                return self.wait(at, node, event);
+            }
+        }
+        self.take(at, event);
+    }
+
+    /// Whether it concerns a place and not the process in it.
+    fn is_for_nobody(&self, event: &Event) -> bool {
+        matches!(event, Event::Rare { what, .. } if matches!(**what, Rare::Start | Rare::Body { .. } | Rare::Ended { .. }))
+    }
+
+    /// The process takes it in when its event loop is free and everything that came before was taken in.
+    #[inline(never)]
+    fn wait(&mut self, at: Time, node: u32, event: Event) {
+        let machine = &mut self.machines[node as usize];
+        machine.inbox.push_back(event);
+        if machine.inbox.len() == 1 {
+            let (life, free_at) = (machine.life, machine.free_at().max(at));
+            self.shared.queue.push(free_at, Event::Free { node, life });
+        }
+    }
+
+    /// The event loop is free: it takes in what has waited longest.
+    fn go_on(&mut self, at: Time, node: u32, life: u32) {
+        let machine = &mut self.machines[node as usize];
+        if machine.life != life {
+            return;
+        }
+        if machine.phase != Phase::Up {
+            return self.hold(node, Event::Free { node, life });
+        }
+        let Some(event) = machine.inbox.pop_front() else { return };
+        self.take(at, event);
+        let machine = &self.machines[node as usize];
+        if machine.life == life && !machine.inbox.is_empty() {
+            let free_at = machine.free_at().max(at);
+            self.shared.queue.push(free_at, Event::Free { node, life });
+        }
+    }
+
+    /// When what a process has begun is done, and its lines may be written to: nothing leaves before it was made.
+    fn done(&self, at: Time, node: u32) -> Time {
+        at.max(self.machines[node as usize].free_at())
+    }
+
+    fn take(&mut self, at: Time, event: Event) {
         let cpu = self.shared.scenario.cpu;
         match event {
             Event::Deliver { node, peer, parcel } => {
                 let machine = &mut self.machines[node as usize];
-                if machine.phase != Phase::Up {
-                    return self.hold(node, Event::Deliver { node, peer, parcel });
-                }
                 machine.received_bytes += u64::from(parcel.wire_bytes);
                 self.counts.deliveries += 1;
                 let cost_ns = cpu.rpc_ns.saturating_add(cpu.byte_ns.saturating_mul(u64::from(parcel.wire_bytes)));
                 let now = self.begin(at, node, cost_ns);
                 self.shared.trace.mix(u64::from(peer.slot) << 32 | u64::from(parcel.wire_bytes));
+                self.shared.trace.mix(u64::from(peer.generation));
+                if let Some(message) = parcel.rpc.publish.first() {
+                    self.shared.trace.mix_prefix(message.id().as_bytes());
+                }
                 if let Some(gaps) = &mut self.shared.gaps {
                     gaps.heard(now, node, peer);
                 }
@@ -267,31 +333,41 @@ impl World {
                 self.act(now, node, |actor, effects| actor.handle(now, input, effects));
             }
             Event::Arrive { node, peer, parcel } => {
-                let machine = &mut self.machines[node as usize];
                 let bytes = u64::from(parcel.wire_bytes);
-                let time_ns = bytes * byte_ps(self.shared.scenario.downlink_bits_per_s) / 1_000;
-                // Its first bit came when the last one would have left the downlink behind it, had nothing else come.
-                machine.downlink_free_ns = (machine.downlink_free_ns + time_ns).max(at.as_micros() * 1_000);
-                let whole = Time::from_micros(machine.downlink_free_ns.div_ceil(1_000));
+                let sender = self.machines[node as usize].line(peer).map(|line| line.far as usize);
+                let sent_in_ns = sender.map_or(0, |sender| self.machines[sender].uplink.time_ns(bytes));
+                let downlink = (bytes, byte_ps(self.shared.scenario.downlink_bits_per_s));
+                let whole = self.machines[node as usize].receive(at, downlink, sent_in_ns);
                 self.shared.queue.push(whole, Event::Deliver { node, peer, parcel });
             }
+            Event::Line { node, .. } | Event::Uplink { node }
+                if self.machines[node as usize].phase == Phase::Paused =>
+            {
+                // Who stands still writes nothing.
+                self.hold(node, event);
+            }
             Event::Line { node, slot, generation } => {
+                let at = self.done(at, node);
                 self.carry(at, node, |effects| effects.line_goes_on(slot, generation));
             }
-            Event::Uplink { node } => self.carry(at, node, |effects| effects.serve_uplink()),
+            Event::Uplink { node } => {
+                let at = self.done(at, node);
+                self.carry(at, node, |effects| effects.serve_uplink());
+            }
+            Event::Free { node, life } => self.go_on(at, node, life),
             Event::Wake { node } => self.wake(at, node),
             Event::Verified { node, life, ticket, valid } => {
-                if !self.machines[node as usize].lives(life) {
-                    return self.hold(node, Event::Verified { node, life, ticket, valid });
+                if self.machines[node as usize].life != life {
+                    return;
                 }
                 self.counts.verdicts += 1;
                 let outcome = if valid { Outcome::Valid } else { Outcome::Invalid { index: 0 } };
-                self.shared.trace.mix(ticket);
+                self.shared.trace.mix(ticket << 1 | u64::from(valid));
                 self.input(at, node, Input::Verified { ticket: Ticket(ticket), outcome });
             }
             Event::Rare { node, life, what } => {
                 if !self.machines[node as usize].lives(life) && !matches!(*what, Rare::Start) {
-                    return self.hold(node, Event::Rare { node, life, what });
+                    return;
                 }
                 self.counts.others += 1;
                 self.rare(at, node, *what);
@@ -302,11 +378,8 @@ impl World {
 
     fn wake(&mut self, at: Time, node: u32) {
         let machine = &mut self.machines[node as usize];
-        if machine.wake_at == at {
+        if machine.wake_at <= at {
             machine.wake_at = Time::MAX;
-        }
-        if machine.phase != Phase::Up {
-            return self.hold(node, Event::Wake { node });
         }
         if machine.actor.next_wake().is_some_and(|due| due <= at) {
             self.counts.timers += 1;
@@ -324,11 +397,25 @@ impl World {
             Rare::Dial { id, purpose, since } => self.dial(at, node, id, purpose, since),
             Rare::Reached { to, purpose } => self.reached(at, node, to, purpose),
             Rare::DialFailed { id } => self.input(at, node, Input::DialFailed { id }),
+            Rare::Clock { off_us } => self.tell_time(at, node, off_us),
             Rare::Discover => self.discover(at, node),
             Rare::Found { peers } => self.found(at, node, &peers),
             Rare::Identified { peer } => self.identified(at, node, peer),
             Rare::HangUp { peer } => self.hang_up(at, node, peer),
             Rare::Closed { peer } => self.closed(at, node, peer),
+            Rare::Ended { peer } => {
+                let whole = at.max(Time::from_micros(self.machines[node as usize].downlink_free_ns.div_ceil(1_000)));
+                self.shared.rare(whole, node, Rare::Closed { peer });
+            }
+            Rare::Body { bytes, sent_in_ns, what } => {
+                let downlink = (bytes, byte_ps(self.shared.scenario.downlink_bits_per_s));
+                let machine = &mut self.machines[node as usize];
+                if machine.phase != Phase::Down {
+                    machine.received_bytes += bytes;
+                }
+                let whole = machine.receive(at, downlink, sent_in_ns);
+                self.shared.rare(whole, node, *what);
+            }
             Rare::GivenUp { peer, cut } => self.given_up(at, node, peer, cut),
             Rare::Submit { payload_bytes } => {
                 let mut payload = vec![0; payload_bytes as usize];

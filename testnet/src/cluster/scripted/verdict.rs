@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use starling_node::api::TransactionStatus;
+use starling_node::api::{BlockSelector, TransactionStatus};
 use tokio::time::sleep;
 
 use super::stage::{Phase, Stage};
@@ -47,20 +47,30 @@ pub(super) async fn disagreement(stage: &Stage) -> Vec<String> {
     let mut heads = Vec::new();
     for (node, rpc) in stage.rpcs.iter().enumerate().filter(|(node, _)| stage.phases[*node] == Phase::Up) {
         match rpc.chain_head().await {
-            Ok(head) => heads.push((head.height, head.block_id)),
+            Ok(head) => heads.push((head.height, head.block_id, rpc)),
             Err(error) => findings.push(format!("{} does not tell its head: {error}", stage.plan.nodes[node].name)),
         }
     }
-    let Some(highest) = heads.iter().map(|(height, _)| *height).max() else { return findings };
-    let behind = heads.iter().filter(|(height, _)| height + 1 < highest).count();
+    let Some(highest) = heads.iter().map(|(height, ..)| *height).max() else { return findings };
+    let behind = heads.iter().filter(|(height, ..)| height + 1 < highest).count();
     if behind > 0 {
         findings.push(format!("{behind} nodes are more than a block behind the highest head, which is at {highest}"));
     }
-    let mut at_top: Vec<_> = heads.iter().filter(|(height, _)| *height == highest).map(|(_, id)| *id).collect();
-    at_top.sort_unstable();
-    at_top.dedup();
-    if at_top.len() > 1 {
-        findings.push(format!("there are {} different heads at height {highest}", at_top.len()));
+    let top: BTreeMap<_, _> =
+        heads.iter().filter(|(height, ..)| *height == highest).map(|(_, id, rpc)| (*id, rpc)).collect();
+    if top.len() > 1 {
+        findings.push(format!("there are {} different heads at height {highest}", top.len()));
+    }
+    // A lower head is on the same chain if it is what a highest one was made on.
+    let mut parents = BTreeSet::new();
+    for (id, rpc) in top {
+        if let Ok(Some(block)) = rpc.chain_block(BlockSelector::Id(id)).await {
+            parents.insert(block.parent_id);
+        }
+    }
+    let beside = heads.iter().filter(|(height, id, _)| height + 1 == highest && !parents.contains(id)).count();
+    if beside > 0 {
+        findings.push(format!("{beside} nodes have a head at height {} that is on another chain", highest - 1));
     }
     findings
 }
