@@ -133,6 +133,8 @@ impl World {
         machine.uplink.armed = false;
         (machine.loop_free_ns, machine.verifier_free_ns) = (0, 0);
         machine.disk.free_us = 0;
+        // A wake that is due meanwhile finds nobody, and the next process asks for its own.
+        machine.wake_at = Time::MAX;
         // Nobody is there any more to publish what came while it stood still.
         held.into_iter().chain(waited).for_each(|event| self.hold(node, event));
     }

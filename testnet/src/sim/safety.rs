@@ -10,7 +10,7 @@
 //! 3. [`MeshBounds`]: after a heartbeat no mesh is larger than D_high and the D_out links that are grafted for being outbound, and all that
 //!    are in it are connected.
 //! 4. [`QueueBounds`]: no send queue holds more than its bound, and every queue's own invariants hold.
-//! 5. [`NothingLeft`]: a machine knows the peers that it is connected with and no others; each connection has two ends; and the machine's own
+//! 5. [`NothingLeft`]: a machine knows the peers that it is connected with and no others; each connection has two ends; whoever wants to be woken will be; and the machine's own
 //!    invariants hold.
 
 use super::link::Line;
@@ -211,6 +211,12 @@ impl Checker for NothingLeft {
             if node.mesh().peers_len() != lines.len() {
                 let (known, lines) = (node.mesh().peers_len(), lines.len());
                 return Some(format!("node {number} knows {known} peers and has {lines} connections"));
+            }
+            let due = machine.actor.next_wake().filter(|_| machine.phase == Phase::Up && machine.inbox.is_empty());
+            if let Some(due) = due
+                && (machine.wake_at < now || machine.wake_at > due.max(now))
+            {
+                return Some(format!("node {number} wants to be woken at {due} and will not be"));
             }
             for (slot, line) in lines {
                 let far = world.machines[line.far as usize].line(line.far_handle);
