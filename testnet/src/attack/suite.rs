@@ -309,8 +309,7 @@ impl Job {
 
     fn path(&self, folder: &Path, digest: &str, scale: &Scale) -> PathBuf {
         let Scale { nodes, messages_per_ks, .. } = scale;
-        let scale = scale_digest(scale);
-        folder.join(format!("{digest}-{scale}-{nodes}-{messages_per_ks}-{}.json", self.name()))
+        folder.join(format!("{digest}-{nodes}-{messages_per_ks}-{}.json", self.name()))
     }
 }
 
@@ -347,13 +346,6 @@ fn digest(scale: &Scale) -> String {
     let program = std::env::current_exe().and_then(fs::read).unwrap_or_default();
     let mut digest = TraceHash::default();
     program.chunks(8).for_each(|bytes| digest.mix_prefix(bytes));
-    format!("{scale:?}").as_bytes().chunks(8).for_each(|bytes| digest.mix_prefix(bytes));
-    digest.to_string()
-}
-
-/// A digest of how large everything is: tables of different scales can have the same numbers of nodes and messages.
-fn scale_digest(scale: &Scale) -> String {
-    let mut digest = TraceHash::default();
     format!("{scale:?}").as_bytes().chunks(8).for_each(|bytes| digest.mix_prefix(bytes));
     digest.to_string()
 }
@@ -418,14 +410,6 @@ mod tests {
         assert_eq!(judgeable(outcome(), &outcome()), outcome());
         assert!(judgeable(outcome(), &Err("a node panicked".to_owned())).is_err());
         assert_eq!(judgeable(Err("why".to_owned()), &Err("else".to_owned())), Err("why".to_owned()));
-    }
-
-    /// Figures of the quick table are not those of the full one, for whatever it is given.
-    #[test]
-    fn what_was_found_at_one_scale_is_not_taken_for_another() {
-        let same = Scale { nodes: Scale::QUICK.nodes, messages_per_ks: Scale::QUICK.messages_per_ks, ..Scale::FULL };
-        assert_ne!(scale_digest(&same), scale_digest(&Scale::QUICK));
-        assert_eq!(scale_digest(&Scale::QUICK), scale_digest(&Scale::QUICK));
     }
 
     fn found(false_prunes: u64, node_days: f64) -> Option<Ran> {

@@ -24,23 +24,33 @@ pub(crate) struct Heads {
 }
 
 impl Heads {
+    /// Those of a simulation.
     pub(crate) fn of(world: &World) -> Self {
         let nodes: Vec<&Node> = world.nodes().collect();
-        let height_of = |node: &&&Node| node.chain().head().height;
-        let Some(highest) = nodes.iter().map(|node| height_of(&node)).max() else { return Self::default() };
-        let different = |nodes: &mut dyn Iterator<Item = &&Node>| -> BTreeSet<BlockId> {
-            nodes.map(|node| node.chain().head().id).collect()
+        let heads: Vec<(u64, BlockId)> =
+            nodes.iter().map(|node| node.chain().head()).map(|head| (head.height, head.id)).collect();
+        let highest = heads.iter().map(|(height, _)| *height).max();
+        Self::new(&heads, |id| {
+            let top = nodes.iter().filter(|node| Some(node.chain().head().height) == highest);
+            top.into_iter().any(|node| node.chain().is_canonical(id))
+        })
+    }
+
+    /// Of nodes with heads of these heights, where it is known whether a block one below the highest lies on the chain of a highest one.
+    pub(crate) fn new(heads: &[(u64, BlockId)], is_below_top: impl Fn(&BlockId) -> bool) -> Self {
+        let Some(highest) = heads.iter().map(|(height, _)| *height).max() else { return Self::default() };
+        let at = |wanted: fn(u64, u64) -> bool| {
+            heads.iter().filter(move |(height, _)| wanted(*height, highest)).map(|(_, id)| *id)
         };
-        let top = || nodes.iter().filter(|node| height_of(node) == highest);
-        let behind = || nodes.iter().filter(|node| height_of(node) + 1 < highest);
-        let beside = |id: &BlockId| !top().any(|node| node.chain().is_canonical(id));
-        let lower = different(&mut nodes.iter().filter(|node| height_of(node) + 1 == highest));
+        let (top, below) = (|height, highest| height == highest, |height: u64, highest| height + 1 == highest);
+        let behind = |height: u64, highest| height + 1 < highest;
+        let different = |wanted| at(wanted).collect::<BTreeSet<_>>();
         Self {
             highest,
-            at_top: different(&mut top()).len(),
-            beside: lower.iter().filter(|id| beside(id)).count(),
-            nodes_behind: behind().count(),
-            behind: different(&mut behind()).len(),
+            at_top: different(top).len(),
+            beside: different(below).iter().filter(|id| !is_below_top(id)).count(),
+            nodes_behind: at(behind).count(),
+            behind: different(behind).len(),
         }
     }
 
@@ -65,5 +75,30 @@ impl Heads {
             findings.push(format!("{beside} heads at height {} are on another chain", highest.saturating_sub(1)));
         }
         findings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u8) -> BlockId {
+        BlockId(starling_crypto::Digest([number; 32]))
+    }
+
+    #[test]
+    fn heads_agree_on_one_chain_and_at_most_a_block_apart() {
+        let chains = |heads: &[(u64, u8)], below: &[u8]| {
+            let heads: Vec<_> = heads.iter().map(|(height, number)| (*height, id(*number))).collect();
+            let heads = Heads::new(&heads, |block| below.iter().any(|number| id(*number) == *block));
+            assert_eq!(heads.findings().is_empty(), heads.chains() <= 1, "{heads:?}");
+            heads.chains()
+        };
+        assert_eq!(chains(&[], &[]), 0);
+        assert_eq!(chains(&[(7, 7), (7, 7)], &[]), 1);
+        assert_eq!(chains(&[(7, 7), (6, 6)], &[6]), 1, "the last block is on its way");
+        assert_eq!(chains(&[(7, 7), (6, 5)], &[6]), 2, "another chain, one block shorter");
+        assert_eq!(chains(&[(7, 7), (7, 8), (6, 6)], &[6]), 2);
+        assert_eq!(chains(&[(7, 7), (5, 5), (5, 5)], &[6]), 2, "too far behind");
     }
 }

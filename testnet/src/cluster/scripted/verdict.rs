@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use super::stage::{Phase, Stage};
 use super::{JUDGED, deliveries};
 use crate::measure::Window;
+use crate::sim::heads::Heads;
 use crate::sim::run::lost_in_words;
 
 /// Nodes are asked one after the other, and a block may come meanwhile: how often they are asked again before that counts, and how long after.
@@ -51,27 +52,17 @@ pub(super) async fn disagreement(stage: &Stage) -> Vec<String> {
             Err(error) => findings.push(format!("{} does not tell its head: {error}", stage.plan.nodes[node].name)),
         }
     }
-    let Some(highest) = heads.iter().map(|(height, ..)| *height).max() else { return findings };
-    let behind = heads.iter().filter(|(height, ..)| height + 1 < highest).count();
-    if behind > 0 {
-        findings.push(format!("{behind} nodes are more than a block behind the highest head, which is at {highest}"));
-    }
+    let highest = heads.iter().map(|(height, ..)| *height).max();
     let top: BTreeMap<_, _> =
-        heads.iter().filter(|(height, ..)| *height == highest).map(|(_, id, rpc)| (*id, rpc)).collect();
-    if top.len() > 1 {
-        findings.push(format!("there are {} different heads at height {highest}", top.len()));
-    }
-    // A lower head is on the same chain if it is what a highest one was made on.
+        heads.iter().filter(|(height, ..)| Some(*height) == highest).map(|(_, id, rpc)| (*id, rpc)).collect();
     let mut parents = BTreeSet::new();
     for (id, rpc) in top {
         if let Ok(Some(block)) = rpc.chain_block(BlockSelector::Id(id)).await {
             parents.insert(block.parent_id);
         }
     }
-    let beside = heads.iter().filter(|(height, id, _)| height + 1 == highest && !parents.contains(id)).count();
-    if beside > 0 {
-        findings.push(format!("{beside} nodes have a head at height {} that is on another chain", highest - 1));
-    }
+    let heads: Vec<_> = heads.into_iter().map(|(height, id, _)| (height, id)).collect();
+    findings.extend(Heads::new(&heads, |id| parents.contains(id)).findings());
     findings
 }
 
