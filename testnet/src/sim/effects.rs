@@ -3,7 +3,7 @@
 use super::counts::WireCounts;
 use super::event::{ANY_LIFE, Event, Rare};
 use super::gaps::Gaps;
-use super::link::{Busy, Line, NOTHING, SEGMENT_BYTES, Uplink, Window, retransmission_us};
+use super::link::{Busy, Line, NOTHING, RETRIES_MAX, SEGMENT_BYTES, Uplink, Window, chunk_loss_ppm, retransmission_us};
 use super::observe::Observer;
 use super::parcel::{Carrier, Parcel, Parcels, same};
 use super::queue::EventQueue;
@@ -142,11 +142,12 @@ impl Shared {
     #[cold]
     fn lost_us(&mut self, (latency_us, loss_ppm): (u64, u32), bytes: u64) -> u64 {
         let segments = bytes.div_ceil(SEGMENT_BYTES);
-        if self.loss.below(1_000_000) >= segments.saturating_mul(u64::from(loss_ppm)) {
+        if self.loss.below(1_000_000) >= chunk_loss_ppm(loss_ppm, segments) {
             return 0;
         }
         self.wire.chunks_lost += 1;
-        retransmission_us(latency_us, segments)
+        let again = (0..RETRIES_MAX).take_while(|_| self.loss.below(1_000_000) < u64::from(loss_ppm)).count();
+        retransmission_us(latency_us, segments, u32::try_from(again).unwrap_or(RETRIES_MAX))
     }
 }
 

@@ -10,7 +10,7 @@
 //!    wait are served one chunk each, in the order in which they began to wait. This is what the link emulation of real
 //!    nodes does.
 //! 4. **Path.** The last bit takes the latency of the pair of nodes and a jitter; a chunk of which a segment is lost takes a
-//!    retransmission longer. Connections keep their order: nothing arrives before what was sent before it.
+//!    retransmission longer, and longer still when that is lost, too. Connections keep their order: nothing arrives before what was sent before it.
 //! 5. **Downlink** (optional). All connections of the receiver share one rate; who comes first is served first.
 
 use super::event::Rare;
@@ -243,13 +243,41 @@ impl Window {
     }
 }
 
-/// How much longer a chunk takes of which a segment was lost, in microseconds: one round trip when enough segments follow it to show
-/// the gap (fast retransmit, RFC 5681), otherwise a retransmission timeout.
-pub(super) fn retransmission_us(latency_us: u64, segments: u64) -> u64 {
-    /// The least retransmission timeout of Linux; RFC 6298 wants a second.
+/// Of a million chunks of so many segments, how many lose at least one, when `loss_ppm` of a million segments are lost.
+pub(super) fn chunk_loss_ppm(loss_ppm: u32, segments: u64) -> u64 {
+    const ALL: u64 = 1_000_000;
+    // By squaring: a chunk has as many segments as a message, where the uplink is not limited.
+    let (mut kept_ppm, mut factor_ppm, mut left) = (ALL, ALL.saturating_sub(u64::from(loss_ppm)), segments);
+    while left > 0 {
+        if left & 1 == 1 {
+            kept_ppm = kept_ppm * factor_ppm / ALL;
+        }
+        factor_ppm = factor_ppm * factor_ppm / ALL;
+        left >>= 1;
+    }
+    ALL - kept_ppm
+}
+
+/// A segment is sent again so many times after the first at most; Linux gives a connection up after that (`tcp_retries2`).
+pub(super) const RETRIES_MAX: u32 = 15;
+
+/// How much longer a chunk takes of which a segment was lost, and was lost again so many times, in microseconds. The first loss costs one
+/// round trip when enough segments follow to show the gap (fast retransmit, RFC 5681), otherwise a retransmission timeout; each loss of
+/// what was sent again costs a timeout, which doubles each time (RFC 6298, section 5.5).
+pub(super) fn retransmission_us(latency_us: u64, segments: u64, lost_again: u32) -> u64 {
+    /// What Linux adds to the round trip at the least; RFC 6298 wants a second in all.
     const TIMEOUT_MIN_US: u64 = 200_000;
+    /// The most that Linux waits.
+    const TIMEOUT_MAX_US: u64 = 120_000_000;
     let round_trip_us = 2 * latency_us;
-    if segments > 3 { round_trip_us } else { round_trip_us + TIMEOUT_MIN_US }
+    let timeout_us = round_trip_us + TIMEOUT_MIN_US;
+    let (first_us, mut next_us) = if segments > 3 { (round_trip_us, timeout_us) } else { (timeout_us, 2 * timeout_us) };
+    let mut late_us = first_us;
+    for _ in 0..lost_again {
+        late_us += next_us.min(TIMEOUT_MAX_US);
+        next_us = next_us.saturating_mul(2);
+    }
+    late_us
 }
 
 #[cfg(test)]
@@ -303,7 +331,27 @@ mod tests {
 
     #[test]
     fn the_end_of_a_message_waits_for_a_timeout_when_it_is_lost() {
-        assert_eq!(retransmission_us(50_000, 12), 100_000);
-        assert_eq!(retransmission_us(50_000, 2), 300_000);
+        assert_eq!(retransmission_us(50_000, 12, 0), 100_000);
+        assert_eq!(retransmission_us(50_000, 2, 0), 300_000);
+    }
+
+    #[test]
+    fn what_is_lost_again_waits_twice_as_long_each_time() {
+        assert_eq!(retransmission_us(50_000, 2, 2), 300_000 + 600_000 + 1_200_000);
+        assert_eq!(retransmission_us(50_000, 12, 2), 100_000 + 300_000 + 600_000);
+        let (many, more) = (retransmission_us(50_000, 1, 14), retransmission_us(50_000, 1, RETRIES_MAX));
+        assert_eq!(more - many, 120_000_000, "no timeout is longer than two minutes");
+    }
+
+    #[test]
+    fn a_chunk_is_lost_as_often_as_one_of_its_segments_is() {
+        assert_eq!(chunk_loss_ppm(20_000, 1), 20_000);
+        assert_eq!(chunk_loss_ppm(20_000, 2), 39_600);
+        let many = chunk_loss_ppm(20_000, 90);
+        assert!((837_600..837_700).contains(&many), "1 - 0.98^90 = 0.83765, not {many}");
+        assert_eq!(
+            (chunk_loss_ppm(0, 90), chunk_loss_ppm(1_000_000, 1), chunk_loss_ppm(2_000_000, 3)),
+            (0, 1_000_000, 1_000_000)
+        );
     }
 }

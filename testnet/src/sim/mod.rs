@@ -11,7 +11,7 @@
 //!   work is done that made it. Each signature is verified for real, once, however many nodes
 //!   verify it.
 //! - **Connections** are described in `link`: real send queues, an uplink that they share, optional congestion windows, latency by
-//!   the pair of regions and the two last miles ([`crate::wan`]), jitter, loss as the delay of a retransmission, an optional
+//!   the pair of regions and the two last miles ([`crate::wan`]), jitter, loss as the delay of retransmissions, an optional
 //!   downlink. They keep their order. Requests for blocks and their answers take turns with RPCs on the same connection. How connections come
 //!   about and end is in `connect`.
 //! - **Messages** are shared, not encoded, and charged at their length on the wire; a transaction is decoded once for all.
@@ -26,8 +26,8 @@
 //!
 //! # What it leaves out
 //! Packets and their reordering, queues in the network, losses that shrink windows, slow receivers that stop reading, the cost of
-//! handshakes, the loss of what is sent again, what a socket still sends for a process that stands still, several connections between two nodes, visitors, peer exchange and signed records of peers; lookups find random nodes after a
-//! constant time.
+//! handshakes, what a socket still sends for a process that stands still, several connections between two nodes, visitors, peer exchange and
+//! signed records of peers; lookups find random nodes after a constant time.
 //!
 //! # Cost
 //! An event is one [`queue`] operation, one look at the machine, and what the machine does; one to two microseconds in all at present.

@@ -20,7 +20,8 @@
 //! 5. **Closing loses nothing**: what was accepted is still delivered when due, then the write
 //!    side of the socket is shut down.
 //! 6. **Losses are delays.** Of a chunk of which a segment is lost the whole comes a retransmission later: a round trip when enough
-//!    segments follow to show the gap (fast retransmit, RFC 5681), otherwise a round trip and a retransmission timeout.
+//!    segments follow to show the gap (fast retransmit, RFC 5681), otherwise a round trip and a retransmission timeout. What is sent again
+//!    may be lost, too, and waits for a timeout that doubles each time.
 //! 7. **A cut path** carries nothing: what was accepted before still arrives, nothing more is accepted, and dials wait. When it is mended, what
 //!    waited goes on; a connection that is cut for longer than `dead_after_us` fails at both ends.
 //! 8. **The file is followed.** A change of it is noticed within [`RELOAD_INTERVAL`] and holds for connections that exist. The uplink's rate and the

@@ -184,8 +184,12 @@ pub struct DueTimes {
 
 /// What one segment of TCP carries.
 const SEGMENT_BYTES: usize = 1_460;
-/// The least retransmission timeout of Linux; RFC 6298 wants a second.
+/// What Linux adds to the round trip at the least before it sends again; RFC 6298 wants a second in all.
 const RETRANSMISSION_TIMEOUT_NS: u64 = 200_000_000;
+/// The most that Linux waits before it sends again.
+const RETRANSMISSION_TIMEOUT_NS_MAX: u64 = 120_000_000_000;
+/// A segment is sent again so many times after the first at most; Linux gives a connection up after that (`tcp_retries2`).
+const RETRIES_MAX: u32 = 15;
 /// So many segments behind a lost one show that it is lacking (RFC 5681, section 3.2).
 const DUPLICATES_THAT_SHOW_A_GAP: usize = 3;
 
@@ -216,15 +220,33 @@ impl DueTimes {
         self.last_due_ns
     }
 
-    /// How much longer a chunk takes because a segment of it is lost; zero if none is.
+    /// How much longer a chunk takes because a segment of it is lost; zero if none is. What is sent again may be lost, too: then it waits for a
+    /// timeout, which doubles each time (RFC 6298, section 5.5).
     fn retransmission_ns(&mut self, bytes: usize) -> u64 {
         let segments = bytes.div_ceil(SEGMENT_BYTES);
-        let lost_ppm = (segments as u64).saturating_mul(u64::from(self.loss_ppm));
-        if lost_ppm == 0 || self.losses.at_most(999_999) >= lost_ppm {
+        if self.loss_ppm == 0 || !(0..segments).any(|_| self.loses()) {
             return 0;
         }
-        let timeout_ns = if segments > DUPLICATES_THAT_SHOW_A_GAP { 0 } else { RETRANSMISSION_TIMEOUT_NS };
-        2 * self.delay_ns + timeout_ns
+        let round_trip_ns = 2 * self.delay_ns;
+        let timeout_ns = round_trip_ns + RETRANSMISSION_TIMEOUT_NS;
+        let (mut late_ns, mut next_ns) = if segments > DUPLICATES_THAT_SHOW_A_GAP {
+            (round_trip_ns, timeout_ns)
+        } else {
+            (timeout_ns, 2 * timeout_ns)
+        };
+        for _ in 0..RETRIES_MAX {
+            if !self.loses() {
+                break;
+            }
+            late_ns += next_ns.min(RETRANSMISSION_TIMEOUT_NS_MAX);
+            next_ns = next_ns.saturating_mul(2);
+        }
+        late_ns
+    }
+
+    /// Draws whether a segment is lost.
+    fn loses(&mut self) -> bool {
+        self.losses.at_most(999_999) < u64::from(self.loss_ppm)
     }
 }
 
@@ -384,8 +406,12 @@ mod tests {
         };
         assert!(late_by(500, 0).is_empty());
         let (small, large) = (late_by(500, 20_000), late_by(14_600, 20_000));
-        assert!((150..250).contains(&small.len()) && small.iter().all(|ns| *ns == 280 * MS), "{}", small.len());
-        assert!((1_800..2_200).contains(&large.len()) && large.iter().all(|ns| *ns == 80 * MS), "{}", large.len());
+        assert!((150..250).contains(&small.len()), "2 % of 10,000, not {}", small.len());
+        assert!((1_700..1_960).contains(&large.len()), "1 - 0.98^10 of 10,000, not {}", large.len());
+        let times = |of: &[u64], ms: u64| of.iter().filter(|late_ns| **late_ns == ms * MS).count();
+        assert!((1..12).contains(&times(&small, 280 + 560)), "2 % of these are lost again, and wait twice as long");
+        assert!((20..60).contains(&times(&large, 80 + 280)), "what follows does not show the gap a second time");
+        assert!(times(&small, 280) + 12 > small.len() && times(&large, 80) + 60 > large.len());
     }
 
     #[test]
