@@ -20,7 +20,7 @@
 //! within budgets of ids and bytes per heartbeat. The byte budget is what keeps a small request from costing us an
 //! unbounded upload. Whoever asks for far more than can have been announced to it is penalised at the heartbeat (P7), once for each whole
 //! `iwant_ids_max` of ids beyond the first. *Rationale:* an honest peer asks for what we announce, which is no more, and for twice as much at most,
-//! when what we announce at two heartbeats reaches it together; where our own heartbeat was late, for as many more as it was late by.
+//! when what we announce at two heartbeats reaches it together; where our own heartbeat or the one before it was late, for as many more as it was late by.
 
 use super::Mesh;
 use super::io::{Output, Sink};

@@ -51,12 +51,11 @@ impl Mesh {
     fn schedule_next(&mut self, now: Time) {
         let interval = self.config.heartbeat.interval;
         let lateness = now.since(self.beat.next);
-        if lateness > interval / 2 {
+        let is_late = lateness > interval / 2;
+        self.beat.late_by = [if is_late { lateness } else { Duration::ZERO }, self.beat.late_by[0]];
+        if is_late {
             self.counters.heartbeats_late += 1;
-            let late_by = u32::try_from(micros(lateness).div_ceil(micros(interval).max(1))).unwrap_or(u32::MAX);
-            self.beat.late_by = if now < self.beat.late_until { late_by.max(self.beat.late_by) } else { late_by };
-            self.beat.late_until = now + interval * 2;
-            self.scores.suspend_deficits(self.beat.late_until);
+            self.scores.suspend_deficits(now + interval * 2);
             self.pending.postpone(lateness, now + self.config.relay.validation_timeout);
         }
         if self.beat.ticks == 1 {
@@ -85,9 +84,11 @@ impl Mesh {
     fn renew_budgets(&mut self, now: Time, out: &mut impl Sink<Output>) {
         let slow_ticks_max = self.config.relay.slow_ticks_max;
         let asked_max = self.config.gossip.iwant_ids_max.max(1);
-        // In a long heartbeat of ours a peer has had several. That many peers turn bad at once excuses nobody who asks too much.
-        let late_by = if now < self.beat.late_until { self.beat.late_by } else { 0 };
-        let borne = asked_max.saturating_mul(late_by.saturating_add(1));
+        // In a long heartbeat of ours a peer has had several, and what it asked for meanwhile is read in this one or the next. That many peers
+        // turn bad at once excuses nobody who asks too much.
+        let late_us = micros(self.beat.late_by[0].max(self.beat.late_by[1]));
+        let more = u64::from(asked_max).saturating_mul(late_us) / micros(self.config.heartbeat.interval).max(1);
+        let borne = asked_max.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
         let mut slow = Vec::new();
         for slot in self.peers.iter_mut() {
             slot.slow_ticks = if core::mem::take(&mut slot.overflowed) { slot.slow_ticks.saturating_add(1) } else { 0 };

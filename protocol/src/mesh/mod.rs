@@ -168,9 +168,8 @@ struct Randomness {
 struct Beat {
     next: Time,
     ticks: u64,
-    /// Two intervals after the last one that was late, and by how many intervals it was, rounded up.
-    late_until: Time,
-    late_by: u32,
+    /// By how much the last one was late, and the one before it; zero if it was no more than half an interval.
+    late_by: [Duration; 2],
     /// Added to `ticks` when nearer links are due, so that nodes started together do not change links at once.
     nearer_phase: u64,
 }
@@ -216,8 +215,7 @@ impl Mesh {
             beat: Beat {
                 next: now + first + Duration::from_micros(jitter_us),
                 ticks: 0,
-                late_until: now,
-                late_by: 0,
+                late_by: [Duration::ZERO; 2],
                 nearer_phase,
             },
             counters: Counters::default(),

@@ -91,6 +91,26 @@ fn a_little_lateness_soon_after_a_great_one_leaves_the_peer_what_the_great_one_a
     }
 }
 
+/// Late by 22 intervals once, and by less than one at each heartbeat from then on: the little lateness does not keep the great one's allowance.
+#[test]
+fn one_great_lateness_is_not_borne_with_for_ever() {
+    let mut config = config();
+    config.gossip.iwant_ids_max = 50;
+    let mut bench = Bench::joined(config);
+    let peer = bench.subscriber();
+    bench.heartbeat();
+    bench.starve(S * 15);
+    bench.starve(MS * 1_200);
+    for _ in 0..20 {
+        let iwant = (0..50 * 5).map(invented).collect();
+        bench.rpc(peer, &Rpc { iwant, ..Rpc::default() });
+        bench.starve(MS * 1_200);
+    }
+    assert_eq!(bench.mesh.counters().heartbeats_late, 22);
+    let sent_away = |output: &Output| matches!(output, Output::Disconnect { reason: DisconnectReason::Graylisted, .. });
+    assert!(bench.take().iter().any(sent_away));
+}
+
 #[test]
 fn gossipsub_attack_spam_ihave() {
     let mut bench = Bench::joined(config());
