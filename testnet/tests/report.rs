@@ -8,7 +8,9 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use starling_testnet::measure::{Class, Deliveries, Event, Readiness, Recorder, Window};
-use starling_testnet::report::{self, HostLoad, Manifest, NodeUsage, Run, Simulation, Summary, manifest, terminal};
+use starling_testnet::report::{
+    self, HostLoad, Manifest, NodeUsage, Partition, Run, Simulation, Summary, Verdict, manifest, terminal,
+};
 use starling_testnet::wan::{Profile, Stream, Topology};
 
 const HOP_US: u64 = 400;
@@ -95,7 +97,8 @@ fn run(spec: &Spec) -> Run {
         notes: Vec::new(),
         attackers: Vec::new(),
         passed_on: 0,
-        ended_well: None,
+        verdict: None,
+        partition: None,
         simulation: None,
     }
 }
@@ -170,8 +173,8 @@ fn the_summary_has_every_field_of_format_1_and_no_other() {
         names.sort();
         names
     };
-    let top =
-        "format kind seed nodes profile duration_s host classes socket_bytes cpu_us_per_delivery rss_mib_max ready_s";
+    let top = "format kind seed nodes profile duration_s host classes socket_bytes cpu_us_per_delivery rss_mib_max ready_s \
+               verdict partition";
     assert_eq!(keys(&json), sorted(top));
     assert_eq!(keys(&json["host"]), sorted("cores cpu_busy_fraction saturated"));
     assert_eq!(keys(&json["classes"]), sorted("transaction block"));
@@ -266,7 +269,7 @@ fn missing_deliveries_are_named() {
     let page = read(&dir, "report.html");
     assert!(page.contains("verdict bad\">Not every message reached every node over the mesh."));
     assert!(page.contains("did not reach n07"));
-    let judged = Run { ended_well: Some(true), ..run };
+    let judged = Run { verdict: Some(Verdict::new(true, Vec::new())), ..run };
     let page = report::html::page(&judged);
     assert!(
         page.contains("every node that ran has every transaction in the end") && page.contains("did not reach n07")
@@ -333,8 +336,23 @@ fn when_the_mesh_was_ready_is_said_as_it_was() {
     assert_eq!(ready(Some(76.75)), "after 76.8 s, when the load had already begun at 5.0 s");
     assert_eq!(ready(None), "never before the end");
     let never = Run { ready_s: None, ..run(&SMALL()) };
-    let json: serde_json::Value = serde_json::from_str(&Summary::of(&never).to_json()).expect("JSON");
-    assert!(json["ready_s"].is_null());
+    assert!(summary(&never)["ready_s"].is_null());
+}
+
+fn summary(run: &Run) -> serde_json::Value {
+    serde_json::from_str(&Summary::of(run).to_json()).expect("JSON")
+}
+
+#[test]
+fn programs_are_told_the_verdict_where_there_is_one() {
+    let without = summary(&run(&SMALL()));
+    assert!(without["verdict"].is_null() && without["partition"].is_null(), "{without}");
+    let verdict = Some(Verdict::new(true, vec!["something is wrong".to_owned()]));
+    let partition = Some(Partition { healed_at_s: Some(40.0), one_head_after_s: None });
+    let with = summary(&Run { verdict, partition, ..run(&SMALL()) });
+    let verdict = serde_json::json!({ "good": false, "one_chain": true, "findings": ["something is wrong"] });
+    assert_eq!(with["verdict"], verdict);
+    assert_eq!(with["partition"], serde_json::json!({ "healed_at_s": 40.0, "one_head_after_s": null }));
 }
 
 #[test]

@@ -82,6 +82,8 @@ fn a_simulation_is_reported_reproduced_explained_and_compared() {
     assert_eq!((&first["kind"], &first["seed"]), (&"simulation".into(), &3.into()));
     assert!(first["events"].as_u64() > Some(1_000) && first["events_per_s"].as_f64() > Some(0.0), "{first}");
     assert_eq!(first["classes"]["transaction"]["coverage"], 1.0);
+    assert_eq!(first["verdict"], serde_json::json!({ "good": true, "one_chain": true, "findings": [] }));
+    assert!(first["partition"].is_null(), "{first}");
 
     let trace = first["trace_hash"].as_str().expect("a hash").to_owned();
     assert!(said(&["reproduce", &path("a")], 0).contains(&trace));
@@ -285,6 +287,13 @@ fn the_number_of_nodes_on_the_command_line_wins() {
     assert!(shown.contains("--set nodes=10") && !shown.contains("nodes=9"), "{shown}");
     assert!(shown.contains("The partition was not healed before the end of the run."), "{shown}");
     assert!(shown.contains(" of ") && shown.contains("transactions never happened, neither over"), "{shown}");
+    let summary = summary(&temporary.path().join("out"));
+    let verdict = &summary["verdict"];
+    assert_eq!((&verdict["good"], &verdict["one_chain"]), (&false.into(), &false.into()), "{summary}");
+    let findings: Vec<&str> =
+        verdict["findings"].as_array().expect("a list").iter().filter_map(|it| it.as_str()).collect();
+    assert!(findings.len() > 1 && findings.iter().all(|finding| shown.contains(finding)), "{findings:?}: {shown}");
+    assert_eq!(summary["partition"], serde_json::json!({ "healed_at_s": null, "one_head_after_s": null }));
 }
 
 /// What is missing over the mesh and yet there in the end is counted, so that the table does not contradict the verdict.
@@ -300,6 +309,10 @@ fn what_a_partition_keeps_away_comes_with_the_chain() {
     let row = shown.lines().find(|line| line.contains("later, with the chain")).expect("a row of its own");
     assert_eq!(row.split('┆').nth(1).map(str::trim), Some(later.to_string().as_str()), "{shown}");
     assert!(shown.contains("every node that ran has every transaction in the end"), "{shown}");
+    let summary = summary(&out);
+    assert_eq!((&summary["verdict"]["good"], &summary["partition"]["healed_at_s"]), (&true.into(), &40.0.into()));
+    let after_s = summary["partition"]["one_head_after_s"].as_f64().expect("they came together");
+    assert!(shown.contains(&format!("one head again {after_s:.2} s after")), "{after_s}: {shown}");
 }
 
 #[test]

@@ -103,9 +103,16 @@ fn what_a_node_does_not_take_is_not_passed_over() {
     let manifest = "format = 1\nname = \"flood\"\nnodes = 4\n[time]\nwarm_up_s = 3\nload_s = 2\ndrain_s = 5\n[topology]\nkind = \"random\"\n\
                     degree = 3\n[links]\nprofile = \"loopback\"\n[[workload]]\nkind = \"constant\"\nper_s = 1000\nbytes = 10\n\
                     publishers = { count = 1 }\n";
-    let (code, text) = Run::new(manifest).simulate();
+    let run = Run::new(manifest);
+    let (code, text) = run.simulate();
     assert_eq!(code, Some(1), "{text}");
-    assert!(text.contains("of the transactions that were to be published were refused by their own nodes"), "{text}");
+    let refused = "of the transactions that were to be published were refused by their own nodes";
+    assert!(text.contains(refused), "{text}");
+    let summary = std::fs::read_to_string(run.out().join("summary.json")).expect("there is a summary");
+    let summary: serde_json::Value = serde_json::from_str(&summary).expect("it is JSON");
+    let verdict = &summary["verdict"];
+    assert_eq!((&verdict["good"], &verdict["one_chain"]), (&false.into(), &true.into()), "{verdict}");
+    assert!(verdict["findings"][0].as_str().is_some_and(|finding| finding.contains(refused)), "{verdict}");
 }
 
 /// Its burst waits at its slow uplink, and goes on when it does.

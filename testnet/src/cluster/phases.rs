@@ -287,7 +287,8 @@ fn assemble(
         notes,
         attackers,
         passed_on,
-        ended_well: None,
+        verdict: None,
+        partition: None,
         simulation: None,
     }
 }

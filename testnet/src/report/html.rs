@@ -100,8 +100,8 @@ fn verdict(run: &Run) -> String {
     } else if complaints.is_empty() {
         html.push_str("<div class=\"verdict\">Every message reached every node.</div>\n");
     } else {
-        let (class, words) = match run.ended_well {
-            Some(true) => ("verdict warn", terminal::ENDED_WELL),
+        let (class, words) = match &run.verdict {
+            Some(verdict) if verdict.is_good() => ("verdict warn", terminal::ENDED_WELL),
             _ => ("verdict bad", "Not every message reached every node over the mesh."),
         };
         html.push_str(&format!("<div class=\"{class}\">{words}<details><summary>Which</summary><ul>"));

@@ -19,6 +19,7 @@ pub mod soak;
 pub mod summary;
 pub mod tables;
 pub mod terminal;
+mod verdict;
 
 use std::fs;
 use std::io;
@@ -31,6 +32,7 @@ use crate::wan::Bounds;
 
 pub use manifest::Manifest;
 pub use summary::Summary;
+pub use verdict::{Partition, Verdict};
 
 /// A host that was busier than this for the whole measurement slowed the nodes down.
 pub const BUSY_FRACTION_MAX: f64 = 0.85;
@@ -62,8 +64,10 @@ pub struct Run {
     pub attackers: Vec<attackers::AttackerGroup>,
     /// Messages of attackers that a node passed on although they are not valid.
     pub passed_on: usize,
-    /// Whether all is well by the verdict of a manifest, by which transactions may come late or in blocks; none where every delivery counts.
-    pub ended_well: Option<bool>,
+    /// The verdict on a manifest, by which transactions may come late or in blocks; none where every delivery counts.
+    pub verdict: Option<Verdict>,
+    /// How the last partition ended; none if there was none.
+    pub partition: Option<Partition>,
     /// What is to be said of a simulation; none where real nodes ran.
     pub simulation: Option<Simulation>,
 }

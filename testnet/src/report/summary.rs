@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::attackers::AttackerGroup;
 use super::format::float;
-use super::{Run, Simulation};
+use super::{Partition, Run, Simulation, Verdict};
 use crate::measure::{ClassStatistics, Quantiles};
 
 /// The summary of a run.
@@ -29,6 +29,10 @@ pub struct Summary {
     rss_mib_max: f64,
     /// Null if the mesh never was.
     ready_s: Option<f64>,
+    /// Null where no manifest was run.
+    verdict: Option<Verdict>,
+    /// Null if there was none.
+    partition: Option<Partition>,
     /// Only where nodes were attacked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     attackers: Vec<AttackerGroup>,
@@ -105,6 +109,8 @@ impl Summary {
             cpu_us_per_delivery: (deliveries > 0).then(|| float(cpu_us) / float(deliveries)),
             rss_mib_max: float(rss_kib_max) / 1_024.0,
             ready_s: run.ready_s,
+            verdict: run.verdict.clone(),
+            partition: run.partition,
             attackers: run.attackers.clone(),
             simulation: run.simulation.clone(),
         }

@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::format::{bytes, float, grouped, load, milliseconds, multiple, percent};
-use super::{Run, Summary};
+use super::{Run, Summary, Verdict};
 use crate::measure::{Class, ClassStatistics, Quantiles};
 
 /// Missing deliveries named on the terminal; all of them are in `missing.csv`.
@@ -126,7 +126,7 @@ pub(super) const ENDED_WELL: &str = "Not every message reached every node over t
      the mesh did not bring came in blocks. All agree about the chain.";
 
 fn late(run: &Run) -> Option<String> {
-    let late = run.ended_well == Some(true) && run.deliveries.missing().next().is_some();
+    let late = run.verdict.as_ref().is_some_and(Verdict::is_good) && run.deliveries.missing().next().is_some();
     late.then(|| ENDED_WELL.to_owned())
 }
 

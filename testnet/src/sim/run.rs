@@ -17,7 +17,7 @@ use crate::host;
 use crate::manifest::{Manifest, ManifestError};
 use crate::measure::{self, Activity, Class, Counters, Deliveries, How, Window};
 use crate::report::format::{counted, float, grouped};
-use crate::report::{self, HostLoad, NodeUsage, Run, Simulation};
+use crate::report::{self, HostLoad, NodeUsage, Partition, Run, Simulation, Verdict};
 
 /// Simulated time between two reports of progress.
 const STEP: Duration = Duration::from_millis(250);
@@ -84,7 +84,9 @@ pub fn simulate(
         drain_end_us: end.as_micros(),
     };
     let mut findings = world.look().to_vec();
-    findings.extend(Heads::of(&world).findings());
+    let disagreement = Heads::of(&world).findings();
+    let one_chain = disagreement.is_empty();
+    findings.extend(disagreement);
     if let (refused, Some(reason)) = world.refused_submissions() {
         findings.push(format!(
             "{refused} of the transactions that were to be published were refused by their own nodes, the first one because {reason}; publish \
@@ -95,7 +97,8 @@ pub fn simulate(
     if world.unpublished() > 0 {
         notes.push(unpublished(world.unpublished()));
     }
-    notes.extend(seen.convergence(end));
+    let partition = seen.partition();
+    notes.extend(partition.map(|partition| partition.words()));
     let deliveries = deliveries(&world, &window);
     findings.extend(lost_transactions(&world, &deliveries));
     if deliveries.messages().len().saturating_mul(deliveries.nodes()) > report::DELIVERIES_ROWS_MAX {
@@ -113,7 +116,8 @@ pub fn simulate(
         notes,
         attackers: Vec::new(),
         passed_on: 0,
-        ended_well: Some(findings.is_empty()),
+        verdict: Some(Verdict::new(one_chain, findings.clone())),
+        partition,
         simulation: Some(simulation),
     };
     Ok(Simulated { run, findings })
@@ -127,7 +131,9 @@ struct Seen {
     before: Vec<[u64; 2]>,
     /// When the mesh was ready.
     ready: Option<Time>,
-    /// When the last partition was healed.
+    /// Whether there is a partition.
+    parted: bool,
+    /// When the last one is healed, if that is before the end.
     healed: Option<Time>,
     /// Since when, after that, all nodes agree about the chain.
     agreed: Option<Time>,
@@ -135,14 +141,10 @@ struct Seen {
 
 impl Seen {
     fn of(world: &World) -> Self {
-        let heals = world.scenario().faults.iter().filter(|(_, action)| *action == Action::Heal);
-        Self {
-            load_start: Time::ZERO + world.scenario().warm_up,
-            before: world.traffic(),
-            ready: None,
-            healed: heals.map(|(at, _)| *at).max(),
-            agreed: None,
-        }
+        let scenario = world.scenario();
+        let (parted, healed) = last_partition(&scenario.faults, scenario.end());
+        let load_start = Time::ZERO + scenario.warm_up;
+        Self { load_start, before: world.traffic(), ready: None, parted, healed, agreed: None }
     }
 
     fn look(&mut self, world: &mut World, now: Time) {
@@ -158,18 +160,21 @@ impl Seen {
         }
     }
 
-    /// How long it took until all nodes agreed after a partition.
-    fn convergence(&self, end: Time) -> Option<String> {
-        let healed = self.healed?;
-        Some(match self.agreed {
-            _ if healed >= end => "The partition was not healed before the end of the run.".into(),
-            Some(agreed) => {
-                let after_s = float(micros(agreed.since(healed))) / 1e6;
-                format!("All nodes had one head again {after_s:.2} s after the partition was healed.")
-            }
-            None => "The nodes never had one head again after the partition was healed.".into(),
+    /// How the last partition ended, if there was one.
+    fn partition(&self) -> Option<Partition> {
+        let after_s = |healed| Some(float(micros(self.agreed?.since(healed))) / 1e6);
+        self.parted.then(|| Partition {
+            healed_at_s: self.healed.map(|healed| float(healed.as_micros()) / 1e6),
+            one_head_after_s: self.healed.and_then(after_s),
         })
     }
+}
+
+/// Whether a timeline has a partition, and when the last one is healed, if that is before the end.
+fn last_partition(faults: &[(Time, Action)], end: Time) -> (bool, Option<Time>) {
+    let last = faults.iter().rfind(|(_, action)| matches!(action, Action::Partition(_) | Action::Heal));
+    let healed = last.filter(|(at, action)| *action == Action::Heal && *at < end);
+    (last.is_some(), healed.map(|(at, _)| *at))
 }
 
 /// The world of a manifest at its beginning, with its attackers. Paths count from `folder`.
@@ -350,15 +355,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_partition_that_outlasts_the_run_was_not_healed() {
-        let end = Time::from_micros(60_000_000);
-        let said = |healed_s: u64| {
-            let healed = Some(Time::from_micros(healed_s * 1_000_000));
-            let seen = Seen { load_start: Time::ZERO, before: Vec::new(), ready: None, healed, agreed: None };
-            seen.convergence(end).expect("there was a partition")
+    fn of_several_partitions_the_last_one_counts() {
+        let at = Time::from_secs;
+        let parted = |at_s| (at(at_s), Action::Partition([0, 1].into()));
+        let healed = |at_s| (at(at_s), Action::Heal);
+        let last = |faults: &[(Time, Action)]| last_partition(faults, at(60));
+        assert_eq!(last(&[(at(1), Action::Kill(0))]), (false, None));
+        assert_eq!(last(&[parted(2), healed(5), parted(7), healed(9), (at(10), Action::Kill(0))]), (true, Some(at(9))));
+        assert_eq!(last(&[parted(2), healed(5), parted(7)]), (true, None), "the last one was never healed");
+        assert_eq!(last(&[parted(2), healed(90)]), (true, None), "it outlasts the run");
+    }
+
+    #[test]
+    fn how_a_partition_ended_is_said_in_a_sentence() {
+        let of = |healed: Option<u64>, agreed_us: Option<u64>| {
+            let (healed, agreed) = (healed.map(Time::from_secs), agreed_us.map(Time::from_micros));
+            let seen = Seen { load_start: Time::ZERO, before: Vec::new(), ready: None, parted: true, healed, agreed };
+            seen.partition().expect("there was a partition")
         };
-        assert_eq!(said(90), "The partition was not healed before the end of the run.");
-        assert_eq!(said(50), "The nodes never had one head again after the partition was healed.");
+        assert_eq!(of(None, None).words(), "The partition was not healed before the end of the run.");
+        assert_eq!(of(Some(50), None).words(), "The nodes never had one head again after the partition was healed.");
+        let ended = of(Some(40), Some(41_250_000));
+        assert_eq!((ended.healed_at_s, ended.one_head_after_s), (Some(40.0), Some(1.25)));
+        assert_eq!(ended.words(), "All nodes had one head again 1.25 s after the partition was healed.");
     }
 
     #[test]

@@ -92,6 +92,10 @@ fn killed_paused_and_parted_nodes_have_everything_in_the_end() {
         "what was published while the network was parted came late to the other side: {summary}"
     );
     assert!(ended.stdout.contains("one head again"), "{}", ended.stdout);
+    assert_eq!(summary["verdict"], serde_json::json!({ "good": true, "one_chain": true, "findings": [] }));
+    let partition = &summary["partition"];
+    assert!(partition["healed_at_s"].as_f64().is_some_and(|at_s| (8.5..10.0).contains(&at_s)), "{partition}");
+    assert!(partition["one_head_after_s"].as_f64().is_some_and(|after_s| after_s >= 0.0), "{partition}");
     let log = fs::read_to_string(folder.out().join("logs/n03.log")).expect("a log");
     assert!(log.matches("listening").count() >= 2, "it was killed and started again: {log}");
     let scenario = folder.out().join("scenario.toml");
@@ -111,6 +115,9 @@ fn a_node_that_is_killed_for_good_is_not_expected_and_a_network_that_is_never_he
     assert_eq!(ended.code, Some(1), "{}\n{}", ended.stdout, ended.stderr);
     assert!(ended.stderr.contains("neither over the mesh nor in a block"), "{}", ended.stderr);
     assert!(ended.stderr.contains("highest head") || ended.stderr.contains("different heads"), "{}", ended.stderr);
+    let summary = folder.summary(&ended);
+    assert_eq!((&summary["verdict"]["good"], &summary["verdict"]["one_chain"]), (&false.into(), &false.into()));
+    assert_eq!(summary["partition"], serde_json::json!({ "healed_at_s": null, "one_head_after_s": null }));
     assert!(pids.iter().all(|pid| !is_alive(*pid)));
     let nodes = fs::read_to_string(folder.out().join("missing.csv")).expect("what is missing is named");
     assert!(!nodes.contains("n03"), "who does not run is not expected to get anything: {nodes}");

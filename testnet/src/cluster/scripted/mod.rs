@@ -49,7 +49,7 @@ use crate::attack::{Attackers, Targets};
 use crate::manifest::Manifest;
 use crate::measure::{Class, Recorder, Window};
 use crate::report::attackers::AttackerGroup;
-use crate::report::{self, HostLoad, NodeUsage, Run};
+use crate::report::{self, HostLoad, NodeUsage, Partition, Run, Verdict};
 use crate::sim::Scenario;
 use crate::sim::workload::{Submission, submissions, submissions_count};
 use stage::Stage;
@@ -165,7 +165,9 @@ struct Measured {
     host: HostLoad,
     cpu_us: Vec<u64>,
     rss_kib_max: Vec<u64>,
+    one_chain: bool,
     findings: Vec<String>,
+    partition: Option<Partition>,
     notes: Vec<String>,
     attackers: Vec<AttackerGroup>,
 }
@@ -196,14 +198,16 @@ async fn perform(stage: &mut Stage, progress: &Progress) -> Result<Measured, Clu
         Some(siege) => siege.end().await?,
         None => Vec::new(),
     };
-    let findings = verdict::findings(stage, &window).await;
+    let (one_chain, findings) = verdict::findings(stage, &window).await;
     Ok(Measured {
         window,
         zero_us,
         host: HostLoad { cores: host::cores(), cpu_busy_fraction: busy },
         cpu_us,
         rss_kib_max: stage.fleet.nodes().iter().map(|node| host::rss_kib_max(node.pid)).collect(),
+        one_chain,
         findings,
+        partition: stage.partition,
         notes: stage.notes(),
         attackers,
     })
@@ -233,7 +237,18 @@ async fn play_until(stage: &mut Stage, progress: &Progress, zero: Instant, end: 
 
 /// Puts the report together.
 fn assemble(stage: &mut Stage, started: String, measured: Measured, killed: &[String]) -> Played {
-    let Measured { window, zero_us, host, cpu_us, rss_kib_max, mut findings, mut notes, mut attackers } = measured;
+    let Measured {
+        window,
+        zero_us,
+        host,
+        cpu_us,
+        rss_kib_max,
+        one_chain,
+        mut findings,
+        partition,
+        mut notes,
+        mut attackers,
+    } = measured;
     let (recorder, absences) = (&mut stage.recorder, stage.absences.clone());
     let ready_us = recorder.readiness().ready_us(window.drain_end_us);
     let nodes = (0..stage.options.nodes)
@@ -268,7 +283,8 @@ fn assemble(stage: &mut Stage, started: String, measured: Measured, killed: &[St
         simulation: None,
         attackers,
         passed_on,
-        ended_well: Some(findings.is_empty()),
+        verdict: Some(Verdict::new(one_chain, findings.clone())),
+        partition,
     };
     Played { run, findings }
 }

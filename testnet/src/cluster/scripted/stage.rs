@@ -19,6 +19,7 @@ use crate::cluster::fleet::{Fleet, Place, STOP_DEADLINE};
 use crate::cluster::plan::{Design, Plan, jitter_seed};
 use crate::cluster::{ClusterError, Options, file_error, host};
 use crate::measure::{Readiness, Recorder};
+use crate::report::Partition;
 use crate::report::format::float;
 use crate::sim::faults::{Action, Faults};
 use crate::sim::run::unpublished;
@@ -87,8 +88,8 @@ pub(super) struct Stage {
     under_way: JoinSet<Answer>,
     unpublished: usize,
     zero_us: u64,
-    /// When the last heal was, and when all had one head after it.
-    healed: Option<(Instant, Option<Duration>)>,
+    /// The last partition, once it has begun.
+    pub(super) partition: Option<Partition>,
     heads_asked: Instant,
 }
 
@@ -139,7 +140,7 @@ impl Stage {
             under_way: JoinSet::new(),
             unpublished: 0,
             zero_us: 0,
-            healed: None,
+            partition: None,
             heads_asked: Instant::now(),
             scenario,
             options,
@@ -215,8 +216,14 @@ impl Stage {
         if self.faults.take(action) {
             self.write_paths()?;
         }
-        if *action == Action::Heal {
-            self.healed = Some((Instant::now(), None));
+        match action {
+            Action::Partition(_) => {
+                self.partition = Some(Partition { healed_at_s: None, one_head_after_s: None });
+            }
+            Action::Heal => {
+                self.partition = Some(Partition { healed_at_s: Some(self.now_s()), one_head_after_s: None });
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -280,14 +287,20 @@ impl Stage {
     }
 
     async fn look_for_one_head(&mut self) {
-        if let Some((healed, None)) = self.healed
+        if let Some(Partition { healed_at_s: Some(healed_at_s), one_head_after_s: None }) = self.partition
             && self.heads_asked.elapsed() >= HEADS_INTERVAL
         {
             self.heads_asked = Instant::now();
             if verdict::disagreement(self).await.is_empty() {
-                self.healed = Some((healed, Some(healed.elapsed())));
+                let one_head_after_s = Some(self.now_s() - healed_at_s);
+                self.partition = Some(Partition { healed_at_s: Some(healed_at_s), one_head_after_s });
             }
         }
+    }
+
+    /// Seconds of the timeline that have passed.
+    fn now_s(&self) -> f64 {
+        float(host::now_us().saturating_sub(self.zero_us)) / 1e6
     }
 
     fn publish(&mut self, submission: &Submission) {
@@ -344,16 +357,7 @@ impl Stage {
         if self.unpublished > 0 {
             notes.push(unpublished(self.unpublished as u64));
         }
-        match self.healed {
-            None => {}
-            Some((_, Some(after))) => {
-                let after_s = float(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)) / 1e3;
-                notes.push(format!("All nodes had one head again {after_s:.1} s after the partition was healed."));
-            }
-            Some((_, None)) => {
-                notes.push("The nodes never had one head again after the partition was healed.".to_owned());
-            }
-        }
+        notes.extend(self.partition.map(|partition| partition.words()));
         notes
     }
 

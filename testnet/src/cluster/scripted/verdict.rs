@@ -16,8 +16,8 @@ use crate::sim::run::lost_in_words;
 const ATTEMPTS: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(150);
 
-/// Everything that is wrong.
-pub(super) async fn findings(stage: &mut Stage, window: &Window) -> Vec<String> {
+/// Whether all nodes agree about the chain, and everything that is wrong.
+pub(super) async fn findings(stage: &mut Stage, window: &Window) -> (bool, Vec<String>) {
     let mut heads = disagreement(stage).await;
     for _ in 1..ATTEMPTS {
         if heads.is_empty() {
@@ -27,6 +27,7 @@ pub(super) async fn findings(stage: &mut Stage, window: &Window) -> Vec<String> 
         heads = disagreement(stage).await;
     }
     stage.settle().await;
+    let one_chain = heads.is_empty();
     let mut findings = heads;
     if let Err(error) = stage.look().await {
         findings.push(error.to_string());
@@ -39,7 +40,7 @@ pub(super) async fn findings(stage: &mut Stage, window: &Window) -> Vec<String> 
         let (name, log) = (&stage.plan.nodes[node].name, stage.plan.nodes[node].log.display());
         findings.push(format!("node {name} ended during the run although nothing ended it ({how}); see {log}"));
     }
-    findings
+    (one_chain, findings)
 }
 
 /// All nodes that run have to have the same head, but for the last block, which may be on its way.
