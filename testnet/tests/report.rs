@@ -321,6 +321,23 @@ fn charts_say_what_did_not_come() {
     assert!(page.contains("Time since the load began (s)"));
 }
 
+/// Nobody has half of a message, and nothing comes between two arrivals: all curves of a run are level or upright.
+#[test]
+fn no_curve_slants() {
+    let page = report::html::page(&run(&Spec { deaf: Some(7), ..SMALL() }));
+    for kind in ["line", "band"] {
+        let mark = format!("<path class=\"{kind} ");
+        let paths = page.split(&mark).skip(1).filter_map(|path| path.split(" d=\"M").nth(1)?.split(['"', 'Z']).next());
+        let paths: Vec<&str> = paths.collect();
+        assert!(paths.len() >= 4, "{kind}: {}", paths.len());
+        for path in paths {
+            let points: Vec<_> = path.split('L').filter_map(|point| point.split_once(' ')).collect();
+            let slants = |ends: &&[(&str, &str)]| ends[0].0 != ends[1].0 && ends[0].1 != ends[1].1;
+            assert_eq!(points.windows(2).find(slants), None, "{kind}: {path}");
+        }
+    }
+}
+
 #[test]
 fn without_a_bound_there_is_no_multiple() {
     let page = report::html::page(&run(&Spec { profile: Profile::loopback(), ..SMALL() }));

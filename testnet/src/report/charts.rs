@@ -203,11 +203,16 @@ fn spread(run: &Run, class: Class, _: &ClassStatistics) -> String {
     let mut plot = Plot::new(x, Axis::shares("Other nodes that have it (%)"));
     for (early, late, style) in bands {
         let late = as_high_as(late, &early, end_ms);
-        plot.band(style, &early, &late);
+        plot.band(style, &plot.stairs(early), &plot.stairs(late));
     }
-    plot.line("worst", up_to_the_edge(spread_quantile(&[slowest], others, 50), end_ms));
-    plot.line("bound", spread_quantile(&least, others, 50));
-    plot.line("median", up_to_the_edge(median, end_ms));
+    let curves = [
+        ("worst", up_to_the_edge(spread_quantile(&[slowest], others, 50), end_ms)),
+        ("bound", spread_quantile(&least, others, 50)),
+        ("median", up_to_the_edge(median, end_ms)),
+    ];
+    for (style, curve) in curves {
+        plot.line(style, plot.stairs(curve));
+    }
     if slowest_ms > end_ms {
         plot.remark(&format!("the slowest message came to its last node after {}", milliseconds(slowest_us)));
     }

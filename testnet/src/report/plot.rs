@@ -110,28 +110,33 @@ impl Plot {
     /// The empirical distribution of values in rising order, as the steps that it has: at a value, the share of values that
     /// are at most it, out of `total`.
     pub(super) fn steps(&mut self, style: &str, sorted: &[f64], total: f64) {
-        // A step that moves less than half a pixel from the last one drawn cannot be seen.
-        let visible = self.x.end / (RIGHT - self.left) / 2.0;
-        let mut points = vec![(0.0, 0.0)];
-        let (mut drawn, mut share) = (0.0, 0.0);
         let mut count = 0.0;
-        for (at, &value) in sorted.iter().enumerate() {
+        let rises = sorted.iter().take_while(|value| **value <= self.x.end).map(|&value| {
             count += 1.0;
-            let last = at + 1 == sorted.len();
-            if value > self.x.end {
-                break;
-            }
-            if value - drawn >= visible || last {
-                points.push((value, share));
-                points.push((value, count / total));
-                drawn = value;
-            }
-            share = count / total;
-        }
-        // What the half-pixel rule swallowed, and the plateau behind the last value.
-        points.push((drawn, share));
-        points.push((self.x.end, share));
+            (value, count / total)
+        });
+        let mut points = self.stairs(rises);
+        // The level stretch behind the last value.
+        points.extend(points.last().map(|(_, share)| (self.x.end, *share)));
         self.line(style, points);
+    }
+
+    /// A curve from zero that rises at these points and is level between them: each is where it rises and to what.
+    pub(super) fn stairs(&self, rises: impl IntoIterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
+        // A step that moves less than half a pixel from the last one drawn cannot be seen, and is drawn as part of that.
+        let visible = self.x.end / (RIGHT - self.left) / 2.0;
+        let (mut drawn, mut level) = (0.0, 0.0);
+        let mut points = vec![(drawn, level)];
+        for (at, height) in rises {
+            if at - drawn >= visible {
+                // All of the step before, which is upright, and the level stretch behind it.
+                points.extend([(drawn, level), (at, level)]);
+                drawn = at;
+            }
+            level = height;
+        }
+        points.push((drawn, level));
+        points
     }
 
     /// The area between two lines that share their horizontal direction: along the first and back along the second.
@@ -280,6 +285,34 @@ mod tests {
         let svg = plot.finish("\"><script>");
         assert!(!svg.contains("<b>") && !svg.contains("<script>"), "{svg}");
         assert!(svg.contains("a &amp; b") && svg.contains("&quot;y&quot;"), "{svg}");
+    }
+
+    /// The points of the only line of a chart, in its own units.
+    fn drawn(plot: &Plot) -> Vec<(f64, f64)> {
+        let path = plot.marks.split("d=\"M").nth(1).and_then(|path| path.split('"').next()).expect("a line");
+        let point = |text: &str| {
+            let (x, y) = text.split_once(' ').expect("two numbers");
+            (x.parse().expect("a number"), y.parse().expect("a number"))
+        };
+        path.split('L').map(point).collect()
+    }
+
+    #[test]
+    fn equal_values_make_an_upright_step_and_nothing_slants() {
+        let values = [10.0, 10.0, 10.0, 10.01, 40.0, 90.0, 90.0, 90.0, 90.0, 90.0];
+        let mut plot = Plot::new(Axis::up_to("x", 100.0), Axis::shares("y"));
+        plot.steps("a", &values, 10.0);
+        let points = drawn(&plot);
+        let slanting = points.windows(2).find(|ends| ends[0].0 != ends[1].0 && ends[0].1 != ends[1].1);
+        assert_eq!(slanting, None, "{points:?}");
+        for (at, before, after) in [(10.0, 0.0, 0.4), (40.0, 0.4, 0.5), (90.0, 0.5, 1.0)] {
+            let shown = |share| {
+                let (x, y) = plot.place((at, share));
+                points.iter().position(|point| (point.0 - x).abs() < 0.1 && (point.1 - y).abs() < 0.1)
+            };
+            let (foot, top) = (shown(before), shown(after));
+            assert!(foot.is_some() && top.is_some() && foot < top, "the step at {at} has a foot and a top: {points:?}");
+        }
     }
 
     #[test]
