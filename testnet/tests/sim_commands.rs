@@ -286,6 +286,7 @@ fn the_number_of_nodes_on_the_command_line_wins() {
     assert_eq!(summary(&temporary.path().join("out"))["nodes"], 10);
     assert!(shown.contains("--set nodes=10") && !shown.contains("nodes=9"), "{shown}");
     assert!(shown.contains("The partition was not healed before the end of the run."), "{shown}");
+    assert_eq!(shown.matches("fault.0, the partition at 5 s, lasts until 65 s").count(), 1, "said before: {shown}");
     assert!(shown.contains(" of ") && shown.contains("transactions never happened, neither over"), "{shown}");
     let summary = summary(&temporary.path().join("out"));
     let verdict = &summary["verdict"];

@@ -16,7 +16,7 @@ use crate::manifest::{Manifest, PRESETS, RANDOM, schema};
 use crate::report::format::grouped;
 use crate::report::terminal;
 use crate::sim::memory::fits;
-use crate::sim::run::{Progress, Simulated, simulate};
+use crate::sim::run::{Progress, Simulated, lasting_partition, simulate};
 
 pub(super) const EXAMPLES: &str = "Examples:
   starling-testnet sim quick
@@ -155,14 +155,22 @@ fn run(sim: &Sim) -> Result<u8, FolderError> {
     // Whatever is wrong with the manifest is said before anything is written, and whatever is wrong with the folder before anything is
     // computed.
     let work = Work { manifest: &manifest, random, set: &set, base: &base, jobs, check: sim.check };
+    let mut lasting = Vec::new();
     for seed in &seeds {
-        let fitting = work.manifest(*seed).and_then(|manifest| Ok(fits(&manifest, &base, jobs)?));
+        let fitting = work.manifest(*seed).and_then(|manifest| {
+            fits(&manifest, &base, jobs)?;
+            Ok(lasting_partition(&manifest))
+        });
         if several && fitting.is_err() {
             note!("with seed {seed}:");
         }
-        fitting?;
+        lasting.extend(fitting?);
     }
     make_empty(&out)?;
+    lasting.dedup();
+    for words in lasting {
+        note!("{words}");
+    }
     let folder = |seed: u64| if several { out.join(format!("seed-{seed}")) } else { out.clone() };
     let bar = Bar::for_runs(seeds.len());
     let begin = |seed: u64, manifest: &Manifest| {

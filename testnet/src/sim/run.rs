@@ -14,7 +14,7 @@ use super::memory::fits;
 use super::{Scenario, World};
 use crate::attack::recruits;
 use crate::host;
-use crate::manifest::{Manifest, ManifestError};
+use crate::manifest::{Fault, Manifest, ManifestError};
 use crate::measure::{self, Activity, Class, Counters, Deliveries, How, Window};
 use crate::report::format::{counted, float, grouped};
 use crate::report::{self, HostLoad, NodeUsage, Partition, Run, Simulation, Verdict};
@@ -175,6 +175,32 @@ fn last_partition(faults: &[(Time, Action)], end: Time) -> (bool, Option<Time>) 
     let last = faults.iter().rfind(|(_, action)| matches!(action, Action::Partition(_) | Action::Heal));
     let healed = last.filter(|(at, action)| *action == Action::Heal && *at < end);
     (last.is_some(), healed.map(|(at, _)| *at))
+}
+
+/// What to say before the run of a manifest whose last partition lasts beyond the end: that may be wanted, and more often a heal was
+/// forgotten. An earlier one cannot last, because there is one partition at a time.
+#[must_use]
+pub fn lasting_partition(manifest: &Manifest) -> Option<String> {
+    let faults = || manifest.fault.iter().enumerate();
+    let partitions = faults().filter_map(|(number, fault)| match fault {
+        Fault::Partition { at_s, for_s, .. } => Some((*at_s, number, *for_s)),
+        _ => None,
+    });
+    let (at_s, number, for_s) = partitions.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    // Of two at the same time the one that is written first comes first.
+    let is_later = |heal_s: f64, other: usize| heal_s > at_s || heal_s == at_s && other > number;
+    if faults().any(|(other, fault)| matches!(fault, Fault::Heal { at_s } if is_later(*at_s, other))) {
+        return None;
+    }
+    let end_s = manifest.time.warm_up_s + manifest.time.load_s + manifest.time.drain_s;
+    let why = match for_s.map(|for_s| at_s + for_s) {
+        None => "has neither for_s nor a heal after it".to_owned(),
+        Some(until_s) if until_s >= end_s => format!("lasts until {until_s} s, and the run ends at {end_s} s"),
+        Some(_) => return None,
+    };
+    Some(format!(
+        "fault.{number}, the partition at {at_s} s, {why}: what one side publishes never reaches the other, so expect exit code 1"
+    ))
 }
 
 /// The world of a manifest at its beginning, with its attackers. Paths count from `folder`.
@@ -353,6 +379,32 @@ fn facts(manifest: &Manifest, world: &World, started: String) -> report::Manifes
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_forgets_to_heal_is_told_before() {
+        let parted = |at_s: u32, rest: &str| {
+            format!("[[fault]]\nkind = \"partition\"\nat_s = {at_s}\nwho = {{ nodes = [0] }}\n{rest}")
+        };
+        let heal = |at_s: u32| format!("[[fault]]\nkind = \"heal\"\nat_s = {at_s}\n");
+        let said = |faults: &[String]| {
+            let text =
+                format!("format = 1\nnodes = 4\n[time]\nwarm_up_s = 5\nload_s = 40\ndrain_s = 5\n{}", faults.concat());
+            lasting_partition(&Manifest::parse(&text, "m.toml").expect("it is allowed"))
+        };
+        assert_eq!(said(&[]), None);
+        assert_eq!(said(&[parted(10, "for_s = 5\n")]), None);
+        assert_eq!(said(&[heal(20), parted(10, "")]), None, "in the order of time, not in that of the file");
+        assert_eq!(said(&[parted(10, "for_s = 60\n"), heal(20)]), None);
+        let words = said(&[parted(10, "for_s = 5\n"), parted(20, "")]).expect("the second one lasts");
+        assert!(words.starts_with("fault.1, the partition at 20 s, has neither for_s nor a heal after it"), "{words}");
+        let words = said(&[parted(10, ""), heal(20), parted(20, "")]).expect("the heal is that of the first one");
+        assert!(words.starts_with("fault.2"), "{words}");
+        let words = said(&[parted(10, "for_s = 40\n")]).expect("it outlasts the run");
+        assert!(
+            words.starts_with("fault.0, the partition at 10 s, lasts until 50 s, and the run ends at 50 s"),
+            "{words}"
+        );
+    }
 
     #[test]
     fn of_several_partitions_the_last_one_counts() {

@@ -94,7 +94,7 @@ fn killed_paused_and_parted_nodes_have_everything_in_the_end() {
     assert!(ended.stdout.contains("one head again"), "{}", ended.stdout);
     assert_eq!(summary["verdict"], serde_json::json!({ "good": true, "one_chain": true, "findings": [] }));
     let partition = &summary["partition"];
-    assert!(partition["healed_at_s"].as_f64().is_some_and(|at_s| (8.5..10.0).contains(&at_s)), "{partition}");
+    assert!(partition["healed_at_s"].as_f64().is_some_and(|at_s| (8.4..30.0).contains(&at_s)), "{partition}");
     assert!(partition["one_head_after_s"].as_f64().is_some_and(|after_s| after_s >= 0.0), "{partition}");
     let log = fs::read_to_string(folder.out().join("logs/n03.log")).expect("a log");
     assert!(log.matches("listening").count() >= 2, "it was killed and started again: {log}");
@@ -115,6 +115,7 @@ fn a_node_that_is_killed_for_good_is_not_expected_and_a_network_that_is_never_he
     assert_eq!(ended.code, Some(1), "{}\n{}", ended.stdout, ended.stderr);
     assert!(ended.stderr.contains("neither over the mesh nor in a block"), "{}", ended.stderr);
     assert!(ended.stderr.contains("highest head") || ended.stderr.contains("different heads"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("fault.1, the partition at 3 s, has neither for_s nor a heal"), "{}", ended.stderr);
     let summary = folder.summary(&ended);
     assert_eq!((&summary["verdict"]["good"], &summary["verdict"]["one_chain"]), (&false.into(), &false.into()));
     assert_eq!(summary["partition"], serde_json::json!({ "healed_at_s": null, "one_head_after_s": null }));

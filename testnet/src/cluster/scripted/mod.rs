@@ -51,6 +51,7 @@ use crate::measure::{Class, Recorder, Window};
 use crate::report::attackers::AttackerGroup;
 use crate::report::{self, HostLoad, NodeUsage, Partition, Run, Verdict};
 use crate::sim::Scenario;
+use crate::sim::run::lasting_partition;
 use crate::sim::workload::{Submission, submissions, submissions_count};
 use stage::Stage;
 
@@ -100,6 +101,9 @@ pub async fn play(options: &ScriptOptions) -> Result<Played, ClusterError> {
     let network = network_options(options, &scenario)?;
     let started = host::date_time();
     let mut stage = Stage::prepare(scenario, network)?;
+    if let Some(words) = lasting_partition(&options.manifest) {
+        note!("{words}");
+    }
     let played = tokio::select! {
         played = perform(&mut stage, &progress) => played,
         interrupted = interruption() => Err(interrupted),
