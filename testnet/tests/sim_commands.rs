@@ -192,6 +192,23 @@ fn a_wait_has_one_cause_and_a_partition_is_named() {
     }
 }
 
+/// Paths to and from one node take 400 ms more for a while.
+#[test]
+fn what_a_degradation_took_is_put_down_to_it() {
+    let temporary = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| temporary.path().join(name).display().to_string();
+    let fault = "[[fault]]\nkind = \"degrade\"\nat_s = 4\nfor_s = 4\nfrom = { nodes = [0] }\nto = { all = true }\nlatency_ms = 400\n";
+    std::fs::write(path("tiny.toml"), format!("{MANIFEST}{fault}")).expect("written");
+    said(&["sim", &path("tiny.toml"), "--out", &path("a")], 0);
+    assert!(slowest_message(&temporary.path().join("a")).2 > 400_000);
+    let shown = said(&["explain", &path("a")], 0);
+    let named = |line: &&str| {
+        line.contains("a degradation made the path between n") && line.contains("400 ms longer from 4 s to 8 s")
+    };
+    assert_eq!(shown.lines().filter(named).count(), 2, "at the hop, and as the cause of most of the time: {shown}");
+    assert!(shown.contains("400 ms of the time") && shown.contains("400 ms by faults"), "{shown}");
+}
+
 #[test]
 fn runs_of_processes_are_not_simulated_and_kinds_are_not_mixed() {
     let temporary = tempfile::tempdir().expect("a folder");

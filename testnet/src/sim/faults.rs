@@ -55,7 +55,8 @@ pub struct Degradation {
 }
 
 impl Degradation {
-    fn is_between(&self, a: u32, b: u32) -> bool {
+    /// Whether it makes the path between these two worse.
+    pub(crate) fn is_between(&self, a: u32, b: u32) -> bool {
         let is_in = |set: &[bool], node: u32| set.get(node as usize).copied().unwrap_or(false);
         is_in(&self.from, a) && is_in(&self.to, b) || is_in(&self.from, b) && is_in(&self.to, a)
     }

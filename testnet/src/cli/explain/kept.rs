@@ -1,14 +1,14 @@
-//! What a manifest's faults kept from going on, so that a wait is not put down to something else.
+//! What a manifest's faults kept from going on or made slower, so that a wait is not put down to something else.
 
 use std::fmt;
 use std::sync::Arc;
 
-use crate::report::format::float;
+use crate::report::format::{float, milliseconds};
 use crate::sim::Scenario;
-use crate::sim::faults::{Action, Span, spans};
-use starling_protocol::time::Time;
+use crate::sim::faults::{Action, Degradation, Span, spans};
+use starling_protocol::time::{Time, micros};
 
-/// Something that a fault prevented for a while.
+/// Something that a fault prevented or made slower for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Kept {
     what: What,
@@ -25,6 +25,21 @@ enum What {
     StoodStill(u32),
     /// It did not run.
     DidNotRun(u32),
+    /// What was sent over these paths took longer.
+    Slowed(Degradation),
+}
+
+/// A stretch of a message's way, in microseconds of the run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stretch {
+    /// From which node to which; of a node's own work both are the same.
+    pub(super) nodes: (u32, u32),
+    pub(super) begin_us: u64,
+    pub(super) end_us: u64,
+    /// What the link takes when nothing is wrong.
+    pub(super) link_us: u64,
+    /// How often the link was crossed one after the other until the message was there.
+    pub(super) crossings: u32,
 }
 
 /// A fault's share of a wait.
@@ -35,7 +50,7 @@ pub(super) struct Share<'a> {
 }
 
 impl Kept {
-    /// All that the faults of a scenario prevented.
+    /// All that the faults of a scenario prevented or made slower.
     pub(super) fn all(scenario: &Scenario) -> Vec<Self> {
         let nodes = |what: fn(u32) -> What, spans: Vec<Span>| {
             spans.into_iter().map(move |(node, from, until)| Self { what: what(node), from, until })
@@ -51,20 +66,26 @@ impl Kept {
             _ => None,
         });
         let mut all = partitions(&scenario.faults);
+        all.extend(degradations(&scenario.faults));
         all.extend(nodes(What::StoodStill, still));
         all.extend(nodes(What::DidNotRun, gone));
         all
     }
 
-    /// The fault that took most of the time from `begin_us` until `end_us`, in which one node's message was to come to another; of a node's
-    /// own work both are the same.
-    pub(super) fn most(all: &[Self], (from, to): (u32, u32), (begin_us, end_us): (u64, u64)) -> Option<Share<'_>> {
-        let concerned = all.iter().filter(|kept| kept.concerns(from, to));
-        let shares = concerned.map(|kept| Share { us: kept.within_us(begin_us, end_us), kept });
-        shares.filter(|share| share.us > 0).max_by_key(|share| share.us)
+    /// Of the faults that prevented something the one that took most of a stretch, and of those that made it slower.
+    pub(super) fn most<'a>(all: &'a [Self], stretch: &Stretch) -> impl Iterator<Item = Share<'a>> {
+        [false, true].into_iter().filter_map(|slowed| {
+            let concerned = all.iter().filter(|kept| kept.is_slowness() == slowed && kept.concerns(stretch.nodes));
+            let shares = concerned.map(|kept| Share { us: kept.took_us(stretch), kept });
+            shares.filter(|share| share.us > 0).max_by_key(|share| share.us)
+        })
     }
 
-    fn concerns(&self, from: u32, to: u32) -> bool {
+    fn is_slowness(&self) -> bool {
+        matches!(self.what, What::Slowed(_))
+    }
+
+    fn concerns(&self, (from, to): (u32, u32)) -> bool {
         match &self.what {
             What::Parted(sides) => {
                 let side = |node: u32| sides.get(node as usize).copied().unwrap_or(0);
@@ -73,12 +94,25 @@ impl Kept {
             What::StoodStill(node) => *node == from || *node == to,
             // A sender that ended has sent before, or not at all.
             What::DidNotRun(node) => *node == to,
+            What::Slowed(worse) => from != to && worse.is_between(from, to),
         }
     }
 
-    fn within_us(&self, begin_us: u64, end_us: u64) -> u64 {
-        let until_us = self.until.map_or(u64::MAX, Time::as_micros);
-        until_us.min(end_us).saturating_sub(self.from.as_micros().max(begin_us))
+    fn took_us(&self, stretch: &Stretch) -> u64 {
+        let Stretch { begin_us, end_us, link_us, crossings, .. } = *stretch;
+        let (from_us, until_us) = (self.from.as_micros(), self.until.map_or(u64::MAX, Time::as_micros));
+        let What::Slowed(worse) = &self.what else {
+            return until_us.min(end_us).saturating_sub(from_us.max(begin_us));
+        };
+        // Back from the arrival: what set out while the path was worse took longer by the latency that was added.
+        let (added_us, mut took_us, mut at_us) = (micros(worse.latency), 0, end_us);
+        for _ in 0..crossings {
+            let set_out_us = at_us.checked_sub(link_us + added_us).filter(|set_out_us| *set_out_us >= begin_us);
+            let slowed = set_out_us.filter(|set_out_us| (from_us..until_us).contains(set_out_us));
+            took_us += slowed.map_or(0, |_| added_us);
+            at_us = slowed.unwrap_or_else(|| at_us.saturating_sub(link_us));
+        }
+        took_us
     }
 
     /// Says it of these two nodes, which have names.
@@ -87,6 +121,10 @@ impl Kept {
             What::Parted(_) => format!("a partition kept {from} and {to} apart {self}"),
             What::StoodStill(node) => format!("{} stood still {self}", name(*node)),
             What::DidNotRun(node) => format!("{} did not run {self}", name(*node)),
+            What::Slowed(worse) => {
+                let added = milliseconds(micros(worse.latency));
+                format!("a degradation made the path between {from} and {to} {added} longer {self}")
+            }
         }
     }
 }
@@ -120,9 +158,26 @@ fn partitions(faults: &[(Time, Action)]) -> Vec<Kept> {
     partitions
 }
 
+/// A degradation lasts until it is mended.
+fn degradations(faults: &[(Time, Action)]) -> impl Iterator<Item = Kept> {
+    let spans = spans(faults, |action| match action {
+        Action::Degrade(worse) => Some((worse.number, true)),
+        Action::Mend(number) => Some((*number, false)),
+        _ => None,
+    });
+    spans.into_iter().filter_map(|(number, from, until)| {
+        let worse = faults.iter().find_map(|(_, action)| match action {
+            Action::Degrade(worse) if worse.number == number => Some(worse.clone()),
+            _ => None,
+        })?;
+        Some(Kept { what: What::Slowed(worse), from, until })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use starling_protocol::time::Duration;
 
     #[test]
     fn a_wait_is_put_down_to_the_fault_that_took_most_of_it() {
@@ -137,7 +192,9 @@ mod tests {
         all.push(Kept { what: What::StoodStill(2), from: at(4), until: Some(at(5)) });
         all.push(Kept { what: What::DidNotRun(0), from: at(0), until: None });
         let most = |pair, from_s: u64, to_s: u64| {
-            let share = Kept::most(&all, pair, (from_s * 1_000_000, to_s * 1_000_000))?;
+            let (begin_us, end_us) = (from_s * 1_000_000, to_s * 1_000_000);
+            let stretch = Stretch { nodes: pair, begin_us, end_us, link_us: 0, crossings: 1 };
+            let share = Kept::most(&all, &stretch).next()?;
             Some((share.us / 1_000_000, share.kept.of("a", "b", |node| format!("n{node}"))))
         };
         let found = |us: u64, text: &str| Some((us, text.to_owned()));
@@ -146,5 +203,35 @@ mod tests {
         assert_eq!(most((1, 2), 2, 4), None, "they were on one side");
         assert_eq!(most((2, 2), 3, 9), found(1, "n2 stood still from 4 s to 5 s"));
         assert_eq!(most((1, 0), 0, 7), found(7, "n0 did not run from 0 s on"));
+    }
+
+    /// A link of 40 ms that takes 300 ms more from 10 s to 20 s.
+    #[test]
+    fn what_set_out_on_a_worse_path_took_longer_by_what_was_added() {
+        let worse = Degradation {
+            number: 3,
+            from: [true, false, false].into(),
+            to: [false, true, false].into(),
+            latency: Duration::from_millis(300),
+            loss_ppm: 0,
+        };
+        let faults = [(Time::from_secs(10), Action::Degrade(worse)), (Time::from_secs(20), Action::Mend(3))];
+        let all: Vec<Kept> = degradations(&faults).collect();
+        let took_ms = |nodes, begin_ms: u64, end_ms: u64, crossings| {
+            let (begin_us, end_us) = (begin_ms * 1_000, end_ms * 1_000);
+            let stretch = Stretch { nodes, begin_us, end_us, link_us: 40_000, crossings };
+            Kept::most(&all, &stretch).map(|share| share.us / 1_000).sum::<u64>()
+        };
+        assert_eq!(took_ms((0, 1), 12_000, 12_345, 1), 300, "5 ms of it are something else");
+        assert_eq!((took_ms((1, 0), 12_000, 12_345, 1), took_ms((1, 2), 12_000, 12_345, 1)), (300, 0));
+        assert_eq!(took_ms((0, 1), 20_100, 20_160, 1), 0, "it was sent afterwards");
+        assert_eq!(took_ms((0, 1), 19_990, 20_330, 1), 300, "it was sent before the end");
+        assert_eq!(took_ms((0, 1), 9_990, 10_045, 1), 0, "it was sent before the beginning");
+        assert_eq!(took_ms((0, 1), 12_000, 13_040, 3), 900, "announced, asked for, and sent");
+        assert_eq!(took_ms((0, 1), 18_000, 20_330, 3), 900);
+        assert_eq!(took_ms((0, 1), 19_000, 20_370, 3), 600, "it was asked for in time, and sent after the end");
+        assert_eq!(took_ms((0, 0), 12_000, 14_000, 0), 0, "a node's own work crosses no path");
+        let kept = all[0].of("a", "b", |_| String::new());
+        assert_eq!(kept, "a degradation made the path between a and b 300 ms longer from 10 s to 20 s");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::kept::{Kept, Share};
+use super::kept::{Kept, Stretch};
 use crate::report::format::milliseconds;
 use crate::sim::World;
 use crate::sim::observe::{Copy, Message, Reception};
@@ -169,32 +169,35 @@ impl<'a> Way<'a> {
         let link_us = self.world.network().one_way_us(from as usize, to as usize);
         let wait_us = arrived_us.saturating_sub(sent_us + link_us);
         let check_us = sent_us.saturating_sub(came_us);
-        let kept = |nodes, begin_us: u64, end_us: u64| {
-            Kept::most(&self.kept, nodes, (published_us + begin_us, published_us + end_us))
-        };
-        let check_kept = kept((from, from), came_us, sent_us);
-        let wait_kept = kept((from, to), sent_us, arrived_us);
-        let check_kept_us = check_kept.map_or(0, |share| share.us.min(check_us));
-        let wait_kept_us = wait_kept.map_or(0, |share| share.us.min(wait_us));
+        let (begin_us, end_us) = (published_us + sent_us, published_us + arrived_us);
+        // A node that pulls was told of the message and asked for it before.
+        let crossings = if reception.pulled { 3 } else { 1 };
+        let wait = Stretch { nodes: (from, to), begin_us, end_us, link_us, crossings };
+        let check = Stretch { nodes: (from, from), begin_us: published_us + came_us, end_us: begin_us, ..wait };
 
-        spent.links_us += link_us;
-        spent.checks_us += check_us - check_kept_us;
-        let left_us = wait_us - wait_kept_us;
-        if reception.pulled {
-            spent.pulls_us += left_us;
-        } else {
-            spent.queues_us += left_us;
-        }
-        let mut faults = String::new();
-        for (share, us) in [(check_kept, check_kept_us), (wait_kept, wait_kept_us)] {
-            if let Some(Share { kept, .. }) = share.filter(|_| us > 0) {
-                let words = kept.of(&self.name(from), &self.name(to), |node| self.name(node));
+        let (mut faults, mut lefts_us) = (String::new(), [check_us, wait_us]);
+        for (stretch, left_us) in [check, wait].iter().zip(&mut lefts_us) {
+            for share in Kept::most(&self.kept, stretch) {
+                let us = share.us.min(*left_us);
+                if us == 0 {
+                    continue;
+                }
+                *left_us -= us;
+                let words = share.kept.of(&self.name(from), &self.name(to), |node| self.name(node));
                 write!(faults, "; {words}, {} of the time", milliseconds(us)).expect("writing to a string");
                 spent.faults_us += us;
                 if spent.fault.as_ref().is_none_or(|(most_us, _)| *most_us < us) {
                     spent.fault = Some((us, words));
                 }
             }
+        }
+        let [checks_us, left_us] = lefts_us;
+        spent.links_us += link_us;
+        spent.checks_us += checks_us;
+        if reception.pulled {
+            spent.pulls_us += left_us;
+        } else {
+            spent.queues_us += left_us;
         }
         let how = if reception.pulled { "pulled from" } else { "pushed by" };
         let (sender, receiver) = (self.name(from), self.name(to));
