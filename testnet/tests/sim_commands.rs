@@ -192,7 +192,7 @@ fn a_wait_has_one_cause_and_a_partition_is_named() {
     }
 }
 
-/// Paths to and from one node take 400 ms more for a while.
+/// Paths to and from one node take 400 ms more for a while, or lose half of what is sent.
 #[test]
 fn what_a_degradation_took_is_put_down_to_it() {
     let temporary = tempfile::tempdir().expect("a folder");
@@ -207,6 +207,20 @@ fn what_a_degradation_took_is_put_down_to_it() {
     };
     assert_eq!(shown.lines().filter(named).count(), 2, "at the hop, and as the cause of most of the time: {shown}");
     assert!(shown.contains("400 ms of the time") && shown.contains("400 ms by faults"), "{shown}");
+
+    let fault = fault.replace("latency_ms = 400", "latency_ms = 0\nloss_percent = 50");
+    std::fs::write(path("tiny.toml"), format!("{MANIFEST}{fault}")).expect("written");
+    said(&["sim", &path("tiny.toml"), "--out", &path("b")], 0);
+    let shown = said(&["explain", &path("b")], 0);
+    assert!(shown.contains("most of the rest: a degradation lost something between n"), "{shown}");
+    let usual = ["sim", &path("tiny.toml"), "--set", "fault=[]", "--set", "links.loss_percent=40", "--out", &path("c")];
+    said(&usual, 0);
+    let shown = said(&["explain", &path("c")], 0);
+    assert!(
+        shown.contains("most of the rest: something was lost between n") && shown.contains(" by losses"),
+        "{shown}"
+    );
+    assert!(!shown.contains("degradation") && !shown.contains("by faults"), "{shown}");
 }
 
 #[test]

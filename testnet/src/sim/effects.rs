@@ -4,7 +4,7 @@ use super::counts::WireCounts;
 use super::event::{ANY_LIFE, Event, Rare};
 use super::gaps::Gaps;
 use super::link::{Busy, Line, NOTHING, RETRIES_MAX, SEGMENT_BYTES, Uplink, Window, chunk_loss_ppm, retransmission_us};
-use super::observe::Observer;
+use super::observe::{Loss, Observer};
 use super::parcel::{Carrier, Parcel, Parcels, same};
 use super::queue::EventQueue;
 use super::safety::Safety;
@@ -128,14 +128,25 @@ impl Shared {
         Ticket(self.tickets)
     }
 
-    /// When the last bit of a chunk that leaves at `departure_ns` arrives, on a path of this latency.
-    fn arrival_us(&mut self, departure_ns: u64, (latency_us, loss_ppm): (u64, u32), bytes: u64) -> u64 {
+    /// When the last bit of a chunk that leaves at `departure_ns` from one node to another arrives, on a path of this latency.
+    fn arrival_us(
+        &mut self,
+        departure_ns: u64,
+        ends: (u32, u32),
+        (latency_us, loss_ppm): (u64, u32),
+        bytes: u64,
+    ) -> u64 {
         let jitter_us = match self.jitter_us_max {
             0 => 0,
             most => self.jitter.below(most + 1),
         };
-        let again_us = if loss_ppm == 0 { 0 } else { self.lost_us((latency_us, loss_ppm), bytes) };
-        departure_ns.div_ceil(1_000) + latency_us + jitter_us + again_us
+        let due_us = departure_ns.div_ceil(1_000) + latency_us + jitter_us;
+        let late_us = if loss_ppm == 0 { 0 } else { self.lost_us((latency_us, loss_ppm), bytes) };
+        if late_us > 0 {
+            let ((from, to), by_fault) = (ends, loss_ppm > self.scenario.loss_ppm);
+            self.observer.lost(Loss { from, to, due: Time::from_micros(due_us), late_us, by_fault });
+        }
+        due_us + late_us
     }
 
     /// How much later a chunk arrives on a path that loses some, because a segment of it may have been lost.
@@ -365,11 +376,11 @@ impl Effects<'_> {
 
     #[inline]
     fn send_chunk(&mut self, slot: u32, bytes: u64) {
-        let Self { now, lines, uplink, shared, .. } = self;
+        let Self { now, index, lines, uplink, shared, .. } = self;
         let line = &mut lines[slot as usize];
         let latency_us = u64::from(line.latency_us);
         let departure_ns = uplink.send(now.as_micros() * 1_000, bytes);
-        let arrival_us = shared.arrival_us(departure_ns, (latency_us, line.loss_ppm), bytes);
+        let arrival_us = shared.arrival_us(departure_ns, (*index, line.far), (latency_us, line.loss_ppm), bytes);
         line.arrival_us = line.arrival_us.max(arrival_us);
         if let Some(window) = &mut line.window {
             window.sent(now.as_micros(), bytes, line.arrival_us + latency_us);

@@ -47,6 +47,7 @@ struct Followed {
     prefix: String,
     id: Option<MessageId>,
     copies: Vec<Copy>,
+    losses: Vec<Loss>,
 }
 
 /// One message and what became of it.
@@ -110,6 +111,21 @@ pub struct Copy {
     pub pulled: Option<bool>,
 }
 
+/// Something that was lost on its way and sent again, while a message is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Who sent it.
+    pub from: u32,
+    /// To whom.
+    pub to: u32,
+    /// When it would have come.
+    pub due: Time,
+    /// How much later it came, in microseconds.
+    pub late_us: u64,
+    /// Whether a fault had the path lose more than usual.
+    pub by_fault: bool,
+}
+
 impl Observer {
     pub(super) fn new(nodes: usize, blocks: Topic) -> Self {
         Self {
@@ -127,9 +143,11 @@ impl Observer {
         }
     }
 
-    /// Writes down every copy of the first message whose id begins with these hexadecimal digits.
+    /// Writes down every copy of the first message whose id begins with these hexadecimal digits, and every loss, because what is lost keeps
+    /// what comes after it waiting.
     pub fn follow(&mut self, prefix: &str) {
-        self.followed = Some(Followed { prefix: prefix.to_owned(), id: None, copies: Vec::new() });
+        let (copies, losses) = (Vec::new(), Vec::new());
+        self.followed = Some(Followed { prefix: prefix.to_owned(), id: None, copies, losses });
     }
 
     /// The message that is followed, if it has been published.
@@ -142,6 +160,20 @@ impl Observer {
     #[must_use]
     pub fn copies(&self) -> &[Copy] {
         self.followed.as_ref().map_or(&[], |followed| &followed.copies)
+    }
+
+    /// All that was lost.
+    #[must_use]
+    pub fn losses(&self) -> &[Loss] {
+        self.followed.as_ref().map_or(&[], |followed| &followed.losses)
+    }
+
+    /// Takes in that something was lost.
+    #[cold]
+    pub(super) fn lost(&mut self, loss: Loss) {
+        if let Some(followed) = &mut self.followed {
+            followed.losses.push(loss);
+        }
     }
 
     /// Takes in what a machine says. `far` tells which node a handle of it stands for.

@@ -1,4 +1,4 @@
-//! What a manifest's faults kept from going on or made slower, so that a wait is not put down to something else.
+//! What a manifest's faults kept from going on or made slower, and what was lost, so that a wait is not put down to something else.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,9 +6,10 @@ use std::sync::Arc;
 use crate::report::format::{float, milliseconds};
 use crate::sim::Scenario;
 use crate::sim::faults::{Action, Degradation, Span, spans};
-use starling_protocol::time::{Time, micros};
+use crate::sim::observe::Loss;
+use starling_protocol::time::{Duration, Time, micros};
 
-/// Something that a fault prevented or made slower for a while.
+/// Something that was prevented or made slower for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Kept {
     what: What,
@@ -27,6 +28,8 @@ enum What {
     DidNotRun(u32),
     /// What was sent over these paths took longer.
     Slowed(Degradation),
+    /// What one node sent to another was lost and sent again, and kept waiting what came after it; and whether a fault was the cause.
+    Lost { from: u32, to: u32, by_fault: bool },
 }
 
 /// A stretch of a message's way, in microseconds of the run.
@@ -42,7 +45,7 @@ pub(super) struct Stretch {
     pub(super) crossings: u32,
 }
 
-/// A fault's share of a wait.
+/// The share of a wait that something took.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Share<'a> {
     pub(super) us: u64,
@@ -50,8 +53,8 @@ pub(super) struct Share<'a> {
 }
 
 impl Kept {
-    /// All that the faults of a scenario prevented or made slower.
-    pub(super) fn all(scenario: &Scenario) -> Vec<Self> {
+    /// All that the faults of a scenario prevented or made slower, and all losses.
+    pub(super) fn all(scenario: &Scenario, losses: &[Loss]) -> Vec<Self> {
         let nodes = |what: fn(u32) -> What, spans: Vec<Span>| {
             spans.into_iter().map(move |(node, from, until)| Self { what: what(node), from, until })
         };
@@ -69,23 +72,37 @@ impl Kept {
         all.extend(degradations(&scenario.faults));
         all.extend(nodes(What::StoodStill, still));
         all.extend(nodes(What::DidNotRun, gone));
+        all.extend(losses.iter().map(Self::lost));
         all
     }
 
-    /// Of the faults that prevented something the one that took most of a stretch, and of those that made it slower.
+    fn lost(loss: &Loss) -> Self {
+        let Loss { from, to, due, late_us, by_fault } = *loss;
+        Self { what: What::Lost { from, to, by_fault }, from: due, until: Some(due + Duration::from_micros(late_us)) }
+    }
+
+    /// Of the faults that prevented something the one that took most of a stretch, of losses, and of what made it slower.
     pub(super) fn most<'a>(all: &'a [Self], stretch: &Stretch) -> impl Iterator<Item = Share<'a>> {
-        [false, true].into_iter().filter_map(|slowed| {
-            let concerned = all.iter().filter(|kept| kept.is_slowness() == slowed && kept.concerns(stretch.nodes));
+        let most = |stretch: &Stretch, wanted: fn(&What) -> bool| {
+            let concerned = all.iter().filter(|kept| wanted(&kept.what) && kept.concerns(stretch));
             let shares = concerned.map(|kept| Share { us: kept.took_us(stretch), kept });
             shares.filter(|share| share.us > 0).max_by_key(|share| share.us)
-        })
+        };
+        let prevented = most(stretch, |what| !matches!(what, What::Lost { .. } | What::Slowed(_)));
+        let lost = most(stretch, |what| matches!(what, What::Lost { .. }));
+        // But for the loss it would have come by then.
+        let end_us = stretch.end_us - lost.map_or(0, |share| share.us);
+        let slowed = most(&Stretch { end_us, ..*stretch }, |what| matches!(what, What::Slowed(_)));
+        [prevented, lost, slowed].into_iter().flatten()
     }
 
-    fn is_slowness(&self) -> bool {
-        matches!(self.what, What::Slowed(_))
+    /// Whether a fault of the manifest did it.
+    pub(super) fn is_fault(&self) -> bool {
+        !matches!(self.what, What::Lost { by_fault: false, .. })
     }
 
-    fn concerns(&self, (from, to): (u32, u32)) -> bool {
+    fn concerns(&self, stretch: &Stretch) -> bool {
+        let (from, to) = stretch.nodes;
         match &self.what {
             What::Parted(sides) => {
                 let side = |node: u32| sides.get(node as usize).copied().unwrap_or(0);
@@ -95,6 +112,10 @@ impl Kept {
             // A sender that ended has sent before, or not at all.
             What::DidNotRun(node) => *node == to,
             What::Slowed(worse) => from != to && worse.is_between(from, to),
+            // What was asked for had to get there both ways.
+            What::Lost { from: sender, to: receiver, .. } => {
+                (from, to) == (*sender, *receiver) || stretch.crossings > 1 && (to, from) == (*sender, *receiver)
+            }
         }
     }
 
@@ -125,6 +146,10 @@ impl Kept {
                 let added = milliseconds(micros(worse.latency));
                 format!("a degradation made the path between {from} and {to} {added} longer {self}")
             }
+            What::Lost { by_fault: true, .. } => {
+                format!("a degradation lost something between {from} and {to}, which was sent again")
+            }
+            What::Lost { .. } => format!("something was lost between {from} and {to} and sent again"),
         }
     }
 }
@@ -177,7 +202,6 @@ fn degradations(faults: &[(Time, Action)]) -> impl Iterator<Item = Kept> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use starling_protocol::time::Duration;
 
     #[test]
     fn a_wait_is_put_down_to_the_fault_that_took_most_of_it() {
@@ -205,9 +229,8 @@ mod tests {
         assert_eq!(most((1, 0), 0, 7), found(7, "n0 did not run from 0 s on"));
     }
 
-    /// A link of 40 ms that takes 300 ms more from 10 s to 20 s.
-    #[test]
-    fn what_set_out_on_a_worse_path_took_longer_by_what_was_added() {
+    /// A path that takes 300 ms more from 10 s to 20 s.
+    fn worse() -> [(Time, Action); 2] {
         let worse = Degradation {
             number: 3,
             from: [true, false, false].into(),
@@ -215,8 +238,13 @@ mod tests {
             latency: Duration::from_millis(300),
             loss_ppm: 0,
         };
-        let faults = [(Time::from_secs(10), Action::Degrade(worse)), (Time::from_secs(20), Action::Mend(3))];
-        let all: Vec<Kept> = degradations(&faults).collect();
+        [(Time::from_secs(10), Action::Degrade(worse)), (Time::from_secs(20), Action::Mend(3))]
+    }
+
+    /// Its link usually takes 40 ms.
+    #[test]
+    fn what_set_out_on_a_worse_path_took_longer_by_what_was_added() {
+        let all: Vec<Kept> = degradations(&worse()).collect();
         let took_ms = |nodes, begin_ms: u64, end_ms: u64, crossings| {
             let (begin_us, end_us) = (begin_ms * 1_000, end_ms * 1_000);
             let stretch = Stretch { nodes, begin_us, end_us, link_us: 40_000, crossings };
@@ -233,5 +261,32 @@ mod tests {
         assert_eq!(took_ms((0, 0), 12_000, 14_000, 0), 0, "a node's own work crosses no path");
         let kept = all[0].of("a", "b", |_| String::new());
         assert_eq!(kept, "a degradation made the path between a and b 300 ms longer from 10 s to 20 s");
+    }
+    /// On the same path something is lost that would have come at 12.34 s and comes 880 ms later.
+    #[test]
+    fn what_was_lost_keeps_waiting_what_came_after_it() {
+        let loss = Loss { from: 0, to: 1, due: Time::from_micros(12_340_000), late_us: 880_000, by_fault: true };
+        let mut all: Vec<Kept> = degradations(&worse()).collect();
+        all.push(Kept::lost(&loss));
+        let took_ms = |nodes, begin_ms: u64, end_ms: u64, crossings| {
+            let (begin_us, end_us) = (begin_ms * 1_000, end_ms * 1_000);
+            let stretch = Stretch { nodes, begin_us, end_us, link_us: 40_000, crossings };
+            let shares = Kept::most(&all, &stretch).map(|share| share.us / 1_000);
+            shares.collect::<Vec<_>>()
+        };
+        assert_eq!(took_ms((0, 1), 12_000, 13_220, 1), [880, 300], "it was lost itself");
+        assert_eq!(took_ms((0, 1), 12_500, 13_220, 1), [720], "it waited for what was lost, longer than its way took");
+        assert_eq!(took_ms((1, 0), 12_000, 12_340, 1), [300], "the other direction does not wait");
+        assert_eq!(
+            took_ms((1, 0), 11_900, 13_560, 3),
+            [880, 600],
+            "the request does, and the announcement came before"
+        );
+        assert!(took_ms((0, 2), 12_000, 13_220, 1).is_empty());
+        let words = |kept: &Kept| kept.of("a", "b", |_| String::new());
+        assert_eq!(words(&all[1]), "a degradation lost something between a and b, which was sent again");
+        let usual = Kept::lost(&Loss { by_fault: false, ..loss });
+        assert_eq!(words(&usual), "something was lost between a and b and sent again");
+        assert!(all[1].is_fault() && !usual.is_fault());
     }
 }

@@ -27,11 +27,13 @@ struct Spent {
     links_us: u64,
     checks_us: u64,
     faults_us: u64,
+    /// Until what paths lose without any fault was sent again.
+    losses_us: u64,
     /// Until a copy that was pulled had been announced and asked for.
     pulls_us: u64,
     queues_us: u64,
-    /// The fault that took most, in words.
-    fault: Option<(u64, String)>,
+    /// The fault or loss that took most, in words.
+    most: Option<(u64, String)>,
 }
 
 /// When a message came last, in microseconds since its publication, and to which node.
@@ -56,8 +58,9 @@ pub(super) fn heading(world: &World, message: &Message) -> String {
 impl<'a> Way<'a> {
     pub(super) fn of(world: &'a World, message: &'a Message) -> Self {
         let receptions = message.receptions().collect();
-        let (bounds, kept) = (world.network().bounds(), Kept::all(world.scenario()));
-        Self { world, message, receptions, copies: world.observer().copies(), bounds, kept }
+        let (bounds, observer) = (world.network().bounds(), world.observer());
+        let kept = Kept::all(world.scenario(), observer.losses());
+        Self { world, message, receptions, copies: observer.copies(), bounds, kept }
     }
 
     /// The message, the way to its slowest node, and the way to another one.
@@ -185,9 +188,13 @@ impl<'a> Way<'a> {
                 *left_us -= us;
                 let words = share.kept.of(&self.name(from), &self.name(to), |node| self.name(node));
                 write!(faults, "; {words}, {} of the time", milliseconds(us)).expect("writing to a string");
-                spent.faults_us += us;
-                if spent.fault.as_ref().is_none_or(|(most_us, _)| *most_us < us) {
-                    spent.fault = Some((us, words));
+                if share.kept.is_fault() {
+                    spent.faults_us += us;
+                } else {
+                    spent.losses_us += us;
+                }
+                if spent.most.as_ref().is_none_or(|(most_us, _)| *most_us < us) {
+                    spent.most = Some((us, words));
                 }
             }
         }
@@ -226,6 +233,9 @@ impl<'a> Way<'a> {
         if spent.faults_us > 0 {
             parts.push(format!("{} by faults", milliseconds(spent.faults_us)));
         }
+        if spent.losses_us > 0 {
+            parts.push(format!("{} by losses", milliseconds(spent.losses_us)));
+        }
         if spent.pulls_us > 0 {
             parts.push(format!("{} until it was announced and asked for", milliseconds(spent.pulls_us)));
         }
@@ -240,7 +250,7 @@ impl<'a> Way<'a> {
                 milliseconds(bound_us)
             ),
         );
-        let (fault_us, fault) = spent.fault.unwrap_or_default();
+        let (fault_us, fault) = spent.most.unwrap_or_default();
         let causes = [
             (spent.links_us.saturating_sub(bound_us), "the links that it took lead round about"),
             (spent.checks_us, "the nodes on its way took long to check it"),
