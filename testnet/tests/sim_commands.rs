@@ -251,6 +251,91 @@ fn runs_of_processes_are_not_simulated_and_kinds_are_not_mixed() {
     }
 }
 
+/// A case as `attacks` writes it, with a run for each p99 in milliseconds.
+fn case(label: &str, holds: bool, p99_ms: &[u64], out_s: u64) -> serde_json::Value {
+    let run = |p99_ms: &u64| {
+        serde_json::json!({
+            "nodes": 120, "expected": 200, "delivered": 200, "p99_us": p99_ms * 1_000, "max_us": 150_000, "copies": 5.0
+        })
+    };
+    let findings = serde_json::json!([
+        { "demanded": "latency p99 <= 117 ms", "measured": format!("{p99_ms:?}"), "holds": true },
+        { "demanded": "longest place of an attacker <= 120 s", "measured": format!("{out_s} s"), "holds": holds },
+    ]);
+    let runs: Vec<_> = p99_ms.iter().map(run).collect();
+    serde_json::json!({ "case": label, "holds": holds, "findings": findings, "controls": [], "runs": runs })
+}
+
+#[test]
+fn tables_of_attacks_are_compared_case_by_case() {
+    let temporary = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| temporary.path().join(name).display().to_string();
+    let folder = |name: &str, file: &str, content: &str| {
+        std::fs::create_dir(path(name)).expect("made");
+        std::fs::write(temporary.path().join(name).join(file), content).expect("written");
+    };
+    let table = |rows: &[(&str, Vec<serde_json::Value>)]| {
+        let rows: Vec<_> =
+            rows.iter().map(|(row, cases)| serde_json::json!({ "scenario": row, "cases": cases })).collect();
+        serde_json::json!({ "kind": "attacks", "rows": rows }).to_string()
+    };
+    let degrade = |p99_ms: &[u64], out_s| vec![case("25 %", true, &[80], 9), case("90 %", true, p99_ms, out_s)];
+    let before = [
+        ("baseline", vec![case("", true, &[78], 0)]),
+        ("degrade", degrade(&[80], 20)),
+        ("old", vec![case("x", true, &[1], 1)]),
+    ];
+    let after = [
+        ("baseline", vec![case("", true, &[78], 0)]),
+        ("degrade", [degrade(&[90, 110], 24), vec![case("99 %", true, &[80], 9)]].concat()),
+        ("new", vec![case("x", true, &[1], 1), case("y", true, &[1], 1)]),
+    ];
+    folder("a", "attacks.json", &table(&before));
+    folder("b", "attacks.json", &table(&after));
+    folder("fails", "attacks.json", &table(&[("baseline", vec![case("", false, &[78], 0)])]));
+
+    let shown = said(&["compare", &path("a"), &path("b")], 0);
+    let row =
+        |about: &str| shown.lines().find(|line| line.contains(about)).unwrap_or_else(|| panic!("{shown}")).to_owned();
+    assert!(
+        ["degrade", "80.0", "100.0 (90.0 to 110.0)", "+25.0 %"].iter().all(|part| row("p99").contains(part)),
+        "{shown}"
+    );
+    assert!(row("longest place").contains("20 s") && row("longest place").contains("24 s"), "{shown}");
+    assert!(
+        !["max (ms)", "copies", "latency", "25 %"].iter().any(|same| shown.contains(same)),
+        "only what differs: {shown}"
+    );
+    assert!(shown.contains("3 cases in both, 2 of them with the same figures"), "{shown}");
+    assert!(shown.contains("only in A: old\n") && shown.contains("only in B: degrade, 99 %; new\n"), "{shown}");
+    said(&["compare", &path("a"), &path("b"), "--fail-above", "25%"], 0);
+    let shown = said(&["compare", &path("a"), &path("b"), "--fail-above", "24%"], 1);
+    assert!(shown.contains("degrade, 90 %: p99 (ms) is worse by 25.0 %, more than 24 %"), "{shown}");
+    said(&["compare", &path("b"), &path("a"), "--fail-above", "0"], 0);
+    assert!(said(&["compare", &path("a"), &path("fails")], 0).contains("FAILS"));
+    let shown = said(&["compare", &path("a"), &path("fails"), "--fail-above", "50"], 1);
+    assert!(shown.contains("baseline does not hold any more"), "{shown}");
+    let panicked = table(&before).replace("\"runs\":[{", "\"runs\":[null,{");
+    folder("panicked", "attacks.json", &panicked);
+    let shown = said(&["compare", &path("a"), &path("panicked")], 0);
+    let p99: Vec<&str> = shown.lines().filter(|line| line.contains("p99")).collect();
+    assert!(p99.len() == 4 && p99.iter().all(|row| row.split('┆').nth(3).map(str::trim) == Some("-")), "{shown}");
+
+    folder("run", "summary.json", "{ \"kind\": \"simulation\", \"socket_bytes\": 1 }");
+    folder("soak", "summary.json", "{ \"kind\": \"soak\" }");
+    folder("broken", "attacks.json", "{}");
+    for (a, b, why) in [
+        ("a", "run", "compare two tables, or two runs"),
+        ("run", "a", "compare two tables, or two runs"),
+        ("soak", "soak", "its kind is soak"),
+        ("run", "soak", "its kind is soak"),
+        ("a", "broken", "it is not what `starling-testnet attacks` writes"),
+    ] {
+        let shown = said(&["compare", &path(a), &path(b)], 2);
+        assert!(shown.contains(why) && !shown.contains('┆'), "{a} and {b}: {shown}");
+    }
+}
+
 /// Nothing happens in this run, so that it would end at once if it were made; all the same it is held to need memory for its messages.
 #[test]
 fn what_would_not_fit_is_not_explained_either() {

@@ -1,4 +1,6 @@
-//! `starling-testnet compare`: how two runs differ.
+//! `starling-testnet compare`: how two runs differ, or two tables of attacks.
+
+mod attacks;
 
 use std::path::{Path, PathBuf};
 
@@ -8,18 +10,25 @@ use serde_json::Value;
 
 use super::folder::{FolderError, kind, runs, summary};
 use super::{BAD, GOOD, USAGE, failed};
+use attacks::Attacks;
 
 pub(super) const EXAMPLES: &str = "Examples:
   starling-testnet compare testnet-runs/before testnet-runs/after
   starling-testnet compare before after --fail-above 10%
+  starling-testnet compare attacks-before attacks-after
 
 Folders may be of processes or of simulations, with one seed or with many, but all runs in one folder have to be of one kind. The \
 figures are means over all seeds; the spread is from the least to the most.
-Exit codes: 0 compared; 1 something became worse by more than --fail-above; 2 usage, which includes runs of several kinds in one folder.";
+
+Two folders of `attacks` are compared case by case: what differs is shown, and what only one of them has is named. What is demanded beside \
+deliveries, latencies and copies is that of the worst seed. With --fail-above a case that does not hold any more is worse, too.
+
+Exit codes: 0 compared; 1 something became worse by more than --fail-above; 2 usage, which includes runs of several kinds in one folder, \
+a table of attacks and a run, and folders of `crash` and `soak`, which have none of the figures.";
 
 #[derive(Debug, Args)]
 pub(super) struct Compare {
-    /// The folder of a run, or of one for each of several seeds
+    /// The folder of a run, of one for each of several seeds, or of a table of attacks
     a: PathBuf,
     /// The other one
     b: PathBuf,
@@ -72,6 +81,31 @@ pub(super) fn execute(arguments: &Compare) -> u8 {
 }
 
 fn compare(arguments: &Compare) -> Result<u8, FolderError> {
+    let Compare { a, b, fail_above } = arguments;
+    let (text, worse) = match (Attacks::read(a)?, Attacks::read(b)?) {
+        (None, None) => compare_runs(arguments)?,
+        (Some(before), Some(after)) => {
+            say!("A: {}, {}\nB: {}, {}", a.display(), before.words(), b.display(), after.words());
+            attacks::compare(&before, &after, *fail_above)
+        }
+        (table, _) => {
+            let (path, other) = if table.is_some() { (a, b) } else { (b, a) };
+            let problem = format!(
+                "a table of attacks is there, and none in {}; compare two tables, or two runs",
+                other.display()
+            );
+            return Err(FolderError::Refused { path: path.clone(), problem });
+        }
+    };
+    say!("{text}");
+    for line in &worse {
+        note!("{line}");
+    }
+    Ok(if worse.is_empty() { GOOD } else { BAD })
+}
+
+/// The figures of two runs side by side, and what is worse by more than is allowed.
+fn compare_runs(arguments: &Compare) -> Result<(String, Vec<String>), FolderError> {
     let (a, b) = (summaries(&arguments.a)?, summaries(&arguments.b)?);
     let mut table = table(["", "A", "B", "B to A"]);
     let mut worse = Vec::new();
@@ -80,20 +114,21 @@ fn compare(arguments: &Compare) -> Result<u8, FolderError> {
         let change = a.change_to(&b);
         let shown = change.map_or_else(|| "-".to_owned(), |change| format!("{change:+.1} %"));
         table.add_row([figure.label.to_owned(), a.show(figure.digits), b.show(figure.digits), shown]);
-        let loss = change.map(|change| if figure.more_is_better { -change } else { change });
-        if let (Some(loss), Some(most)) = (loss, arguments.fail_above)
-            && loss > most
-        {
-            worse.push(format!("{} is worse by {loss:.1} %, more than {most} %", figure.label));
-        }
+        worse.extend(too_much_worse(figure, change, arguments.fail_above));
     }
     say!("A: {}, {}\nB: {}, {}", arguments.a.display(), count(&a), arguments.b.display(), count(&b));
-    say!("{}", aligned(table));
-    for line in &worse {
-        note!("{line}");
-    }
-    Ok(if worse.is_empty() { GOOD } else { BAD })
+    Ok((aligned(table).to_string(), worse))
 }
+
+/// Says that a figure has changed for the worse by more than `most` percent, if so.
+fn too_much_worse(figure: &Figure, change: Option<f64>, most: Option<f64>) -> Option<String> {
+    let (change, most) = change.zip(most)?;
+    let loss = if figure.more_is_better { -change } else { change };
+    (loss > most).then(|| format!("{} is worse by {loss:.1} %, more than {most} %", figure.label))
+}
+
+/// The kinds of runs whose summaries have [`FIGURES`].
+const COMPARABLE: [&str; 2] = ["processes", "simulation"];
 
 /// The figures of all runs in a folder, with their spread.
 pub(super) fn spread(dir: &Path) -> Result<String, FolderError> {
@@ -130,6 +165,13 @@ fn aligned(mut table: Table) -> Table {
 fn summaries(dir: &Path) -> Result<Vec<Value>, FolderError> {
     let runs = runs(dir)?;
     let summaries: Vec<Value> = runs.iter().map(|run| summary(run)).collect::<Result<_, _>>()?;
+    if let Some(other) = summaries.iter().position(|summary| !COMPARABLE.contains(&kind(summary))) {
+        let problem = format!(
+            "its kind is {}, which has no figures to compare; give the folder of a run, or of attacks",
+            kind(&summaries[other])
+        );
+        return Err(FolderError::Refused { path: runs[other].join("summary.json"), problem });
+    }
     if let Some(other) = summaries.iter().position(|summary| kind(summary) != kind(&summaries[0])) {
         let problem = format!(
             "its runs are not seeds of one thing: the kind of {} is {}, that of {} is {}; name one of them",
@@ -148,7 +190,6 @@ struct Spread {
     mean: f64,
     least: f64,
     most: f64,
-    several: bool,
 }
 
 impl Spread {
@@ -161,17 +202,12 @@ impl Spread {
             mean: values.iter().sum::<f64>() / count.max(1.0),
             least: values.iter().copied().reduce(f64::min)?,
             most: values.iter().copied().reduce(f64::max)?,
-            several: values.len() > 1,
         })
     }
 
     fn show(&self, digits: usize) -> String {
-        let Self { mean, least, most, .. } = self;
-        if self.several {
-            format!("{mean:.digits$} ({least:.digits$} to {most:.digits$})")
-        } else {
-            format!("{mean:.digits$}")
-        }
+        let [mean, least, most] = [self.mean, self.least, self.most].map(|value| format!("{value:.digits$}"));
+        if least == most { mean } else { format!("{mean} ({least} to {most})") }
     }
 
     /// How much the other one is more, in percent; none if there is nothing to compare with.

@@ -48,7 +48,7 @@ enum Command {
     /// Simulate what is in a folder once more, and see whether the same happens
     #[command(after_long_help = folder::EXAMPLES)]
     Reproduce(folder::Reproduce),
-    /// State how two runs differ
+    /// State how two runs differ, or two tables of attacks
     #[command(after_long_help = compare::EXAMPLES)]
     Compare(compare::Compare),
     /// Follow one message of a simulation, hop by hop
