@@ -276,6 +276,12 @@ fn missing_deliveries_are_named() {
     );
     assert!(!page.contains("verdict bad"), "a run that ended well is no bad news");
     assert!(terminal::figures(&judged).contains("every node that ran has every transaction in the end"));
+    let verdict = Some(Verdict::new(false, vec!["there are 2 different heads at height <7>".to_owned()]));
+    let page = report::html::page(&Run { verdict, ..judged });
+    assert!(
+        page.contains("verdict bad\">there are 2 different heads at height &lt;7&gt;<"),
+        "what is wrong is on the page"
+    );
 }
 
 /// The same run, if it had been simulated.

@@ -94,6 +94,8 @@ fn simulation(simulation: &Simulation) -> String {
 /// Whether everything arrived, and whether the figures can be trusted.
 fn verdict(run: &Run) -> String {
     let mut html = String::new();
+    let findings = run.verdict.iter().flat_map(|verdict| verdict.findings());
+    findings.for_each(|finding| html.push_str(&format!("<div class=\"verdict bad\">{}</div>\n", escape(finding))));
     let complaints = terminal::complaints(run);
     if run.deliveries.messages().is_empty() {
         html.push_str("<div class=\"verdict bad\">No message was published while the load ran.</div>\n");
