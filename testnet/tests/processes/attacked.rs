@@ -22,10 +22,12 @@ fn run(arguments: &[&str]) -> (Option<i32>, Value, String) {
     (ended.code, serde_json::from_str(&summary).expect("JSON"), said)
 }
 
+fn is_delivered(summary: &Value) -> bool {
+    ["transaction", "block"].iter().all(|class| summary["classes"][class]["coverage"] == 1.0)
+}
+
 fn assert_delivered(summary: &Value, said: &str) {
-    for class in ["transaction", "block"] {
-        assert_eq!(summary["classes"][class]["coverage"], 1.0, "{class}: {said}");
-    }
+    assert!(is_delivered(summary), "{said}");
 }
 
 /// Asserts that everything was delivered and all that is demanded holds, and gives the figures of each kind of attackers.
@@ -73,10 +75,15 @@ fn whoever_is_of_no_use_loses_its_place_in_meshes() {
     ];
     // A run may show nothing about withholders: meshes are full before they ask, so that they have no place to lose, or by
     // chance they are taken in late by a good part of the nodes, which the tool says itself. With three of them that is rare. And on a
-    // host without a processor to spare nodes beat late, and bear more of who asks and asks for as long.
+    // host without a processor to spare nodes beat late, and bear more of who asks and asks for as long; the last messages may come after the end.
     let mut found = Vec::new();
     let is_shown = (0..3).any(|_| {
         let (code, summary, said) = run(&arguments);
+        let is_saturated = summary["host"]["saturated"] == json!(true);
+        if is_saturated && !is_delivered(&summary) {
+            found.push(said);
+            return false;
+        }
         assert_delivered(&summary, &said);
         let groups = summary["attackers"].as_array().expect("attackers");
         let [iwant, withhold] = &groups[..] else { panic!("{groups:?}") };
@@ -88,7 +95,7 @@ fn whoever_is_of_no_use_loses_its_place_in_meshes() {
         // Who asks and asks is sent away altogether; 10 s are not demanded, but it takes five.
         let is_sent_away = iwant["complaints"] == json!([]) && iwant["connected_s_max"].as_f64() < Some(10.0);
         // Among all the other tests the host may be busy throughout; the tool says so, and then nothing is said about how soon it was.
-        let is_sent_away = is_sent_away || summary["host"]["saturated"] == json!(true);
+        let is_sent_away = is_sent_away || is_saturated;
         code == Some(0) && is_sent_away && withhold["mesh_s_max"][0].as_f64() > Some(0.0)
     });
     assert!(
