@@ -213,12 +213,14 @@ impl Sync {
         }
     }
 
-    /// Reports a peer, asks it no more, and gives its work to others.
+    /// Reports a peer, asks it no more, and gives its work to others. One that has left is not reported, but what it has promised
+    /// is dropped all the same.
     pub fn bar(&mut self, peer: PeerHandle, fault: PeerFault, out: &mut dyn Sink<Effect>) {
-        let Some(state) = self.peers.get_mut(&peer).filter(|state| !state.barred) else { return };
-        state.barred = true;
-        out.emit(Effect::PeerFault { peer, fault });
-        self.drop_requests_of(peer);
+        if let Some(state) = self.peers.get_mut(&peer).filter(|state| !state.barred) {
+            state.barred = true;
+            out.emit(Effect::PeerFault { peer, fault });
+            self.drop_requests_of(peer);
+        }
         if self.session.as_ref().is_some_and(|session| session.leader == peer) {
             // What it promised may be a lie as well.
             self.end(out, false);

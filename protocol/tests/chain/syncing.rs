@@ -432,6 +432,28 @@ fn what_a_peer_that_left_has_sent_is_verified_although_the_workers_refused_it_fi
     assert_eq!(world.nodes[2].asked, (1, 300), "the second was asked for the blocks only");
 }
 
+/// It can be blamed for nothing any more, and what it has sent must not keep us from asking others.
+#[test]
+fn what_a_peer_that_left_has_sent_is_dropped_if_it_is_not_valid() {
+    let blocks = full_chain_of(200);
+    for manner in [Manner::Spoils, Manner::SpoilsFirst, Manner::SpoilsBodies, Manner::SpoilsSignatures] {
+        let mut world = world_with(3, 2, &blocks, &Config::default());
+        world.nodes[0].manner = manner;
+        world.connect(0, 2);
+        // Its headers wait for the workers, or its blocks do.
+        world.run_for(Duration::from_millis(if manner == Manner::SpoilsBodies { 170 } else { 100 }));
+        world.shed_percent = 100;
+        world.run_for(Duration::from_secs(1));
+        world.disconnect(0, 2);
+        world.shed_percent = 0;
+        world.run_for(Duration::from_secs(1));
+        world.connect(1, 2);
+        world.run_for(Duration::from_secs(10));
+        assert_eq!(world.head(2), Position::of(&blocks[199]), "{manner:?}");
+        assert_eq!(world.nodes[2].faults, [], "{manner:?}");
+    }
+}
+
 #[test]
 fn a_peer_that_gives_headers_but_never_blocks_is_found_out() {
     let blocks = chain_of(50);

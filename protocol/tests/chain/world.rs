@@ -40,6 +40,8 @@ pub(crate) enum Manner {
     Shuffles,
     /// Sends blocks whose signatures were spoilt.
     Spoils,
+    /// Spoils the first signature of each answer of headers.
+    SpoilsFirst,
     /// Sends what nobody asked for.
     Unasked,
     /// Sends one block at a time, as late as it dares.
@@ -401,6 +403,9 @@ impl World {
             // A byte of a header's signature.
             (Manner::Spoils, Answer::Headers(headers)) => {
                 headers.iter_mut().for_each(|header| header.signature.0[3] ^= 1);
+            }
+            (Manner::SpoilsFirst, Answer::Headers(headers)) => {
+                headers.iter_mut().take(1).for_each(|header| header.signature.0[3] ^= 1);
             }
             (Manner::Spoils | Manner::SpoilsSignatures, Answer::Blocks(blocks)) => {
                 blocks.iter_mut().for_each(|block| *block = spoilt(block, starling_protocol::block::HEADER_BYTES + 3));
