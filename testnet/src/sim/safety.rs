@@ -10,13 +10,14 @@
 //! 3. [`MeshBounds`]: after a heartbeat no mesh is larger than D_high and the D_out links that are grafted for being outbound, and all that
 //!    are in it are connected.
 //! 4. [`QueueBounds`]: no send queue holds more than its bound, and every queue's own invariants hold.
-//! 5. [`NothingLeft`]: a machine knows the peers that it is connected with and no others; each connection has two ends; whoever wants to be woken will be; and the machine's own
+//! 5. [`NothingLeft`]: a machine knows exactly the peers that it is connected with, each by the handle of its connection; each connection has two ends, which name each other; whoever wants to be woken will be; and the machine's own
 //!    invariants hold.
 
+use super::directory::peer_id;
 use super::link::Line;
 use super::machine::Phase;
 use super::world::World;
-use starling_protocol::id::MessageId;
+use starling_protocol::id::{MessageId, PeerHandle};
 use starling_protocol::mesh::{self, MeshConfig};
 use starling_protocol::node::Event;
 use starling_protocol::rpc::Frame;
@@ -196,8 +197,8 @@ const ALONE_MAX: Duration = Duration::from_secs(30);
 /// Rule 5.
 #[derive(Debug, Default)]
 pub struct NothingLeft {
-    /// Since when an end of a connection, by node, slot and generation, has had no other end.
-    alone: BTreeMap<(u32, usize, u32), Time>,
+    /// Since when an end of a connection, by node and handle, has had no other end.
+    alone: BTreeMap<(u32, PeerHandle), Time>,
 }
 
 impl Checker for NothingLeft {
@@ -206,11 +207,24 @@ impl Checker for NothingLeft {
         for (number, node) in world.running() {
             node.check();
             let machine = &world.machines[number as usize];
-            let lines: Vec<(usize, &Line)> =
-                machine.lines.iter().enumerate().filter(|(_, line)| !line.is_free()).collect();
+            let lines: Vec<(PeerHandle, &Line)> = machine
+                .lines
+                .iter()
+                .zip(0..)
+                .filter(|(line, _)| !line.is_free())
+                .map(|(line, slot)| (PeerHandle { slot, generation: line.generation }, line))
+                .collect();
             if node.mesh().peers_len() != lines.len() {
                 let (known, lines) = (node.mesh().peers_len(), lines.len());
                 return Some(format!("node {number} knows {known} peers and has {lines} connections"));
+            }
+            // As many as there are connections, and one for each of them: these and no others.
+            let is_known = |peer: PeerHandle, far| node.peer_id(peer) == Some(peer_id(far)) && node.mesh().knows(peer);
+            if let Some((peer, line)) = lines.iter().find(|(peer, line)| !is_known(*peer, line.far)) {
+                return Some(format!(
+                    "node {number} is connected with {}, whom it does not know as {peer:?}",
+                    line.far
+                ));
             }
             let due = machine.actor.next_wake().filter(|_| machine.phase == Phase::Up && machine.inbox.is_empty());
             if let Some(due) = due
@@ -218,15 +232,15 @@ impl Checker for NothingLeft {
             {
                 return Some(format!("node {number} wants to be woken at {due} and will not be"));
             }
-            for (slot, line) in lines {
+            for (peer, line) in lines {
                 let far = world.machines[line.far as usize].line(line.far_handle);
                 // One end may have closed what the other one has not heard of yet; but nobody else may sit there.
-                if far.is_some_and(|far| far.far != number || far.far_handle.index() != slot) {
+                if far.is_some_and(|far| (far.far, far.far_handle) != (number, peer)) {
                     return Some(format!("the ends of a connection of node {number} do not belong together"));
                 }
                 // Whoever stands still or is behind with its work has not heard of it either.
                 if far.is_none() && !line.cut && machine.phase == Phase::Up && machine.inbox.is_empty() {
-                    let end = (number, slot, line.generation);
+                    let end = (number, peer);
                     alone.insert(end, self.alone.get(&end).copied().unwrap_or(now));
                 }
             }
@@ -234,8 +248,67 @@ impl Checker for NothingLeft {
         self.alone = alone;
         let borne = world.scenario().dead_after + ALONE_MAX;
         let long = self.alone.iter().find(|(_, since)| now.since(**since) > borne);
-        long.map(|((number, ..), since)| {
-            format!("node {number} keeps a connection since {since} that has no other end")
-        })
+        long.map(|((number, _), since)| format!("node {number} keeps a connection since {since} that has no other end"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::{Scenario, Wiring};
+    use starling_protocol::id::Direction;
+    use starling_protocol::node::{Input, Output};
+
+    /// A network of which every node is connected with all others.
+    fn connected() -> World {
+        let mut world = World::new(Scenario { wiring: Wiring::Random { degree: 5 }, ..Scenario::scale(6, 1) });
+        world.run_until(Time::from_secs(5));
+        assert_eq!(NothingLeft::default().look(&world), None);
+        assert_eq!(world.machines[0].handles().len(), 5);
+        world
+    }
+
+    fn violation(world: &World) -> String {
+        NothingLeft::default().look(world).expect("a rule is broken")
+    }
+
+    /// One peer too few and one too many are as many as there should be.
+    #[test]
+    fn a_peer_that_was_swapped_for_another_is_seen() {
+        let mut world = connected();
+        let (now, machine) = (world.now(), &mut world.machines[0]);
+        let (peer, ip) = (machine.handles()[2], world.addresses[1]);
+        let (far, node) = (machine.lines[peer.index()].far, machine.actor.node_mut().expect("it runs"));
+        let mut said: Vec<Output> = Vec::new();
+        node.handle(now, Input::Disconnected { peer }, &mut said);
+        let stranger = PeerHandle { generation: peer.generation + 1, ..peer };
+        let (direction, version) = (Direction::Inbound, starling_protocol::id::Version::V1_2);
+        let arrives = Input::Connected { peer: stranger, id: peer_id(far), ip, direction, version };
+        node.handle(now, arrives, &mut said);
+        assert_eq!(violation(&world), format!("node 0 is connected with {far}, whom it does not know as {peer:?}"));
+    }
+
+    #[test]
+    fn a_connection_that_was_swapped_for_another_is_seen() {
+        let mut world = connected();
+        let handles = world.machines[0].handles();
+        let (one, other) = (handles[1].index(), handles[3].index());
+        world.machines[0].lines.swap(one, other);
+        // Both ends of both connections name each other as before.
+        for slot in [one, other] {
+            let (far, far_handle) = (world.machines[0].lines[slot].far, world.machines[0].lines[slot].far_handle);
+            let handle = PeerHandle { slot: u32::try_from(slot).expect("one of five"), generation: 0 };
+            world.machines[far as usize].lines[far_handle.index()].far_handle = handle;
+        }
+        let (peer, far) = (handles[1], world.machines[0].lines[one].far);
+        assert_eq!(violation(&world), format!("node 0 is connected with {far}, whom it does not know as {peer:?}"));
+    }
+
+    #[test]
+    fn the_ends_of_a_connection_belong_together() {
+        let mut world = connected();
+        let (far, far_handle) = (world.machines[0].lines[0].far, world.machines[0].lines[0].far_handle);
+        world.machines[far as usize].lines[far_handle.index()].far_handle.generation += 1;
+        assert_eq!(violation(&world), "the ends of a connection of node 0 do not belong together");
     }
 }
