@@ -358,11 +358,7 @@ fn check_who(manifest: &Manifest, who: &Who, path: &[Step]) -> Checked {
 }
 
 fn check_attack(manifest: &Manifest, attackers: &Attackers, path: &[Step]) -> Checked {
-    attackers.check(manifest.nodes as usize).map_err(|error| {
-        let (key, param) = error.key();
-        let param = param.map(|param| Step::Word(param.to_owned()));
-        Problem::new(&[path, &[Key(key)], param.as_slice()].concat(), error.to_string())
-    })?;
+    attackers.check(manifest.nodes as usize).map_err(|error| of_attackers(path, error.key(), &error))?;
     if !(0.0..total_s(manifest)).contains(&attackers.at_s) {
         let message = format!("attackers must come from 0 s on and before {} s, when the run ends", total_s(manifest));
         return Err(Problem::new(&[path, &[Key("at_s")]].concat(), message));
@@ -372,6 +368,16 @@ fn check_attack(manifest: &Manifest, attackers: &Attackers, path: &[Step]) -> Ch
         return Err(Problem::new(&[path, &[Key("kind")]].concat(), message));
     }
     Ok(())
+}
+
+/// What is wrong with the key of an attack, and with the parameter if it is one of `params`.
+pub(super) fn of_attackers(
+    path: &[Step],
+    (key, param): (&'static str, Option<&str>),
+    error: &impl ToString,
+) -> Problem {
+    let param = param.map(|param| Step::Word(param.to_owned()));
+    Problem::new(&[path, &[Key(key)], param.as_slice()].concat(), error.to_string())
 }
 
 fn exist(manifest: &Manifest, nodes: &[u32], path: &[Step]) -> Checked {

@@ -4,6 +4,7 @@
 //! that a user does not have. What would need them, and what only the simulator's model has, is refused before anything starts. What
 //! only describes the model (`[cpu]`, `[disk]`, `encode`) is passed over: real processors and disks take what they take.
 
+use super::check::of_attackers;
 use super::error::Problem;
 use super::error::Step::{Index, Key};
 use super::keys::{Fault, Limits, Manifest};
@@ -41,7 +42,7 @@ pub(super) fn check(manifest: &Manifest) -> Result<(), Problem> {
     for (number, attackers) in manifest.attack.iter().enumerate() {
         attackers
             .check_as_processes(manifest.nodes as usize, load_end_s)
-            .map_err(|message| Problem::new(&[Key("attack"), Index(number)], message))?;
+            .map_err(|error| of_attackers(&[Key("attack"), Index(number)], error.key(), &error))?;
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::attack::Attackers;
 use crate::sim::faults::Action;
 use crate::sim::workload::{Submission, submissions};
 use crate::wan;
@@ -205,9 +206,23 @@ fn what_processes_cannot_do_is_said_with_its_line_and_a_remedy() {
             "[[fault]]\nkind = \"degrade\"\nat_s = 3\nlatency_ms = 9000\nfrom = { all = true }\n".into(),
             &["line 9 (fault.0.latency_ms)", "4000"],
         ),
-        ("[[attack]]\nkind = \"censor\"\ncount = 3\n".into(), &["line 6 (attack.0)", "in the simulator only"]),
-        ("[[attack]]\nkind = \"sybil\"\ncount = 101\n".into(), &["line 6 (attack.0)", "1 to 100"]),
-        ("[[attack]]\nkind = \"outrun\"\ncount = 1\n".into(), &["line 6 (attack.0)", "turn after 60 s", "turn_s"]),
+        (
+            "[[attack]]\ncount = 3\nkind = \"censor\"\n".into(),
+            &["line 8 (attack.0.kind)", "in the simulator only", "there are sybil, withhold"],
+        ),
+        (
+            "[[attack]]\nkind = \"sybil\"\ncount = 1\n[[attack]]\nkind = \"sybil\"\ncount = 101\n".into(),
+            &["line 11 (attack.1.count)", "1 to 100"],
+        ),
+        (
+            "[[attack]]\nkind = \"sybil\"\ncount = 1\nat_s = 46\n".into(),
+            &["line 9 (attack.0.at_s)", "come after 46 s", "the load ends after 45 s", "a smaller at_s"],
+        ),
+        (
+            "[[attack]]\nkind = \"sybil\"\ncount = 1\n[attack.params]\nturn_s = 45\n".into(),
+            &["line 10 (attack.0.params.turn_s)", "turn after 45 s", "a smaller turn_s"],
+        ),
+        ("[[attack]]\nkind = \"outrun\"\ncount = 1\n".into(), &["line 6 (attack.0.params.turn_s)", "turn after 60 s"]),
     ] {
         let error = named(&rest).expect_err(&rest);
         for part in expected {
@@ -220,17 +235,11 @@ fn what_processes_cannot_do_is_said_with_its_line_and_a_remedy() {
     let (quick, _) = Manifest::named_for_processes("partition").expect("a preset that processes can run");
     let large = quick.with(&["nodes=1001".to_owned()]).expect("the simulator can");
     assert!(large.for_processes().is_err_and(|error| error.to_string().contains("nodes")));
-}
-
-#[test]
-fn partitions_must_not_overlap() {
-    let partition = |at_s: u32, for_s: u32| {
-        format!("[[fault]]\nkind = \"partition\"\nat_s = {at_s}\nfor_s = {for_s}\nwho = {{ percent = 50 }}\n")
-    };
-    let overlapping = error(&(partition(20, 5) + &partition(10, 11)));
-    assert!(overlapping.contains("line 8 (fault.0.at_s)") && overlapping.contains("fault.1"), "{overlapping}");
-    let text = format!("{HEAD}{}{}", partition(10, 10), partition(20, 5));
-    assert!(Manifest::parse(&text, "test.toml").is_ok(), "one after the other");
+    // Whatever else is wrong with attackers is said with its key, too.
+    let mut attacked = quick;
+    attacked.attack.push(Attackers::new("sybil", 1, 0));
+    let error = attacked.for_processes().expect_err("without connections").to_string();
+    assert!(error.contains(", attack.0.connections: ") && error.contains("at least 1"), "{error}");
 }
 
 #[test]

@@ -122,7 +122,10 @@ mod tests {
 
     #[test]
     fn what_cannot_run_is_refused_before_anything_starts() {
-        let refused = |text: &str| order(text).expect("well formed").check_as_processes(4, 20.0).expect_err(text);
+        let refused = |text: &str| {
+            let checked = order(text).expect("well formed").check_as_processes(4, 20.0);
+            checked.expect_err(text).to_string()
+        };
         assert!(refused("invalid-spam:1").contains("there is no attacker of kind `invalid-spam`; the kinds are"));
         assert!(refused("invalid:1,per_a=3").contains("have no parameter `per_a`; they have per_s"));
         assert!(refused("censor:1").contains("simulator only") && refused("censor:1").contains("invalid"));
