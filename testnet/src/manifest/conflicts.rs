@@ -114,3 +114,138 @@ fn partitions(manifest: &Manifest) -> Checked {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sixteen nodes, and a run of 50 s.
+    const HEAD: &str = "format = 1\nnodes = 16\n[topology]\nkind = \"random\"\ndegree = 4\n";
+    const ONE: &str = "who = { nodes = [1, 2] }";
+
+    fn fault(kind: &str, rest: &str) -> String {
+        format!("[[fault]]\nkind = \"{kind}\"\n{rest}\n")
+    }
+
+    fn good(faults: &str) {
+        Manifest::parse(&format!("{HEAD}{faults}"), "test.toml").unwrap_or_else(|error| panic!("{faults}: {error}"));
+    }
+
+    fn error(faults: &str) -> String {
+        Manifest::parse(&format!("{HEAD}{faults}"), "test.toml").expect_err(faults).to_string()
+    }
+
+    /// It is the times that decide, not the order of the sections.
+    fn contradict(first: &str, second: &str, said: &str) {
+        let error = error(&format!("{first}{second}"));
+        assert!(error.contains("(fault.1.at_s)") && error.contains("fault.0 in line 6"), "{error}");
+        assert!(error.contains(said), "{said:?} is missing in: {error}");
+        let turned = self::error(&format!("{second}{first}"));
+        assert!(turned.contains("(fault.0.at_s)") && turned.contains("fault.1 in line"), "{turned}");
+    }
+
+    #[test]
+    fn who_is_killed_for_good_can_neither_be_killed_nor_started_again_nor_stand_still() {
+        let killed = fault("kill", &format!("{ONE}\nat_s = 1"));
+        let said = "node 1 is killed already, from 1 s for good; give the other one for_s, or name other nodes";
+        contradict(&killed, &fault("kill", &format!("{ONE}\nat_s = 9")), said);
+        contradict(&killed, &fault("restart", &format!("{ONE}\nat_s = 9")), said);
+        contradict(&killed, &fault("pause", "who = { all = true }\nfor_s = 1\nat_s = 9"), "for good");
+        good(&(killed + &fault("kill", "who = { nodes = [3] }\nat_s = 4")));
+    }
+
+    #[test]
+    fn who_is_down_can_neither_be_killed_nor_started_again() {
+        let killed = fault("kill", &format!("{ONE}\nfor_s = 9\nat_s = 1"));
+        let restarted = fault("restart", &format!("{ONE}\nfor_s = 9\nat_s = 1"));
+        let said = "node 1 is down already, from 1 s until 10 s; begin at 10 s or later, or name other nodes";
+        for down in [&killed, &restarted] {
+            contradict(down, &fault("kill", &format!("{ONE}\nat_s = 2")), said);
+            contradict(down, &fault("restart", &format!("{ONE}\nat_s = 9.9")), said);
+            good(&format!("{down}{}", fault("kill", &format!("{ONE}\nat_s = 10"))));
+            // What does not run cannot be slower for it, but it stands still when it runs again.
+            good(&format!("{down}{}", fault("pause", &format!("{ONE}\nfor_s = 20\nat_s = 2"))));
+        }
+    }
+
+    #[test]
+    fn what_is_so_already_cannot_begin() {
+        for (kind, rest, said) in [
+            ("pause", "for_s = 9", "stands still already, from 1 s until 10 s; begin at 10 s or later"),
+            ("slow_cpu", "factor = 9\nfor_s = 9", "has a slow processor already, from 1 s until 10 s"),
+            ("slow_disk", "factor = 9\nfor_s = 9", "has a slow disk already, from 1 s until 10 s"),
+            ("slow_cpu", "factor = 9", "has a slow processor already, from 1 s to the end; give the other one for_s"),
+            ("slow_disk", "factor = 9", "has a slow disk already, from 1 s to the end; give the other one for_s"),
+        ] {
+            let begins = |at_s: u32| fault(kind, &format!("{ONE}\n{rest}\nat_s = {at_s}"));
+            contradict(&begins(1), &begins(2), said);
+            if rest.contains("for_s") {
+                good(&(begins(1) + &begins(10)));
+            }
+        }
+        let slow = |kind: &str| fault(kind, &format!("{ONE}\nfactor = 9\nat_s = 1"));
+        good(&(slow("slow_cpu") + &slow("slow_disk")));
+    }
+
+    #[test]
+    fn of_two_at_the_same_time_the_second_one_is_refused() {
+        let killed = fault("kill", &format!("{ONE}\nfor_s = 3\nat_s = 1"));
+        let twice = error(&(killed.clone() + &killed));
+        assert!(twice.contains("(fault.1.at_s)") && twice.contains("fault.0 in line 6"), "{twice}");
+    }
+
+    /// What meets with some seeds only is no contradiction.
+    #[test]
+    fn groups_meet_if_they_do_with_every_seed() {
+        let killed = |who: &str, at_s: u32| fault("kill", &format!("who = {who}\nat_s = {at_s}"));
+        let (us, asia) = ("{ regions = [\"us-east-1\"] }", "{ regions = [\"ap-east-1\"] }");
+        for (one, other, node) in [
+            ("{ nodes = [3, 1] }", "{ nodes = [2, 1] }", "node 1"),
+            (us, us, "each node of us-east-1"),
+            (us, "{ all = true }", "at least one of the nodes"),
+            ("{ all = true }", "{ nodes = [7] }", "at least one of the nodes"),
+            ("{ percent = 60 }", "{ percent = 60 }", "at least one of the nodes"),
+            ("{ percent = 80 }", "{ nodes = [1, 2, 3, 4] }", "at least one of the nodes"),
+        ] {
+            contradict(&killed(one, 1), &killed(other, 2), &format!(": {node} is killed already"));
+        }
+        for (one, other) in [
+            ("{ nodes = [3, 1] }", "{ nodes = [2, 4] }"),
+            (us, asia),
+            (us, "{ nodes = [0] }"),
+            ("{ percent = 50 }", "{ percent = 50 }"),
+            ("{ percent = 75 }", "{ nodes = [1, 2, 3, 4, 4] }"),
+        ] {
+            good(&(killed(one, 1) + &killed(other, 2)));
+        }
+    }
+
+    #[test]
+    fn partitions_must_not_overlap() {
+        let partition =
+            |at_s: u32, for_s: &str| fault("partition", &format!("at_s = {at_s}\n{for_s}\nwho = {{ percent = 50 }}"));
+        let overlapping = error(&(partition(20, "for_s = 5") + &partition(10, "for_s = 11")));
+        let said = "it overlaps with the partition fault.1, which lasts until 21 s";
+        assert!(overlapping.contains("line 8 (fault.0.at_s)") && overlapping.contains(said), "{overlapping}");
+        good(&(partition(10, "for_s = 10") + &partition(20, "for_s = 5")));
+        let endless = error(&(partition(10, "") + &partition(20, "for_s = 5")));
+        assert!(endless.contains("(fault.1.at_s)") && endless.contains("fault.0, which lasts to the end"), "{endless}");
+    }
+
+    #[test]
+    fn only_what_is_parted_can_be_healed() {
+        let partition =
+            |at_s: u32, for_s: &str| fault("partition", &format!("at_s = {at_s}\n{for_s}\nwho = {{ percent = 50 }}"));
+        let heal = |at_s: u32| fault("heal", &format!("at_s = {at_s}"));
+        good(&(heal(15) + &partition(10, "") + &partition(15, "")));
+        good(&(partition(10, "for_s = 9") + &heal(15) + &partition(16, "for_s = 1")));
+        for early_or_late in [
+            heal(9) + &partition(10, ""),
+            heal(15) + &partition(10, "for_s = 5"),
+            heal(20) + &partition(10, "") + &heal(12),
+        ] {
+            let error = error(&early_or_late);
+            assert!(error.contains("line 8 (fault.0.at_s): there is nothing to heal"), "{error}");
+        }
+    }
+}

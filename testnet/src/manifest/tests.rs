@@ -162,6 +162,13 @@ fn files_that_cannot_be_used_are_said_with_the_line_that_names_them() {
     }
     #[cfg(unix)]
     assert!(Manifest::named("/dev/zero").is_err_and(|error| error.to_string().contains("a pipe or a device")));
+    // Folders are called by the name of a manifest, which is that of its file where that can be.
+    for (file, name) in [("mine.toml", "mine"), ("...toml", "unnamed")] {
+        let path = folder.path().join(file);
+        std::fs::write(&path, "format = 1\nnodes = 9\n").expect("written");
+        let (manifest, _) = Manifest::named(path.to_str().expect("a path in UTF-8")).expect("a manifest");
+        assert_eq!(manifest.name, name);
+    }
     let binary = named(&[0xff; 99]).expect_err("no text").to_string();
     assert!(binary.contains("cannot read") && binary.contains("as a manifest") && binary.contains("quick"), "{binary}");
     let endless = named(&[b'x'; 100_000]).expect_err("no manifest").to_string();
@@ -469,62 +476,6 @@ fn what_does_nothing_is_refused() {
     ] {
         let error = error(&rest);
         assert!(error.contains(place) && error.contains(said), "{place}, {said:?}: {error}");
-    }
-}
-
-#[test]
-fn faults_that_contradict_each_other_are_refused_with_both_lines() {
-    let fault = |kind: &str, rest: &str| format!("[[fault]]\nkind = \"{kind}\"\n{rest}\n");
-    let one = "who = { nodes = [1, 2] }";
-    for (first, second, said) in [
-        (
-            fault("kill", &format!("{one}\nat_s = 1")),
-            fault("restart", &format!("{one}\nat_s = 9")),
-            "node 1 is killed already, from 1 s for good",
-        ),
-        (
-            fault("kill", &format!("{one}\nat_s = 1")),
-            fault("pause", "who = { all = true }\nfor_s = 1\nat_s = 9"),
-            "for good",
-        ),
-        (
-            fault("kill", &format!("{one}\nfor_s = 9\nat_s = 1")),
-            fault("kill", &format!("{one}\nat_s = 2")),
-            "is down already, from 1 s until 10 s",
-        ),
-        (
-            fault("pause", &format!("{one}\nfor_s = 9\nat_s = 1")),
-            fault("pause", &format!("{one}\nfor_s = 1\nat_s = 2")),
-            "stands still",
-        ),
-        (
-            fault("slow_cpu", "who = { percent = 60 }\nfactor = 9\nat_s = 1"),
-            fault("slow_cpu", "who = { percent = 60 }\nfactor = 9\nat_s = 2"),
-            "at least one of the nodes has a slow processor",
-        ),
-        (
-            fault("slow_disk", &format!("{one}\nfactor = 9\nat_s = 1")),
-            fault("slow_disk", &format!("{one}\nfactor = 9\nat_s = 2")),
-            "has a slow disk",
-        ),
-    ] {
-        let error = error(&(first.clone() + &second));
-        assert!(
-            error.contains("(fault.1.at_s)") && error.contains("fault.0 in line 6") && error.contains(said),
-            "{error}"
-        );
-        // It is the times that decide, not the order of the sections.
-        let turned = self::error(&(second + &first));
-        assert!(turned.contains("(fault.0.at_s)") && turned.contains("fault.1 in line"), "{turned}");
-    }
-    for good in [
-        fault("kill", &format!("{one}\nfor_s = 3\nat_s = 1")) + &fault("kill", &format!("{one}\nat_s = 4")),
-        fault("kill", &format!("{one}\nat_s = 1")) + &fault("kill", "who = { nodes = [3] }\nat_s = 4"),
-        fault("slow_cpu", "who = { percent = 10 }\nfactor = 9\nat_s = 1")
-            + &fault("slow_cpu", "who = { percent = 10 }\nfactor = 9\nat_s = 2"),
-    ] {
-        let text = format!("{HEAD}{good}");
-        Manifest::parse(&text, "test.toml").unwrap_or_else(|error| panic!("{error}"));
     }
 }
 
