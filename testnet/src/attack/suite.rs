@@ -12,6 +12,8 @@ use super::table::{BASELINE, Case, Fate, Row, Scale, Trial, rows};
 use crate::host;
 use crate::sim::Engine;
 use crate::sim::trace::TraceHash;
+use std::fs::File;
+use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -343,9 +345,21 @@ fn words_of(panic: &(dyn core::any::Any + Send)) -> &str {
 
 /// A digest of this very program and of the scale: whatever decides what a run finds is in them.
 fn digest(scale: &Scale) -> String {
-    let program = std::env::current_exe().and_then(fs::read).unwrap_or_default();
+    match std::env::current_exe().and_then(File::open) {
+        Ok(program) => digest_of(program, scale),
+        Err(_) => digest_of(io::empty(), scale),
+    }
+}
+
+/// The program is read piece by piece: whole it would take more memory than many runs.
+fn digest_of(mut program: impl Read, scale: &Scale) -> String {
+    const PIECE_BYTES: u64 = 64 << 10;
     let mut digest = TraceHash::default();
-    program.chunks(8).for_each(|bytes| digest.mix_prefix(bytes));
+    let mut piece = Vec::new();
+    while program.by_ref().take(PIECE_BYTES).read_to_end(&mut piece).is_ok_and(|bytes| bytes > 0) {
+        piece.chunks(8).for_each(|bytes| digest.mix_prefix(bytes));
+        piece.clear();
+    }
     format!("{scale:?}").as_bytes().chunks(8).for_each(|bytes| digest.mix_prefix(bytes));
     digest.to_string()
 }
@@ -452,6 +466,57 @@ mod tests {
         let quick = Scale { nodes: full.nodes, messages_per_ks: full.messages_per_ks, ..Scale::QUICK };
         assert_ne!(digest(&full), digest(&quick));
         assert_eq!(digest(&full), digest(&Scale::FULL));
+    }
+
+    /// The program does not fit into one piece, and differs at its end.
+    #[test]
+    fn results_of_another_program_are_not_taken_for_these() {
+        let of = |program: &[u8]| digest_of(program, &Scale::FULL);
+        let mut program = vec![7; 200_003];
+        let before = of(&program);
+        assert_eq!(of(&program), before);
+        *program.last_mut().expect("it is long") += 1;
+        assert_ne!(of(&program), before);
+        assert_ne!(of(&[]), before);
+        assert_eq!(
+            digest(&Scale::FULL),
+            digest_of(&*fs::read(std::env::current_exe().expect("a test")).expect("read"), &Scale::FULL)
+        );
+    }
+
+    /// The rows of which a folder has every result that the plan asks for, if it has the baseline's.
+    #[test]
+    fn rows_are_kept_whole_and_with_their_baseline_or_not_at_all() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let scale = Scale::QUICK;
+        let plan = Plan { scale, only: Vec::new(), seeds: 1, out: folder.path().to_owned(), ..plan("") };
+        let runs = folder.path().join("runs");
+        fs::create_dir(&runs).expect("a folder");
+        let digest = digest(&scale);
+        let files = |name: &str| {
+            let row = rows().find(|row| row.name == name).expect("it is in the table");
+            let path = |job: Job| job.path(&runs, &digest, &scale);
+            jobs(&[row], &plan).into_iter().map(path).collect::<Vec<_>>()
+        };
+        let text = serde_json::to_string(&Outcome::default()).expect("JSON");
+        for name in [BASELINE, "cold-boot", "degrade"] {
+            files(name).iter().for_each(|file| fs::write(file, &text).expect("written"));
+        }
+        let kept_of = |plan: &Plan, ran| with_kept(plan, ran).iter().map(|row| row.row.name).collect::<Vec<_>>();
+        let kept = || kept_of(&plan, Vec::new());
+        assert_eq!(kept(), [BASELINE, "degrade", "cold-boot"]);
+        assert_eq!(kept_of(&Plan { seeds: 2, ..plan.clone() }, Vec::new()), [""; 0], "there is one seed of each");
+        let (first, three) = (with_kept(&plan, Vec::new()).swap_remove(1), files("degrade"));
+        assert_eq!((three.len(), files("cold-boot").len()), (3, 4), "cases, an engine and its controls");
+        fs::remove_file(&three[1]).expect("removed");
+        assert_eq!(kept(), [BASELINE, "cold-boot"], "a case is missing");
+        assert_eq!(kept_of(&plan, vec![first]), [BASELINE, "degrade", "cold-boot"], "but it has just been run");
+        fs::write(&files("cold-boot")[2], "{}").expect("written");
+        assert_eq!(kept(), [BASELINE], "a control cannot be read");
+        let without = Plan { controls: false, ..plan.clone() };
+        assert_eq!(kept_of(&without, Vec::new()), [BASELINE, "cold-boot"], "nor need it be");
+        fs::remove_file(&files(BASELINE)[0]).expect("removed");
+        assert_eq!(kept_of(&without, Vec::new()), [""; 0], "nothing can be judged without it");
     }
 
     #[test]
