@@ -155,7 +155,8 @@ fn explaining_says_which_message_and_which_node_it_is_about() {
     assert!(shown.contains("it published the message") && !shown.contains("never came"), "{shown}");
     let shown = explain(&["--message", &id, "--node", "n09"], 0);
     assert!(shown.contains("  it never came\n") && !shown.contains("not known who sent"), "{shown}");
-    assert_eq!(shown, explain(&["--message", &id, "--node", "9"], 0), "a name and a number are the same");
+    let shown_of_nine = explain(&["--message", &id, "--node", "9"], 0);
+    assert_eq!(shown, shown_of_nine, "a name and a number are the same");
     assert!(explain(&["--node", "x5"], 2).contains("such as 5, or its name, such as n05"));
     assert!(explain(&["--message", &id, "--node", "12"], 2).contains("12 nodes are numbered from 0"));
 
@@ -164,14 +165,41 @@ fn explaining_says_which_message_and_which_node_it_is_about() {
     let digit = ids.iter().map(|id| &id[..1]).find(|digit| ids.iter().filter(|id| id.starts_with(digit)).count() > 1);
     let digit = digit.expect("of more than 16 ids two begin with the same digit");
     let shown = explain(&["--message", digit], 2);
+    assert!(!shown.contains("way to"), "nothing is explained: {shown}");
     let meant: Vec<&&str> = ids.iter().filter(|id| id.starts_with(digit)).collect();
     assert!(meant.len() <= 10 && meant.iter().all(|id| shown.contains(**id)), "{meant:?}: {shown}");
     assert!(shown.contains("published by n"), "{shown}");
 
+    // However it is written, and no matter how much of it.
+    for id in [&*id.to_uppercase(), &id[..11]] {
+        assert_eq!(explain(&["--message", id, "--node", "9"], 0), shown_of_nine, "{id}");
+    }
+    for wrong in ["", "xyz", &"0".repeat(41)] {
+        assert!(explain(&["--message", wrong], 2).contains("up to 40 hexadecimal digits"), "{wrong}");
+    }
     let unknown = ["--message", "00112233445566"];
     assert!(explain(&unknown, 1).contains(&format!("first column of {}/deliveries.csv", path("a"))));
     std::fs::remove_file(temporary.path().join("a/deliveries.csv")).expect("removed");
     assert!(explain(&unknown, 1).contains("left out beyond two million"));
+}
+
+/// No more are listed than a screen shows.
+#[test]
+fn of_many_messages_that_may_be_meant_some_are_listed() {
+    let temporary = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| temporary.path().join(name).display().to_string();
+    std::fs::write(path("tiny.toml"), MANIFEST).expect("written");
+    said(&["sim", &path("tiny.toml"), "--set", "workload.0.per_s=60", "--out", &path("a")], 0);
+    let csv = std::fs::read_to_string(temporary.path().join("a/deliveries.csv")).expect("a table");
+    let ids: std::collections::BTreeSet<&str> = csv.lines().skip(1).filter_map(|line| line.split(',').next()).collect();
+    let of = |digit: char| ids.iter().filter(|id| id.starts_with(digit)).count();
+    let digit =
+        "0123456789abcdef".chars().find(|digit| of(*digit) > 10).expect("of 240 ids more than 10 begin with one");
+    let count = of(digit);
+    let shown = said(&["explain", &path("a"), "--message", &digit.to_string()], 2);
+    assert_eq!(ids.iter().filter(|id| shown.contains(**id)).count(), 10, "{shown}");
+    assert!(shown.contains(&format!("the ids of {count} messages begin with {digit}; give more")), "{shown}");
+    assert!(shown.contains(&format!("\n  and {} more\n", count - 10)), "{shown}");
 }
 
 #[test]
@@ -246,8 +274,39 @@ fn runs_of_processes_are_not_simulated_and_kinds_are_not_mixed() {
         assert!(shown.contains("not seeds of one thing") && shown.contains("is processes"), "{shown}");
     }
     said(&["compare", &path("both/seed-3"), &path("both/seed-4")], 0);
-    for command in ["explain", "reproduce", "compare"] {
-        assert!(said(&[command, "--help"], 0).contains("Exit codes: 0"), "{command}");
+}
+
+#[test]
+fn the_help_of_every_command_tells_its_exit_codes_and_has_examples() {
+    for (command, code) in [
+        ("sim", "0 every node that runs at the end got every transaction"),
+        ("attacks", "0 all that is demanded holds"),
+        ("reproduce", "0 the same happened"),
+        ("compare", "0 compared"),
+        ("explain", "0 explained"),
+    ] {
+        let help = said(&[command, "--help"], 0);
+        assert!(help.contains(&format!("Exit codes: {code}")), "{help}");
+        let example = format!("Examples:\n  starling-testnet {command} ");
+        assert!(help.contains(&example) && help.contains("2 usage"), "{help}");
+        assert!(said(&["--help"], 0).lines().any(|line| line.trim_start().starts_with(command)), "{command}");
+    }
+    for (command, flags) in [
+        (
+            &["sim"][..],
+            &["--nodes", "--seed", "--seeds", "--set", "--out", "--check", "--jobs", "--list", "--schema"][..],
+        ),
+        (&["sim", "scaling"], &["--nodes-max", "--seed", "--set", "--out"]),
+        (
+            &["attacks"],
+            &["--quick", "--list", "--only", "--seeds", "--nodes", "--messages", "--no-controls", "--jobs", "--out"],
+        ),
+        (&["compare"], &["--fail-above"]),
+        (&["explain"], &["--message", "--node"]),
+    ] {
+        let help = said(&[command, &["--help"]].concat(), 0);
+        let tells = |flag: &str| help.lines().any(|line| line.trim_start().split([' ', ',']).any(|word| word == flag));
+        assert!(flags.iter().all(|flag| tells(flag)), "{command:?}: {help}");
     }
 }
 
@@ -362,6 +421,10 @@ fn what_cannot_be_is_refused_before_anything_starts() {
     assert!(shown.contains("line 23 (fault.0.who)") && shown.contains("us-east-1"), "{shown}");
     assert!(said(&["sim", "no-such-preset"], 2).contains("baseline"));
     assert!(said(&["sim", "quick", "--set", "nodes=1"], 2).contains("from 2"));
+    for name in ["..", ".", "../up", ""] {
+        let shown = said(&["sim", "quick", "--set", &format!("name={name:?}"), "--out", &path("out")], 2);
+        assert!(shown.contains("name: a name must have 1 to 100 characters"), "{name}: {shown}");
+    }
     std::fs::write(path("precious"), "").expect("written");
     let folder = temporary.path().display().to_string();
     assert!(said(&["sim", "quick", "--out", &folder], 2).contains("is not empty"));
@@ -390,21 +453,21 @@ fn what_cannot_be_is_refused_before_anything_starts() {
 }
 
 #[test]
-fn the_number_of_nodes_on_the_command_line_wins() {
+fn the_number_of_nodes_and_the_seed_on_the_command_line_win() {
     let temporary = tempfile::tempdir().expect("a folder");
     let path = |name: &str| temporary.path().join(name).display().to_string();
     std::fs::write(path("tiny.toml"), MANIFEST).expect("written");
-    let both = ["--set", "nodes=9", "--nodes", "10"];
+    let both = ["--set", " nodes =9", "--nodes", "10", "--set", "seed=5", "--seed", "3"];
     // Parted until after the end, so that it fails and says how to see that again.
     let parted = "[[fault]]\nkind = \"partition\"\nat_s = 5\nfor_s = 60\nwho = { nodes = [0, 2] }\n";
     std::fs::write(path("parted.toml"), format!("{MANIFEST}{parted}")).expect("written");
     let shown = said(&[&["sim", &path("parted.toml"), "--out", &path("out")][..], &both].concat(), 1);
-    assert_eq!(summary(&temporary.path().join("out"))["nodes"], 10);
-    assert!(shown.contains("--set nodes=10") && !shown.contains("nodes=9"), "{shown}");
+    let summary = summary(&temporary.path().join("out"));
+    assert_eq!((&summary["nodes"], &summary["seed"]), (&10.into(), &3.into()));
+    assert!(shown.contains("--set nodes=10") && !shown.contains("nodes =9"), "{shown}");
     assert!(shown.contains("The partition was not healed before the end of the run."), "{shown}");
     assert_eq!(shown.matches("fault.0, the partition at 5 s, lasts until 65 s").count(), 1, "said before: {shown}");
     assert!(shown.contains(" of ") && shown.contains("transactions never happened, neither over"), "{shown}");
-    let summary = summary(&temporary.path().join("out"));
     let verdict = &summary["verdict"];
     assert_eq!((&verdict["good"], &verdict["one_chain"]), (&false.into(), &false.into()), "{summary}");
     let findings: Vec<&str> =
@@ -449,7 +512,8 @@ fn attackers_of_a_manifest_take_part() {
     assert!(attacked.1 > alone.1.map(|copies| copies + 0.5), "{attacked:?} and {alone:?}");
     let late = format!("{MANIFEST}{attack}at_s = 1000\n");
     std::fs::write(path("late.toml"), late).expect("written");
-    assert!(said(&["sim", &path("late.toml"), "--out", &path("late")], 2).contains("attack.0"));
+    let shown = said(&["sim", &path("late.toml"), "--out", &path("late")], 2);
+    assert!(shown.contains("line 24 (attack.0.at_s)"), "{shown}");
 }
 
 /// As in `starling-testnet sim --schema | head -3`.

@@ -262,6 +262,7 @@ mod tests {
         let kept = all[0].of("a", "b", |_| String::new());
         assert_eq!(kept, "a degradation made the path between a and b 300 ms longer from 10 s to 20 s");
     }
+
     /// On the same path something is lost that would have come at 12.34 s and comes 880 ms later.
     #[test]
     fn what_was_lost_keeps_waiting_what_came_after_it() {
@@ -288,5 +289,50 @@ mod tests {
         let usual = Kept::lost(&Loss { by_fault: false, ..loss });
         assert_eq!(words(&usual), "something was lost between a and b and sent again");
         assert!(all[1].is_fault() && !usual.is_fault());
+    }
+
+    /// Standstills end when the process goes on or ends, absences when it begins again.
+    #[test]
+    fn every_fault_that_keeps_something_is_known() {
+        let at = Time::from_secs;
+        let mut scenario = Scenario::scale(5, 1);
+        scenario.faults = vec![
+            (at(1), Action::Pause(1)),
+            (at(1), Action::Pause(2)),
+            (at(2), Action::Resume(1)),
+            (at(3), Action::Kill(2)),
+            (at(3), Action::Pause(3)),
+            (at(4), Action::Stop(3)),
+            (at(5), Action::Clock(1, 3)),
+            (at(6), Action::Start(2)),
+            (at(7), Action::Partition([0, 1, 0, 0, 0].into())),
+            (at(8), Action::Pause(4)),
+        ];
+        let all = Kept::all(&scenario, &[]);
+        let mut said: Vec<String> = all.iter().map(|kept| kept.of("a", "b", |node| format!("n{node}"))).collect();
+        said.sort();
+        let expected = [
+            "a partition kept a and b apart from 7 s on",
+            "n1 stood still from 1 s to 2 s",
+            "n2 did not run from 3 s to 6 s",
+            "n2 stood still from 1 s to 3 s",
+            "n3 did not run from 4 s on",
+            "n3 stood still from 3 s to 4 s",
+            "n4 stood still from 8 s on",
+        ];
+        assert_eq!(said, expected);
+        let most = |pair, from_s: u64, to_s: u64| {
+            let (begin_us, end_us) = (from_s * 1_000_000, to_s * 1_000_000);
+            let stretch = Stretch { nodes: pair, begin_us, end_us, link_us: 0, crossings: 1 };
+            let share = Kept::most(&all, &stretch).next()?;
+            Some((share.us / 1_000_000, share.kept.of("a", "b", |node| format!("n{node}"))))
+        };
+        let found = |us: u64, place: usize| Some((us, expected[place].to_owned()));
+        assert_eq!(most((1, 0), 0, 3), found(1, 1), "whoever stands still sends nothing");
+        assert_eq!(most((0, 1), 0, 3), found(1, 1), "and takes nothing in");
+        assert_eq!(most((0, 2), 0, 9), found(3, 2), "of two the longer one");
+        assert_eq!(most((2, 0), 0, 9), found(2, 3), "who does not run sends nothing that would wait");
+        assert_eq!(most((0, 3), 4, 9), found(5, 4));
+        assert_eq!(most((0, 1), 2, 7), None, "what ends as the wait begins, or begins as it ends, has no share");
     }
 }
