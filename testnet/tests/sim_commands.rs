@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use starling_testnet::manifest::Manifest;
+use starling_testnet::sim::memory::memory_mib;
 
 const MANIFEST: &str = r#"
 format = 1
@@ -514,6 +515,27 @@ fn attackers_of_a_manifest_take_part() {
     std::fs::write(path("late.toml"), late).expect("written");
     let shown = said(&["sim", &path("late.toml"), "--out", &path("late")], 2);
     assert!(shown.contains("line 24 (attack.0.at_s)"), "{shown}");
+}
+
+/// What attackers take is as much as was estimated, less than half of it never: four thousand connections.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_memory_of_attackers_is_estimated() {
+    let temporary = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| temporary.path().join(name).display().to_string();
+    let attack = "[[attack]]\nkind = \"sybil\"\ncount = 100\nconnections = 40\n";
+    let run = |name: &str, attack: &str| {
+        let text = format!("{MANIFEST}{attack}").replace("nodes = 12", "nodes = 40").replace("per_s = 4", "per_s = 1");
+        std::fs::write(path(name), &text).expect("written");
+        said(&["sim", &path(name), "--out", &path(&format!("{name}-out"))], 0);
+        let summary = summary(&temporary.path().join(format!("{name}-out")));
+        let manifest = Manifest::parse(&text, name).expect("a manifest");
+        let estimated = memory_mib(&manifest.scenario(Path::new("")).expect("a scenario"), &manifest.attack);
+        (summary["resident_mib_max"].as_f64().expect("a figure"), estimated)
+    };
+    let (alone, attacked) = (run("alone", ""), run("attacked", attack));
+    let (measured, estimated) = (attacked.0 - alone.0, (attacked.1 - alone.1) as f64);
+    assert!((measured..2.0 * measured).contains(&estimated), "{estimated} MiB estimated, {measured:.1} measured");
 }
 
 /// As in `starling-testnet sim --schema | head -3`.

@@ -353,8 +353,14 @@ impl Attackers {
     /// How many identities they use up in all.
     #[must_use]
     pub fn identities(&self) -> usize {
-        let lives = if self.kind == "whitewash" { self.param("lives") } else { 1.0 };
-        self.count as usize * whole(lives).max(1)
+        self.count as usize * self.lives() as usize
+    }
+
+    /// How often each of them comes, each time under a new id.
+    #[must_use]
+    pub(crate) fn lives(&self) -> u32 {
+        let lives = if self.kind == "whitewash" { whole(self.param("lives")) } else { 1 };
+        u32::try_from(lives).unwrap_or(u32::MAX).max(1)
     }
 
     fn chosen(&self, setting: &Setting<'_>) -> Rc<[PeerId]> {

@@ -11,7 +11,7 @@ use super::suspicion::{self, Suspicion};
 use super::{Attackers, AttackersError, floor, recruits};
 use crate::measure::statistics::nearest_rank;
 use crate::sim::heads::Heads;
-use crate::sim::memory::machines_bytes;
+use crate::sim::memory::experiment_mib;
 use crate::sim::run::absences;
 use crate::sim::{Engine, Scenario, World};
 use serde::{Deserialize, Serialize};
@@ -208,7 +208,7 @@ impl Experiment {
 
     /// Memory that it takes while it runs, in MiB, about.
     pub(super) fn memory_mib(&self) -> u64 {
-        machines_bytes(&self.scenario, self.attackers.iter().map(Attackers::identities).sum()) >> 20
+        experiment_mib(&self.scenario, &self.attackers)
     }
 }
 

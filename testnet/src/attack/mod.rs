@@ -16,6 +16,7 @@
 //! | `attackers` | who attacks: the section of a manifest, checked, and the factory |
 //! | `processes` | which of them can be processes |
 //! | `links` | connections that an attacker keeps up |
+//! | `memory` | what they take of it, known before a run starts |
 //! | `sybil` | peers that join meshes and then do not do their part: the published attack and its relatives |
 //! | `flood` | peers that send too much of what is allowed |
 //! | `spam` | peers that send messages which are not valid, or not any more |
@@ -43,6 +44,7 @@ pub mod floor;
 mod links;
 mod look;
 mod malformed;
+pub(crate) mod memory;
 pub(crate) mod processes;
 pub mod recovery;
 mod spam;

@@ -21,7 +21,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Between two portions.
-const PORTION: Duration = Duration::from_millis(20);
+pub(super) const PORTION: Duration = Duration::from_millis(20);
 /// Bytes of a message of nonsense.
 const GARBAGE_BYTES: usize = 300;
 /// For so many slots own transactions are valid.

@@ -170,7 +170,8 @@ impl Trial {
     }
 
     /// Memory that it takes while it runs, in MiB, about.
-    pub(super) fn memory_mib(&self) -> u64 {
+    #[must_use]
+    pub fn memory_mib(&self) -> u64 {
         match self {
             Self::Network(experiment) => experiment.memory_mib(),
             Self::Decoders { .. } => 0,

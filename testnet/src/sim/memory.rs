@@ -6,25 +6,41 @@
 use std::path::Path;
 
 use starling_protocol::mempool;
+use starling_protocol::mesh::seen::SeenConfig;
+use starling_protocol::peers::PeerConfig;
 use starling_protocol::time::micros;
 
+use super::faults::Action;
+use super::machine::Machine;
 use super::observe::RECORD_BYTES;
-use super::workload::{Submission, submissions_bytes, submissions_count};
+use super::workload::{Submission, submissions_bytes, submissions_count, submissions_within};
 use super::{Scenario, Wiring};
-use crate::attack::Attackers;
+use crate::attack::{Attackers, memory};
 use crate::host;
 use crate::manifest::{Manifest, ManifestError};
 
+/// The program itself, and what the allocator and the queue of events have before anything happens.
+const PROGRAM_BYTES: u128 = 24 << 20;
 /// A node without links.
 const NODE_BYTES: u128 = 40 << 10;
-/// One end of a link: line, peer slot, scores, address book.
+/// One end of a link at a node: line, peer slot, scores, address book.
 const LINK_BYTES: u128 = 3 << 10;
 /// What a node is told of a bootnode.
 const BOOTNODE_BYTES: u128 = 32;
-/// What one node remembers of one message: seen ids, caches, mempool.
-const MESSAGE_BYTES: u128 = 200;
+/// What a node knows of somebody whom it could dial.
+const CANDIDATE_BYTES: u128 = 180;
+/// What a node remembers of a message of late: seen ids, caches.
+const SEEN_BYTES: u128 = 200;
+/// What a pool takes for a transaction that is pending, beside its own bytes.
+const POOLED_BYTES: u128 = 200;
+/// What a node and its disk take for a transaction that is in a block.
+const INCLUDED_BYTES: u128 = 600;
+/// What they take for a block without transactions.
+const BLOCK_BYTES: u128 = 3 << 10;
 /// What the report needs for one delivery.
 const DELIVERY_BYTES: u128 = 80 + 3 * 8 + RECORD_BYTES as u128;
+/// What an experiment of the table of attacks needs for one: no more than its record and its latency, in a list that grows by being moved.
+const FIGURE_BYTES: u128 = 3 * 8 + RECORD_BYTES as u128;
 /// What is done to the network at a moment, in the timeline and in the queue.
 const ACTION_BYTES: u128 = 128;
 
@@ -41,45 +57,94 @@ pub fn fits(manifest: &Manifest, folder: &Path, jobs: usize) -> Result<(), Manif
     };
     // The timeline of faults is made with the scenario: it has to fit before.
     room(mib(u128::from(manifest.actions()) * ACTION_BYTES))?;
-    let attackers = manifest.attack.iter().map(Attackers::identities).fold(0, usize::saturating_add);
-    room(memory_mib(&manifest.scenario(folder)?, attackers))
+    room(memory_mib(&manifest.scenario(folder)?, &manifest.attack))
 }
 
-/// Memory that a run takes, in MiB.
+/// Memory that a run takes with its report, in MiB.
 #[must_use]
-pub fn memory_mib(scenario: &Scenario, attackers: usize) -> u64 {
+pub fn memory_mib(scenario: &Scenario, attackers: &[Attackers]) -> u64 {
+    mib(PROGRAM_BYTES + network(scenario, attackers) + deliveries(scenario) * DELIVERY_BYTES)
+}
+
+/// Memory that a run takes of which only figures are kept, in MiB.
+pub(crate) fn experiment_mib(scenario: &Scenario, attackers: &[Attackers]) -> u64 {
+    mib(PROGRAM_BYTES + network(scenario, attackers) + deliveries(scenario) * FIGURE_BYTES)
+}
+
+/// How many blocks there are.
+fn blocks(scenario: &Scenario) -> u128 {
+    if scenario.producers == 0 {
+        return 0;
+    }
+    u128::from(scenario.end().as_micros() / micros(scenario.slot).max(1))
+}
+
+/// How many deliveries there are at most.
+fn deliveries(scenario: &Scenario) -> u128 {
+    scenario.nodes as u128 * (u128::from(submissions_count(scenario)) + blocks(scenario))
+}
+
+/// What nodes, attackers, links and messages take.
+fn network(scenario: &Scenario, attackers: &[Attackers]) -> u128 {
     let messages = u128::from(submissions_count(scenario));
-    let blocks = if scenario.producers == 0 { 0 } else { micros(scenario.duration) / micros(scenario.slot).max(1) };
-    let deliveries = scenario.nodes as u128 * (messages + u128::from(blocks));
     let planned = messages * size_of::<Submission>() as u128 + scenario.faults.len() as u128 * ACTION_BYTES;
-    mib(machines(scenario, attackers) + deliveries * DELIVERY_BYTES + payloads(scenario) + planned)
+    let place_bytes = size_of::<Machine>() as u128;
+    let of_attackers = memory::bytes(attackers, scenario, (place_bytes, LINK_BYTES), seen(scenario));
+    machines(scenario, attackers) + of_attackers + payloads(scenario) + planned
 }
 
-/// What nodes, attackers and links take of it.
-pub(crate) fn machines_bytes(scenario: &Scenario, attackers: usize) -> u64 {
-    u64::try_from(machines(scenario, attackers)).unwrap_or(u64::MAX)
-}
-
-fn machines(scenario: &Scenario, attackers: usize) -> u128 {
+fn machines(scenario: &Scenario, attackers: &[Attackers]) -> u128 {
     let nodes = scenario.nodes as u128;
-    let remembered = u128::from(submissions_count(scenario).min(20_000));
-    let bootnodes = match scenario.wiring {
-        Wiring::Discovered { bootnodes, .. } => bootnodes as u128,
+    let known = match scenario.wiring {
+        Wiring::Discovered { bootnodes, .. } => {
+            let places = attackers.iter().map(Attackers::identities).fold(scenario.nodes, usize::saturating_add);
+            let candidates = places.min(PeerConfig::for_target(1).candidates_max);
+            bootnodes as u128 * BOOTNODE_BYTES + candidates as u128 * CANDIDATE_BYTES
+        }
         _ => 0,
     };
-    let ends = link_ends(scenario);
-    // At worst an attacker has as many links as a node, and each ends at one.
-    attackers as u128 * 2 * ends.div_ceil(nodes.max(1)) * LINK_BYTES
-        + ends * LINK_BYTES
-        + nodes * (NODE_BYTES + bootnodes * BOOTNODE_BYTES + remembered * MESSAGE_BYTES)
+    let included = if scenario.producers == 0 { 0 } else { u128::from(submissions_count(scenario)) };
+    let remembered = seen(scenario) * SEEN_BYTES
+        + pooled(scenario) * POOLED_BYTES
+        + included * INCLUDED_BYTES
+        + blocks(scenario) * BLOCK_BYTES;
+    let links_bytes = link_ends(scenario) * LINK_BYTES;
+    links_bytes
+        + nodes * (NODE_BYTES + known + remembered)
+        + starts(scenario) * (NODE_BYTES + links_bytes / nodes.max(1))
+}
+
+/// How many nodes begin again, each beside what the former process leaves.
+fn starts(scenario: &Scenario) -> u128 {
+    let started = scenario.faults.iter().filter(|(_, action)| matches!(action, Action::Start(_)));
+    started.count().min(scenario.nodes) as u128
+}
+
+/// How many messages a node has seen of late at most.
+fn seen(scenario: &Scenario) -> u128 {
+    let config = SeenConfig::default();
+    u128::from(submissions_within(scenario, config.accepted_age_max)).min(config.accepted_entries_max as u128)
+}
+
+/// How many transactions wait in a pool at most: all that it has room for, where no blocks are made.
+fn pooled(scenario: &Scenario) -> u128 {
+    let config = mempool::Config::default();
+    let messages = u128::from(submissions_count(scenario));
+    let each_bytes = submissions_bytes(scenario) / messages.max(1) + mempool::OVERHEAD_BYTES as u128;
+    let of_senders = scenario.publishers_len() as u128 * config.sender_transactions_max as u128;
+    messages.min(of_senders).min(config.transactions_max as u128).min(config.bytes_max as u128 / each_bytes)
 }
 
 /// How many ends the links of nodes have.
 fn link_ends(scenario: &Scenario) -> u128 {
     match &scenario.wiring {
         Wiring::Given(links) => 2 * links.len() as u128,
-        // Nobody has more links than there are others.
-        wiring => (scenario.nodes * wiring.target_peers().min(scenario.nodes.saturating_sub(1))) as u128,
+        // Nobody has more links than there are others. Whoever finds peers is found, too.
+        wiring => {
+            let times = if matches!(wiring, Wiring::Discovered { .. }) { 2 } else { 1 };
+            let links = wiring.target_peers().saturating_mul(times).min(scenario.limits.connections_max);
+            scenario.nodes as u128 * links.min(scenario.nodes.saturating_sub(1)) as u128
+        }
     }
 }
 
@@ -103,43 +168,88 @@ fn mib(bytes: u128) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use starling_protocol::time::{Duration, Time};
     use std::sync::Arc;
+
+    fn sybils(count: usize, connections: usize) -> Vec<Attackers> {
+        vec![Attackers::new("sybil", count, connections)]
+    }
 
     #[test]
     fn the_most_that_can_be_asked_for_is_counted() {
         let mut scenario = Scenario::scale(200, 1);
         scenario.wiring = Wiring::Discovered { bootnodes: 1, target_peers: u32::MAX as usize };
         scenario.limits.connections_max = u32::MAX as usize;
-        let all = machines_bytes(&scenario, 1_000_000);
-        assert!(all > 1_000_000 * 2 * 199 * 3_000 && all < 2_000_000 * 2 * 199 * 3_000, "{all}");
-        assert_eq!(machines_bytes(&scenario, usize::MAX), u64::MAX);
+        assert!(memory_mib(&scenario, &sybils(1_000_000, usize::MAX)) > 1_000_000 * 8 / 1_024);
         scenario.nodes = 1 << 32;
         scenario.workloads[0].pace = crate::sim::Pace::Constant { messages_per_ks: u64::MAX };
-        assert!(memory_mib(&scenario, usize::MAX) > 1 << 40);
+        assert!(memory_mib(&scenario, &sybils(usize::MAX, usize::MAX)) > 1 << 40);
+        assert!(experiment_mib(&scenario, &sybils(usize::MAX, usize::MAX)) > 1 << 40);
     }
 
     #[test]
     fn links_of_a_file_count_as_others_do() {
         let mut scenario = Scenario::scale(100, 1);
         scenario.wiring = Wiring::Random { degree: 99 };
-        let random = machines_bytes(&scenario, 0);
+        let random = memory_mib(&scenario, &[]);
         let all = (0..100).flat_map(|from| (0..from).map(move |to| (from, to))).collect();
         scenario.wiring = Wiring::Given(Arc::new(all));
-        assert_eq!(machines_bytes(&scenario, 0), random);
+        assert_eq!(memory_mib(&scenario, &[]), random);
     }
 
     #[test]
     fn what_is_published_counts_once_for_all_nodes() {
         let payloads_mib = |nodes, encode| {
             let mut scenario = Scenario { encode, ..Scenario::scale(nodes, 1) };
-            scenario.workloads[0].payload_bytes = 0;
-            let without = memory_mib(&scenario, 0);
             scenario.workloads[0].payload_bytes = 1 << 20;
-            memory_mib(&scenario, 0) - without
+            payloads(&scenario) >> 20
         };
         // 300 messages of a MiB, of which 128 are pending.
         assert_eq!(payloads_mib(50, false), 300 + 4 * 128);
         assert_eq!(payloads_mib(500, false), 300 + 4 * 128);
         assert_eq!(payloads_mib(50, true), 300 + 4 * 128 + 50 * 32);
+    }
+
+    /// Of the table of attacks, too, of which no more than figures are kept.
+    #[test]
+    fn payloads_count_whatever_is_kept_of_a_run() {
+        let with = |payload_bytes| {
+            let mut scenario = Scenario::scale(50, 1);
+            scenario.workloads[0].payload_bytes = payload_bytes;
+            (memory_mib(&scenario, &[]), experiment_mib(&scenario, &[]))
+        };
+        // As many are pending in both cases.
+        let (small, large) = (with(0), with(64 << 10));
+        let mib = (5 * 300 * (64 << 10)) >> 20;
+        assert!(large.0.abs_diff(small.0 + mib) <= 1 && large.1.abs_diff(small.1 + mib) <= 1, "{small:?} {large:?}");
+        assert!(small.0 > small.1, "a report takes more");
+    }
+
+    /// What no node has seen of late is forgotten, and what it has no room for does not wait.
+    #[test]
+    fn messages_are_remembered_for_a_while_and_wait_while_there_is_room() {
+        let scenario = |messages_per_ks, duration_s, producers| {
+            let mut scenario = Scenario::scale(100, 1);
+            scenario.workloads[0].pace = crate::sim::Pace::Constant { messages_per_ks };
+            Scenario { duration: Duration::from_secs(duration_s), producers, ..scenario }
+        };
+        let (brief, long) = (scenario(10_000, 120, 0), scenario(10_000, 2_000, 0));
+        assert_eq!((seen(&brief), seen(&long)), (1_200, 1_200));
+        assert_eq!((pooled(&brief), pooled(&long)), (1_200, (32 << 20) / (2_048 + mempool::OVERHEAD_BYTES as u128)));
+        let mut of_one = long;
+        of_one.workloads[0].publishers = crate::sim::Publishers::Nodes(vec![7]);
+        assert_eq!(pooled(&of_one), 256);
+        // Two thousand transactions in 110 blocks, at each of a hundred nodes.
+        let more = memory_mib(&scenario(10_000, 200, 1), &[]) - memory_mib(&scenario(10_000, 200, 0), &[]);
+        let blocks = 110 * (BLOCK_BYTES + DELIVERY_BYTES);
+        assert!(u128::from(more).abs_diff((100 * (2_000 * INCLUDED_BYTES + blocks)) >> 20) <= 1, "{more}");
+    }
+
+    #[test]
+    fn nodes_that_begin_again_take_their_place_twice() {
+        let mut scenario = Scenario::scale(100, 1);
+        let before = machines(&scenario, &[]);
+        scenario.faults = (0..1_000).map(|second| (Time::from_secs(second), Action::Start(7))).collect();
+        assert_eq!(machines(&scenario, &[]) - before, 100 * (NODE_BYTES + 40 * LINK_BYTES), "and no more often");
     }
 }

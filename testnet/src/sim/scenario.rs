@@ -231,6 +231,16 @@ impl Scenario {
         all.into_iter().collect()
     }
 
+    /// How many nodes publish at most, known without making what they publish.
+    #[must_use]
+    pub fn publishers_len(&self) -> usize {
+        let named = |workload: &Workload| match &workload.publishers {
+            Publishers::Spread(count) => *count,
+            Publishers::Nodes(nodes) => nodes.len(),
+        };
+        self.workloads.iter().map(named).fold(0, usize::saturating_add).min(self.nodes)
+    }
+
     /// When it ends.
     #[must_use]
     pub fn end(&self) -> Time {

@@ -83,20 +83,28 @@ pub fn submissions(scenario: &Scenario) -> Vec<Submission> {
 /// How many messages [`submissions`] has, of random times about: known without making them, which may be more than there is memory for.
 #[must_use]
 pub fn submissions_count(scenario: &Scenario) -> u64 {
-    counts(scenario).map(|(count, _)| count).fold(0, u64::saturating_add)
+    submissions_within(scenario, Duration::MAX)
+}
+
+/// How many of them there are at most within so long.
+#[must_use]
+pub fn submissions_within(scenario: &Scenario, length: Duration) -> u64 {
+    counts(scenario, length).map(|(count, _)| count).fold(0, u64::saturating_add)
 }
 
 /// How many bytes of payload [`submissions`] have in all, as far as it is known without making them.
 #[must_use]
 pub fn submissions_bytes(scenario: &Scenario) -> u128 {
-    counts(scenario).map(|(count, workload)| u128::from(count) * u128::from(workload.payload_bytes)).sum()
+    let all = counts(scenario, Duration::MAX);
+    all.map(|(count, workload)| u128::from(count) * u128::from(workload.payload_bytes)).sum()
 }
 
-/// How many messages each workload has.
-fn counts(scenario: &Scenario) -> impl Iterator<Item = (u64, &Workload)> {
-    scenario.workloads.iter().map(|workload| {
+/// How many messages each workload has within so long at most.
+fn counts(scenario: &Scenario, length: Duration) -> impl Iterator<Item = (u64, &Workload)> {
+    scenario.workloads.iter().map(move |workload| {
         let until = workload.until.unwrap_or(scenario.duration).min(scenario.duration);
-        (workload.pace.count(micros(until).saturating_sub(micros(workload.from))), workload)
+        let lasts = until.saturating_sub(workload.from).min(length);
+        (workload.pace.count(micros(lasts)), workload)
     })
 }
 
