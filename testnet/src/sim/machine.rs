@@ -37,6 +37,8 @@ pub(super) struct Machine {
     pub(super) cpu_permille: u64,
     /// Bytes of RPCs that were taken in.
     pub(super) received_bytes: u64,
+    /// What came while the event loop was busy, in order.
+    pub(super) inbox: VecDeque<Event>,
     /// By the slots of peer handles.
     pub(super) lines: Vec<Line>,
     pub(super) uplink: Uplink,
@@ -56,8 +58,6 @@ pub(super) struct Machine {
     pub(super) disk: Disk,
     /// What came while it was paused, in order.
     pub(super) held: Vec<Event>,
-    /// What came while the event loop was busy, in order.
-    pub(super) inbox: VecDeque<Event>,
 }
 
 impl Machine {
@@ -79,9 +79,9 @@ impl Machine {
             evicts_at: [Time::ZERO; 2],
             clock_off_us: 0,
             received_bytes: 0,
+            inbox: VecDeque::new(),
             disk: Disk::default(),
             held: Vec::new(),
-            inbox: VecDeque::new(),
         }
     }
 
