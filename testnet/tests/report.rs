@@ -215,7 +215,15 @@ fn a_class_without_messages_is_null() {
     let json: serde_json::Value = serde_json::from_str(&Summary::of(&run).to_json()).expect("JSON");
     assert!(json["classes"]["block"].is_null());
     let page = report::html::page(&run);
-    assert!(page.contains("No block was published while the load ran."));
+    assert_eq!(page.matches("No block was published while the load ran.").count(), 1);
+    assert_eq!(page.matches("class=\"card block\"").count(), 1, "nothing but that it was not published");
+    let sections = page.matches("<section>").count();
+    assert!(sections > 3 && page.matches("class=\"card transaction\"").count() == 1 + sections, "{sections}");
+    let both = report::html::page(&self::run(&SMALL()));
+    assert_eq!(both.matches("class=\"card block\"").count(), 1 + sections, "each class has its charts");
+    assert!(!both.contains("<section>"));
+    let neither = report::html::page(&self::run(&Spec { blocks: 0, transactions: 0, ..SMALL() }));
+    assert!(neither.contains("No transaction was published while the load ran.") && !neither.contains("<svg"));
 }
 
 #[test]

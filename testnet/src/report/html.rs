@@ -30,14 +30,8 @@ pub fn page(run: &Run) -> String {
     .expect("writing to a string");
     page.push_str(&facts(run));
     page.push_str(&verdict(run));
-    page.push_str(&pair(&classes, |class, statistics| card(class, &tiles(statistics))));
-    for section in charts::SECTIONS {
-        write!(page, "<h2>{}</h2>\n<p>{}</p>\n", section.title, section.explanation).expect("writing to a string");
-        page.push_str(&pair(&classes, |class, statistics| {
-            let chart = (section.chart)(run, class, statistics);
-            card(class, &format!("{chart}{}", (section.legend)()))
-        }));
-    }
+    page.push_str(&pair(&Class::ALL.into_iter().zip(&classes).map(figures).collect::<String>()));
+    page.push_str(&sections(run, &classes));
     page.push_str(&nodes(run));
     page.push_str(&footer(run));
     write!(page, "</main>\n<script>\n{}</script>\n</body>\n</html>\n", include_str!("page.js"))
@@ -45,13 +39,41 @@ pub fn page(run: &Run) -> String {
     page
 }
 
-/// The same card for each class, side by side where there is room.
-fn pair(classes: &[Option<ClassStatistics>; 2], show: impl Fn(Class, &ClassStatistics) -> String) -> String {
-    let cards = Class::ALL.into_iter().zip(classes).map(|(class, statistics)| match statistics {
-        Some(statistics) => show(class, statistics),
+/// Cards or sections, side by side where there is room.
+fn pair(content: &str) -> String {
+    format!("<div class=\"pair\">\n{content}</div>\n")
+}
+
+fn figures((class, statistics): (Class, &Option<ClassStatistics>)) -> String {
+    match statistics {
+        Some(statistics) => card(class, &tiles(statistics)),
         None => card(class, &format!("<p>No {class} was published while the load ran.</p>")),
+    }
+}
+
+/// The charts of each class that was published: both classes side by side, or the sections if there is but one.
+fn sections(run: &Run, classes: &[Option<ClassStatistics>; 2]) -> String {
+    let published: Vec<(Class, &ClassStatistics)> = Class::ALL
+        .into_iter()
+        .zip(classes)
+        .filter_map(|(class, statistics)| Some((class, statistics.as_ref()?)))
+        .collect();
+    let sections = charts::SECTIONS.iter().map(|section| {
+        let chart = |(class, statistics): &(Class, &ClassStatistics)| {
+            card(*class, &format!("{}{}", (section.chart)(run, *class, statistics), (section.legend)()))
+        };
+        let cards: String = published.iter().map(chart).collect();
+        let head = format!("<h2>{}</h2>\n<p>{}</p>\n", section.title, section.explanation);
+        match &*published {
+            [_] => format!("<section>\n{head}{cards}</section>\n"),
+            _ => format!("{head}{}", pair(&cards)),
+        }
     });
-    format!("<div class=\"pair\">\n{}</div>\n", cards.collect::<String>())
+    match &*published {
+        [] => String::new(),
+        [_] => pair(&sections.collect::<String>()),
+        _ => sections.collect(),
+    }
 }
 
 fn card(class: Class, content: &str) -> String {
