@@ -10,7 +10,7 @@ use starling_protocol::mesh::Sink;
 use starling_protocol::node::{Input, Output};
 use starling_protocol::peers::DialPurpose;
 use starling_protocol::time::{Duration, Time};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 /// How long a place stays empty that could not be filled or that somebody has thrown us out of. A guess: an attacker that is in
@@ -26,8 +26,10 @@ pub(super) struct Links {
     wanted: usize,
     dialling: BTreeSet<PeerId>,
     connected: BTreeMap<PeerHandle, PeerId>,
-    /// When places are sought again, one entry for each place.
-    empty: Vec<Time>,
+    /// How many of these connections are with the same peer.
+    with: BTreeMap<PeerId, usize>,
+    /// When places are sought again, one entry for each place: in order, because all stay empty for the same time.
+    empty: VecDeque<Time>,
 }
 
 impl Links {
@@ -35,7 +37,15 @@ impl Links {
     pub(super) fn new(targets: Rc<[PeerId]>, wanted: usize, random: &mut Stream) -> Self {
         let next = if targets.is_empty() { 0 } else { random.index(targets.len()) };
         let wanted = wanted.min(targets.len());
-        Self { next, wanted, targets, dialling: BTreeSet::new(), connected: BTreeMap::new(), empty: Vec::new() }
+        Self {
+            next,
+            wanted,
+            targets,
+            dialling: BTreeSet::new(),
+            connected: BTreeMap::new(),
+            with: BTreeMap::new(),
+            empty: VecDeque::new(),
+        }
     }
 
     /// Begins to dial.
@@ -51,26 +61,40 @@ impl Links {
             Input::Connected { peer, id, .. } => {
                 self.dialling.remove(id);
                 self.connected.insert(*peer, *id);
+                *self.with.entry(*id).or_default() += 1;
                 return Some(*peer);
             }
-            Input::Disconnected { peer } if self.connected.remove(peer).is_some() => self.empty.push(now + REDIAL),
-            Input::DialFailed { id } if self.dialling.remove(id) => self.empty.push(now + REDIAL),
+            Input::Disconnected { peer } => {
+                if let Some(id) = self.connected.remove(peer) {
+                    self.parted(id);
+                    self.empty.push_back(now + REDIAL);
+                }
+            }
+            Input::DialFailed { id } if self.dialling.remove(id) => self.empty.push_back(now + REDIAL),
             _ => {}
         }
         None
     }
 
+    fn parted(&mut self, id: PeerId) {
+        if let Some(left) = self.with.get_mut(&id) {
+            *left -= 1;
+            if *left == 0 {
+                self.with.remove(&id);
+            }
+        }
+    }
+
     /// Seeks places again that are due.
     pub(super) fn on_wake(&mut self, now: Time, out: &mut dyn Sink<Output>) {
-        let due = self.empty.iter().filter(|at| **at <= now).count();
-        self.empty.retain(|at| *at > now);
-        for _ in 0..due {
+        while self.empty.front().is_some_and(|at| *at <= now) {
+            self.empty.pop_front();
             self.dial(out);
         }
     }
 
     pub(super) fn next_wake(&self) -> Option<Time> {
-        self.empty.iter().min().copied()
+        self.empty.front().copied()
     }
 
     /// Peers that are connected.
@@ -82,6 +106,7 @@ impl Links {
     pub(super) fn end(&mut self, out: &mut dyn Sink<Output>) {
         self.wanted = 0;
         self.empty.clear();
+        self.with.clear();
         for peer in core::mem::take(&mut self.connected).into_keys() {
             out.emit(Output::Disconnect { peer, reason: starling_protocol::mesh::DisconnectReason::Requested });
         }
@@ -94,7 +119,7 @@ impl Links {
         for _ in 0..self.targets.len() {
             let id = self.targets[self.next];
             self.next = (self.next + 1) % self.targets.len();
-            if !self.connected.values().any(|other| *other == id) && self.dialling.insert(id) {
+            if !self.with.contains_key(&id) && self.dialling.insert(id) {
                 return out.emit(Output::Dial { id, addresses: Vec::new(), purpose: DialPurpose::Connect });
             }
         }

@@ -79,19 +79,23 @@ impl World {
     fn has_room_without(&self, from: u32, to: u32, gone: Option<PeerHandle>) -> bool {
         let ConnectionLimits { connections_max, inbound_max, per_ip_max, per_subnet_max } = self.shared.scenario.limits;
         let fits = |node: u32, far: u32, inbound: bool| {
-            let ip = self.addresses[far as usize];
-            let (mut all, mut of_others, mut host, mut subnet) = (0, 0, 0, 0);
             let gone = gone.filter(|_| node == to).map(PeerHandle::index);
             let lines = self.machines[node as usize].lines.iter().enumerate();
-            for (_, line) in lines.filter(|(place, line)| !line.is_free() && Some(*place) != gone) {
-                let other = self.addresses[line.far as usize];
-                all += 1;
-                of_others += usize::from(line.direction == Direction::Inbound);
-                host += usize::from(Group::host(other) == Group::host(ip));
-                subnet += usize::from(Group::subnet(other) == Group::subnet(ip));
+            let lines = lines.filter(|(place, line)| !line.is_free() && Some(*place) != gone).map(|(_, line)| line);
+            let of_others = || lines.clone().filter(|line| line.direction == Direction::Inbound).count();
+            // What most dials of attackers fail for is looked at first: it takes no addresses.
+            if lines.clone().count() >= connections_max || inbound && of_others() >= inbound_max {
+                return false;
             }
-            let room = all < connections_max && (!inbound || of_others < inbound_max);
-            room && host < per_ip_max && subnet < per_subnet_max
+            let ip = self.addresses[far as usize];
+            let (host, subnet) = (Group::host(ip), Group::subnet(ip));
+            let (mut of_host, mut of_subnet) = (0, 0);
+            for line in lines {
+                let other = self.addresses[line.far as usize];
+                of_host += usize::from(Group::host(other) == host);
+                of_subnet += usize::from(Group::subnet(other) == subnet);
+            }
+            of_host < per_ip_max && of_subnet < per_subnet_max
         };
         fits(from, to, false) && fits(to, from, true)
     }
