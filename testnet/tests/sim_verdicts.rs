@@ -130,3 +130,50 @@ fn who_stands_still_writes_nothing() {
     assert_eq!(before.iter().filter(within_us).count(), 0, "what was on the wire comes, and no more: {before:?}");
     assert!(later.iter().all(|at_us| *at_us > 30_900_000), "{later:?}");
 }
+
+/// Fifteen others talk on while one is parted and then stands still beyond the heal.
+#[test]
+fn who_stands_still_writes_nothing_when_a_path_is_mended() {
+    let manifest = "format = 1\nname = \"still\"\nnodes = 16\n[time]\nwarm_up_s = 5\nload_s = 40\ndrain_s = 20\n[topology]\nkind = \"random\"\ndegree = 6\n\
+                    [[workload]]\nkind = \"constant\"\nper_s = 2\nbytes = 200\npublishers = { nodes = [5] }\n\
+                    [[fault]]\nkind = \"partition\"\nat_s = 10\nfor_s = 8\nwho = { nodes = [5] }\n\
+                    [[fault]]\nkind = \"pause\"\nat_s = 14\nfor_s = 20\nwho = { nodes = [5] }\n";
+    let run = Run::new(manifest);
+    run.simulate();
+    let arrivals = deliveries(&run.out()).into_iter().filter(|(.., from)| from == "n05").map(|row| row.2);
+    let (mut before, mut meanwhile, mut later) = (0, Vec::new(), 0);
+    for arrival_us in arrivals {
+        match arrival_us {
+            0..=10_500_000 => before += 1,
+            34_000_000.. => later += 1,
+            _ => meanwhile.push(arrival_us),
+        }
+    }
+    assert!(before > 0 && later > 0, "{before} and {later}");
+    assert_eq!(meanwhile, [0; 0], "it was parted until 18 s, and stood still from 14 s to 34 s");
+}
+
+#[test]
+fn what_was_lost_is_not_sent_again_across_a_partition() {
+    let manifest = "format = 1\nname = \"lossy\"\nnodes = 16\n[time]\nwarm_up_s = 12\nload_s = 40\ndrain_s = 20\n[topology]\nkind = \"random\"\ndegree = 6\n\
+                    [[workload]]\nkind = \"constant\"\nper_s = 10\nbytes = 200\n\
+                    [[fault]]\nkind = \"partition\"\nat_s = 20\nfor_s = 20\nwho = { nodes = [0, 2, 4, 6, 8, 10, 12, 14] }\n\
+                    [[fault]]\nkind = \"degrade\"\nat_s = 3\nfor_s = 30\nloss_percent = 50\nfrom = { all = true }\n";
+    let run = Run::new(manifest);
+    run.simulate();
+    let side = |name: &str| name[1..].parse::<u32>().expect("a number") % 2;
+    let across = deliveries(&run.out()).into_iter().filter(|(_, node, .., from)| side(node) != side(from));
+    let (meanwhile, others): (Vec<u64>, Vec<u64>) =
+        across.map(|row| row.2).partition(|arrival_us| (20_400_000..40_000_000).contains(arrival_us));
+    assert!(others.len() > 100, "{}", others.len());
+    assert_eq!(meanwhile, [0; 0], "nothing crosses it but what was on its way");
+}
+
+#[test]
+fn where_nobody_runs_nothing_is_good() {
+    let manifest = "format = 1\nname = \"dead\"\nnodes = 4\n[time]\nwarm_up_s = 3\nload_s = 5\ndrain_s = 5\n[topology]\nkind = \"random\"\ndegree = 3\n\
+                    [[workload]]\nkind = \"constant\"\nper_s = 5\nbytes = 10\n[[fault]]\nkind = \"kill\"\nat_s = 2\nwho = { all = true }\n";
+    let (code, text) = Run::new(manifest).simulate();
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("no node runs at the end"), "{text}");
+}

@@ -127,6 +127,23 @@ fn a_partition_parts_the_network_and_healing_joins_it() {
     }
 }
 
+/// Half of all segments are lost, so that now and then nothing gets through for seconds.
+#[test]
+fn a_connection_on_which_nothing_comes_for_too_long_is_given_up() {
+    let given_up = |dead_after_s| {
+        let mut scenario = small(4, 7);
+        (scenario.wiring, scenario.producers) = (Wiring::Random { degree: 3 }, 0);
+        (scenario.loss_ppm, scenario.dead_after) = (500_000, Duration::from_secs(dead_after_s));
+        scenario.duration = Duration::from_secs(60);
+        let world = run(scenario);
+        let generations =
+            (0..4).flat_map(|node| world.connections(node).map(|(peer, _)| peer.generation).collect::<Vec<_>>());
+        generations.max()
+    };
+    assert!(given_up(2).is_some_and(|generation| generation > 0));
+    assert_eq!(given_up(3_000), Some(0));
+}
+
 #[test]
 fn worse_paths_slow_computers_and_slow_disks_cost_time() {
     let median = |faults: Vec<(Time, Action)>| {

@@ -13,7 +13,7 @@
 
 use crate::measure::statistics::nearest_rank;
 use crate::sim::World;
-use crate::sim::faults::{Action, Span, spans};
+use crate::sim::faults::{Span, standstills};
 use crate::sim::gaps::Gap;
 use serde::{Deserialize, Serialize};
 use starling_protocol::id::PeerHandle;
@@ -146,15 +146,6 @@ impl Watch {
     }
 }
 
-/// When nodes stand still.
-fn standstills(faults: &[(Time, Action)]) -> Vec<Span> {
-    spans(faults, |action| match action {
-        Action::Pause(node) => Some((*node, true)),
-        Action::Resume(node) => Some((*node, false)),
-        _ => None,
-    })
-}
-
 /// For how long a node stood still between two moments. That it does for ever does not count: then it finds nothing.
 fn stood_us(standstills: &[Span], node: u32, from: Time, until: Time) -> u64 {
     let own = standstills.iter().filter(|(still, ..)| *still == node);
@@ -165,6 +156,7 @@ fn stood_us(standstills: &[Span], node: u32, from: Time, until: Time) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sim::faults::Action;
 
     #[test]
     fn what_a_finder_stood_still_is_taken_off() {

@@ -4,10 +4,11 @@ use super::FORMAT;
 use super::conflicts::{self, distinct};
 use super::error::Problem;
 use super::error::Step::{self, Index, Key};
-use super::faults::count_of;
+use super::faults::{count_of, duration, permille, ppm};
 use super::keys::{Fault, Manifest, Publishers, Topology, Who, Workload};
 use crate::attack::Attackers;
 use starling_protocol::genesis::SLOT_MS_RANGE;
+use starling_protocol::time::Duration;
 
 /// More nodes than this are surely a mistake.
 pub const NODES_MAX: u32 = 200_000;
@@ -29,6 +30,8 @@ const SECONDS_MAX: f64 = 1e7;
 const SECONDS_MIN: f64 = 1e-3;
 /// Sooner than this an answer from the other side of the world may still come.
 const DEAD_AFTER_S_MIN: f64 = 0.1;
+/// The most that a degradation adds to a latency: what takes longer fails every dial.
+const LATENCY_MS_MAX: f64 = 10_000.0;
 
 /// What is wrong with a partition of all nodes.
 pub(super) const NOBODY_ELSE: &str = "nobody would be on the other side; name some of the nodes, and not all of them";
@@ -309,14 +312,25 @@ fn check_fault(manifest: &Manifest, fault: &Fault, path: &[Step]) -> Checked {
         Fault::Degrade { from, to, latency_ms, loss_percent, .. } => {
             check_who(manifest, from, &at("from"))?;
             check_who(manifest, to, &at("to"))?;
-            if !(0.0..=60_000.0).contains(latency_ms) {
-                return Err(Problem::new(&at("latency_ms"), "what is added to a latency must be from 0 to 60000 ms"));
+            if !(0.0..=LATENCY_MS_MAX).contains(latency_ms) {
+                let message =
+                    format!("what is added to a latency must be from 0 to {LATENCY_MS_MAX} ms; more is a partition");
+                return Err(Problem::new(&at("latency_ms"), message));
             }
             if !(0.0..=50.0).contains(loss_percent) {
                 return Err(Problem::new(&at("loss_percent"), "a loss must be from 0 to 50 percent"));
             }
-            if *latency_ms == 0.0 && *loss_percent == 0.0 {
-                return Err(Problem::new(path, "nothing becomes worse; give latency_ms or loss_percent"));
+            if duration(latency_ms / 1e3) == Duration::ZERO && ppm(*loss_percent) == 0 {
+                let message =
+                    "nothing becomes worse; give latency_ms, at least 0.001, or loss_percent, at least 0.0001";
+                return Err(Problem::new(path, message));
+            }
+            if let (Who::Nodes(from), Who::Nodes(to)) = (from, to)
+                && distinct(from) == 1
+                && distinct(to) == 1
+                && from[0] == to[0]
+            {
+                return Err(Problem::new(&at("to"), "no path has one node at both ends; name other nodes"));
             }
             Ok(())
         }
@@ -339,6 +353,9 @@ fn check_fault(manifest: &Manifest, fault: &Fault, path: &[Step]) -> Checked {
         Fault::SlowCpu { who, factor, .. } | Fault::SlowDisk { who, factor, .. } => {
             if !(0.001..=1e6).contains(factor) {
                 return Err(Problem::new(&at("factor"), "a factor must be from 0.001 to 1000000"));
+            }
+            if permille(*factor) == 1_000 {
+                return Err(Problem::new(&at("factor"), "with a factor of 1 nothing changes"));
             }
             check_who(manifest, who, &at("who"))
         }

@@ -5,8 +5,10 @@
 use super::check::Checked;
 use super::error::Problem;
 use super::error::Step::{Index, Key};
-use super::faults::count_of;
+use super::faults::{count_of, duration, time};
 use super::keys::{Fault, Manifest, Who};
+use crate::report::format::float;
+use starling_protocol::time::Time;
 use std::collections::BTreeSet;
 
 /// Checks that faults go together.
@@ -14,9 +16,9 @@ pub(super) fn check(manifest: &Manifest) -> Checked {
     partitions(manifest)?;
     for (later, fault) in manifest.fault.iter().enumerate() {
         for (earlier, other) in manifest.fault.iter().enumerate() {
-            let (at_s, other_at_s) = (fault.when().0, other.when().0);
+            let (at, other_at) = (time(fault.when().0), time(other.when().0));
             // Of two at the same time the one that is written first counts as the earlier one.
-            if earlier == later || (other_at_s, earlier) > (at_s, later) {
+            if earlier == later || (other_at, earlier) > (at, later) {
                 continue;
             }
             if let Some(message) = contradiction(manifest.nodes, other, fault) {
@@ -36,17 +38,21 @@ fn contradiction(nodes: u32, earlier: &Fault, later: &Fault) -> Option<String> {
         (Fault::Kill { for_s: None, .. }, Fault::Kill { .. } | Fault::Restart { .. } | Fault::Pause { .. }) => {
             ("is killed", true)
         }
-        (Fault::Kill { .. } | Fault::Restart { .. }, Fault::Kill { .. } | Fault::Restart { .. }) => ("is down", false),
+        (
+            Fault::Kill { .. } | Fault::Restart { .. },
+            Fault::Kill { .. } | Fault::Restart { .. } | Fault::Pause { .. },
+        ) => ("is down", false),
         (Fault::Pause { .. }, Fault::Pause { .. }) => ("stands still", false),
         (Fault::SlowCpu { .. }, Fault::SlowCpu { .. }) => ("has a slow processor", false),
         (Fault::SlowDisk { .. }, Fault::SlowDisk { .. }) => ("has a slow disk", false),
         _ => return None,
     };
     let ((began_s, for_s), (at_s, _)) = (earlier.when(), later.when());
-    let until_s = for_s.map(|for_s| began_s + for_s);
-    if until_s.is_some_and(|until_s| at_s >= until_s) {
+    let until = for_s.map(|for_s| time(began_s) + duration(for_s));
+    if until.is_some_and(|until| time(at_s) >= until) {
         return None;
     }
+    let until_s = until.map(seconds);
     let node = common(nodes, earlier.who()?, later.who()?)?;
     let (until, remedy) = match until_s {
         Some(until_s) => (format!("until {until_s} s"), format!("begin at {until_s} s or later")),
@@ -54,6 +60,10 @@ fn contradiction(nodes: u32, earlier: &Fault, later: &Fault) -> Option<String> {
         None => ("to the end".into(), "give the other one for_s".into()),
     };
     Some(format!("{node} {what} already, from {began_s} s {until}; {remedy}, or name other nodes"))
+}
+
+fn seconds(time: Time) -> f64 {
+    float(time.as_micros()) / 1e6
 }
 
 /// A node that is in both groups, whatever the seed.
@@ -87,22 +97,27 @@ pub(super) fn distinct(named: &[u32]) -> u32 {
 /// There is one partition at a time, and only what is parted can be healed.
 fn partitions(manifest: &Manifest) -> Checked {
     let mut order: Vec<usize> = (0..manifest.fault.len()).collect();
-    order.sort_by(|a, b| manifest.fault[*a].when().0.total_cmp(&manifest.fault[*b].when().0));
-    let mut parted: Option<(usize, f64)> = None;
+    // Of one moment, what ends comes first.
+    let when = |fault: &Fault| (time(fault.when().0), matches!(fault, Fault::Partition { .. }));
+    order.sort_by_key(|number| when(&manifest.fault[*number]));
+    let mut parted: Option<(usize, Time)> = None;
     for number in order {
         let fault = &manifest.fault[number];
-        let (at_s, _) = fault.when();
-        let present = parted.filter(|(_, until_s)| at_s < *until_s);
+        let at = time(fault.when().0);
+        let present = parted.filter(|(_, until)| at < *until);
         match fault {
             Fault::Partition { for_s, .. } => {
-                if let Some((other, until_s)) = present {
-                    let until = if until_s.is_finite() { format!("until {until_s} s") } else { "to the end".into() };
+                if let Some((other, until)) = present {
+                    let until = match until {
+                        Time::MAX => "to the end".to_owned(),
+                        until => format!("until {} s", seconds(until)),
+                    };
                     let message = format!(
                         "it overlaps with the partition fault.{other}, which lasts {until}; heal that one first, or describe both as one"
                     );
                     return Err(Problem::new(&[Key("fault"), Index(number), Key("at_s")], message));
                 }
-                parted = Some((number, for_s.map_or(f64::INFINITY, |for_s| at_s + for_s)));
+                parted = Some((number, for_s.map_or(Time::MAX, |for_s| at + duration(for_s))));
             }
             Fault::Heal { .. } if present.is_none() => {
                 let message = "there is nothing to heal: no partition lasts until then";
@@ -152,6 +167,10 @@ mod tests {
         contradict(&killed, &fault("restart", &format!("{ONE}\nat_s = 9")), said);
         contradict(&killed, &fault("pause", "who = { all = true }\nfor_s = 1\nat_s = 9"), "for good");
         good(&(killed + &fault("kill", "who = { nodes = [3] }\nat_s = 4")));
+        // Times are microseconds, whatever their sum is as a floating-point number.
+        let short = fault("kill", &format!("{ONE}\nfor_s = 0.2\nat_s = 0.1"));
+        good(&(short.clone() + &fault("kill", &format!("{ONE}\nat_s = 0.3"))));
+        contradict(&short, &fault("kill", &format!("{ONE}\nat_s = 0.2")), "until 0.3 s; begin at 0.3 s or later");
     }
 
     #[test]
@@ -163,8 +182,9 @@ mod tests {
             contradict(down, &fault("kill", &format!("{ONE}\nat_s = 2")), said);
             contradict(down, &fault("restart", &format!("{ONE}\nat_s = 9.9")), said);
             good(&format!("{down}{}", fault("kill", &format!("{ONE}\nat_s = 10"))));
-            // What does not run cannot be slower for it, but it stands still when it runs again.
-            good(&format!("{down}{}", fault("pause", &format!("{ONE}\nfor_s = 20\nat_s = 2"))));
+            // Whoever does not run cannot stand still; it can be slow as soon as it runs again.
+            contradict(down, &fault("pause", &format!("{ONE}\nfor_s = 20\nat_s = 2")), said);
+            good(&format!("{down}{}", fault("slow_cpu", &format!("{ONE}\nfactor = 9\nfor_s = 20\nat_s = 2"))));
         }
     }
 

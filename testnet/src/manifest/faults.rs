@@ -8,14 +8,15 @@ use starling_protocol::time::{Duration, Time, micros};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// What is done when, in the order of time. Actions of one moment are in the order of the manifest.
+/// What is done when, in the order of time. Of one moment, what ends comes before what begins, whichever the manifest names first; the rest is in
+/// the order of the manifest.
 pub(super) fn timeline(manifest: &Manifest, network: &Topology) -> Vec<(Time, Action)> {
     let mut all = Vec::new();
     for (number, fault) in (0_u32..).zip(&manifest.fault) {
         let stream = Stream::new(manifest.seed.wrapping_add(u64::from(number) << 40), "faults");
         Expansion { manifest, network, stream, all: &mut all }.add(number, fault);
     }
-    all.sort_by_key(|(at, _)| *at);
+    all.sort_by_key(|(at, action)| (*at, action.begins()));
     all
 }
 
@@ -37,7 +38,8 @@ impl Expansion<'_> {
             Fault::Partition { who, .. } => {
                 let sides = self.members(who).iter().map(|inside| u8::from(*inside)).collect();
                 self.push(at, Action::Partition(sides));
-                if let Some(until) = until {
+                // One that is healed sooner must not heal the next one when its own time is up.
+                if let Some(until) = until.filter(|until| !self.is_healed_within(at, *until)) {
                     self.push(until, Action::Heal);
                 }
             }
@@ -70,6 +72,12 @@ impl Expansion<'_> {
                 self.each(who, at, until, slow, usual);
             }
         }
+    }
+
+    /// Whether a `heal` comes after `at` and before `until`.
+    fn is_healed_within(&self, at: Time, until: Time) -> bool {
+        let heals = |fault: &Fault| matches!(fault, Fault::Heal { at_s } if (at..until).contains(&time(*at_s)));
+        self.manifest.fault.iter().any(heals)
     }
 
     /// Does something to each of some nodes, and undoes it.
@@ -224,7 +232,7 @@ pub(super) fn duration(seconds: f64) -> Duration {
     Duration::from_micros(whole(seconds * 1e6))
 }
 
-fn time(seconds: f64) -> Time {
+pub(super) fn time(seconds: f64) -> Time {
     Time::ZERO + duration(seconds)
 }
 
@@ -233,11 +241,11 @@ pub(super) fn count_of(percent: f64, nodes: u32) -> u32 {
     u32::try_from(whole(percent / 100.0 * f64::from(nodes))).unwrap_or(u32::MAX).clamp(1, nodes)
 }
 
-fn ppm(percent: f64) -> u32 {
+pub(super) fn ppm(percent: f64) -> u32 {
     u32::try_from(whole(percent * 1e4)).unwrap_or(u32::MAX)
 }
 
-fn permille(factor: f64) -> u32 {
+pub(super) fn permille(factor: f64) -> u32 {
     u32::try_from(whole(factor * 1e3)).unwrap_or(u32::MAX)
 }
 

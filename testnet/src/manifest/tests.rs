@@ -318,6 +318,32 @@ fn faults_become_a_timeline() {
     }
 }
 
+/// Whichever is written first.
+#[test]
+fn what_ends_comes_before_what_begins_at_that_moment() {
+    let actions = |faults: &[&str]| {
+        let faults: String = faults.iter().map(|fault| format!("[[fault]]\n{fault}\n")).collect();
+        let manifest = Manifest::parse(&format!("{HEAD}{faults}"), "test.toml")
+            .unwrap_or_else(|error| panic!("{faults}: {error}"));
+        manifest.scenario(Path::new("")).expect("a scenario").faults
+    };
+    let who = "who = { nodes = [2] }";
+    for (kind, rest) in
+        [("partition", ""), ("kill", ""), ("pause", ""), ("slow_cpu", "factor = 3"), ("slow_disk", "factor = 3")]
+    {
+        let first = format!("kind = \"{kind}\"\nat_s = 5\nfor_s = 4\n{rest}\n{who}");
+        let second = format!("kind = \"{kind}\"\nat_s = 9\nfor_s = 3\n{rest}\n{who}");
+        let faults = actions(&[&second, &first]);
+        assert_eq!(faults, actions(&[&first, &second]), "{kind}");
+        assert_eq!(faults.iter().map(|(_, action)| action.begins()).collect::<Vec<_>>(), [true, false, true, false]);
+    }
+    let (first, heal) = (format!("kind = \"partition\"\nat_s = 5\nfor_s = 6\n{who}"), "kind = \"heal\"\nat_s = 9");
+    let second = format!("kind = \"partition\"\nat_s = 9\n{who}");
+    let faults = actions(&[&second, &first, heal]);
+    let times: Vec<_> = faults.iter().map(|(at, action)| (at.as_micros() / 1_000_000, action.begins())).collect();
+    assert_eq!(times, [(5, true), (9, false), (9, true)], "what was healed early does not heal the next one");
+}
+
 /// However many nodes are down, and however long it is said to last.
 #[test]
 fn churn_ends_with_the_run_and_is_counted_before_it_is_made() {

@@ -2,6 +2,7 @@
 
 use super::counts::WireCounts;
 use super::event::{ANY_LIFE, Event, Rare};
+use super::faults::{Parted, gets_through, partitions};
 use super::gaps::Gaps;
 use super::link::{Busy, Line, NOTHING, RETRIES_MAX, SEGMENT_BYTES, Uplink, Window, chunk_loss_ppm, retransmission_us};
 use super::observe::{Loss, Observer};
@@ -60,6 +61,8 @@ pub(super) struct Shared {
     jitter: Stream,
     jitter_us_max: u64,
     loss: Stream,
+    /// Those of the timeline.
+    partitions: Vec<Parted>,
     tickets: u64,
     /// How many of the nodes are honest: the first ones.
     pub(super) honest: u32,
@@ -91,6 +94,7 @@ impl Shared {
             jitter: Stream::new(scenario.seed, "jitter"),
             jitter_us_max: scenario.profile.jitter_us_max(),
             loss: Stream::new(scenario.seed, "loss"),
+            partitions: partitions(&scenario.faults),
             scenario,
             genesis,
             network,
@@ -142,11 +146,35 @@ impl Shared {
         };
         let due_us = departure_ns.div_ceil(1_000) + latency_us + jitter_us;
         let late_us = if loss_ppm == 0 { 0 } else { self.lost_us((latency_us, loss_ppm), bytes) };
-        if late_us > 0 {
-            let ((from, to), by_fault) = (ends, loss_ppm > self.scenario.loss_ppm);
-            self.observer.lost(Loss { from, to, due: Time::from_micros(due_us), late_us, by_fault });
+        if late_us == 0 {
+            return due_us;
         }
-        due_us + late_us
+        let ((from, to), by_fault) = (ends, loss_ppm > self.scenario.loss_ppm);
+        self.observer.lost(Loss { from, to, due: Time::from_micros(due_us), late_us, by_fault });
+        self.sent_again_us(ends, due_us + late_us, latency_us)
+    }
+
+    /// When something arrives that was lost and sent again, and would have come at `arrival_us`: what is sent again does not cross a path that is cut
+    /// meanwhile, and crosses it when that is mended.
+    #[cold]
+    fn sent_again_us(&self, ends: (u32, u32), arrival_us: u64, latency_us: u64) -> u64 {
+        let leaves = Time::from_micros(arrival_us - latency_us);
+        match gets_through(&self.partitions, ends, leaves) {
+            Some(through) if through == leaves => arrival_us,
+            Some(through) => through.as_micros() + latency_us,
+            // Beyond the end, where nothing happens any more.
+            None => arrival_us.max(self.scenario.end().as_micros()) + 1,
+        }
+    }
+
+    /// What comes too late over a path that loses some is a silence: both ends take the connection for broken when it has lasted so long.
+    fn note_silence(&mut self, (node, peer): (u32, PeerHandle), line: &Line, arrival_us: u64) {
+        let usual_us = line.arrival_us.max(self.queue.now().as_micros() + u64::from(line.latency_us));
+        if arrival_us.saturating_sub(usual_us) > micros(self.scenario.dead_after) {
+            let at = Time::from_micros(usual_us) + self.scenario.dead_after;
+            self.rare(at, node, Rare::Closed { peer });
+            self.rare(at, line.far, Rare::Closed { peer: line.far_handle });
+        }
     }
 
     /// How much later a chunk arrives on a path that loses some, because a segment of it may have been lost.
@@ -381,6 +409,9 @@ impl Effects<'_> {
         let latency_us = u64::from(line.latency_us);
         let departure_ns = uplink.send(now.as_micros() * 1_000, bytes);
         let arrival_us = shared.arrival_us(departure_ns, (*index, line.far), (latency_us, line.loss_ppm), bytes);
+        if line.loss_ppm > 0 {
+            shared.note_silence((*index, PeerHandle { slot, generation: line.generation }), line, arrival_us);
+        }
         line.arrival_us = line.arrival_us.max(arrival_us);
         if let Some(window) = &mut line.window {
             window.sent(now.as_micros(), bytes, line.arrival_us + latency_us);

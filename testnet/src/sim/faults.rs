@@ -3,11 +3,11 @@
 //! A scenario has a timeline of [`Action`]s. They are primitive: a restart is a kill and a start, churn is many of them. So they
 //! can be carried out by whatever runs the nodes, and what a manifest says of faults is worked out once (`crate::manifest`).
 
-use super::event::Rare;
+use super::event::{Event, Rare};
 use super::world::World;
 use crate::wan::Topology;
 use starling_protocol::time::{Duration, Time};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Something that is done to the network.
@@ -39,6 +39,22 @@ pub enum Action {
     Disk(u32, u32),
 }
 
+impl Action {
+    /// Whether it makes something unusual, and does not undo it.
+    pub(crate) fn begins(&self) -> bool {
+        match self {
+            Self::Kill(_)
+            | Self::Stop(_)
+            | Self::Pause(_)
+            | Self::Partition(_)
+            | Self::Degrade(_)
+            | Self::Clock(..) => true,
+            Self::Start(_) | Self::Resume(_) | Self::Heal | Self::Mend(_) => false,
+            Self::Cpu(_, permille) | Self::Disk(_, permille) => *permille != 1_000,
+        }
+    }
+}
+
 /// Paths that are worse than usual, in both directions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Degradation {
@@ -67,7 +83,7 @@ pub(crate) type Span = (u32, Time, Option<Time>);
 
 /// The spans of a timeline, of which an action begins (true) or ends one at a node. What has begun does not begin again. First come those that
 /// ended, in the order of their ends.
-pub(crate) fn spans(faults: &[(Time, Action)], edge: impl Fn(&Action) -> Option<(u32, bool)>) -> Vec<Span> {
+pub(crate) fn spans(faults: &[(Time, Action)], mut edge: impl FnMut(&Action) -> Option<(u32, bool)>) -> Vec<Span> {
     let (mut open, mut spans) = (BTreeMap::new(), Vec::new());
     for (at, action) in faults {
         match edge(action) {
@@ -78,6 +94,80 @@ pub(crate) fn spans(faults: &[(Time, Action)], edge: impl Fn(&Action) -> Option<
     }
     spans.extend(open.into_iter().map(|(node, from)| (node, from, None)));
     spans
+}
+
+/// From when until when nodes did not run.
+pub(crate) fn absences(faults: &[(Time, Action)]) -> Vec<Span> {
+    spans(faults, |action| match action {
+        Action::Kill(node) | Action::Stop(node) => Some((*node, true)),
+        Action::Start(node) => Some((*node, false)),
+        _ => None,
+    })
+}
+
+/// From when until when processes stood still: whoever does not run cannot, and who is killed does not any more.
+pub(crate) fn standstills(faults: &[(Time, Action)]) -> Vec<Span> {
+    let mut down = BTreeSet::new();
+    spans(faults, |action| match action {
+        Action::Pause(node) => (!down.contains(node)).then_some((*node, true)),
+        Action::Resume(node) => Some((*node, false)),
+        Action::Kill(node) | Action::Stop(node) => {
+            down.insert(*node);
+            Some((*node, false))
+        }
+        Action::Start(node) => {
+            down.remove(node);
+            None
+        }
+        _ => None,
+    })
+}
+
+/// A partition of a timeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Parted {
+    pub(crate) from: Time,
+    /// None if it lasts to the end.
+    pub(crate) until: Option<Time>,
+    /// One side for each node, later ones being on side 0.
+    pub(crate) sides: Arc<[u8]>,
+}
+
+impl Parted {
+    /// Whether it is between these two.
+    pub(crate) fn is_between(&self, a: u32, b: u32) -> bool {
+        let side = |node: u32| self.sides.get(node as usize).copied().unwrap_or(0);
+        side(a) != side(b)
+    }
+}
+
+/// The partitions of a timeline in their order: each lasts until the next one, or until everybody reaches everybody again.
+pub(crate) fn partitions(faults: &[(Time, Action)]) -> Vec<Parted> {
+    let mut open: Option<(Time, Arc<[u8]>)> = None;
+    let mut partitions = Vec::new();
+    let parted = |(from, sides), until| Parted { from, until, sides };
+    for (at, action) in faults {
+        let next = match action {
+            Action::Partition(sides) => Some((*at, Arc::clone(sides))),
+            Action::Heal => None,
+            _ => continue,
+        };
+        partitions.extend(open.take().map(|before| parted(before, Some(*at))));
+        open = next;
+    }
+    partitions.extend(open.map(|last| parted(last, None)));
+    partitions
+}
+
+/// When something gets through from one node to another that tries to at `at`; none if it never does.
+pub(super) fn gets_through(partitions: &[Parted], (a, b): (u32, u32), at: Time) -> Option<Time> {
+    let mut at = at;
+    for parted in partitions.iter().filter(|parted| parted.is_between(a, b)) {
+        if parted.from <= at && parted.until.is_none_or(|until| at < until) {
+            at = parted.until?;
+        }
+    }
+    Some(at)
 }
 
 /// What is wrong with paths at present.
@@ -179,11 +269,11 @@ impl World {
         }
     }
 
-    /// What waited on a line goes on.
+    /// What waited on a line goes on, unless its node stands still.
     fn mended(&mut self, at: Time, node: u32, slot: u32) {
-        if let Some(busy) = &mut self.machines[node as usize].lines[slot as usize].busy {
-            busy.waits = false;
-            self.carry(at, node, |effects| effects.write_on(slot));
+        let line = &self.machines[node as usize].lines[slot as usize];
+        if line.busy.is_some() {
+            self.shared.queue.push(at, Event::Line { node, slot, generation: line.generation });
         }
     }
 
@@ -202,6 +292,39 @@ impl World {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_does_not_run_cannot_stand_still() {
+        let at = Time::from_secs;
+        let found = standstills(&[
+            (at(1), Action::Kill(1)),
+            (at(2), Action::Pause(1)),
+            (at(3), Action::Start(1)),
+            (at(4), Action::Resume(1)),
+            (at(5), Action::Pause(1)),
+            (at(6), Action::Stop(1)),
+            (at(7), Action::Start(1)),
+            (at(8), Action::Resume(1)),
+            (at(9), Action::Pause(1)),
+        ]);
+        assert_eq!(found, [(1, at(5), Some(at(6))), (1, at(9), None)]);
+    }
+
+    #[test]
+    fn what_is_kept_back_by_partitions_goes_through_between_them() {
+        let at = Time::from_secs;
+        let parted = |sides: [u8; 3]| Action::Partition(sides.into());
+        let all = partitions(&[
+            (at(2), parted([0, 1, 1])),
+            (at(4), parted([0, 1, 0])),
+            (at(6), Action::Heal),
+            (at(8), parted([0, 1, 1])),
+        ]);
+        let through = |ends, at_s| gets_through(&all, ends, at(at_s));
+        assert_eq!([1, 2, 3, 5, 6, 7].map(|at_s| through((0, 1), at_s)), [1, 6, 6, 6, 6, 7].map(|at_s| Some(at(at_s))));
+        assert_eq!((through((1, 0), 8), through((0, 2), 3), through((1, 2), 3)), (None, Some(at(4)), Some(at(3))));
+        assert_eq!((through((1, 2), 5), through((1, 2), 9)), (Some(at(6)), Some(at(9))), "sides may change");
+    }
 
     #[test]
     fn a_span_lasts_from_the_first_beginning_to_the_first_end_after_it() {

@@ -8,7 +8,7 @@ use starling_protocol::id::MessageId;
 use starling_protocol::mesh::MeshConfig;
 use starling_protocol::time::{Duration, Time, micros};
 
-use super::faults::{Action, spans};
+use super::faults::{self, Action};
 use super::heads::Heads;
 use super::memory::fits;
 use super::{Scenario, World};
@@ -87,6 +87,9 @@ pub fn simulate(
     let disagreement = Heads::of(&world).findings();
     let one_chain = disagreement.is_empty();
     findings.extend(disagreement);
+    if world.running().next().is_none() {
+        findings.push("no node runs at the end, so there is nobody of whom anything could be said".into());
+    }
     if let (refused, Some(reason)) = world.refused_submissions() {
         findings.push(format!(
             "{refused} of the transactions that were to be published were refused by their own nodes, the first one because {reason}; publish \
@@ -187,9 +190,7 @@ pub fn lasting_partition(manifest: &Manifest) -> Option<String> {
         _ => None,
     });
     let (at_s, number, for_s) = partitions.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    // Of two at the same time the one that is written first comes first.
-    let is_later = |heal_s: f64, other: usize| heal_s > at_s || heal_s == at_s && other > number;
-    if faults().any(|(other, fault)| matches!(fault, Fault::Heal { at_s } if is_later(*at_s, other))) {
+    if faults().any(|(_, fault)| matches!(fault, Fault::Heal { at_s: heal_s } if *heal_s > at_s)) {
         return None;
     }
     let end_s = manifest.time.warm_up_s + manifest.time.load_s + manifest.time.drain_s;
@@ -199,7 +200,7 @@ pub fn lasting_partition(manifest: &Manifest) -> Option<String> {
         Some(_) => return None,
     };
     Some(format!(
-        "fault.{number}, the partition at {at_s} s, {why}: what one side publishes never reaches the other, so expect exit code 1"
+        "fault.{number}, the partition at {at_s} s, {why}: what one side publishes meanwhile never reaches the other, and that ends with exit code 1"
     ))
 }
 
@@ -301,13 +302,9 @@ fn deliveries(world: &World, window: &Window) -> Deliveries {
 
 /// From when until when nodes did not run, in microseconds, by their numbers.
 pub(crate) fn absences(scenario: &Scenario) -> Vec<(usize, u64, u64)> {
-    let absences = spans(&scenario.faults, |action| match action {
-        Action::Kill(node) | Action::Stop(node) => Some((*node, true)),
-        Action::Start(node) => Some((*node, false)),
-        _ => None,
-    });
     let until_us = |until: Option<Time>| until.map_or(u64::MAX, Time::as_micros);
-    absences.into_iter().map(|(node, from, until)| (node as usize, from.as_micros(), until_us(until))).collect()
+    let absences = faults::absences(&scenario.faults).into_iter();
+    absences.map(|(node, from, until)| (node as usize, from.as_micros(), until_us(until))).collect()
 }
 
 fn honest_bounds(world: &World) -> crate::wan::Bounds {

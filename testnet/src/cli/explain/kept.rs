@@ -1,11 +1,10 @@
 //! What a manifest's faults kept from going on or made slower, and what was lost, so that a wait is not put down to something else.
 
 use std::fmt;
-use std::sync::Arc;
 
 use crate::report::format::{float, milliseconds};
 use crate::sim::Scenario;
-use crate::sim::faults::{Action, Degradation, Span, spans};
+use crate::sim::faults::{self, Action, Degradation, Parted, Span, absences, spans, standstills};
 use crate::sim::observe::Loss;
 use starling_protocol::time::{Duration, Time, micros};
 
@@ -20,8 +19,8 @@ pub(super) struct Kept {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum What {
-    /// Nodes on different sides did not reach each other; one side for each node, later ones being on side 0.
-    Parted(Arc<[u8]>),
+    /// Nodes on different sides did not reach each other.
+    Parted(Parted),
     /// The node's process stood still.
     StoodStill(u32),
     /// It did not run.
@@ -58,20 +57,10 @@ impl Kept {
         let nodes = |what: fn(u32) -> What, spans: Vec<Span>| {
             spans.into_iter().map(move |(node, from, until)| Self { what: what(node), from, until })
         };
-        let still = spans(&scenario.faults, |action| match action {
-            Action::Pause(node) => Some((*node, true)),
-            Action::Resume(node) | Action::Kill(node) | Action::Stop(node) => Some((*node, false)),
-            _ => None,
-        });
-        let gone = spans(&scenario.faults, |action| match action {
-            Action::Kill(node) | Action::Stop(node) => Some((*node, true)),
-            Action::Start(node) => Some((*node, false)),
-            _ => None,
-        });
-        let mut all = partitions(&scenario.faults);
+        let mut all: Vec<Self> = partitions(&scenario.faults).collect();
         all.extend(degradations(&scenario.faults));
-        all.extend(nodes(What::StoodStill, still));
-        all.extend(nodes(What::DidNotRun, gone));
+        all.extend(nodes(What::StoodStill, standstills(&scenario.faults)));
+        all.extend(nodes(What::DidNotRun, absences(&scenario.faults)));
         all.extend(losses.iter().map(Self::lost));
         all
     }
@@ -104,10 +93,7 @@ impl Kept {
     fn concerns(&self, stretch: &Stretch) -> bool {
         let (from, to) = stretch.nodes;
         match &self.what {
-            What::Parted(sides) => {
-                let side = |node: u32| sides.get(node as usize).copied().unwrap_or(0);
-                side(from) != side(to)
-            }
+            What::Parted(parted) => parted.is_between(from, to),
             What::StoodStill(node) => *node == from || *node == to,
             // A sender that ended has sent before, or not at all.
             What::DidNotRun(node) => *node == to,
@@ -165,22 +151,9 @@ impl fmt::Display for Kept {
     }
 }
 
-/// A partition lasts until the next one or until everybody reaches everybody again.
-fn partitions(faults: &[(Time, Action)]) -> Vec<Kept> {
-    let mut open: Option<(Time, Arc<[u8]>)> = None;
-    let mut partitions = Vec::new();
-    let kept = |(from, sides), until| Kept { what: What::Parted(sides), from, until };
-    for (at, action) in faults {
-        let next = match action {
-            Action::Partition(sides) => Some((*at, Arc::clone(sides))),
-            Action::Heal => None,
-            _ => continue,
-        };
-        partitions.extend(open.take().map(|before| kept(before, Some(*at))));
-        open = next;
-    }
-    partitions.extend(open.map(|last| kept(last, None)));
-    partitions
+fn partitions(faults: &[(Time, Action)]) -> impl Iterator<Item = Kept> {
+    let all = faults::partitions(faults).into_iter();
+    all.map(|parted| Kept { from: parted.from, until: parted.until, what: What::Parted(parted) })
 }
 
 /// A degradation lasts until it is mended.
@@ -207,12 +180,13 @@ mod tests {
     fn a_wait_is_put_down_to_the_fault_that_took_most_of_it() {
         let at = Time::from_secs;
         let parted = |sides: [u8; 3]| Action::Partition(sides.into());
-        let mut all = partitions(&[
+        let mut all: Vec<Kept> = partitions(&[
             (at(2), parted([0, 1, 1])),
             (at(4), parted([0, 0, 1])),
             (at(5), Action::Heal),
             (at(8), parted([0, 1, 1])),
-        ]);
+        ])
+        .collect();
         all.push(Kept { what: What::StoodStill(2), from: at(4), until: Some(at(5)) });
         all.push(Kept { what: What::DidNotRun(0), from: at(0), until: None });
         let most = |pair, from_s: u64, to_s: u64| {
