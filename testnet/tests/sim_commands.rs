@@ -104,6 +104,27 @@ fn a_simulation_is_reported_reproduced_explained_and_compared() {
     assert!(said(&["compare", &path("a"), &path("a"), "--fail-above", "1%"], 0).contains("+0.0 %"));
     let shown = said(&["compare", &path("a"), &path("b"), "--fail-above", "10%"], 1);
     assert!(shown.contains("p99") && shown.contains("is worse by"), "{shown}");
+
+    // Nothing is better in a network that does nothing.
+    let barren =
+        ["sim", &path("tiny.toml"), "--seeds", "3..4", "--set", "blocks.producers=0", "--out", &path("barren")];
+    said(&barren, 0);
+    assert!(said(&["compare", &path("barren"), &path("a"), "--fail-above", "900"], 0).contains("blocks: coverage"));
+    let shown = said(&["compare", &path("a"), &path("barren"), "--fail-above", "900"], 1);
+    let row = shown.lines().find(|line| line.contains("blocks: coverage")).expect("what A has is shown");
+    assert_eq!(row.split('┆').nth(2).map(str::trim), Some("-"), "{shown}");
+    assert!(shown.contains("\nblocks: coverage is worse: B has none\n"), "{shown}");
+    assert!(!shown.contains("ended well: "), "{shown}");
+    // The same figures, and another end.
+    said(&["sim", &path("tiny.toml"), "--seed", "4", "--out", &path("bad/4")], 0);
+    std::fs::create_dir(path("bad/3")).expect("made");
+    let bad = first.to_string().replace("\"good\":true", "\"good\":false");
+    std::fs::write(path("bad/3/summary.json"), bad).expect("written");
+    let shown = said(&["compare", &path("a"), &path("bad"), "--fail-above", "900"], 1);
+    assert!(shown.contains("\nended well: 1 of 2 in B, and yes in A\n") && !shown.contains("one chain: "), "{shown}");
+    said(&["compare", &path("bad"), &path("a"), "--fail-above", "900"], 0);
+    said(&["compare", &path("a"), &path("bad")], 0);
+
     let scenario = temporary.path().join("a/scenario.toml");
     let changed = std::fs::read_to_string(&scenario).expect("kept").replace("degree = 6", "degree = 4");
     std::fs::write(&scenario, changed).expect("written");
@@ -368,18 +389,40 @@ fn tables_of_attacks_are_compared_case_by_case() {
     );
     assert!(shown.contains("3 cases in both, 2 of them with the same figures"), "{shown}");
     assert!(shown.contains("only in A: old\n") && shown.contains("only in B: degrade, 99 %; new\n"), "{shown}");
-    said(&["compare", &path("a"), &path("b"), "--fail-above", "25%"], 0);
+    let shown = said(&["compare", &path("a"), &path("b"), "--fail-above", "25%"], 1);
+    assert!(shown.contains("\nold: B does not have it\n") && !shown.contains("worse"), "{shown}");
+    folder("more", "attacks.json", &table(&[&before[..2], &after[1..], &before[2..]].concat()));
+    said(&["compare", &path("a"), &path("more"), "--fail-above", "0"], 0);
+    let shown = said(&["compare", &path("more"), &path("a"), "--fail-above", "0"], 1);
+    assert!(shown.contains("\ndegrade, 99 %: B does not have it\nnew: B does not have it\n"), "{shown}");
     let shown = said(&["compare", &path("a"), &path("b"), "--fail-above", "24%"], 1);
     assert!(shown.contains("degrade, 90 %: p99 (ms) is worse by 25.0 %, more than 24 %"), "{shown}");
-    said(&["compare", &path("b"), &path("a"), "--fail-above", "0"], 0);
     assert!(said(&["compare", &path("a"), &path("fails")], 0).contains("FAILS"));
     let shown = said(&["compare", &path("a"), &path("fails"), "--fail-above", "50"], 1);
     assert!(shown.contains("baseline does not hold any more"), "{shown}");
     let panicked = table(&before).replace("\"runs\":[{", "\"runs\":[null,{");
     folder("panicked", "attacks.json", &panicked);
     let shown = said(&["compare", &path("a"), &path("panicked")], 0);
-    let p99: Vec<&str> = shown.lines().filter(|line| line.contains("p99")).collect();
-    assert!(p99.len() == 4 && p99.iter().all(|row| row.split('┆').nth(3).map(str::trim) == Some("-")), "{shown}");
+    assert!(shown.contains("80.0, 1 of 2 seeds"), "{shown}");
+    let shown = said(&["compare", &path("a"), &path("panicked"), "--fail-above", "900"], 1);
+    assert!(shown.contains("\nbaseline: p99 (ms) is worse: B has it for only 1 of 2 seeds\n"), "{shown}");
+    // A case that fails in both can fail for another reason.
+    let mut other = case("", false, &[78], 0);
+    (other["findings"][0]["holds"], other["findings"][1]["holds"]) = (false.into(), true.into());
+    folder("otherwise", "attacks.json", &table(&[("baseline", vec![other])]));
+    let shown = said(&["compare", &path("fails"), &path("otherwise"), "--fail-above", "50"], 1);
+    assert!(shown.contains("\nbaseline: latency p99 <= 117 ms does not hold any more\n"), "{shown}");
+    let scaled = |name: &str, nodes: u32, messages: f64| {
+        let mut all: serde_json::Value = serde_json::from_str(&table(&before)).expect("JSON");
+        all["scale"] = serde_json::json!({ "nodes": nodes, "messages_per_s": messages, "quick": true });
+        folder(name, "attacks.json", &all.to_string());
+    };
+    scaled("larger", 240, 20.0);
+    scaled("busier", 120, 30.0);
+    scaled("like-it", 120, 20.0);
+    assert!(said(&["compare", &path("a"), &path("like-it"), "--fail-above", "0"], 0).contains("120 nodes and 20 mess"));
+    folder("elsewhere", "attacks.json", &table(&before[2..]));
+    folder("elsewhere-2", "attacks.json", &table(&after[2..]));
 
     folder("run", "summary.json", "{ \"kind\": \"simulation\", \"socket_bytes\": 1 }");
     folder("soak", "summary.json", "{ \"kind\": \"soak\" }");
@@ -390,6 +433,9 @@ fn tables_of_attacks_are_compared_case_by_case() {
         ("soak", "soak", "its kind is soak"),
         ("run", "soak", "its kind is soak"),
         ("a", "broken", "it is not what `starling-testnet attacks` writes"),
+        ("a", "larger", "its table is of 240 nodes and 20 messages a second (--quick), and that of"),
+        ("like-it", "busier", "120 nodes and 30 messages a second (--quick), and that of"),
+        ("elsewhere", "elsewhere-2", "no case is in both"),
     ] {
         let shown = said(&["compare", &path(a), &path(b)], 2);
         assert!(shown.contains(why) && !shown.contains('┆'), "{a} and {b}: {shown}");

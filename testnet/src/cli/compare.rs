@@ -18,13 +18,17 @@ pub(super) const EXAMPLES: &str = "Examples:
   starling-testnet compare attacks-before attacks-after
 
 Folders may be of processes or of simulations, with one seed or with many, but all runs in one folder have to be of one kind. The \
-figures are means over all seeds; the spread is from the least to the most.
+figures are means over all seeds that have them; the spread is from the least to the most. What only one side has is shown beside a dash. \
+With --fail-above, whatever percentage it is, it is worse, too, if fewer seeds of B have a figure, or fewer end well: compared are the verdicts \
+of manifests, which processes without a manifest do not have.
 
 Two folders of `attacks` are compared case by case: what differs is shown, and what only one of them has is named. What is demanded beside \
-deliveries, latencies and copies is that of the worst seed. With --fail-above a case that does not hold any more is worse, too.
+deliveries, latencies and copies is that of the worst seed; it is told in words, so no percentage is taken of it. With --fail-above a demand \
+or a case that does not hold any more is worse, too, and so is a case that B does not have.
 
 Exit codes: 0 compared; 1 something became worse by more than --fail-above; 2 usage, which includes runs of several kinds in one folder, \
-a table of attacks and a run, and folders of `crash` and `soak`, which have none of the figures.";
+a table of attacks and a run, tables of networks of another size or with other loads, or without a common case, and folders of `crash` and \
+`soak`, which have none of the figures.";
 
 #[derive(Debug, Args)]
 pub(super) struct Compare {
@@ -85,6 +89,7 @@ fn compare(arguments: &Compare) -> Result<u8, FolderError> {
     let (text, worse) = match (Attacks::read(a)?, Attacks::read(b)?) {
         (None, None) => compare_runs(arguments)?,
         (Some(before), Some(after)) => {
+            before.comparable_with(&after, (a, b))?;
             say!("A: {}, {}\nB: {}, {}", a.display(), before.words(), b.display(), after.words());
             attacks::compare(&before, &after, *fail_above)
         }
@@ -109,22 +114,97 @@ fn compare_runs(arguments: &Compare) -> Result<(String, Vec<String>), FolderErro
     let (a, b) = (summaries(&arguments.a)?, summaries(&arguments.b)?);
     let mut table = table(["", "A", "B", "B to A"]);
     let mut worse = Vec::new();
+    for verdict in VERDICTS {
+        let [before, after] = [&a, &b].map(|runs| Share::of(verdict, runs));
+        if before.is_none() && after.is_none() {
+            continue;
+        }
+        let shown = |share: Option<&Share>| share.map_or_else(|| "-".to_owned(), Share::show);
+        table.add_row([verdict.label, &shown(before.as_ref()), &shown(after.as_ref()), ""]);
+        if let (Some(before), Some(after), Some(_)) = (before, after, arguments.fail_above)
+            && after.is_less_than(&before)
+        {
+            worse.push(format!("{}: {} in B, and {} in A", verdict.label, after.show(), before.show()));
+        }
+    }
     for figure in FIGURES {
-        let (Some(a), Some(b)) = (Spread::of(figure, &a), Spread::of(figure, &b)) else { continue };
-        let change = a.change_to(&b);
-        let shown = change.map_or_else(|| "-".to_owned(), |change| format!("{change:+.1} %"));
-        table.add_row([figure.label.to_owned(), a.show(figure.digits), b.show(figure.digits), shown]);
-        worse.extend(too_much_worse(figure, change, arguments.fail_above));
+        let both = [&a, &b].map(|runs| Spread::of(figure, runs));
+        if both.iter().all(Option::is_none) {
+            continue;
+        }
+        table.add_row([vec![figure.label.to_owned()], side_by_side(figure, &both).into()].concat());
+        worse.extend(too_much_worse(figure, &both, arguments.fail_above));
     }
     say!("A: {}, {}\nB: {}, {}", arguments.a.display(), count(&a), arguments.b.display(), count(&b));
     Ok((aligned(table).to_string(), worse))
 }
 
-/// Says that a figure has changed for the worse by more than `most` percent, if so.
-fn too_much_worse(figure: &Figure, change: Option<f64>, most: Option<f64>) -> Option<String> {
-    let (change, most) = change.zip(most)?;
+/// A figure of both sides, and how much the second is more; dashes for what is not there.
+fn side_by_side(figure: &Figure, both: &[Option<Spread>; 2]) -> [String; 3] {
+    let shown = |spread: &Option<Spread>| spread.as_ref().map_or_else(|| "-".to_owned(), |it| it.show(figure.digits));
+    let change = change(both).map_or_else(|| "-".to_owned(), |change| format!("{change:+.1} %"));
+    [shown(&both[0]), shown(&both[1]), change]
+}
+
+/// How much the second is more, in percent, if that can be said.
+fn change([a, b]: &[Option<Spread>; 2]) -> Option<f64> {
+    a.as_ref()?.change_to(b.as_ref()?)
+}
+
+/// Says that a figure has changed for the worse by more than `most` percent, or is not there any more, if so.
+fn too_much_worse(figure: &Figure, both: &[Option<Spread>; 2], most: Option<f64>) -> Option<String> {
+    let most = most?;
+    match both {
+        [Some(_), None] => return Some(format!("{} is worse: B has none", figure.label)),
+        [Some(a), Some(b)] if b.runs.is_less_than(&a.runs) => {
+            let Share { yes, of } = &b.runs;
+            return Some(format!("{} is worse: B has it for only {yes} of {of} seeds", figure.label));
+        }
+        _ => {}
+    }
+    let change = change(both)?;
     let loss = if figure.more_is_better { -change } else { change };
     (loss > most).then(|| format!("{} is worse by {loss:.1} %, more than {most} %", figure.label))
+}
+
+/// What a run came to: its label, and its path in a summary.
+struct Ending {
+    label: &'static str,
+    path: [&'static str; 2],
+}
+
+/// What is said of a manifest's run, where one was run.
+const VERDICTS: &[Ending] = &[
+    Ending { label: "ended well", path: ["verdict", "good"] },
+    Ending { label: "one chain", path: ["verdict", "one_chain"] },
+];
+
+/// Of how many runs something is true.
+#[derive(Debug, PartialEq)]
+struct Share {
+    yes: usize,
+    of: usize,
+}
+
+impl Share {
+    /// None if not all runs say it.
+    fn of(ending: &Ending, summaries: &[Value]) -> Option<Self> {
+        let value = |summary: &Value| ending.path.iter().try_fold(summary, |value, key| value.get(key))?.as_bool();
+        let values: Vec<bool> = summaries.iter().map(value).collect::<Option<_>>()?;
+        Some(Self { yes: values.iter().filter(|value| **value).count(), of: values.len() })
+    }
+
+    fn is_less_than(&self, other: &Self) -> bool {
+        self.yes * other.of < other.yes * self.of
+    }
+
+    fn show(&self) -> String {
+        match (self.yes, self.of) {
+            (1, 1) => "yes".to_owned(),
+            (0, 1) => "no".to_owned(),
+            (yes, of) => format!("{yes} of {of}"),
+        }
+    }
 }
 
 /// The kinds of runs whose summaries have [`FIGURES`].
@@ -137,7 +217,7 @@ pub(super) fn spread(dir: &Path) -> Result<String, FolderError> {
     for figure in FIGURES {
         let Some(spread) = Spread::of(figure, &all) else { continue };
         let digits = figure.digits;
-        let range = format!("{:.digits$} to {:.digits$}", spread.least, spread.most);
+        let range = format!("{:.digits$} to {:.digits$}{}", spread.least, spread.most, spread.seeds());
         table.add_row([figure.label.to_owned(), format!("{:.digits$}", spread.mean), range]);
     }
     Ok(format!("{}\n{}", count(&all), aligned(table)))
@@ -190,24 +270,33 @@ struct Spread {
     mean: f64,
     least: f64,
     most: f64,
+    /// How many have it.
+    runs: Share,
 }
 
 impl Spread {
-    /// None if not all runs have it.
+    /// None if no run has it.
     fn of(figure: &Figure, summaries: &[Value]) -> Option<Self> {
         let value = |summary: &Value| figure.path.iter().try_fold(summary, |value, key| value.get(key))?.as_f64();
-        let values: Vec<f64> = summaries.iter().map(value).collect::<Option<_>>()?;
-        let count = crate::report::format::float(values.len() as u64);
+        let values: Vec<f64> = summaries.iter().filter_map(value).collect();
         Some(Self {
-            mean: values.iter().sum::<f64>() / count.max(1.0),
             least: values.iter().copied().reduce(f64::min)?,
             most: values.iter().copied().reduce(f64::max)?,
+            mean: values.iter().sum::<f64>() / crate::report::format::float(values.len() as u64),
+            runs: Share { yes: values.len(), of: summaries.len() },
         })
     }
 
     fn show(&self, digits: usize) -> String {
         let [mean, least, most] = [self.mean, self.least, self.most].map(|value| format!("{value:.digits$}"));
-        if least == most { mean } else { format!("{mean} ({least} to {most})") }
+        let range = if least == most { String::new() } else { format!(" ({least} to {most})") };
+        format!("{mean}{range}{}", self.seeds())
+    }
+
+    /// How many seeds have it, if not all.
+    fn seeds(&self) -> String {
+        let Share { yes, of } = &self.runs;
+        if yes == of { String::new() } else { format!(", {yes} of {of} seeds") }
     }
 
     /// How much the other one is more, in percent; none if there is nothing to compare with.
@@ -229,6 +318,13 @@ mod tests {
         let after = Spread::of(p50, &[summary(110.0)]).expect("it has it");
         assert!(before.change_to(&after).is_some_and(|change| (change - 10.0).abs() < 1e-9));
         assert!(Spread::of(&FIGURES[8], &[summary(1.0)]).is_none(), "no block was published");
+        let some = Spread::of(p50, &[summary(80.0), Value::Null, summary(90.0)]);
+        assert_eq!(some.as_ref().expect("two have it").show(1), "85.0 (80.0 to 90.0), 2 of 3 seeds");
+        let all = || Some(Spread::of(p50, &[summary(100.0)]).expect("it has it"));
+        let worse = |both: [Option<Spread>; 2]| too_much_worse(p50, &both, Some(1.0)).unwrap_or_default();
+        assert!(worse([all(), None]).contains("B has none"));
+        assert!(worse([all(), some]).contains("only 2 of 3 seeds"));
+        assert_eq!([worse([None, all()]), worse([all(), all()])], ["", ""]);
         assert_eq!(percent("10%"), Ok(10.0));
         assert!(percent("-3").is_err() && percent("x").is_err());
     }

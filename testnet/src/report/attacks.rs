@@ -96,7 +96,10 @@ pub fn write(rows: &[RowResult], scale: &Scale, title: &str, dir: &Path) -> io::
         written.map_err(|error| io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display())))
     };
     let extent = Extent::of(rows, scale);
-    put("attacks.json", serde_json::to_string_pretty(&json(rows, &extent)).expect("numbers and names can be written"))?;
+    put(
+        "attacks.json",
+        serde_json::to_string_pretty(&json(rows, &extent, scale)).expect("numbers and names can be written"),
+    )?;
     put("report.html", index(rows, &extent, title))?;
     rows.iter().try_for_each(|row| put(&page_name(row.row.name), page(row, title)))?;
     for row in table::rows().filter(|row| !rows.iter().any(|shown| shown.row.name == row.name)) {
@@ -151,7 +154,7 @@ impl Extent {
     }
 }
 
-fn json(rows: &[RowResult], extent: &Extent) -> Value {
+fn json(rows: &[RowResult], extent: &Extent, scale: &Scale) -> Value {
     let case = |case: &CaseResult| {
         let findings: Vec<Value> = case
             .findings
@@ -172,6 +175,7 @@ fn json(rows: &[RowResult], extent: &Extent) -> Value {
     };
     json!({
         "kind": "attacks",
+        "scale": { "nodes": scale.nodes, "messages_per_s": float(scale.messages_per_ks) / 1e3, "quick": scale.relative },
         "holds": rows.iter().all(RowResult::holds),
         "rows_of_table": extent.of,
         "rows_missing": extent.missing,
@@ -437,7 +441,7 @@ mod tests {
         assert!(page.contains(&format!(">2 of {of} rows: not all that is demanded holds.")), "{page}");
         assert!(page.contains("seeds: eclipse-network, ") && page.contains("quick table: ten-thousand."), "{page}");
         assert!(page.contains("floodsub delivers all at 30 copies and more"), "{page}");
-        assert_eq!(json(&rows, &extent)["rows_missing"].as_array().map(Vec::len), Some(of - 2));
+        assert_eq!(json(&rows, &extent, &SCALE)["rows_missing"].as_array().map(Vec::len), Some(of - 2));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width};
 use serde_json::{Value, json};
 
-use super::{Figure, Spread, aligned, figure, table, too_much_worse};
+use super::{Figure, Spread, aligned, figure, side_by_side, table, too_much_worse};
 use crate::cli::folder::FolderError;
 use crate::report::format::counted;
 
@@ -23,6 +23,10 @@ const FIGURES: &[Figure] = &[
 /// A table of attacks.
 pub(super) struct Attacks {
     cases: Vec<Case>,
+    /// Honest nodes, and messages a second, as the table says or as a run of it tells.
+    nodes: Option<u64>,
+    messages_per_s: Option<f64>,
+    quick: Option<bool>,
 }
 
 /// A case of a row.
@@ -34,8 +38,15 @@ struct Case {
     /// The figures of each seed; null for a run that panicked.
     runs: Vec<Value>,
     /// What else is demanded, and what the worst seed came to.
-    findings: Vec<(String, String)>,
+    findings: Vec<Found>,
     nodes: Option<u64>,
+}
+
+/// A demand in words, what the worst seed came to, and whether that is enough.
+struct Found {
+    demanded: String,
+    measured: String,
+    holds: bool,
 }
 
 impl Attacks {
@@ -51,15 +62,51 @@ impl Attacks {
             let problem = "it is not what `starling-testnet attacks` writes; run that again with this folder as --out";
             FolderError::Refused { path, problem: problem.to_owned() }
         })?;
-        Ok(Some(Self { cases }))
+        let scale = table.as_ref().and_then(|table| table.get("scale"));
+        let of = |key: &str| scale.and_then(|scale| scale.get(key));
+        Ok(Some(Self {
+            // What an earlier version has written says it of each run only; the first one is of the baseline.
+            nodes: of("nodes").and_then(Value::as_u64).or_else(|| cases.iter().find_map(|case| case.nodes)),
+            messages_per_s: of("messages_per_s").and_then(Value::as_f64),
+            quick: of("quick").and_then(Value::as_bool),
+            cases,
+        }))
+    }
+
+    /// Whether both tried the same networks, and have anything in common.
+    pub(super) fn comparable_with(&self, other: &Self, (a, b): (&Path, &Path)) -> Result<(), FolderError> {
+        let refused = |problem: String| Err(FolderError::Refused { path: b.to_owned(), problem });
+        let differ = self.nodes.zip(other.nodes).is_some_and(|(a, b)| a != b)
+            || self.messages_per_s.zip(other.messages_per_s).is_some_and(|(a, b)| (a - b).abs() > 1e-9)
+            || self.quick.zip(other.quick).is_some_and(|(a, b)| a != b);
+        if differ {
+            return refused(format!(
+                "its table is of {}, and that of {} of {}; figures of other networks say nothing of each other, so compare tables of the \
+                 same size",
+                other.size(),
+                a.display(),
+                self.size()
+            ));
+        }
+        if !self.cases.iter().any(|case| other.case(&case.row, &case.label).is_some()) {
+            return refused(format!("it has nothing in common with {}: no case is in both", a.display()));
+        }
+        Ok(())
+    }
+
+    /// The networks of the table, in words.
+    fn size(&self) -> String {
+        let nodes = self.nodes.map_or_else(|| "an unknown number of nodes".to_owned(), |nodes| counted(nodes, "node"));
+        let messages = self.messages_per_s.map(|per_s| format!(" and {per_s} messages a second")).unwrap_or_default();
+        let quick = if self.quick == Some(true) { " (--quick)" } else { "" };
+        format!("{nodes}{messages}{quick}")
     }
 
     /// What there is of it, in words.
     pub(super) fn words(&self) -> String {
-        let nodes = self.cases.iter().find_map(|case| case.nodes).unwrap_or(0);
         let seeds = self.cases.iter().map(|case| case.runs.len()).max().unwrap_or(0);
         let [cases, seeds] = [(self.cases.len(), "case"), (seeds, "seed")].map(|(many, of)| counted(many as u64, of));
-        format!("{cases} of attacks on {nodes} nodes, {seeds}")
+        format!("{cases} of attacks on {}, {seeds}", self.size())
     }
 
     fn case(&self, row: &str, label: &str) -> Option<&Case> {
@@ -85,7 +132,10 @@ fn cases(table: &Value) -> Option<Vec<Case>> {
             let runs = case.get("runs")?.as_array()?;
             let text = |of: &Value, key: &str| of.get(key).and_then(Value::as_str).map(str::to_owned);
             let findings = case.get("findings")?.as_array()?.iter();
-            let findings = findings.map(|finding| Some((text(finding, "demanded")?, text(finding, "measured")?)));
+            let findings = findings.map(|finding| {
+                let holds = finding.get("holds")?.as_bool()?;
+                Some(Found { demanded: text(finding, "demanded")?, measured: text(finding, "measured")?, holds })
+            });
             all.push(Case {
                 row: text(row, "scenario")?,
                 label: text(case, "case")?,
@@ -124,21 +174,22 @@ impl Case {
             }
         }
         for figure in FIGURES {
-            let [a, b] = [self, after].map(|case| Spread::of(figure, &case.runs));
-            let shown = |spread: &Option<Spread>| spread.as_ref().map_or("-".to_owned(), |it| it.show(figure.digits));
-            let change = a.as_ref().zip(b.as_ref()).and_then(|(a, b)| a.change_to(b));
-            let row = [shown(&a), shown(&b)];
-            worse.extend(too_much_worse(figure, change, most).map(|words| format!("{name}: {words}")));
-            if row[0] != row[1] {
-                let change = change.map_or_else(|| "-".to_owned(), |change| format!("{change:+.1} %"));
-                let [a, b] = row;
+            let both = [self, after].map(|case| Spread::of(figure, &case.runs));
+            worse.extend(too_much_worse(figure, &both, most).map(|words| format!("{name}: {words}")));
+            let [a, b, change] = side_by_side(figure, &both);
+            if a != b {
                 rows.push([figure.label.to_owned(), a, b, change]);
             }
         }
-        for (demanded, measured) in &after.findings {
-            let before = self.findings.iter().find(|(other, _)| subject(other) == subject(demanded));
-            if let Some((_, before)) = before.filter(|(_, before)| before != measured && !is_figure(demanded)) {
-                rows.push([demanded.clone(), before.clone(), measured.clone(), String::new()]);
+        for found in &after.findings {
+            let same = |other: &&Found| subject(&other.demanded) == subject(&found.demanded);
+            let Some(before) = self.findings.iter().find(same) else { continue };
+            if before.measured != found.measured && !is_figure(&found.demanded) {
+                rows.push([found.demanded.clone(), before.measured.clone(), found.measured.clone(), String::new()]);
+            }
+            // Of a case that fails in both.
+            if before.holds && !found.holds && !self.holds && most.is_some() {
+                worse.push(format!("{name}: {} does not hold any more", found.demanded));
             }
         }
         (rows, worse)
@@ -175,6 +226,9 @@ pub(super) fn compare(a: &Attacks, b: &Attacks, most: Option<f64>) -> (String, V
         if !names.is_empty() {
             text.push_str(&format!("\nonly in {only}: {}", names.join("; ")));
         }
+    }
+    if most.is_some() {
+        worse.extend(a.not_in(b).into_iter().map(|name| format!("{name}: B does not have it")));
     }
     (text, worse)
 }
