@@ -475,6 +475,12 @@ fn what_cannot_be_is_refused_before_anything_starts() {
     std::fs::write(path("precious"), "").expect("written");
     let folder = temporary.path().display().to_string();
     assert!(said(&["sim", "quick", "--out", &folder], 2).contains("is not empty"));
+    let shown = said(&["attacks", "--quick", "--only", "baseline", "--nodes", "42", "--out", &folder], 2);
+    assert!(
+        shown.contains(&format!("{folder} holds elsewhere.toml, precious, wrong.toml, which `attacks`")),
+        "{shown}"
+    );
+    assert!(!temporary.path().join("runs").exists(), "{shown}");
     let huge = ["sim", "scale", "--nodes", "200000", "--set", "topology.degree=150", "--out", &path("out")];
     assert!(said(&huge, 2).contains("MiB of memory"));
     let endless = ["--set", "workload.0.per_s=1000000", "--set", "time.load_s=1000000", "--seeds", "1..2"];

@@ -74,6 +74,16 @@ pub enum SuiteError {
         /// Why.
         source: io::Error,
     },
+    /// The folder for the results has something else in it, whose report would be overwritten.
+    #[error(
+        "{path} holds {found}, which `attacks` has not written; give a new or empty folder with --out, or one of `attacks`"
+    )]
+    Foreign {
+        /// Which.
+        path: PathBuf,
+        /// What is in it.
+        found: String,
+    },
     /// A file cannot be written or read.
     #[error("cannot use {path}: {source}")]
     File {
@@ -150,6 +160,7 @@ pub fn run(plan: &Plan, progress: &(dyn Fn(usize, usize, &str) + Sync)) -> Resul
     let rows = chosen(plan)?;
     let jobs = jobs(&rows, plan);
     fits(&jobs, plan.threads)?;
+    own_or_empty(&plan.out)?;
     let folder = plan.out.join("runs");
     fs::create_dir_all(&folder).map_err(|source| SuiteError::Out { path: folder.clone(), source })?;
     let digest = digest(&plan.scale);
@@ -198,6 +209,31 @@ fn fits(jobs: &[Job], threads: usize) -> Result<(), SuiteError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether a folder is new, empty or one of these tables. One that was stopped has its runs and nothing else.
+fn own_or_empty(folder: &Path) -> Result<(), SuiteError> {
+    const NAMED_MAX: usize = 3;
+    // What cannot be listed is new, or cannot be made either, which is said then.
+    let names = |folder: &Path| -> Vec<String> {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    };
+    if folder.join("attacks.json").is_file() {
+        return Ok(());
+    }
+    let mut foreign: Vec<String> = names(folder).into_iter().filter(|name| name != "runs").collect();
+    foreign.sort_unstable();
+    if foreign.is_empty() && names(&folder.join("runs")).iter().all(|name| name.ends_with(".json")) {
+        return Ok(());
+    }
+    if foreign.is_empty() {
+        foreign.push("a folder `runs` of its own".to_owned());
+    }
+    let more = foreign.len().saturating_sub(NAMED_MAX);
+    foreign.truncate(NAMED_MAX);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Err(SuiteError::Foreign { path: folder.to_owned(), found: format!("{}{more}", foreign.join(", ")) })
 }
 
 fn number_of(jobs: &[Job], job: &Job) -> usize {
@@ -517,6 +553,28 @@ mod tests {
         assert_eq!(kept_of(&without, Vec::new()), [BASELINE, "cold-boot"], "nor need it be");
         fs::remove_file(&files(BASELINE)[0]).expect("removed");
         assert_eq!(kept_of(&without, Vec::new()), [""; 0], "nothing can be judged without it");
+    }
+
+    /// A report of something else is not overwritten, and a table that was stopped goes on.
+    #[test]
+    fn only_folders_of_tables_are_written_to() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let out = folder.path().join("out");
+        let fine = || own_or_empty(&out).map_err(|error| error.to_string());
+        let put = |name: &str| fs::write(out.join(name), "").expect("written");
+        assert_eq!(fine(), Ok(()), "new");
+        fs::create_dir_all(out.join("runs")).expect("made");
+        assert_eq!(fine(), Ok(()), "stopped before its first run");
+        put("runs/0-42-20000-baseline-starling-1.json");
+        assert_eq!(fine(), Ok(()), "stopped");
+        fs::create_dir(out.join("runs/seed-1")).expect("made");
+        assert!(fine().expect_err("others").contains("holds a folder `runs` of its own"));
+        fs::remove_dir(out.join("runs/seed-1")).expect("removed");
+        ["summary.json", "scenario.toml", "report.html", "nodes.csv"].iter().for_each(|name| put(name));
+        let said = fine().expect_err("a simulation");
+        assert!(said.contains("out holds nodes.csv, report.html, scenario.toml and 1 more, which"), "{said}");
+        put("attacks.json");
+        assert_eq!(fine(), Ok(()), "it has been this before");
     }
 
     #[test]

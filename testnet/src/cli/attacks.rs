@@ -19,7 +19,7 @@ pub(super) const EXAMPLES: &str = "Examples:
   starling-testnet attacks --list
 
 What each run has found is kept in the folder, so a table that was stopped goes on where it stopped when it is \
-given the same --out. A changed program begins anew. The report shows every row of which the folder has all results; what is printed, and \
+given the same --out. A folder with anything else in it is refused. A changed program begins anew. The report shows every row of which the folder has all results; what is printed, and \
 the exit code, are of the rows that were asked for.
 Exit codes: 0 all that is demanded holds; 1 it does not; 2 usage.";
 
@@ -43,7 +43,7 @@ pub(super) struct Attacks {
     /// Leave out the weaker engines that are run for comparison
     #[arg(long)]
     no_controls: bool,
-    /// Folder for the results [default: testnet-runs/attacks or testnet-runs/attacks-quick]
+    /// Folder for the results, new, empty or of `attacks` [default: testnet-runs/attacks or testnet-runs/attacks-quick]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// How many runs go on at the same time [default: as many as there are processors]
