@@ -52,7 +52,8 @@ pub enum ManifestError {
     },
     /// The run would not fit.
     #[error(
-        "this needs some {needed_mib} MiB of memory and {available_mib} MiB are free; use fewer nodes, links or messages{}",
+        "this needs {} and {available_mib} MiB are free; use fewer nodes, links, messages or attackers{}",
+        in_mib(*needed_mib),
         if *jobs > 1 { format!(", or simulate fewer than {jobs} seeds at a time with --jobs") } else { String::new() }
     )]
     Memory {
@@ -63,6 +64,13 @@ pub enum ManifestError {
         /// How many runs at the same time need it.
         jobs: usize,
     },
+}
+
+/// So much memory, if there could be so much anywhere.
+fn in_mib(mib: u64) -> String {
+    /// A million terabytes.
+    const CONCEIVABLE_MIB: u64 = 1 << 40;
+    if mib < CONCEIVABLE_MIB { format!("some {mib} MiB of memory") } else { "more memory than any computer has".into() }
 }
 
 /// What the reader of TOML says, in words for whoever writes a manifest and not for whoever reads this program, and no longer than a

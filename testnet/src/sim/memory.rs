@@ -8,7 +8,7 @@ use std::path::Path;
 use starling_protocol::mempool;
 use starling_protocol::mesh::seen::SeenConfig;
 use starling_protocol::peers::PeerConfig;
-use starling_protocol::time::micros;
+use starling_protocol::time::{Duration, micros};
 
 use super::faults::Action;
 use super::machine::Machine;
@@ -20,7 +20,7 @@ use crate::host;
 use crate::manifest::{Manifest, ManifestError};
 
 /// The program itself, and what the allocator and the queue of events have before anything happens.
-const PROGRAM_BYTES: u128 = 24 << 20;
+const PROGRAM_BYTES: u128 = 26 << 20;
 /// A node without links.
 const NODE_BYTES: u128 = 40 << 10;
 /// One end of a link at a node: line, peer slot, scores, address book.
@@ -37,8 +37,14 @@ const POOLED_BYTES: u128 = 200;
 const INCLUDED_BYTES: u128 = 600;
 /// What they take for a block without transactions.
 const BLOCK_BYTES: u128 = 3 << 10;
-/// What the report needs for one delivery.
-const DELIVERY_BYTES: u128 = 80 + 3 * 8 + RECORD_BYTES as u128;
+/// What the report needs for one delivery, what its tables and charts are made of included.
+const DELIVERY_BYTES: u128 = 280 + 3 * 8 + RECORD_BYTES as u128;
+/// What a frame takes on its way, with its event.
+const FRAME_BYTES: u128 = 220;
+/// How many frames a message makes at each node: copies, and what is said of them.
+const FRAMES: u128 = 12;
+/// For how long frames wait at lines on which every segment is lost once: that shortens with the loss.
+const LOST_WAIT: Duration = Duration::from_millis(7_500);
 /// What an experiment of the table of attacks needs for one: no more than its record and its latency, in a list that grows by being moved.
 const FIGURE_BYTES: u128 = 3 * 8 + RECORD_BYTES as u128;
 /// What is done to the network at a moment, in the timeline and in the queue.
@@ -90,7 +96,18 @@ fn network(scenario: &Scenario, attackers: &[Attackers]) -> u128 {
     let planned = messages * size_of::<Submission>() as u128 + scenario.faults.len() as u128 * ACTION_BYTES;
     let place_bytes = size_of::<Machine>() as u128;
     let of_attackers = memory::bytes(attackers, scenario, (place_bytes, LINK_BYTES), seen(scenario));
-    machines(scenario, attackers) + of_attackers + payloads(scenario) + planned
+    machines(scenario, attackers) + of_attackers + payloads(scenario) + planned + kept_waiting(scenario)
+}
+
+/// What waits for what was lost and is sent again.
+fn kept_waiting(scenario: &Scenario) -> u128 {
+    let of_faults = scenario.faults.iter().map(|(_, action)| match action {
+        Action::Degrade(worse) => worse.loss_ppm,
+        _ => 0,
+    });
+    let loss_ppm = of_faults.fold(scenario.loss_ppm, u32::max);
+    let wait = Duration::from_micros(micros(LOST_WAIT) * u64::from(loss_ppm) / 1_000_000);
+    u128::from(submissions_within(scenario, wait)) * scenario.nodes as u128 * FRAMES * FRAME_BYTES
 }
 
 fn machines(scenario: &Scenario, attackers: &[Attackers]) -> u128 {
@@ -168,7 +185,8 @@ fn mib(bytes: u128) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use starling_protocol::time::{Duration, Time};
+    use crate::sim::faults::Degradation;
+    use starling_protocol::time::Time;
     use std::sync::Arc;
 
     fn sybils(count: usize, connections: usize) -> Vec<Attackers> {
@@ -243,6 +261,20 @@ mod tests {
         let more = memory_mib(&scenario(10_000, 200, 1), &[]) - memory_mib(&scenario(10_000, 200, 0), &[]);
         let blocks = 110 * (BLOCK_BYTES + DELIVERY_BYTES);
         assert!(u128::from(more).abs_diff((100 * (2_000 * INCLUDED_BYTES + blocks)) >> 20) <= 1, "{more}");
+    }
+
+    /// The greatest loss counts, whether it lasts or not.
+    #[test]
+    fn what_waits_for_what_was_lost_counts() {
+        let mut scenario = Scenario::scale(100, 1);
+        assert_eq!(kept_waiting(&scenario), 0);
+        scenario.loss_ppm = 200_000;
+        // Fifteen messages come within a second and a half.
+        assert_eq!(kept_waiting(&scenario), 15 * 100 * 12 * 220);
+        let (from, to) = (Arc::from([true]), Arc::from([true]));
+        let worse = Degradation { number: 1, from, to, latency: Duration::ZERO, loss_ppm: 400_000 };
+        scenario.faults = vec![(Time::from_secs(9), Action::Degrade(worse))];
+        assert_eq!(kept_waiting(&scenario), 30 * 100 * 12 * 220);
     }
 
     #[test]
