@@ -76,6 +76,10 @@ fn time_end_ms(sorted_us: &[u64]) -> f64 {
 }
 
 fn distribution(_: &Run, class: Class, statistics: &ClassStatistics) -> String {
+    distribution_of(class, statistics)
+}
+
+fn distribution_of(class: Class, statistics: &ClassStatistics) -> String {
     let shown_us = if statistics.accepted_us.is_empty() { &statistics.latency_us } else { &statistics.accepted_us };
     let end_ms = time_end_ms(shown_us).max(time_end_ms(&statistics.latency_us));
     let mut plot =
@@ -86,6 +90,7 @@ fn distribution(_: &Run, class: Class, statistics: &ClassStatistics) -> String {
     plot.steps("bound", &in_ms(&statistics.bound_us), total);
     plot.steps("accepted", &in_ms(&statistics.accepted_us), total);
     plot.steps("arrival", &in_ms(&statistics.latency_us), total);
+    let mut labels = Vec::new();
     for percent in [50, 90, 99] {
         let (Some(latency_us), Some(bound_us)) =
             (nearest_rank(&statistics.latency_us, percent), nearest_rank(&statistics.bound_us, percent))
@@ -99,14 +104,10 @@ fn distribution(_: &Run, class: Class, statistics: &ClassStatistics) -> String {
         let (at, bound_at) = ((float(latency_us) / 1e3, share), (float(bound_us) / 1e3, share));
         plot.dot("bound", bound_at, 3.5, &format!("bound p{percent} {}", milliseconds(bound_us)));
         plot.dot("arrival", at, 4.0, &text);
-        // Near the top, labels go a little below their dots so that neither the curve nor each other is in the way, and
-        // that of the p99 only where there is room to the right of the curve.
-        let left = at.0 > end_ms * 0.75;
-        let beside = (at.0, share - if percent < 90 { 0.0 } else { 0.04 });
-        if percent < 99 || !left {
-            plot.label("", beside, left, &text);
-        }
+        labels.push((at, text));
     }
+    // When all is drawn that they must not hide; the last one first, which has the least room.
+    labels.iter().rev().for_each(|(at, text)| plot.label_near(*at, text));
     let beyond = shown_us.iter().filter(|&&time_us| float(time_us) > end_us).count();
     let mut remarks = Vec::new();
     if beyond > 0 {
@@ -118,9 +119,7 @@ fn distribution(_: &Run, class: Class, statistics: &ClassStatistics) -> String {
         let missing = float((statistics.expected - statistics.deliveries) as u64) / float(statistics.expected as u64);
         remarks.push(format!("{} of those expected did not come over the mesh", percent_small(missing)));
     }
-    if !remarks.is_empty() {
-        plot.remark(&remarks.join("; "));
-    }
+    plot.remarks(&remarks);
     plot.finish(&format!("Distribution of {class} latency beside its lower bound"))
 }
 
@@ -214,7 +213,7 @@ fn spread(run: &Run, class: Class, _: &ClassStatistics) -> String {
         plot.line(style, plot.stairs(curve));
     }
     if slowest_ms > end_ms {
-        plot.remark(&format!("the slowest message came to its last node after {}", milliseconds(slowest_us)));
+        plot.remarks(&[format!("the slowest message came to its last node after {}", milliseconds(slowest_us))]);
     }
     plot.finish(&format!("Share of nodes that have a {class}, over time"))
 }
@@ -289,7 +288,12 @@ fn bars(title: &str, counts: &BTreeMap<u32, usize>, description: &str) -> String
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    /// Seconds of a delivery, by how many of all are faster.
+    type Shape = fn(f64) -> f64;
 
     /// Of ten messages to ten nodes, some at once, some that stop half way, and one that comes to its last node very late.
     #[test]
@@ -314,6 +318,88 @@ mod tests {
                     early.0 <= median.0 && median.0 <= late.0 && early.1 == median.1,
                     "{early:?} {median:?} {late:?}"
                 );
+            }
+        }
+    }
+
+    /// What stands between two marks, for each time that the first one is there.
+    fn between<'a>(text: &'a str, before: &'a str, after: &'a str) -> impl Iterator<Item = &'a str> {
+        text.split(before).skip(1).filter_map(move |rest| rest.split(after).next())
+    }
+
+    /// Left, top, right and bottom of all words of a style, of which a character takes so much.
+    fn boxes(svg: &str, style: &str, character: f64) -> Vec<[f64; 4]> {
+        let start = format!("<text class=\"{style}\" ");
+        let texts = between(svg, &start, "</text>").map(|text| {
+            let number = |key: &str| between(text, &format!("{key}=\""), "\"").next()?.parse::<f64>().ok();
+            let (x, y) = (number("x").expect("a number"), number("y").expect("a number"));
+            let broad = text.split('>').nth(1).expect("words").chars().map(|_| character).sum::<f64>();
+            let left = if text.contains("\"end\"") { x - broad } else { x };
+            [left, y - 10.0, left + broad, y + 4.0]
+        });
+        texts.collect()
+    }
+
+    /// With the figures of a network that was parted, of one where most comes late, of a usual one, and of one that has none but one time.
+    #[test]
+    fn no_curve_runs_through_words() {
+        let rising = |shape: Shape| {
+            let time_us = |at: f64| Duration::from_secs_f64(shape(at / 300.0)).as_micros();
+            let times_us = (0..300_u32).map(|at| u64::try_from(time_us(at.into())).expect("short"));
+            let mut times_us: Vec<u64> = times_us.collect();
+            times_us.sort_unstable();
+            times_us
+        };
+        let shapes: [(&str, Shape); 6] = [
+            ("steps", |at| (at * 15.0).floor() * 2.0),
+            ("steps after a third", |at| if at < 0.35 { at } else { 3.0 + (at * 12.0).floor() * 2.0 }),
+            ("late", |at| 20.0 + at),
+            ("usual", |at| 0.06 + at * at * at * 0.1),
+            ("even", |at| at * 50.0),
+            ("at once", |_| 0.05),
+        ];
+        for (name, shape) in shapes {
+            let latency_us = rising(shape);
+            let accepted_us = latency_us.iter().map(|time_us| time_us + 2_000).collect();
+            let bound_us = latency_us.iter().map(|time_us| (time_us / 2).min(150_000)).collect();
+            let statistics = ClassStatistics {
+                published: 30,
+                expected: 310,
+                deliveries: 300,
+                pulled: 0,
+                in_block_only: 0,
+                with_the_chain: 0,
+                latency_us,
+                accepted_us,
+                bound_us,
+                copies: 300,
+                frame_bytes: 300,
+                payload_bytes: 300,
+                hops: BTreeMap::new(),
+                copies_of_delivery: BTreeMap::new(),
+            };
+            let svg = distribution_of(Class::Block, &statistics);
+            let (labels, remarks) = (boxes(&svg, "label", 8.0), boxes(&svg, "remark", 7.0));
+            assert!(labels.len() == 3 && !remarks.is_empty(), "{name}: of all three, and of what is missing");
+            let words = [labels, remarks].concat();
+            for (number, one) in words.iter().enumerate() {
+                assert!(one[0] >= 56.0 && one[2] <= 546.0, "{name}: {one:?} is in the plot area");
+                let meets =
+                    |other: &[f64; 4]| one[0] < other[2] && other[0] < one[2] && one[1] < other[3] && other[1] < one[3];
+                assert!(!words[..number].iter().any(meets), "{name}: {words:?}");
+                for path in between(&svg, "<path class=\"line ", "\"/>") {
+                    let point = |point: &str| -> Option<(f64, f64)> {
+                        let (x, y) = point.split_once(' ')?;
+                        Some((x.parse().ok()?, y.parse().ok()?))
+                    };
+                    let path = path.split("d=\"M").nth(1).expect("a path");
+                    let points: Vec<_> = path.split('L').map(|text| point(text).expect("a point")).collect();
+                    let through = points.windows(2).find(|ends| {
+                        let [(a, b), (c, d)] = [ends[0], ends[1]];
+                        meets(&[a.min(c), b.min(d), a.max(c), b.max(d)])
+                    });
+                    assert_eq!(through, None, "{name}: {one:?}");
+                }
             }
         }
     }

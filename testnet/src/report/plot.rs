@@ -2,8 +2,14 @@
 //!
 //! A chart is drawn in a fixed coordinate system and scales with the page. It names no colours: every mark carries a CSS
 //! class, and the page's style sheet gives it a colour that suits a light or a dark page.
+//!
+//! Words are put where no line runs that is drawn already ([`room`]), so lines come first.
+
+mod room;
 
 use std::fmt::Write;
+
+use room::{Area, Room};
 
 /// The size of a chart in its own units, which at full size are CSS pixels.
 const WIDTH: f64 = 560.0;
@@ -13,6 +19,10 @@ const LEFT: f64 = 56.0;
 const RIGHT: f64 = WIDTH - 14.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = HEIGHT - 46.0;
+/// A character of a label, which is bold, and of a remark, in the widest font that the page may be shown in: the mean over words and numbers.
+const LABEL_CHAR: f64 = 8.0;
+const REMARK_CHAR: f64 = 7.0;
+const REMARK_LINE: f64 = 16.0;
 
 /// One axis, from zero to `end`.
 #[derive(Debug, Clone)]
@@ -88,11 +98,14 @@ pub(super) struct Plot {
     y: Axis,
     left: f64,
     marks: String,
+    room: Room,
 }
 
 impl Plot {
     pub(super) fn new(x: Axis, y: Axis) -> Self {
-        Self { left: y.left(), x, y, marks: String::new() }
+        let left = y.left();
+        let plot_area = Area { left, right: RIGHT, top: TOP, bottom: BOTTOM };
+        Self { left, x, y, marks: String::new(), room: Room::new(plot_area) }
     }
 
     /// Where a point of the data is in the drawing.
@@ -103,6 +116,9 @@ impl Plot {
 
     /// A line through points.
     pub(super) fn line(&mut self, style: &str, points: impl IntoIterator<Item = (f64, f64)>) {
+        let points: Vec<_> = points.into_iter().collect();
+        let places: Vec<_> = points.iter().map(|point| self.place(*point)).collect();
+        self.room.take_line(places);
         let path = self.path(points);
         self.mark(&format!(r#"<path class="line {style}" d="{path}"/>"#));
     }
@@ -148,6 +164,7 @@ impl Plot {
     /// A dot that says `hint` when pointed at.
     pub(super) fn dot(&mut self, style: &str, point: (f64, f64), radius: f64, hint: &str) {
         let (x, y) = self.place(point);
+        self.room.take(Area { left: x - radius, right: x + radius, top: y - radius, bottom: y + radius });
         let hint = escape(hint);
         self.mark(&format!(
             r#"<circle class="dot {style}" cx="{x:.1}" cy="{y:.1}" r="{radius}"><title>{hint}</title></circle>"#
@@ -164,6 +181,28 @@ impl Plot {
         ));
     }
 
+    /// Text as close to a point as there is room between what is drawn already; where that is not beside the point, a thin line leads to it.
+    pub(super) fn label_near(&mut self, point: (f64, f64), text: &str) {
+        const HEIGHT_ABOVE: f64 = 10.0;
+        const HEIGHT_BELOW: f64 = 4.0;
+        /// From here on it is not obvious to which point a text belongs.
+        const FAR: f64 = 16.0;
+        let (x, y) = self.place(point);
+        let width = characters(text) * LABEL_CHAR;
+        let area = self.room.nearest((x, y), (width, HEIGHT_ABOVE + HEIGHT_BELOW));
+        let (edge_x, edge_y) = area.nearest_to((x, y));
+        if (edge_x - x).hypot(edge_y - y) > FAR {
+            self.mark(&format!(r#"<path class="leader" d="M{x:.1} {y:.1}L{edge_x:.1} {edge_y:.1}"/>"#));
+        }
+        // Whatever the font, the end that faces the point is where it was meant.
+        let (at, anchor) = if x <= area.left { (area.left, "start") } else { (area.right, "end") };
+        let (baseline, text) = (area.bottom - HEIGHT_BELOW, escape(text));
+        self.mark(&format!(
+            r#"<text class="label" x="{at:.1}" y="{baseline:.1}" text-anchor="{anchor}">{text}</text>"#
+        ));
+        self.room.take(area);
+    }
+
     /// A bar from zero to a point, one unit wide less a gap, with its figure on top.
     pub(super) fn bar(&mut self, style: &str, point: (f64, f64), figure: &str, hint: &str) {
         let (left, top) = self.place((point.0 - 0.4, point.1));
@@ -176,10 +215,33 @@ impl Plot {
         ));
     }
 
-    /// A remark in the lower right corner of the plot area.
-    pub(super) fn remark(&mut self, text: &str) {
-        let (x, y, text) = (RIGHT - 6.0, BOTTOM - 8.0, escape(text));
-        self.mark(&format!(r#"<text class="remark" x="{x:.1}" y="{y:.1}" text-anchor="end">{text}</text>"#));
+    /// Remarks at the right of the plot area, one below the other, as low as there is room between what is drawn already. What is too long
+    /// goes on in the next line.
+    pub(super) fn remarks(&mut self, remarks: &[String]) {
+        const MARGIN: f64 = 6.0;
+        let corner = (RIGHT - MARGIN, BOTTOM - MARGIN / 2.0);
+        let within = |broad: f64| {
+            let wrap = |remark: &String| wrapped(remark, broad / REMARK_CHAR);
+            let lines: Vec<String> = remarks.iter().flat_map(wrap).collect();
+            let longest = lines.iter().map(|line| characters(line) * REMARK_CHAR).fold(0.0, f64::max);
+            let size = (longest, lines.iter().map(|_| REMARK_LINE).sum());
+            (lines, size)
+        };
+        let broad = RIGHT - self.left - 2.0 * MARGIN;
+        // In the fewest lines for which there is room.
+        let mut shapes = [1.0, 0.75, 0.5, 0.35].into_iter().map(|share| within(broad * share));
+        let placed = shapes.find_map(|(lines, size)| Some((lines, self.room.lowest(corner, size)?)));
+        let (lines, area) = placed.unwrap_or_else(|| {
+            let (lines, size) = within(broad);
+            (lines, room::in_corner(corner, size))
+        });
+        let mut baseline = area.top + REMARK_LINE - 4.0;
+        for line in &lines {
+            let (x, text) = (area.right, escape(line));
+            self.mark(&format!(r#"<text class="remark" x="{x:.1}" y="{baseline:.1}" text-anchor="end">{text}</text>"#));
+            baseline += REMARK_LINE;
+        }
+        self.room.take(area);
     }
 
     /// The finished chart. `description` is read out to those who cannot see it.
@@ -230,6 +292,25 @@ impl Plot {
         self.marks.push_str(svg);
         self.marks.push('\n');
     }
+}
+
+fn characters(text: &str) -> f64 {
+    text.chars().map(|_| 1.0).sum()
+}
+
+/// A text in lines of at most so many characters, unless one word has more.
+fn wrapped(text: &str, most: f64) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if characters(line) + 1.0 + characters(word) <= most => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// Text with the characters replaced that mean something in HTML, within elements and within double quotes.
@@ -285,6 +366,22 @@ mod tests {
         let svg = plot.finish("\"><script>");
         assert!(!svg.contains("<b>") && !svg.contains("<script>"), "{svg}");
         assert!(svg.contains("a &amp; b") && svg.contains("&quot;y&quot;"), "{svg}");
+    }
+
+    /// However long it is and however narrow the plot area.
+    #[test]
+    fn remarks_stay_within_the_plot_area() {
+        let long = "less than 0.1 % are beyond, up to 57 149 ms; 2.0 % of those expected did not come over the mesh"
+            .to_owned();
+        for end in [0.9, 25_000_000.0] {
+            let mut plot = Plot::new(Axis::up_to("x", 1.0), Axis::up_to("y", end));
+            plot.remarks(&[long.clone(), "short".to_owned()]);
+            let lines: Vec<&str> = plot.marks.lines().filter_map(|line| line.split(['>', '<']).nth(2)).collect();
+            assert_eq!(lines.join(" "), format!("{long} short"), "nothing is lost");
+            let most = lines.iter().map(|line| characters(line) * REMARK_CHAR).fold(0.0, f64::max);
+            assert!(lines.len() >= 3 && plot.left + most <= RIGHT, "{lines:?}");
+        }
+        assert_eq!(wrapped("aa bb cc dddddddd", 5.0), ["aa bb", "cc", "dddddddd"]);
     }
 
     /// The points of the only line of a chart, in its own units.

@@ -240,7 +240,7 @@ impl Soak {
             }
         }
         let dashed = if warmed_up { "dashed: end of the warm-up; " } else { "" };
-        plot.remark(&format!("{dashed}thick: never killed; a line begins anew at each restart"));
+        plot.remarks(&[format!("{dashed}thick: never killed; a line begins anew at each restart")]);
         plot.finish(title)
     }
 
