@@ -77,7 +77,9 @@ fn in_mib(mib: u64) -> String {
 /// screen takes.
 pub(super) fn in_words(problem: &str) -> String {
     const LINE_CHARS_MAX: usize = 400;
-    const WORDS: [(&str, &str); 6] = [
+    const WORDS: [(&str, &str); 8] = [
+        ("u64 value was too large", "a whole number can be at most 9223372036854775807"),
+        ("number too large to fit in target type", "a whole number can be at most 9223372036854775807"),
         ("expected u32", "expected a whole number"),
         ("expected u64", "expected a whole number"),
         ("expected f64", "expected a number"),

@@ -240,12 +240,24 @@ fn read(argument: &str) -> Result<String, ManifestError> {
 
 /// A value as in TOML, or a word.
 fn value_of(text: &str) -> Result<toml::Value, String> {
-    let line = toml::from_str::<toml::Table>(&format!("value = {text}"));
-    let Ok(mut table) = line else { return Ok(toml::Value::String(text.to_owned())) };
+    let mut table = match toml::from_str::<toml::Table>(&format!("value = {text}")) {
+        Ok(table) => table,
+        Err(error) if is_meant_as_toml(text) => {
+            return Err(format!("the value cannot be read: {}", error.message().trim_end()));
+        }
+        Err(_) => return Ok(toml::Value::String(text.to_owned())),
+    };
     match (table.remove("value"), table.is_empty()) {
         (Some(value), true) => Ok(value),
         _ => Err("there is more than one value in it; write --set once for each".into()),
     }
+}
+
+/// Whether a value is a table, a list, a text in quotes or a number, if only it were well formed, and surely no word.
+fn is_meant_as_toml(text: &str) -> bool {
+    let number = |character: char| character.is_ascii_digit() || "+-_.eE".contains(character);
+    text.starts_with(['{', '[', '"', '\''])
+        || text.starts_with(|c: char| c.is_ascii_digit() || c == '+' || c == '-') && text.chars().all(number)
 }
 
 /// The first line whose key has more parts than any key of a manifest, for which the reader of TOML names no line.

@@ -32,7 +32,8 @@ impl Shape<'_> {
         }
         if let Some(variants) = schema["anyOf"].as_array() {
             let fitting = variants.iter().find(|variant| is_like(variant, value));
-            let types: Vec<String> = variants.iter().map(expected).collect();
+            // That a value may be absent is no type that it could have.
+            let types: Vec<String> = variants.iter().filter(|variant| kind(variant) != "null").map(expected).collect();
             return match fitting {
                 Some(variant) => self.value(variant, value, at),
                 None => Err(wrong(at, &types.join(" or "), value)),
