@@ -174,7 +174,7 @@ pub enum AttackersError {
         found: String,
     },
     /// The kind has no such parameter.
-    #[error("attackers of kind `{kind}` have no parameter `{found}`; they have {known}")]
+    #[error("attackers of kind `{kind}` have no parameter `{found}`; they have {}", or_none(known))]
     Parameter {
         /// Whose.
         kind: String,
@@ -238,6 +238,11 @@ impl AttackersError {
 
 /// The keys of numbers beside the parameters.
 const KEYS: [&str; 4] = ["count", "at_s", "connections", "per_ip"];
+
+/// Names, or that there are none.
+fn or_none(names: &str) -> &str {
+    if names.is_empty() { "none" } else { names }
+}
 
 fn names() -> String {
     KINDS.iter().map(|kind| kind.name).collect::<Vec<_>>().join(", ")

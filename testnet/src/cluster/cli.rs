@@ -16,6 +16,7 @@ use super::reality::{self, RealityOptions};
 use super::scripted::{self, Played, ScriptOptions};
 use super::{ClusterError, Options, host};
 use crate::attack::Attackers;
+use crate::attack::processes::{check_as_processes, order};
 use crate::input::{TEXT_BYTES_MAX, text};
 use crate::manifest::Manifest;
 use crate::report::terminal;
@@ -179,7 +180,7 @@ pub(crate) struct Network {
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     node_arg: Vec<String>,
     /// Attackers that come when the load begins, and settings of theirs; can be repeated. Only `run` takes it
-    #[arg(long, value_name = "KIND:COUNT[,KEY=VALUE]", value_parser = attackers::order)]
+    #[arg(long, value_name = "KIND:COUNT[,KEY=VALUE]", value_parser = order)]
     attack: Vec<Attackers>,
 }
 
@@ -388,10 +389,8 @@ impl Network {
                 text(Path::new(path), TEXT_BYTES_MAX).map_err(|error| usage(format!("cannot read {path}: {error}")))?
             }
         };
-        for attack in &self.attack {
-            let checked = attack.check_as_processes(usize::from(self.nodes), self.duration.as_secs_f64());
-            checked.map_err(|error| usage(format!("--attack {}: {error}", attack.kind)))?;
-        }
+        let checked = check_as_processes(&self.attack, usize::from(self.nodes), self.duration.as_secs_f64());
+        checked.map_err(|(number, error)| usage(format!("--attack {}: {error}", self.attack[number].kind)))?;
         let node_bin = node_program(self.node_bin)?;
         let seed = self.seed.unwrap_or(1);
         let out = out_folder(self.out, &format!("seed-{seed}"))?;

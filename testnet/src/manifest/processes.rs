@@ -4,6 +4,8 @@
 //! that a user does not have. What would need them, and what only the simulator's model has, is refused before anything starts. What
 //! only describes the model (`[cpu]`, `[disk]`, `encode`) is passed over: real processors and disks take what they take.
 
+use crate::attack::processes::check_as_processes;
+
 use super::check::of_attackers;
 use super::error::Problem;
 use super::error::Step::{Index, Key};
@@ -39,11 +41,8 @@ pub(super) fn check(manifest: &Manifest) -> Result<(), Problem> {
         check_fault(fault).map_err(|(key, message)| Problem::new(&[Key("fault"), Index(number), Key(key)], message))?;
     }
     let load_end_s = manifest.time.warm_up_s + manifest.time.load_s;
-    for (number, attackers) in manifest.attack.iter().enumerate() {
-        attackers
-            .check_as_processes(manifest.nodes as usize, load_end_s)
-            .map_err(|error| of_attackers(&[Key("attack"), Index(number)], error.key(), &error))?;
-    }
+    check_as_processes(&manifest.attack, manifest.nodes as usize, load_end_s)
+        .map_err(|(number, error)| of_attackers(&[Key("attack"), Index(number)], error.key(), &error))?;
     Ok(())
 }
 

@@ -222,6 +222,10 @@ fn what_processes_cannot_do_is_said_with_its_line_and_a_remedy() {
             &["line 11 (attack.1.count)", "1 to 100"],
         ),
         (
+            "[[attack]]\nkind = \"sybil\"\ncount = 60\n[[attack]]\nkind = \"sybil\"\ncount = 60\n".into(),
+            &["line 11 (attack.1.count)", "1 to 100", "not 120"],
+        ),
+        (
             "[[attack]]\nkind = \"sybil\"\ncount = 1\nat_s = 46\n".into(),
             &["line 9 (attack.0.at_s)", "come after 46 s", "the load ends after 45 s", "a smaller at_s"],
         ),

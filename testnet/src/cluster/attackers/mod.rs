@@ -29,7 +29,6 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::attack::Attackers;
-use crate::attack::processes::COUNT_MAX;
 
 pub(super) use siege::{LEAD, Siege};
 
@@ -65,71 +64,4 @@ pub(super) enum Entry {
     Disconnected { attacker: usize, node: usize, t_us: u64 },
     /// Bytes of mesh frames since its beginning; written once a second and after each connection.
     Traffic { attacker: usize, sent_bytes: u64, received_bytes: u64 },
-}
-
-/// Reads `KIND:COUNT[,KEY=VALUE]…`.
-///
-/// # Errors
-/// Says what is wrong and what would be right.
-pub(super) fn order(text: &str) -> Result<Attackers, String> {
-    const EXPECTED: &str = "write KIND:COUNT, and settings behind it, as in withhold:2,topic=1,at_s=5";
-    let mut parts = text.split(',');
-    let (kind, count) = parts.next().and_then(|first| first.split_once(':')).ok_or(EXPECTED)?;
-    let count: u32 =
-        count.parse().ok().filter(|count| (1..=COUNT_MAX).contains(count)).ok_or_else(|| {
-            format!("there can be 1 to {COUNT_MAX} attackers of a kind, and not {count:?}; {EXPECTED}")
-        })?;
-    let mut attackers = Attackers::new(kind, count as usize, 1_000);
-    for part in parts {
-        let (key, value) = part.split_once('=').ok_or(EXPECTED)?;
-        let number: f64 =
-            value.parse().map_err(|_not_a_number| format!("{key} must be a number, and not {value:?}; {EXPECTED}"))?;
-        let whole =
-            value.parse::<u32>().map_err(|_not_whole| format!("{key} must be a whole number, and not {value:?}"));
-        match key {
-            "at_s" => attackers.at_s = number,
-            "connections" => attackers.connections = whole? as usize,
-            "per_ip" => attackers.per_ip = whole?,
-            _ => {
-                attackers.params.insert(key.to_owned(), number);
-            }
-        }
-    }
-    Ok(attackers)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_order_names_a_kind_a_number_and_settings() {
-        let attackers = order("withhold:2,topic=0,at_s=1.5,connections=3,per_ip=2").expect("well formed");
-        assert_eq!((&*attackers.kind, attackers.count, attackers.at_s), ("withhold", 2, 1.5));
-        assert_eq!((attackers.connections, attackers.per_ip, attackers.params["topic"]), (3, 2, 0.0));
-        assert_eq!(attackers.check_as_processes(4, 2.0), Ok(()));
-        for (wrong, part) in [
-            ("invalid", "KIND:COUNT"),
-            ("invalid:0", "1 to 100"),
-            ("invalid:x", "1 to 100"),
-            ("invalid:1,topic", "KIND:COUNT"),
-            ("invalid:1,per_s=fast", "per_s must be a number"),
-            ("invalid:1,connections=1.5", "whole number"),
-        ] {
-            assert!(order(wrong).is_err_and(|error| error.contains(part)), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn what_cannot_run_is_refused_before_anything_starts() {
-        let refused = |text: &str| {
-            let checked = order(text).expect("well formed").check_as_processes(4, 20.0);
-            checked.expect_err(text).to_string()
-        };
-        assert!(refused("invalid-spam:1").contains("there is no attacker of kind `invalid-spam`; the kinds are"));
-        assert!(refused("invalid:1,per_a=3").contains("have no parameter `per_a`; they have per_s"));
-        assert!(refused("censor:1").contains("simulator only") && refused("censor:1").contains("invalid"));
-        assert!(refused("outrun:1").contains("turn after 60 s"));
-        assert!(refused("iwant:1,at_s=20").contains("give a smaller at_s"));
-    }
 }
