@@ -304,6 +304,30 @@ fn simulated(run: Run) -> Run {
     Run { simulation: Some(simulation), ..run }
 }
 
+/// What took no time that can be measured would have been computed at any speed.
+#[test]
+fn nothing_is_said_of_the_speed_of_the_smallest_runs() {
+    for (computed_s, said, speed) in [
+        (0.0, "436 engine events in less than 0.1 s\n", 0.0),
+        (0.009, "436 engine events in less than 0.1 s\n", 0.0),
+        (0.02, "436 engine events in less than 0.1 s, 0.02 million a second\n", 21_800.0),
+        (4.0, "436 engine events in 4.0 s, 0.02 million a second\n", 21_800.0),
+    ] {
+        let run = simulated(run(&SMALL()));
+        let simulation = run.simulation.clone().map(|it| Simulation {
+            events: 436,
+            computed_s,
+            events_per_s: if computed_s < 0.01 { 4.36e11 } else { 21_800.0 },
+            ..it
+        });
+        let run = Run { simulation, ..run };
+        let figures = terminal::figures(&run);
+        assert!(figures.contains(said), "{figures}");
+        assert_eq!(summary(&run)["events_per_s"], speed);
+        assert!(report::html::page(&run).contains(said.trim_end().split(',').next().unwrap_or_default()));
+    }
+}
+
 #[test]
 fn what_came_later_with_the_chain_is_told_from_what_never_came() {
     let run = run(&Spec { deaf: Some(7), ..SMALL() });

@@ -18,13 +18,16 @@ use crate::{host, report};
 const SCENARIO: &str = "scenario.toml";
 /// What the summary of a simulation calls it.
 const SIMULATION: &str = "simulation";
+/// What the summary of a run of processes calls it.
+const PROCESSES: &str = "processes";
 const PROFILE: &str = "profile.toml";
 const LINKS: &str = "links.txt";
 
 pub(super) const EXAMPLES: &str = "Examples:
   starling-testnet reproduce testnet-runs/before
 
-Exit codes: 0 the same happened, with every seed; 1 something else did; 2 usage, which includes a folder of processes.";
+Exit codes: 0 the same happened, with every seed; 1 something else did; 2 usage, which includes a folder of processes \
+and a broken summary.";
 
 #[derive(Debug, Args)]
 pub(super) struct Reproduce {
@@ -116,6 +119,16 @@ pub(super) fn summary(dir: &Path) -> Result<Value, FolderError> {
     serde_json::from_str(&text).map_err(|error| FolderError::Summary { path, problem: error.to_string() })
 }
 
+/// The trace that a simulation's summary names.
+fn trace_hash(summary: &Value, dir: &Path) -> Result<String, FolderError> {
+    let problem = match summary.get("trace_hash") {
+        Some(Value::String(trace)) => return Ok(trace.clone()),
+        Some(other) => format!("its `trace_hash` must be a text, and not {other}"),
+        None => "its `trace_hash` is missing".to_owned(),
+    };
+    Err(FolderError::Summary { path: dir.join("summary.json"), problem })
+}
+
 /// The kind of run that a summary is about: `simulation`, or one of processes.
 pub(super) fn kind(summary: &Value) -> &str {
     summary.get("kind").and_then(Value::as_str).unwrap_or("run")
@@ -129,12 +142,17 @@ pub(super) fn is_simulation(dir: &Path) -> bool {
 /// The manifest and the summary of a simulation. A run of processes has a manifest too, but what happened there cannot be had again from it.
 pub(super) fn simulation(dir: &Path) -> Result<(Manifest, Value), FolderError> {
     let (manifest, summary) = (manifest(dir)?, summary(dir)?);
-    if kind(&summary) != SIMULATION {
-        let problem = "real processes ran there, which never do the same twice; simulate its scenario.toml with \
-                       `starling-testnet sim`";
-        return Err(FolderError::Summary { path: dir.join("summary.json"), problem: problem.to_owned() });
-    }
-    Ok((manifest, summary))
+    let problem = match summary.get("kind") {
+        Some(Value::String(kind)) if kind == SIMULATION => return Ok((manifest, summary)),
+        Some(Value::String(kind)) if kind == PROCESSES => {
+            "real processes ran there, which never do the same twice; simulate its scenario.toml with \
+                       `starling-testnet sim`"
+                .to_owned()
+        }
+        Some(other) => format!("its `kind` must be \"{SIMULATION}\", and not {other}"),
+        None => "its `kind` is missing".to_owned(),
+    };
+    Err(FolderError::Summary { path: dir.join("summary.json"), problem })
 }
 
 /// The folders of single runs in a folder: itself, or one for each seed.
@@ -173,10 +191,12 @@ pub(super) fn reproduce(arguments: &Reproduce) -> u8 {
 
 fn try_reproduce(dir: &Path) -> Result<bool, FolderError> {
     let mut same = true;
-    let runs = runs(dir)?.into_iter().map(|run| Ok((simulation(&run)?, run)));
+    let runs = runs(dir)?.into_iter().map(|run| {
+        let (manifest, summary) = simulation(&run)?;
+        Ok((manifest, trace_hash(&summary, &run)?, run))
+    });
     // All are looked at before the first is simulated, which may take long.
-    for ((manifest, then), run) in runs.collect::<Result<Vec<_>, FolderError>>()? {
-        let then = then.get("trace_hash").and_then(Value::as_str).unwrap_or("none").to_owned();
+    for (manifest, then, run) in runs.collect::<Result<Vec<_>, FolderError>>()? {
         let bar = Bar::new();
         let again = simulate(&manifest, &run, (1, false), |progress| bar.show(progress))?;
         bar.finish();

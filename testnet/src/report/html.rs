@@ -106,10 +106,10 @@ fn facts(run: &Run) -> String {
 
 fn simulation(simulation: &Simulation) -> String {
     format!(
-        "trace {} · {} engine events in {:.1} s · ",
+        "trace {} · {} engine events in {} · ",
         escape(&simulation.trace_hash),
         grouped(simulation.events),
-        simulation.computed_s
+        terminal::computed(simulation.computed_s)
     )
 }
 

@@ -79,12 +79,23 @@ pub struct Simulation {
     pub trace_hash: String,
     /// Inputs of machines that consumed a delivery, a verdict or a due timer.
     pub events: u64,
-    /// How many of them were computed in a second.
+    /// How many of them were computed in a second; a report says nothing of it if that took less than [`COMPUTED_S_MIN`].
     pub events_per_s: f64,
     /// How long that took, in processor time of one thread.
     pub computed_s: f64,
     /// The most memory that this process had resident, the report not counted, in MiB.
     pub resident_mib_max: f64,
+}
+
+/// In less time than this nothing can be said of how fast it went.
+pub const COMPUTED_S_MIN: f64 = 0.01;
+
+impl Simulation {
+    /// How many events were computed in a second, if it took long enough to say that.
+    #[must_use]
+    pub fn speed(&self) -> Option<f64> {
+        (self.computed_s >= COMPUTED_S_MIN).then_some(self.events_per_s)
+    }
 }
 
 /// How busy the host was between the start of the load and the end of the drain.

@@ -112,7 +112,11 @@ impl Summary {
             verdict: run.verdict.clone(),
             partition: run.partition,
             attackers: run.attackers.clone(),
-            simulation: run.simulation.clone(),
+            simulation: run.simulation.clone().map(|simulation| Simulation {
+                // A number by the format of the file, like all figures of a simulation.
+                events_per_s: simulation.speed().unwrap_or(0.0),
+                ..simulation
+            }),
         }
     }
 

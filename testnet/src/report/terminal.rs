@@ -88,11 +88,12 @@ fn totals(run: &Run) -> String {
     let mut lines = vec![format!("ready            {}", run.ready())];
     if let Some(simulation) = &run.simulation {
         lines.push(format!("bytes sent       {} in all", bytes(float(summary.socket_bytes()))));
+        let speed = simulation.speed().map(|per_s| format!(", {:.2} million a second", per_s / 1e6));
         lines.push(format!(
-            "computed         {} engine events in {:.1} s, {:.2} million a second",
+            "computed         {} engine events in {}{}",
             grouped(simulation.events),
-            simulation.computed_s,
-            simulation.events_per_s / 1e6
+            computed(simulation.computed_s),
+            speed.unwrap_or_default()
         ));
         lines.push(format!("memory           {:.0} MiB resident at most", simulation.resident_mib_max));
         lines.push(format!("trace            {}", simulation.trace_hash));
@@ -119,6 +120,11 @@ fn totals(run: &Run) -> String {
     lines.extend(late(run));
     lines.extend(run.notes.iter().cloned());
     lines.join("\n")
+}
+
+/// How long it took to compute a run, in words.
+pub(super) fn computed(computed_s: f64) -> String {
+    if computed_s < 0.05 { "less than 0.1 s".to_owned() } else { format!("{computed_s:.1} s") }
 }
 
 /// What is said where deliveries are missing and all is well by the verdict of a manifest.
