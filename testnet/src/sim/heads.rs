@@ -4,6 +4,7 @@
 //! that is one lower and lies on no highest head's chain is a chain of its own, however small the difference of height.
 
 use super::world::World;
+use crate::report::format::counted;
 use starling_protocol::id::BlockId;
 use starling_protocol::node::Node;
 use std::collections::BTreeSet;
@@ -64,15 +65,15 @@ impl Heads {
         let Self { highest, at_top, beside, nodes_behind, .. } = *self;
         let mut findings = Vec::new();
         if nodes_behind > 0 {
-            findings.push(format!(
-                "{nodes_behind} nodes are more than a block behind the highest head, which is at {highest}"
-            ));
+            let (nodes, are) = (counted(nodes_behind as u64, "node"), if nodes_behind == 1 { "is" } else { "are" });
+            findings.push(format!("{nodes} {are} more than a block behind the highest head, which is at {highest}"));
         }
         if at_top > 1 {
             findings.push(format!("there are {at_top} different heads at height {highest}"));
         }
         if beside > 0 {
-            findings.push(format!("{beside} heads at height {} are on another chain", highest.saturating_sub(1)));
+            let (heads, are) = (counted(beside as u64, "head"), if beside == 1 { "is" } else { "are" });
+            findings.push(format!("{heads} at height {} {are} on another chain", highest.saturating_sub(1)));
         }
         findings
     }
@@ -98,6 +99,12 @@ mod tests {
         assert_eq!(chains(&[(7, 7), (7, 7)], &[]), 1);
         assert_eq!(chains(&[(7, 7), (6, 6)], &[6]), 1, "the last block is on its way");
         assert_eq!(chains(&[(7, 7), (6, 5)], &[6]), 2, "another chain, one block shorter");
+        let shorter = Heads::new(&[(7, id(7)), (6, id(5)), (4, id(4))], |_| false).findings();
+        let said = [
+            "1 node is more than a block behind the highest head, which is at 7",
+            "1 head at height 6 is on another chain",
+        ];
+        assert_eq!(shorter, said);
         assert_eq!(chains(&[(7, 7), (7, 8), (6, 6)], &[6]), 2);
         assert_eq!(chains(&[(7, 7), (5, 5), (5, 5)], &[6]), 2, "too far behind");
     }
