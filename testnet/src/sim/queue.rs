@@ -11,7 +11,7 @@
 //! problem", 1988) with fixed widths and three levels:
 //!
 //! 1. *The present*: the events of one bucket of [`BUCKET_US`], sorted when the bucket is entered. An event that is
-//!    pushed into it while it is being emptied is put into its place; where more than [`SHIFTED_MAX`] others would have to
+//!    pushed into it while it is being emptied is put into its place; where more than `SHIFTED_MAX` others would have to
 //!    move for it, it goes into a heap beside them. So thousands that act in one moment, as attackers do, do not cost the square of their number.
 //! 2. *The wheels*: [`WHEEL_BUCKETS`] buckets each, half a second, one for the present lap and one for the next. A bucket is an unsorted
 //!    list; the lists that were emptied last are used first.
