@@ -1,50 +1,8 @@
 //! What `compare` promises, as it is called from a shell.
 
-use std::path::Path;
-use std::process::{Command, Output};
+mod tool;
 
-const MANIFEST: &str = r#"
-format = 1
-name = "tiny"
-nodes = 12
-[time]
-warm_up_s = 4
-load_s = 4
-drain_s = 3.5
-[topology]
-kind = "random"
-degree = 6
-[blocks]
-producers = 2
-slot_s = 1
-[[workload]]
-kind = "constant"
-per_s = 4
-bytes = 200
-publishers = { count = 4 }
-"#;
-
-fn tool(arguments: &[&str]) -> Output {
-    let program = env!("CARGO_BIN_EXE_starling-testnet");
-    Command::new(program).args(arguments).output().expect("the tool starts")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// What the tool prints when it ends with this code.
-fn said(arguments: &[&str], code: i32) -> String {
-    let output = tool(arguments);
-    let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {out}{err}");
-    out + &err
-}
-
-fn summary(dir: &Path) -> serde_json::Value {
-    let text = std::fs::read_to_string(dir.join("summary.json")).expect("there is a summary");
-    serde_json::from_str(&text).expect("it is JSON")
-}
+use tool::{MANIFEST, said, summary};
 
 #[test]
 fn what_only_one_run_has_is_shown_and_counts() {
