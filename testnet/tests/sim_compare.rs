@@ -47,86 +47,131 @@ fn case(label: &str, holds: bool, p99_ms: &[u64], out_s: u64) -> serde_json::Val
     serde_json::json!({ "case": label, "holds": holds, "findings": findings, "controls": [], "runs": runs })
 }
 
-#[test]
-fn tables_of_attacks_are_compared_case_by_case() {
-    let temporary = tempfile::tempdir().expect("a folder");
-    let path = |name: &str| temporary.path().join(name).display().to_string();
-    let folder = |name: &str, file: &str, content: &str| {
-        std::fs::create_dir(path(name)).expect("made");
-        std::fs::write(temporary.path().join(name).join(file), content).expect("written");
-    };
-    let table = |rows: &[(&str, Vec<serde_json::Value>)]| {
-        let rows: Vec<_> =
-            rows.iter().map(|(row, cases)| serde_json::json!({ "scenario": row, "cases": cases })).collect();
-        serde_json::json!({ "kind": "attacks", "rows": rows }).to_string()
-    };
-    let degrade = |p99_ms: &[u64], out_s| vec![case("25 %", true, &[80], 9), case("90 %", true, p99_ms, out_s)];
-    let before = [
+/// Rows of a table, each with its cases.
+type Rows<'a> = [(&'a str, Vec<serde_json::Value>)];
+
+/// Folders that are compared with each other.
+struct Folders {
+    dir: tempfile::TempDir,
+}
+
+impl Folders {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().expect("a folder") }
+    }
+
+    fn add(&self, name: &str, file: &str, content: &str) {
+        let folder = self.dir.path().join(name);
+        std::fs::create_dir(&folder).expect("made");
+        std::fs::write(folder.join(file), content).expect("written");
+    }
+
+    fn add_table(&self, name: &str, rows: &Rows<'_>) {
+        self.add(name, "attacks.json", &table(rows).to_string());
+    }
+
+    /// What `compare A B` prints when it ends with this code.
+    fn compare(&self, a: &str, b: &str, fail_above: Option<&str>, code: i32) -> String {
+        let [a, b] = [a, b].map(|name| self.dir.path().join(name).display().to_string());
+        let most = fail_above.map_or_else(Vec::new, |most| vec!["--fail-above", most]);
+        said(&[&["compare", &*a, &*b][..], &most].concat(), code)
+    }
+}
+
+fn table(rows: &Rows<'_>) -> serde_json::Value {
+    let row = |(row, cases): &(&str, Vec<_>)| serde_json::json!({ "scenario": row, "cases": cases });
+    serde_json::json!({ "kind": "attacks", "rows": rows.iter().map(row).collect::<Vec<_>>() })
+}
+
+fn degrade(p99_ms: &[u64], out_s: u64) -> Vec<serde_json::Value> {
+    vec![case("25 %", true, &[80], 9), case("90 %", true, p99_ms, out_s)]
+}
+
+fn before() -> [(&'static str, Vec<serde_json::Value>); 3] {
+    [
         ("baseline", vec![case("", true, &[78], 0)]),
         ("degrade", degrade(&[80], 20)),
         ("old", vec![case("x", true, &[1], 1)]),
-    ];
-    let after = [
+    ]
+}
+
+fn after() -> [(&'static str, Vec<serde_json::Value>); 3] {
+    [
         ("baseline", vec![case("", true, &[78], 0)]),
         ("degrade", [degrade(&[90, 110], 24), vec![case("99 %", true, &[80], 9)]].concat()),
         ("new", vec![case("x", true, &[1], 1), case("y", true, &[1], 1)]),
-    ];
-    folder("a", "attacks.json", &table(&before));
-    folder("b", "attacks.json", &table(&after));
-    folder("fails", "attacks.json", &table(&[("baseline", vec![case("", false, &[78], 0)])]));
+    ]
+}
 
-    let shown = said(&["compare", &path("a"), &path("b")], 0);
-    let row =
-        |about: &str| shown.lines().find(|line| line.contains(about)).unwrap_or_else(|| panic!("{shown}")).to_owned();
-    assert!(
-        ["degrade", "80.0", "100.0 (90.0 to 110.0)", "+25.0 %"].iter().all(|part| row("p99").contains(part)),
-        "{shown}"
-    );
+#[test]
+fn tables_of_attacks_are_compared_case_by_case() {
+    let folders = Folders::new();
+    folders.add_table("a", &before());
+    folders.add_table("b", &after());
+    let shown = folders.compare("a", "b", None, 0);
+    let row = |about: &str| shown.lines().find(|line| line.contains(about)).unwrap_or_else(|| panic!("{shown}"));
+    let parts = ["degrade", "80.0", "100.0 (90.0 to 110.0)", "+25.0 %"];
+    assert!(parts.iter().all(|part| row("p99").contains(part)), "{shown}");
     assert!(row("longest place").contains("20 s") && row("longest place").contains("24 s"), "{shown}");
-    assert!(
-        !["max (ms)", "copies", "latency", "25 %"].iter().any(|same| shown.contains(same)),
-        "only what differs: {shown}"
-    );
+    let same = ["max (ms)", "copies", "latency", "25 %"];
+    assert!(!same.iter().any(|same| shown.contains(same)), "only what differs: {shown}");
     assert!(shown.contains("3 cases in both, 2 of them with the same figures"), "{shown}");
     assert!(shown.contains("only in A: old\n") && shown.contains("only in B: degrade, 99 %; new\n"), "{shown}");
-    let shown = said(&["compare", &path("a"), &path("b"), "--fail-above", "25%"], 1);
+}
+
+#[test]
+fn cases_that_became_worse_or_are_missing_are_told() {
+    let folders = Folders::new();
+    let (before, after) = (before(), after());
+    folders.add_table("a", &before);
+    folders.add_table("b", &after);
+    let shown = folders.compare("a", "b", Some("25%"), 1);
     assert!(shown.contains("\nold: B does not have it\n") && !shown.contains("worse"), "{shown}");
-    folder("more", "attacks.json", &table(&[&before[..2], &after[1..], &before[2..]].concat()));
-    said(&["compare", &path("a"), &path("more"), "--fail-above", "0"], 0);
-    let shown = said(&["compare", &path("more"), &path("a"), "--fail-above", "0"], 1);
-    assert!(shown.contains("\ndegrade, 99 %: B does not have it\nnew: B does not have it\n"), "{shown}");
-    let shown = said(&["compare", &path("a"), &path("b"), "--fail-above", "24%"], 1);
+    let shown = folders.compare("a", "b", Some("24%"), 1);
     assert!(shown.contains("degrade, 90 %: p99 (ms) is worse by 25.0 %, more than 24 %"), "{shown}");
-    assert!(said(&["compare", &path("a"), &path("fails")], 0).contains("FAILS"));
-    let shown = said(&["compare", &path("a"), &path("fails"), "--fail-above", "50"], 1);
-    assert!(shown.contains("baseline does not hold any more"), "{shown}");
-    let panicked = table(&before).replace("\"runs\":[{", "\"runs\":[null,{");
-    folder("panicked", "attacks.json", &panicked);
-    let shown = said(&["compare", &path("a"), &path("panicked")], 0);
-    assert!(shown.contains("80.0, 1 of 2 seeds"), "{shown}");
-    let shown = said(&["compare", &path("a"), &path("panicked"), "--fail-above", "900"], 1);
+    folders.add_table("more", &[&before[..2], &after[1..], &before[2..]].concat());
+    folders.compare("a", "more", Some("0"), 0);
+    let shown = folders.compare("more", "a", Some("0"), 1);
+    assert!(shown.contains("\ndegrade, 99 %: B does not have it\nnew: B does not have it\n"), "{shown}");
+
+    let panicked = table(&before).to_string().replace("\"runs\":[{", "\"runs\":[null,{");
+    folders.add("panicked", "attacks.json", &panicked);
+    assert!(folders.compare("a", "panicked", None, 0).contains("80.0, 1 of 2 seeds"));
+    let shown = folders.compare("a", "panicked", Some("900"), 1);
     assert!(shown.contains("\nbaseline: p99 (ms) is worse: B has it for only 1 of 2 seeds\n"), "{shown}");
+}
+
+#[test]
+fn cases_that_do_not_hold_any_more_are_told() {
+    let folders = Folders::new();
+    folders.add_table("a", &before());
+    folders.add_table("fails", &[("baseline", vec![case("", false, &[78], 0)])]);
+    assert!(folders.compare("a", "fails", None, 0).contains("FAILS"));
+    let shown = folders.compare("a", "fails", Some("50"), 1);
+    assert!(shown.contains("baseline does not hold any more"), "{shown}");
     // A case that fails in both can fail for another reason.
     let mut other = case("", false, &[78], 0);
     (other["findings"][0]["holds"], other["findings"][1]["holds"]) = (false.into(), true.into());
-    folder("otherwise", "attacks.json", &table(&[("baseline", vec![other])]));
-    let shown = said(&["compare", &path("fails"), &path("otherwise"), "--fail-above", "50"], 1);
+    folders.add_table("otherwise", &[("baseline", vec![other])]);
+    let shown = folders.compare("fails", "otherwise", Some("50"), 1);
     assert!(shown.contains("\nbaseline: latency p99 <= 117 ms does not hold any more\n"), "{shown}");
-    let scaled = |name: &str, nodes: u32, messages: f64| {
-        let mut all: serde_json::Value = serde_json::from_str(&table(&before)).expect("JSON");
-        all["scale"] = serde_json::json!({ "nodes": nodes, "messages_per_s": messages, "quick": true });
-        folder(name, "attacks.json", &all.to_string());
-    };
-    scaled("larger", 240, 20.0);
-    scaled("busier", 120, 30.0);
-    scaled("like-it", 120, 20.0);
-    assert!(said(&["compare", &path("a"), &path("like-it"), "--fail-above", "0"], 0).contains("120 nodes and 20 mess"));
-    folder("elsewhere", "attacks.json", &table(&before[2..]));
-    folder("elsewhere-2", "attacks.json", &table(&after[2..]));
+}
 
-    folder("run", "summary.json", "{ \"kind\": \"simulation\", \"socket_bytes\": 1 }");
-    folder("soak", "summary.json", "{ \"kind\": \"soak\" }");
-    folder("broken", "attacks.json", "{}");
+#[test]
+fn what_has_nothing_in_common_is_not_compared() {
+    let folders = Folders::new();
+    folders.add_table("a", &before());
+    for (name, nodes, messages_per_s) in [("larger", 240, 20.0), ("busier", 120, 30.0), ("like-it", 120, 20.0)] {
+        let mut all = table(&before());
+        all["scale"] = serde_json::json!({ "nodes": nodes, "messages_per_s": messages_per_s, "quick": true });
+        folders.add(name, "attacks.json", &all.to_string());
+    }
+    assert!(folders.compare("a", "like-it", Some("0"), 0).contains("120 nodes and 20 mess"));
+    folders.add_table("elsewhere", &before()[2..]);
+    folders.add_table("elsewhere-2", &after()[2..]);
+    folders.add("run", "summary.json", "{ \"kind\": \"simulation\", \"socket_bytes\": 1 }");
+    folders.add("soak", "summary.json", "{ \"kind\": \"soak\" }");
+    folders.add("broken", "attacks.json", "{}");
     for (a, b, why) in [
         ("a", "run", "compare two tables, or two runs"),
         ("run", "a", "compare two tables, or two runs"),
@@ -137,7 +182,7 @@ fn tables_of_attacks_are_compared_case_by_case() {
         ("like-it", "busier", "120 nodes and 30 messages a second (--quick), and that of"),
         ("elsewhere", "elsewhere-2", "no case is in both"),
     ] {
-        let shown = said(&["compare", &path(a), &path(b)], 2);
+        let shown = folders.compare(a, b, None, 2);
         assert!(shown.contains(why) && !shown.contains('┆'), "{a} and {b}: {shown}");
     }
 }
