@@ -135,6 +135,7 @@ impl Sync {
         local: &dyn Local,
         out: &mut dyn Sink<Effect>,
     ) {
+        let ahead = self.peers.get(&peer).is_some_and(|peer| peer.is_ahead(at, local));
         let Some(session) = &mut self.session else { return };
         let locator = match &mut session.stage {
             Stage::Requested { request: awaited, locator } if *awaited == request => core::mem::take(locator),
@@ -146,7 +147,11 @@ impl Sync {
         let empty = headers.is_empty();
         let height = before.map_or(0, |before| before.height);
         match read(at, &locator, known, headers, local) {
-            Reading::Nothing if empty && status.head.height > height && status.earliest <= height + 1 => {
+            Reading::Nothing
+                if empty
+                    && (status.head.height > height || ahead && session.window.is_empty())
+                    && status.earliest <= height + 1 =>
+            {
                 self.bar(peer, PeerFault::Useless, out);
             }
             Reading::Nothing => {

@@ -13,9 +13,10 @@
 //! 1. *Status.* Both ends of a new connection tell each other how they stand ([`Status`]), and every response says it
 //!    again. When no block has come for [`Config::stall_after`], the next peer in turn is asked. A claimed height counts
 //!    for no more than there are slots.
-//! 2. *Headers.* While a peer claims more than we have, the one that claims most is *followed*: its headers are fetched
-//!    with a locator, [`HEADERS_MAX`] at a time. They have to follow on each other and on the locator, and each is checked
-//!    for its network, its height, whose turn its slot was and the producer's signature before any block is asked for.
+//! 2. *Headers.* While peers claim more than we have, or a chain of the same length whose end the fork choice prefers,
+//!    the one that claims most is *followed*: its headers are fetched with a locator, [`HEADERS_MAX`] at a time. They
+//!    have to follow on each other and on the locator, and each is checked for its network, its height, whose turn its
+//!    slot was and the producer's signature before any block is asked for.
 //!    *Rationale:* headers cost 212 bytes for each block of up to megabytes, and from then on every block is known by
 //!    its digest: whoever sends another one is at fault, and no honest peer ever is for somebody else's lie.
 //! 3. *Blocks* are asked for by id, in runs, of every peer that should have them: the least occupied one first, then the one
@@ -133,6 +134,7 @@ impl Sync {
         if let Some(state) = self.peers.get_mut(&peer) {
             // There are no more blocks than slots, whatever it claims.
             state.height = status.head.height.min(at.slot_ahead);
+            state.head = Some(status.head);
             state.earliest = status.earliest;
             state.told = true;
         }

@@ -6,16 +6,18 @@ use super::io::{
     STRIKES_MAX,
 };
 use super::requests::Timer;
-use crate::chain::PeerFault;
+use crate::chain::{Moment, PeerFault};
 use crate::id::PeerHandle;
 use crate::mesh::Sink;
-use crate::request::RESPONSE_BLOCK_BYTES_MAX;
+use crate::request::{Head, RESPONSE_BLOCK_BYTES_MAX};
 use crate::time::{Duration, Time};
 
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     /// The highest block that the peer is known, or says, to have; never more than there are slots.
     pub(super) height: u64,
+    /// Where it said last that its chain ends.
+    pub(super) head: Option<Head>,
     /// The lowest height from which on it keeps blocks.
     pub(super) earliest: u64,
     /// It has told how it stands.
@@ -39,6 +41,7 @@ impl Default for Peer {
     fn default() -> Self {
         Self {
             height: 0,
+            head: None,
             earliest: 1,
             told: false,
             barred: false,
@@ -56,6 +59,20 @@ impl Peer {
     /// Whether it may be asked for something now.
     pub(super) fn is_rested(&self, now: Time) -> bool {
         !self.barred && self.rests_until <= now
+    }
+
+    /// Whether it claims a chain that we would have in place of ours: one that is longer, or one of the same length that the fork choice
+    /// prefers and we do not know.
+    pub(super) fn is_ahead(&self, at: Moment, local: &dyn Local) -> bool {
+        let ours = local.head();
+        let preferred = |theirs: &Head| {
+            theirs.height == ours.height
+                && (theirs.slot, theirs.id) < (ours.slot, ours.id)
+                && theirs.slot <= at.slot_ahead
+                && local.position(&theirs.id).is_none()
+                && !local.is_invalid(&theirs.id)
+        };
+        self.height > ours.height || self.head.as_ref().is_some_and(preferred)
     }
 
     /// Whether it should have the block of this height of the chain that is being followed.

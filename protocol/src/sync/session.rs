@@ -4,6 +4,7 @@ use super::Sync;
 use super::blocks::Window;
 use super::headers::Stage;
 use super::io::{Effect, Local};
+use super::peers::Peer;
 use super::rate::Rate;
 use crate::chain::{Event, Moment, Position};
 use crate::id::PeerHandle;
@@ -58,14 +59,12 @@ impl Sync {
         }
     }
 
-    /// Whom to follow: of those that claim more than we have and keep what comes next, one that has not failed lately,
+    /// Whom to follow: of those that are ahead and keep what comes next, one that has not failed lately,
     /// and of these whoever claims most.
     pub(super) fn candidate(&self, at: Moment, local: &dyn Local) -> Option<PeerHandle> {
         let next = local.head().height + 1;
-        let fitting = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.is_rested(at.now) && peer.height >= next && peer.earliest <= next);
+        let fits = |peer: &Peer| peer.is_rested(at.now) && peer.is_ahead(at, local) && peer.earliest <= next;
+        let fitting = self.peers.iter().filter(|(_, peer)| fits(peer));
         fitting.max_by_key(|(peer, state)| (Reverse(state.rests), state.height, Reverse(**peer))).map(|(peer, _)| *peer)
     }
 
@@ -103,7 +102,6 @@ impl Sync {
     pub(super) fn end_if_done(&mut self, at: Moment, local: &dyn Local, out: &mut dyn Sink<Effect>) {
         let Some(session) = self.session.as_ref().filter(|session| session.placing == 0) else { return };
         let leader = session.leader;
-        let height = local.head().height;
         let complete = if let Some(missing) = session.window.first_is_missing() {
             let hope = self.peers.values().any(|peer| peer.should_have(missing));
             if hope || self.requests.blocks() > 0 {
@@ -113,7 +111,7 @@ impl Sync {
             self.say_if_nobody_keeps(missing, out);
             false
         } else if session.window.is_empty() && matches!(session.stage, Stage::Done) {
-            self.peers.get(&leader).is_some_and(|leader| leader.height <= height)
+            self.peers.get(&leader).is_some_and(|leader| !leader.is_ahead(at, local))
         } else {
             return;
         };

@@ -43,6 +43,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         Just(Manner::Refuses),
         Just(Manner::Garbage),
         Just(Manner::Boasts),
+        Just(Manner::Pretends),
         Just(Manner::Shuffles),
         Just(Manner::Spoils),
         Just(Manner::Unasked),
@@ -201,6 +202,23 @@ proptest! {
     fn after_any_trouble_all_agree(scenario in scenario()) {
         check(&run(&scenario), &scenario)?;
     }
+}
+
+/// Drawn once: two chains of one length remained, and nobody asked for the other.
+#[test]
+fn two_chains_of_one_length_do_not_remain() {
+    let scenario = Scenario {
+        seed: 4_677_242_904_692_126_700,
+        lost_percent: 42,
+        shed_percent: 48,
+        jitter_ms: 1_500,
+        cut: Some((4, 3, 8)),
+        liar: Manner::Drips,
+        joins_at: 1,
+        equivocating_percent: 22,
+        invalid_percent: 5,
+    };
+    check(&run(&scenario), &scenario).expect("all agree");
 }
 
 #[test]

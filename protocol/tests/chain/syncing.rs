@@ -189,6 +189,39 @@ fn a_partition_heals_to_one_head() {
     assert!(world.nodes[0].faults.is_empty() && world.nodes[1].faults.is_empty());
 }
 
+/// Nobody makes another block that would decide it.
+#[test]
+fn of_two_forks_of_one_length_all_take_the_one_that_the_fork_choice_prefers() {
+    let common = chain_of(3);
+    let mut world = world_with(2, 2, &common, &Config::default());
+    world.set_slot(7);
+    let mut ends = Vec::new();
+    for (node, slots) in [(0, [4, 7]), (1, [5, 6])] {
+        let mut end = Position::of(&common[2]);
+        for slot in slots {
+            let next = block(&world.genesis, &end, slot, Vec::new());
+            world.own(node, &next);
+            end = Position::of(&next);
+        }
+        ends.push(end);
+    }
+    assert_eq!((world.head(0), world.head(1)), (ends[0], ends[1]));
+    world.connect(0, 1);
+    world.run_for(Duration::from_secs(2));
+    assert_eq!((world.head(0), world.head(1)), (ends[1], ends[1]), "the lower slot wins");
+    assert!(world.nodes.iter().all(|node| node.faults.is_empty()));
+}
+
+#[test]
+fn whoever_pretends_to_have_a_better_end_is_asked_for_it_once() {
+    let mut world = world_with(2, 2, &chain_of(3), &Config::default());
+    world.nodes[1].manner = Manner::Pretends;
+    world.connect(0, 1);
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(world.nodes[0].faults, [(World::handle(1), PeerFault::Useless)]);
+    assert!(world.nodes[0].requests_sent <= 2, "{}", world.nodes[0].requests_sent);
+}
+
 #[test]
 fn a_fork_deeper_than_can_be_undone_is_told_and_nobody_is_blamed() {
     let genesis = genesis();

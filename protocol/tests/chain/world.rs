@@ -11,7 +11,7 @@ use starling_protocol::genesis::Genesis;
 use starling_protocol::id::{BlockId, PeerHandle};
 use starling_protocol::mempool::{self, Mempool};
 use starling_protocol::random::Stream;
-use starling_protocol::request::{Answer, Request, Response};
+use starling_protocol::request::{Answer, Head, Request, Response};
 use starling_protocol::store::LoadRequest;
 use starling_protocol::sync::Checked;
 use starling_protocol::time::{Duration, Time};
@@ -36,6 +36,8 @@ pub(crate) enum Manner {
     Garbage,
     /// Claims a long chain and sends nothing.
     Boasts,
+    /// Says that its chain ends with a block that the fork choice would prefer, and never gives it.
+    Pretends,
     /// Sends blocks in the wrong order.
     Shuffles,
     /// Sends blocks whose signatures were spoilt.
@@ -390,6 +392,13 @@ impl World {
                     Answer::Headers(headers) => headers.clear(),
                     Answer::Blocks(blocks) => blocks.clear(),
                     Answer::Status | Answer::Busy => {}
+                }
+            }
+            (Manner::Pretends, answer) => {
+                response.status.head =
+                    Head { slot: 0, id: BlockId(starling_crypto::Digest([0; 32])), ..response.status.head };
+                if let Answer::Headers(headers) = answer {
+                    headers.clear();
                 }
             }
             (Manner::Claims, Answer::Status) => response.status.head.height = 1 << 40,
