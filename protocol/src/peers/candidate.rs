@@ -2,7 +2,6 @@
 
 use super::{ADDRESSES_MAX, Address, DialPurpose, PeerBook, Standing};
 use crate::id::{Direction, PeerId};
-use crate::memory::tree_bytes;
 use crate::time::Time;
 use std::net::IpAddr;
 
@@ -21,6 +20,8 @@ pub(super) struct Candidate {
     pub(super) merit: u8,
     /// Whether it was lost together with many others and is sought since ([`super::reunion`]).
     pub(super) missed: bool,
+    /// Whether it is in the tables of the address book, as [`PeerBook::plan`] found it.
+    pub(super) in_book: bool,
     /// Not to be dialled before.
     pub(super) retry_at: Time,
     pub(super) state: State,
@@ -53,9 +54,25 @@ impl Candidate {
             sent_away: false,
             merit: 0,
             missed: false,
+            in_book: false,
             retry_at,
             state,
         }
+    }
+
+    /// Whether it is put off, or forgotten but for its merit, and nothing else is about it.
+    pub(super) fn rests(&self) -> bool {
+        self.is_spare() && !self.anchor && !self.missed
+    }
+
+    /// Whether somebody knows where it is.
+    pub(super) fn is_somewhere(&self) -> bool {
+        self.in_book || !self.addresses.is_empty()
+    }
+
+    /// Whether it may be forgotten when there are too many.
+    pub(super) fn is_spare(&self) -> bool {
+        self.state == State::Idle && self.standing == Standing::Heard
     }
 
     /// Adds what is new; when there are more than [`ADDRESSES_MAX`], the oldest go.
@@ -72,12 +89,40 @@ impl Candidate {
 }
 
 /// Candidates by state.
-#[derive(Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) connected: usize,
     pub(super) outbound: usize,
     pub(super) dialling: usize,
     pub(super) feelers: usize,
+    /// Those that may be forgotten.
+    pub(super) spare: usize,
+    /// Those that are in the address book.
+    pub(super) in_book: usize,
+}
+
+impl Counts {
+    pub(super) fn add(&mut self, candidate: &Candidate) {
+        self.places(candidate).into_iter().flatten().for_each(|place| *place += 1);
+    }
+
+    pub(super) fn remove(&mut self, candidate: &Candidate) {
+        self.places(candidate).into_iter().flatten().for_each(|place| *place -= 1);
+    }
+
+    /// Where a candidate is counted.
+    fn places(&mut self, candidate: &Candidate) -> [Option<&mut usize>; 3] {
+        let in_book = candidate.in_book.then_some(&mut self.in_book);
+        match candidate.state {
+            State::Idle => [candidate.is_spare().then_some(&mut self.spare), None, in_book],
+            State::Dialling { purpose: DialPurpose::Connect, .. } => [Some(&mut self.dialling), None, in_book],
+            State::Dialling { purpose: DialPurpose::Feeler, .. } => [Some(&mut self.feelers), None, in_book],
+            State::Connected { direction, .. } => {
+                let outbound = direction == Direction::Outbound;
+                [Some(&mut self.connected), outbound.then_some(&mut self.outbound), in_book]
+            }
+        }
+    }
 }
 
 /// Numbers about the book.
@@ -107,10 +152,10 @@ impl PeerBook {
     /// Numbers about the book.
     #[must_use]
     pub fn stats(&self) -> PeerStats {
-        let Counts { connected, outbound, dialling, feelers } = self.counts();
+        let Counts { connected, outbound, dialling, feelers, .. } = self.candidates.counts();
         let (new, tried) = self.book.sizes();
         let pinned = |(id, it): &(&PeerId, &Candidate)| it.standing > Standing::Heard && !self.book.contains(id);
-        let pinned = self.candidates.iter().filter(pinned).count();
+        let pinned = self.candidates.engaged().filter(pinned).count();
         PeerStats {
             known: new + tried + pinned,
             connected,
@@ -126,22 +171,6 @@ impl PeerBook {
 
     /// Bytes that the book has allocated, estimated.
     pub(crate) fn memory_bytes(&self) -> usize {
-        tree_bytes::<(PeerId, Candidate)>(self.candidates.len()) + self.book.memory_bytes()
-    }
-
-    pub(super) fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        for candidate in self.candidates.values() {
-            match candidate.state {
-                State::Idle => {}
-                State::Dialling { purpose: DialPurpose::Connect, .. } => counts.dialling += 1,
-                State::Dialling { purpose: DialPurpose::Feeler, .. } => counts.feelers += 1,
-                State::Connected { direction, .. } => {
-                    counts.connected += 1;
-                    counts.outbound += usize::from(direction == Direction::Outbound);
-                }
-            }
-        }
-        counts
+        self.candidates.memory_bytes() + self.book.memory_bytes()
     }
 }

@@ -12,7 +12,7 @@ impl PeerBook {
     /// Trusted peers and then the anchors, beyond every target.
     pub(super) fn dial_first(&mut self, now: Time, act: &mut impl FnMut(PeerAction)) {
         let mut first: Vec<(PeerId, bool)> = Vec::new();
-        for (id, candidate) in &self.candidates {
+        for (id, candidate) in self.candidates.engaged() {
             let trusted = candidate.standing == Standing::Trusted;
             if (trusted || candidate.anchor) && self.can_be_dialled(now, id, candidate) {
                 first.push((*id, trusted));
@@ -30,7 +30,7 @@ impl PeerBook {
     pub(super) fn choose(&mut self, now: Time) -> Option<PeerId> {
         let bootnodes: Vec<PeerId> = self
             .candidates
-            .iter()
+            .engaged()
             .filter(|(id, it)| it.standing == Standing::Bootnode && self.can_be_dialled(now, id, it))
             .map(|(id, _)| *id)
             .collect();
@@ -50,8 +50,7 @@ impl PeerBook {
     pub(super) fn feeler(&mut self, now: Time, act: &mut impl FnMut(PeerAction)) {
         let interval = crate::time::micros(self.config.feeler_interval);
         self.feeler_at = now + Duration::from_micros(interval / 2 + self.random.below(interval + 1));
-        let on_its_way = |it: &Candidate| matches!(it.state, State::Dialling { purpose: DialPurpose::Feeler, .. });
-        if self.wanted() > 0 || self.room() == 0 || self.candidates.values().any(on_its_way) {
+        if self.wanted() > 0 || self.room() == 0 || self.candidates.counts().feelers > 0 {
             return;
         }
         let Self { book, candidates, .. } = self;
@@ -64,10 +63,14 @@ impl PeerBook {
 
     pub(super) fn dial(&mut self, now: Time, id: PeerId, purpose: DialPurpose, act: &mut impl FnMut(PeerAction)) {
         let known = self.book.addresses(&id).unwrap_or_default();
-        let candidate = self.candidates.entry(id).or_insert_with(|| Candidate::new(Standing::Heard, now, State::Idle));
-        candidate.state = State::Dialling { since: now, purpose, answered: false };
-        let mut addresses = candidate.addresses.clone();
-        addresses.extend(known.iter().filter(|address| !candidate.addresses.contains(address)).cloned());
+        let new = || Candidate::new(Standing::Heard, now, State::Idle);
+        let mut addresses = self.candidates.change_or_insert(id, new, |candidate| {
+            candidate.state = State::Dialling { since: now, purpose, answered: false };
+            candidate.addresses.clone()
+        });
+        let own = addresses.len();
+        addresses
+            .extend(known.iter().filter(|address| !addresses[..own].contains(address)).cloned().collect::<Vec<_>>());
         addresses.retain(|address| !self.bans.is_banned(None, ip_of(address), None));
         act(PeerAction::Dial { id, addresses, purpose });
     }
@@ -77,7 +80,7 @@ impl PeerBook {
         let timeout = self.config.dial_timeout;
         let late: Vec<PeerId> = self
             .candidates
-            .iter()
+            .engaged()
             .filter(|(_, c)| matches!(c.state, State::Dialling { since, .. } if since + timeout <= now))
             .map(|(id, _)| *id)
             .collect();
@@ -88,7 +91,7 @@ impl PeerBook {
 
     /// How many more dials rule 2 asks for.
     pub(super) fn wanted(&self) -> usize {
-        let Counts { connected, outbound, dialling, .. } = self.counts();
+        let Counts { connected, outbound, dialling, .. } = self.candidates.counts();
         let below_target = self.target().saturating_sub(connected + dialling);
         let inbound = connected - outbound;
         let outbound_wanted = self.config.outbound_min.max((inbound * 3).div_ceil(7));
@@ -97,7 +100,7 @@ impl PeerBook {
 
     /// How many more dials may be in flight.
     pub(super) fn room(&self) -> usize {
-        let Counts { dialling, feelers, .. } = self.counts();
+        let Counts { dialling, feelers, .. } = self.candidates.counts();
         self.config.dials_max.saturating_sub(dialling + feelers)
     }
 
@@ -112,13 +115,15 @@ impl PeerBook {
     }
 
     pub(super) fn put_off(&mut self, now: Time, id: PeerId) {
-        let Some(candidate) = self.candidates.get_mut(&id) else { return };
-        let doublings = candidate.failures.min(DOUBLINGS_MAX);
-        candidate.failures = candidate.failures.saturating_add(1);
-        let longest = if candidate.missed { MISSED_RETRY.min(self.config.retry_max) } else { self.config.retry_max };
-        let delay = self.config.retry_first.saturating_mul(1 << doublings).min(longest);
-        let jitter = self.random.below(crate::time::micros(delay) / 2 + 1);
-        candidate.retry_at = now + delay + Duration::from_micros(jitter);
+        let Self { candidates, config, random, .. } = self;
+        candidates.change(id, |candidate| {
+            let doublings = candidate.failures.min(DOUBLINGS_MAX);
+            candidate.failures = candidate.failures.saturating_add(1);
+            let longest = if candidate.missed { MISSED_RETRY.min(config.retry_max) } else { config.retry_max };
+            let delay = config.retry_first.saturating_mul(1 << doublings).min(longest);
+            let jitter = random.below(crate::time::micros(delay) / 2 + 1);
+            candidate.retry_at = now + delay + Duration::from_micros(jitter);
+        });
     }
 
     pub(super) fn can_be_dialled(&self, now: Time, id: &PeerId, candidate: &Candidate) -> bool {
@@ -128,7 +133,7 @@ impl PeerBook {
     /// How many outbound links and dials there are in each group.
     fn outbound_groups(&self) -> BTreeMap<Group, usize> {
         let mut groups = BTreeMap::new();
-        for (id, candidate) in &self.candidates {
+        for (id, candidate) in self.candidates.engaged() {
             let group = match candidate.state {
                 State::Connected { direction: Direction::Outbound, ip, .. } => Group::of(ip),
                 State::Dialling { purpose: DialPurpose::Connect, .. } => {

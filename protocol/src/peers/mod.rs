@@ -42,12 +42,14 @@
 //!
 //! # Bounds
 //! Beside the address book at most `candidates_max` peers are remembered that are put off, besides those that are pinned (bootnode, trusted),
-//! connected or being dialled. Every call is O(candidates) at worst and happens a few times a second.
+//! connected or being dialled. A call looks at the latter ones, some dozens; at those that are put off only where more peers are wanted
+//! ([`candidates`]).
 
 pub mod address;
 pub mod bans;
 pub mod book;
 mod candidate;
+mod candidates;
 mod config;
 mod dialling;
 pub mod eviction;
@@ -73,10 +75,10 @@ use book::AddressBook;
 use book::acquaintances::FADES_AFTER;
 use bytes::Bytes;
 use candidate::{Candidate, Counts, State};
+use candidates::Candidates;
 use eviction::Newcomer;
 use reunion::Reunion;
 use shortage::Shortage;
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Addresses kept of one peer that the operator named, and taken from one announcement.
@@ -155,7 +157,7 @@ pub enum Source {
 pub struct PeerBook {
     config: PeerConfig,
     own: PeerId,
-    candidates: BTreeMap<PeerId, Candidate>,
+    candidates: Candidates,
     book: AddressBook,
     bans: BanList,
     /// Unix time in microseconds at [`Time::ZERO`], for bans.
@@ -230,7 +232,7 @@ impl PeerBook {
             save_at: now + config.save_interval,
             config,
             own,
-            candidates: BTreeMap::new(),
+            candidates: Candidates::default(),
             book,
             bans,
             unix_us_at_zero: None,
@@ -276,12 +278,15 @@ impl PeerBook {
         }
         let fitting = addresses.iter().filter(|a| !a.is_empty() && a.len() <= ADDRESS_BYTES_MAX).take(ADDRESSES_MAX);
         if standing > Standing::Heard {
-            let candidate = self.candidates.entry(id).or_insert_with(|| Candidate::new(standing, now, State::Idle));
-            let untried = candidate.state == State::Idle && candidate.failures == 0;
-            candidate.anchor |= untried && self.book.anchors().is_empty();
-            candidate.standing = candidate.standing.max(standing);
-            candidate.add_addresses(fitting);
-            if candidate.addresses.is_empty() && candidate.state == State::Idle {
+            let new = || Candidate::new(standing, now, State::Idle);
+            let is_nowhere = self.candidates.change_or_insert(id, new, |candidate| {
+                let untried = candidate.state == State::Idle && candidate.failures == 0;
+                candidate.anchor |= untried && self.book.anchors().is_empty();
+                candidate.standing = candidate.standing.max(standing);
+                candidate.add_addresses(fitting);
+                candidate.addresses.is_empty() && candidate.state == State::Idle
+            });
+            if is_nowhere {
                 self.candidates.remove(&id);
             }
             return self.plan();
@@ -301,16 +306,21 @@ impl PeerBook {
 
     /// A dial that was asked for has reached the peer at this address: the handshake has shown that it is the one.
     pub fn reached(&mut self, now: Time, id: PeerId, address: &Address) {
-        let Some(candidate) = self.candidates.get_mut(&id) else { return };
-        match &mut candidate.state {
-            State::Dialling { answered, purpose: DialPurpose::Connect, .. } => *answered = true,
-            State::Dialling { purpose: DialPurpose::Feeler, .. } => {
-                candidate.state = State::Idle;
-                candidate.failures = 0;
-                candidate.retry_at = now;
+        let is_of_our_choice = self.candidates.change(id, |candidate| {
+            match &mut candidate.state {
+                State::Dialling { answered, purpose: DialPurpose::Connect, .. } => *answered = true,
+                State::Dialling { purpose: DialPurpose::Feeler, .. } => {
+                    candidate.state = State::Idle;
+                    candidate.failures = 0;
+                    candidate.retry_at = now;
+                }
+                State::Connected { direction: Direction::Outbound, .. } => {}
+                State::Connected { .. } | State::Idle => return false,
             }
-            State::Connected { direction: Direction::Outbound, .. } => {}
-            State::Connected { .. } | State::Idle => return,
+            true
+        });
+        if is_of_our_choice != Some(true) {
+            return;
         }
         self.book.reached(now, id, address);
         self.unsaved = true;
@@ -320,40 +330,47 @@ impl PeerBook {
 
     /// A connection with the peer is up, whoever dialled.
     pub fn connected(&mut self, now: Time, id: PeerId, ip: IpAddr, direction: Direction) {
-        if self.counts().connected == 0 {
+        if self.candidates.counts().connected == 0 {
             self.discover_soon(now);
         }
         let state = State::Connected { since: now, direction, ip };
         // Perhaps an inbound peer whose listening address is not known yet. It is counted, and it may be over the bound for
         // as long as it is connected; the driver bounds connections.
-        let candidate = self.candidates.entry(id).or_insert_with(|| Candidate::new(Standing::Heard, now, state));
-        candidate.state = state;
-        candidate.anchor = false;
+        let new = || Candidate::new(Standing::Heard, now, state);
+        self.candidates.change_or_insert(id, new, |candidate| {
+            candidate.state = state;
+            candidate.anchor = false;
+        });
         self.found_again(id);
         self.plan();
     }
 
     /// Somebody else dialled the connection that is used than was said.
     pub fn turned(&mut self, id: PeerId, direction: Direction) {
-        if let Some(Candidate { state: State::Connected { direction: known, .. }, .. }) = self.candidates.get_mut(&id) {
-            *known = direction;
-            self.plan();
-        }
+        self.candidates.change(id, |candidate| {
+            if let State::Connected { direction: known, .. } = &mut candidate.state {
+                *known = direction;
+            }
+        });
+        self.plan();
     }
 
     /// The last connection with the peer is gone.
     pub fn disconnected(&mut self, now: Time, id: PeerId) {
-        let Some(candidate) = self.candidates.get_mut(&id) else { return };
-        if let State::Connected { since, .. } = candidate.state
-            && now.since(since) >= self.config.stable_after
-        {
-            candidate.failures = 0;
-        }
-        let sent_away = core::mem::take(&mut candidate.sent_away);
-        if sent_away {
-            candidate.failures = candidate.failures.max(DOUBLINGS_MAX);
-        }
-        candidate.state = State::Idle;
+        let sent_away = self.candidates.change(id, |candidate| {
+            if let State::Connected { since, .. } = candidate.state
+                && now.since(since) >= self.config.stable_after
+            {
+                candidate.failures = 0;
+            }
+            let sent_away = core::mem::take(&mut candidate.sent_away);
+            if sent_away {
+                candidate.failures = candidate.failures.max(DOUBLINGS_MAX);
+            }
+            candidate.state = State::Idle;
+            sent_away
+        });
+        let Some(sent_away) = sent_away else { return };
         self.put_off(now, id);
         if !sent_away && !self.making_room.contains(&Some(id)) {
             self.lost(now, id);
@@ -364,10 +381,11 @@ impl PeerBook {
 
     /// A connected peer is being disconnected because of what it did.
     pub fn sent_away(&mut self, id: PeerId) {
-        if let Some(candidate) = self.candidates.get_mut(&id)
-            && matches!(candidate.state, State::Connected { .. })
-        {
-            candidate.sent_away = true;
+        let is_connected = self.candidates.change(id, |candidate| {
+            candidate.sent_away |= matches!(candidate.state, State::Connected { .. });
+            candidate.sent_away
+        });
+        if is_connected == Some(true) {
             self.unsaved |= self.book.acquaintances_mut().forget(&id);
         }
     }
@@ -379,25 +397,21 @@ impl PeerBook {
     }
 
     fn fail(&mut self, now: Time, id: PeerId) {
-        let network_works = self.counts().connected > 0;
-        let Some(candidate) = self.candidates.get_mut(&id) else { return };
+        let network_works = self.candidates.counts().connected > 0;
+        let Some(candidate) = self.candidates.get(&id) else { return };
         let answered = match candidate.state {
             State::Connected { .. } => return,
             State::Dialling { answered, .. } => answered,
             State::Idle => true,
         };
-        candidate.state = State::Idle;
         let missed = candidate.missed;
+        self.candidates.change(id, |candidate| candidate.state = State::Idle);
         self.put_off(now, id);
         if network_works && !answered && !missed {
             self.book.failed(id);
             self.unsaved = true;
         }
-        if let Some(candidate) = self.candidates.get_mut(&id)
-            && candidate.failures >= ANCHOR_FAILURES_MAX
-        {
-            candidate.anchor = false;
-        }
+        self.candidates.change(id, |candidate| candidate.anchor &= candidate.failures < ANCHOR_FAILURES_MAX);
         self.drop_if_useless(now, id);
     }
 
@@ -442,7 +456,9 @@ impl PeerBook {
         self.wake
     }
 
+    /// To be called after every change.
     fn plan(&mut self) {
+        self.note_who_is_in_the_book();
         let wanted = self.wanted() > 0;
         let room = self.room() > 0;
         let wanted = wanted && self.room() > self.kept_for_missed();
@@ -453,15 +469,13 @@ impl PeerBook {
         if let Some(at) = self.next_missed() {
             wake = wake.min(at);
         }
-        let mut engaged = 0;
-        for (id, candidate) in &self.candidates {
-            let in_book = self.book.contains(id);
-            engaged += usize::from(in_book);
+        for (id, candidate) in self.candidates.engaged() {
             match candidate.state {
                 State::Idle if room && self.may_be_dialled(id, candidate) => {
                     // Who is missed and not in the tables cannot be chosen, and has its own time.
-                    let chosen = in_book || !candidate.missed || candidate.standing == Standing::Bootnode;
-                    if wanted && chosen || candidate.standing == Standing::Trusted || candidate.anchor {
+                    let can_be_chosen =
+                        !candidate.missed || candidate.standing == Standing::Bootnode || candidate.in_book;
+                    if wanted && can_be_chosen || candidate.standing == Standing::Trusted || candidate.anchor {
                         wake = wake.min(candidate.retry_at);
                     }
                 }
@@ -469,22 +483,39 @@ impl PeerBook {
                 State::Idle | State::Connected { .. } => {}
             }
         }
-        let (new, tried) = self.book.sizes();
-        if wanted && room && new + tried > engaged {
-            // Somebody in the book has never been dealt with.
-            wake = Time::ZERO;
+        if wanted && room {
+            wake = wake.min(self.next_choice());
         }
         self.wake = wake;
+    }
+
+    /// When somebody of the book, or of those that were put off, can be chosen to be dialled: [`Time::ZERO`] where somebody in the book has
+    /// never been dealt with.
+    fn next_choice(&self) -> Time {
+        let (new, tried) = self.book.sizes();
+        if new + tried > self.candidates.counts().in_book {
+            return Time::ZERO;
+        }
+        let mut resting = self.candidates.resting_somewhere().filter(|(id, it)| self.may_be_dialled(id, it));
+        resting.next().map_or(Time::MAX, |(_, it)| it.retry_at)
+    }
+
+    fn note_who_is_in_the_book(&mut self) {
+        let moved = self.book.take_moved().into_iter().chain(self.candidates.take_new());
+        for id in moved {
+            let in_book = self.book.contains(&id);
+            self.candidates.change(id, |candidate| candidate.in_book = in_book);
+        }
     }
 
     /// Looks for peers at once, for a node that suspects that it is cut off: bootnodes and trusted peers are dialled whatever
     /// failed before, and some more peers are sought than there are, since those may be cut off with us.
     pub fn look_now(&mut self, now: Time) {
-        for candidate in self.candidates.values_mut() {
+        self.candidates.change_engaged(|_, candidate| {
             if candidate.standing >= Standing::Bootnode {
                 candidate.retry_at = candidate.retry_at.min(now);
             }
-        }
+        });
         self.shortage.extra = (self.shortage.extra + SHORTAGE_STEP).min(self.config.target_peers / 2);
         self.discover_soon(now);
         self.plan();
@@ -532,51 +563,40 @@ impl PeerBook {
     /// When one does not hold.
     pub fn check(&self) {
         self.book.check();
-        let knows_itself = self.candidates.contains_key(&self.own) || self.book.contains(&self.own);
+        let knows_itself = self.candidates.get(&self.own).is_some() || self.book.contains(&self.own);
         assert!(!knows_itself, "the book must not list its own node");
-        let mut idle = 0;
-        for (id, candidate) in &self.candidates {
+        self.candidates.check();
+        for (id, candidate) in self.candidates.engaged().chain(self.candidates.resting()) {
             assert!(candidate.addresses.len() <= ADDRESSES_MAX);
             assert!(candidate.addresses.iter().all(|a| !a.is_empty() && a.len() <= ADDRESS_BYTES_MAX));
-            let dialling = matches!(candidate.state, State::Dialling { .. });
             let connected = matches!(candidate.state, State::Connected { .. });
             let pinned = candidate.standing > Standing::Heard;
+            assert_eq!(candidate.in_book, self.book.contains(id), "who is in the book");
             assert!(!pinned || connected || !candidate.addresses.is_empty(), "a pinned peer has no address: {id:?}");
-            idle += usize::from(!pinned && !connected && !dialling);
         }
-        assert!(idle <= self.config.candidates_max, "{idle} candidates");
-        let Counts { dialling, feelers, .. } = self.counts();
+        let Counts { dialling, feelers, spare, .. } = self.candidates.counts();
+        assert!(spare <= self.config.candidates_max, "{spare} candidates");
         assert!(dialling + feelers <= self.config.dials_max && feelers <= 1, "too many dials in flight");
     }
 
     /// Lets go of those whose back-off has passed and whom the address book does not know any more.
     fn forget_rested(&mut self, now: Time) {
-        let Self { candidates, book, .. } = self;
-        candidates.retain(|id, it| {
-            let rested = it.state == State::Idle && it.retry_at <= now;
-            it.standing > Standing::Heard || it.anchor || it.missed || !rested || book.contains(id)
-        });
+        self.note_who_is_in_the_book();
+        self.candidates.forget_rested(now);
     }
 
     /// Keeps the number of idle candidates within its bound, by dropping those that are put off for the shortest time.
     fn drop_if_useless(&mut self, now: Time, id: PeerId) {
-        let idle = |it: &Candidate| it.standing == Standing::Heard && it.state == State::Idle;
         if let Some(candidate) = self.candidates.get(&id)
-            && idle(candidate)
+            && candidate.is_spare()
             && candidate.retry_at <= now
             && candidate.failures == 0
         {
             // Nothing is remembered of it that the address book does not know.
             self.candidates.remove(&id);
         }
-        while self.candidates.values().filter(|it| idle(it)).count() > self.config.candidates_max {
-            let (_, id) = self
-                .candidates
-                .iter()
-                .filter(|(_, it)| idle(it))
-                .map(|(id, it)| (it.retry_at, *id))
-                .min()
-                .expect("there are too many");
+        while self.candidates.counts().spare > self.config.candidates_max {
+            let id = self.candidates.first_to_go().expect("there are too many");
             self.candidates.remove(&id);
         }
     }
@@ -590,7 +610,7 @@ impl PeerBook {
             return (group, scope);
         }
         // Any connected peer may have said it, and the farthest can be believed the least.
-        let scopes = self.candidates.keys().filter_map(|id| self.connected_ip(id)).filter_map(Scope::of);
+        let scopes = self.candidates.engaged().filter_map(|(id, _)| self.connected_ip(id)).filter_map(Scope::of);
         (Group::LOOKUPS, scopes.max().unwrap_or(Scope::Global))
     }
 }

@@ -53,18 +53,17 @@ impl PeerBook {
             self.unsaved = true;
         }
         let mut news = false;
-        for (id, candidate) in &mut self.candidates {
-            let State::Connected { direction, ip, .. } = candidate.state else { continue };
-            let Some(group) = Group::of(ip).filter(|_| served_at(id).is_some_and(|at| at > since)) else { continue };
+        let Self { candidates, book, found, .. } = self;
+        candidates.change_engaged(|id, candidate| {
+            let State::Connected { direction, ip, .. } = candidate.state else { return };
+            let Some(group) = Group::of(ip).filter(|_| served_at(id).is_some_and(|at| at > since)) else { return };
             candidate.merit = candidate.merit.saturating_add(1);
-            self.found += usize::from(candidate.merit == 1 && self.book.acquaintances().merit(id) > 0);
-            let known = self.book.addresses(id).unwrap_or(&candidate.addresses).to_vec();
+            *found += usize::from(candidate.merit == 1 && book.acquaintances().merit(id) > 0);
+            let addresses = book.addresses(id).unwrap_or(&candidate.addresses).to_vec();
             let dialled = direction == Direction::Outbound;
-            news |= self
-                .book
-                .acquaintances_mut()
-                .credit(*id, Acquaintance { addresses: known, group, dialled, merit: candidate.merit });
-        }
+            let acquaintance = Acquaintance { addresses, group, dialled, merit: candidate.merit };
+            news |= book.acquaintances_mut().credit(*id, acquaintance);
+        });
         if self.found >= FOUND && !self.found_all {
             self.found_all = true;
             self.miss_nobody();
@@ -80,7 +79,7 @@ impl PeerBook {
     /// Learns who of the connected peers is in our mesh, and names the anchors. To be told every now and then.
     pub fn mesh_has(&mut self, now: Time, in_mesh: impl Fn(&PeerId) -> bool) {
         let mut standing: Vec<(bool, Time, PeerId)> = Vec::new();
-        for (id, candidate) in &self.candidates {
+        for (id, candidate) in self.candidates.engaged() {
             if let State::Connected { since, direction: Direction::Outbound, .. } = candidate.state
                 && in_mesh(id)
             {
@@ -110,10 +109,11 @@ impl PeerBook {
             if !known.addresses.is_empty() && self.candidates.len() < self.config.candidates_max {
                 // In no order that anybody else could know.
                 let at = now + Duration::from_micros(self.random.below(crate::time::micros(SOUGHT_WITHIN)));
-                let candidate =
-                    self.candidates.entry(id).or_insert_with(|| Candidate::new(Standing::Heard, at, State::Idle));
-                candidate.add_addresses(known.addresses.iter());
-                candidate.missed = true;
+                let new = || Candidate::new(Standing::Heard, at, State::Idle);
+                self.candidates.change_or_insert(id, new, |candidate| {
+                    candidate.add_addresses(known.addresses.iter());
+                    candidate.missed = true;
+                });
             }
         }
         let missed = self.missed();

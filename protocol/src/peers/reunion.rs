@@ -47,7 +47,7 @@ pub(super) struct Reunion {
 impl PeerBook {
     /// A connection that we did not end has ended.
     pub(super) fn lost(&mut self, now: Time, id: PeerId) {
-        let connected = self.counts().connected;
+        let connected = self.candidates.counts().connected;
         let losses = &mut self.reunion.losses;
         while losses.front().is_some_and(|(at, _)| now.since(*at) > LOST_WITHIN) || losses.len() >= LOSSES_MAX {
             losses.pop_front();
@@ -59,17 +59,18 @@ impl PeerBook {
             return;
         }
         for (_, id) in &self.reunion.losses {
-            let Some(candidate) = self.candidates.get_mut(id) else { continue };
-            if candidate.state != State::Idle || candidate.missed {
-                continue;
-            }
             // The book may forget it meanwhile.
             let known = self.book.addresses(id).unwrap_or_default();
-            candidate.add_addresses(known.iter());
-            if !candidate.addresses.is_empty() {
-                candidate.missed = true;
-                candidate.retry_at = candidate.retry_at.min(now + MISSED_RETRY);
-            }
+            self.candidates.change(*id, |candidate| {
+                if candidate.state != State::Idle || candidate.missed {
+                    return;
+                }
+                candidate.add_addresses(known.iter());
+                if !candidate.addresses.is_empty() {
+                    candidate.missed = true;
+                    candidate.retry_at = candidate.retry_at.min(now + MISSED_RETRY);
+                }
+            });
         }
         let missed = self.missed();
         self.miss(now, missed.div_ceil(4));
@@ -77,7 +78,7 @@ impl PeerBook {
 
     /// How many are missed.
     pub(super) fn missed(&self) -> usize {
-        self.candidates.values().filter(|it| it.missed).count()
+        self.candidates.engaged().filter(|(_, it)| it.missed).count()
     }
 
     /// Begins to seek those who are missed, until so many of them are connected again.
@@ -88,7 +89,7 @@ impl PeerBook {
 
     /// A peer that was missed is connected.
     pub(super) fn found_again(&mut self, id: PeerId) {
-        if self.candidates.get_mut(&id).is_some_and(Candidate::is_found) {
+        if self.candidates.change(id, Candidate::is_found) == Some(true) {
             self.reunion.enough = self.reunion.enough.saturating_sub(1);
             if self.reunion.enough == 0 {
                 self.miss_nobody();
@@ -99,9 +100,9 @@ impl PeerBook {
     pub(super) fn miss_nobody(&mut self) {
         self.reunion.enough = 0;
         self.reunion.losses.clear();
-        for candidate in self.candidates.values_mut() {
+        self.candidates.change_engaged(|_, candidate| {
             candidate.is_found();
-        }
+        });
     }
 
     /// Dials those who are missed.
@@ -115,7 +116,7 @@ impl PeerBook {
         if self.reunion.next_at > now || !self.may_dial_missed() {
             return;
         }
-        let due = self.candidates.iter().filter(|(id, it)| it.missed && self.can_be_dialled(now, id, it));
+        let due = self.candidates.engaged().filter(|(id, it)| it.missed && self.can_be_dialled(now, id, it));
         // Who waits for longest: everybody has a turn.
         let first = due.min_by_key(|(_, it)| it.retry_at).map(|(id, _)| *id);
         if let Some(id) = first {
@@ -131,7 +132,7 @@ impl PeerBook {
         }
         let due = self
             .candidates
-            .iter()
+            .engaged()
             .filter(|(id, it)| it.missed && it.state == State::Idle && self.may_be_dialled(id, it));
         let due = due.map(|(_, it)| it.retry_at).min().filter(|_| self.may_dial_missed());
         let dial = due.map(|at| at.max(self.reunion.next_at));
@@ -144,13 +145,13 @@ impl PeerBook {
         if self.reunion.enough == 0 {
             return 0;
         }
-        let waiting = self.candidates.values().filter(|it| it.missed && it.state == State::Idle).count();
+        let waiting = self.candidates.engaged().filter(|(_, it)| it.missed && it.state == State::Idle).count();
         waiting.min(self.config.dials_max / 4)
     }
 
     fn may_dial_missed(&self) -> bool {
-        let on_their_way = |it: &&Candidate| it.missed && matches!(it.state, State::Dialling { .. });
-        let dialling = self.candidates.values().filter(on_their_way).count();
+        let on_their_way = |(_, it): &(&PeerId, &Candidate)| it.missed && matches!(it.state, State::Dialling { .. });
+        let dialling = self.candidates.engaged().filter(on_their_way).count();
         self.room() > 0 && dialling < (self.config.dials_max / 2).max(1)
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Shortage {
 impl PeerBook {
     /// Learns whether the mesh of some topic is short of links. To be told every heartbeat or so.
     pub fn mesh_is_short(&mut self, now: Time, short: bool) {
-        let reached = short && self.counts().connected >= self.target();
+        let reached = short && self.candidates.counts().connected >= self.target();
         let shortage = &mut self.shortage;
         if !short {
             shortage.short_since = None;

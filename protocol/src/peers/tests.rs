@@ -155,7 +155,7 @@ fn a_trusted_peer_is_dialled_beyond_the_target_and_never_forgotten() {
         }
         book.dial_failed(now, trusted);
     }
-    assert!(book.candidates.contains_key(&trusted));
+    assert!(book.candidates.get(&trusted).is_some());
 }
 
 #[test]
@@ -248,6 +248,32 @@ fn an_unanswered_dial_gives_its_place_back() {
     assert_eq!(book.stats().dialling, 0);
 }
 
+/// When something is due next, by looking at everybody.
+fn naive_wake(book: &PeerBook) -> Time {
+    let room = book.room() > 0;
+    let wanted = book.wanted() > 0 && book.room() > book.kept_for_missed();
+    let mut wake = book.discover_at.min(book.feeler_at).min(book.next_missed().unwrap_or(Time::MAX));
+    if book.unsaved {
+        wake = wake.min(book.save_at);
+    }
+    let mut in_book = 0;
+    for (id, it) in book.candidates.engaged().chain(book.candidates.resting()) {
+        let is_in_book = book.book.contains(id);
+        in_book += usize::from(is_in_book);
+        let can_be_chosen = is_in_book || !it.missed || it.standing == Standing::Bootnode;
+        let is_first = it.standing == Standing::Trusted || it.anchor;
+        match it.state {
+            State::Idle if room && book.may_be_dialled(id, it) && (wanted && can_be_chosen || is_first) => {
+                wake = wake.min(it.retry_at);
+            }
+            State::Dialling { since, .. } => wake = wake.min(since + book.config.dial_timeout),
+            State::Idle | State::Connected { .. } => {}
+        }
+    }
+    let (new, tried) = book.book.sizes();
+    if wanted && room && new + tried > in_book { Time::ZERO } else { wake }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Discovered(u64, u8),
@@ -319,8 +345,10 @@ proptest! {
                 Step::Wait(micros) => now = now + Duration::from_micros(u64::from(micros)),
             }
             book.check();
+            prop_assert_eq!(book.next_wake(), naive_wake(&book));
             let due = book.next_wake() <= now;
             let (dialled, walks) = wake(&mut book, now);
+            prop_assert_eq!(book.next_wake(), naive_wake(&book));
             prop_assert!(due || (dialled.is_empty() && walks == 0), "acted before next_wake");
             prop_assert!(book.next_wake() > now, "woken in vain for ever");
         }

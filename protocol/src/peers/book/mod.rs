@@ -135,6 +135,8 @@ pub struct AddressBook {
     collisions: VecDeque<PeerId>,
     anchors: Vec<Anchor>,
     acquaintances: Acquaintances,
+    /// Who has come into the tables or gone from them since that was last asked.
+    moved: Vec<PeerId>,
 }
 
 /// Bytes that these addresses have allocated, estimated.
@@ -166,6 +168,7 @@ impl AddressBook {
             collisions: VecDeque::new(),
             anchors: Vec::new(),
             acquaintances: Acquaintances::default(),
+            moved: Vec::new(),
         }
     }
 
@@ -198,6 +201,7 @@ impl AddressBook {
         entry.learn(believed);
         self.new.insert(place, id);
         self.entries.insert(id, entry);
+        self.moved.push(id);
         true
     }
 
@@ -235,6 +239,7 @@ impl AddressBook {
             let entry = Entry { addresses, group, source: group, place, tried: true, failures: 0, reached: Some(now) };
             self.tried.insert(place, id);
             self.entries.insert(id, entry);
+            self.moved.push(id);
         }
     }
 
@@ -317,6 +322,11 @@ impl AddressBook {
         self.entries.contains_key(id)
     }
 
+    /// Who has come into the tables, or gone from them, since this was last asked; some perhaps both.
+    pub(super) fn take_moved(&mut self) -> Vec<PeerId> {
+        core::mem::take(&mut self.moved)
+    }
+
     /// Entries in new and in tried.
     #[must_use]
     pub fn sizes(&self) -> (usize, usize) {
@@ -326,6 +336,7 @@ impl AddressBook {
     /// Forgets a peer.
     pub fn forget(&mut self, id: PeerId) {
         let Some(entry) = self.entries.remove(&id) else { return };
+        self.moved.push(id);
         if entry.tried {
             self.tried.remove(entry.place);
         } else {

@@ -291,7 +291,7 @@ fn acquaintances_are_missed_until_half_of_them_are_connected() {
 #[test]
 fn acquaintances_are_sought_in_an_order_that_nobody_knows() {
     let (book, start) = after_restart(12);
-    let times: Vec<u128> = book.candidates.values().map(|it| it.retry_at.since(start).as_millis()).collect();
+    let times: Vec<u128> = book.candidates.engaged().map(|(_, it)| it.retry_at.since(start).as_millis()).collect();
     assert!(times.iter().all(|at| *at < 1_000), "{times:?}");
     assert!(!times.is_sorted() && times.iter().max() > Some(&500), "{times:?}");
 }
@@ -309,7 +309,7 @@ fn a_node_does_not_seek_itself_nor_whom_it_cannot_find() {
     let parts = PeerParts { book: Some(former.to_file()), ..PeerParts::from(PeerConfig::for_target(4)) };
     let book = PeerBook::new(parts, PeerId::from_number(1), Stream::from_seed([9; 32]), Time::from_secs(1_000));
     assert_eq!((known(&book), book.missed()), (ids(2..=3), 1), "of the third nobody knows where it is");
-    assert!(!book.candidates.contains_key(&PeerId::from_number(3)));
+    assert!(book.candidates.get(&PeerId::from_number(3)).is_none());
     book.check();
 }
 
@@ -373,13 +373,13 @@ fn acquaintances_keep_a_quarter_of_the_dials_free_and_no_more_than_they_need() {
         wake(&mut book, now);
         now = now + Duration::from_millis(50);
     }
-    assert_eq!(book.counts().dialling, 3);
+    assert_eq!(book.candidates.counts().dialling, 3);
     for number in 1..=60 {
         connect(&mut book, later, 100 + number, Direction::Inbound);
         hear(&mut book, later, 200 + number);
     }
     wake(&mut book, later);
-    assert_eq!(book.counts().dialling, dials_max);
+    assert_eq!(book.candidates.counts().dialling, dials_max);
 }
 
 #[test]

@@ -130,7 +130,7 @@ fn who_is_connected_again_is_not_missed_and_a_quarter_of_them_is_enough() {
     let healed = cut + Duration::from_secs(1);
     connect(&mut book, healed, 2, Direction::Outbound);
     assert_eq!(book.missed(), 7, "an eighth");
-    let found = &book.candidates[&PeerId::from_number(2)];
+    let found = book.candidates.get(&PeerId::from_number(2)).expect("connected");
     assert!(found.addresses.is_empty(), "the tables know its addresses");
     connect(&mut book, healed, 3, Direction::Outbound);
     assert_eq!(book.missed(), 0, "a quarter");
@@ -145,7 +145,7 @@ fn the_cut_ends_the_waits_of_those_who_had_failed() {
     let id = PeerId::from_number(1);
     lose(&mut book, Time::from_secs(100), 1..=1);
     // It is dialled now and then, and put off for longer each time.
-    book.candidates.get_mut(&id).expect("it was connected").retry_at = Time::from_secs(1_000);
+    book.candidates.change(id, |it| it.retry_at = Time::from_secs(1_000)).expect("it was connected");
     lose(&mut book, Time::from_secs(110), 2..=4);
     let dials = fail_for(&mut book, Time::from_secs(110), Duration::from_secs(10));
     assert!(dials.iter().any(|(_, other)| *other == id), "{dials:?}");
@@ -188,8 +188,8 @@ fn after_an_hour_a_wake_ends_it() {
     // Nothing else is due then: nobody can be dialled.
     let end = cut + MISSED_FOR;
     for number in 1..=4 {
-        let candidate = book.candidates.get_mut(&PeerId::from_number(number)).expect("missed");
-        candidate.retry_at = end + Duration::from_secs(100);
+        let id = PeerId::from_number(number);
+        book.candidates.change(id, |it| it.retry_at = end + Duration::from_secs(100)).expect("missed");
     }
     assert_eq!(book.next_missed(), Some(end));
 }
