@@ -215,11 +215,8 @@ impl World {
     /// Tells a machine that a connection is over, and that what it asked there will not be answered.
     fn parted(&mut self, at: Time, node: u32, peer: PeerHandle) {
         self.input(at, node, Input::Disconnected { peer });
-        let of_it = self.shared.askers.iter().filter(|(_, asker)| asker.node == node && asker.peer == peer);
-        for ticket in of_it.map(|(ticket, _)| *ticket).collect::<Vec<_>>() {
-            if let Some(asker) = self.shared.askers.remove(&ticket) {
-                self.input(at, node, Input::Response { ticket: asker.ticket, body: None });
-            }
+        for asker in self.shared.askers.take_of(node, peer) {
+            self.input(at, node, Input::Response { ticket: asker.ticket, body: None });
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Carrying out what a machine wants.
 
+use super::askers::{Asker, Askers};
 use super::counts::WireCounts;
 use super::event::{ANY_LIFE, Event, Rare};
 use super::faults::{Parted, gets_through, partitions};
@@ -24,23 +25,11 @@ use starling_protocol::store::batch_bytes;
 use starling_protocol::time::{Duration, Time, micros};
 use starling_protocol::verify::{Job, Outcome};
 use starling_protocol::wire::{TopicInterner, WireLimits};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 /// How long a request may take in all, as in real nodes.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Who waits for the answer to a request.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Asker {
-    pub(super) node: u32,
-    /// Its own ticket.
-    pub(super) ticket: Ticket,
-    /// The connection, as the asker calls it.
-    pub(super) peer: PeerHandle,
-    /// The same, as the one calls it who is asked.
-    far_handle: PeerHandle,
-}
 
 /// What all nodes share: the world outside of the machines.
 #[derive(Debug)]
@@ -69,8 +58,7 @@ pub(super) struct Shared {
     /// Messages that their own nodes did not take, and why the first one.
     pub(super) refused_submissions: u64,
     pub(super) first_refusal: Option<SubmitError>,
-    /// Requests that were not answered yet, by the tickets that those who answer are given.
-    pub(super) askers: BTreeMap<Ticket, Asker>,
+    pub(super) askers: Askers,
     /// Whether the machine wants its file of peers written, in the present input.
     pub(super) save_peers: bool,
     /// What the machine says in the present input, and to whom.
@@ -110,7 +98,7 @@ impl Shared {
             honest,
             refused_submissions: 0,
             first_refusal: None,
-            askers: BTreeMap::new(),
+            askers: Askers::default(),
             save_peers: false,
             said: Vec::new(),
             frames: Vec::new(),
@@ -570,7 +558,7 @@ impl Effects<'_> {
     }
 
     fn respond(&mut self, ticket: Ticket, body: Option<Bytes>) {
-        let asker = self.shared.askers.get(&ticket).map(|asker| asker.far_handle);
+        let asker = self.shared.askers.get(ticket).map(|asker| asker.far_handle);
         let line = asker.filter(|peer| self.lines.get(peer.index()).is_some_and(|line| line.is_for(*peer)));
         if let Some(peer) = line {
             let length = body.as_ref().map_or(0, Bytes::len);

@@ -122,7 +122,7 @@ impl World {
         for peer in self.machines[node as usize].handles() {
             self.abandon(at, node, peer);
         }
-        self.shared.askers.retain(|_, asker| asker.node != node);
+        self.shared.askers.forget(node);
         let machine = &mut self.machines[node as usize];
         machine.actor = Actor::Nobody;
         machine.phase = Phase::Down;

@@ -34,6 +34,7 @@
 
 mod actor;
 mod ahead;
+mod askers;
 mod connect;
 mod counts;
 pub mod dealings;

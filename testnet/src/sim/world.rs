@@ -446,12 +446,12 @@ impl World {
                 }
             }
             Rare::Response { ticket, body } => {
-                if let Some(asker) = self.shared.askers.remove(&ticket) {
+                if let Some(asker) = self.shared.askers.remove(ticket) {
                     self.input(at, asker.node, Input::Response { ticket: asker.ticket, body });
                 }
             }
             Rare::RequestTimeout { ticket } => {
-                if let Some(asker) = self.shared.askers.remove(&ticket) {
+                if let Some(asker) = self.shared.askers.remove(ticket) {
                     self.input(at, asker.node, Input::Response { ticket: asker.ticket, body: None });
                 }
             }
