@@ -99,7 +99,7 @@ impl Manifest {
         })
     }
 
-    /// The links of a file, of which each node has some and none has too many.
+    /// The links of a file, of which each node has some and none has too many, and which keep the network together.
     fn links_of(&self, text: &str) -> Result<Vec<(u32, u32)>, String> {
         let links = links(text, self.nodes)?;
         let (mut all, mut inbound) = (vec![0_u32; self.nodes as usize], vec![0_u32; self.nodes as usize]);
@@ -110,6 +110,12 @@ impl Manifest {
         }
         if let Some(node) = all.iter().position(|links| *links == 0) {
             return Err(format!("node {node} has no link, and nothing would ever reach it"));
+        }
+        if let Some(node) = first_out_of_reach(&links, self.nodes) {
+            return Err(format!(
+                "no way leads from node 0 to node {node}: add a link between what hangs together with the one and with the other; \
+                 to divide a network for a time there is the fault `partition`"
+            ));
         }
         for (counts, key, most, what) in [
             (&inbound, "inbound_max", self.limits.inbound_max, "dialled by"),
@@ -178,6 +184,23 @@ impl Manifest {
         }
         Ok(())
     }
+}
+
+/// The first node to which no way leads from node 0.
+fn first_out_of_reach(links: &[(u32, u32)], nodes: u32) -> Option<u32> {
+    let mut neighbours = vec![Vec::new(); nodes as usize];
+    for (from, to) in links {
+        neighbours[*from as usize].push(*to);
+        neighbours[*to as usize].push(*from);
+    }
+    let mut reached = vec![false; nodes as usize];
+    let mut next = vec![0];
+    while let Some(node) = next.pop() {
+        if !core::mem::replace(&mut reached[node as usize], true) {
+            next.append(&mut neighbours[node as usize]);
+        }
+    }
+    (0..nodes).find(|node| !reached[*node as usize])
 }
 
 /// The links of a file.

@@ -422,6 +422,20 @@ fn links_come_from_a_file() {
     assert_eq!(network.nodes(), 3);
 }
 
+#[test]
+fn links_that_leave_a_network_in_parts_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "format = 1\nnodes = 5\n[topology]\nkind = \"file\"\npath = \"links.txt\"\n";
+    let manifest = Manifest::parse(text, "test.toml").expect("a manifest");
+    let with = |links: &str| {
+        std::fs::write(folder.path().join("links.txt"), links).expect("written");
+        manifest.scenario(folder.path()).map(drop).map_err(|error| error.to_string())
+    };
+    let error = with("0 3\n1 2\n2 4\n").expect_err("two parts");
+    assert!(error.contains("no way leads from node 0 to node 1") && error.contains("topology.path"), "{error}");
+    assert_eq!(with("0 3\n1 2\n2 4\n4 3\n"), Ok(()));
+}
+
 /// Each row: what is written below the head, the line and key that are named, and what is said of it.
 #[test]
 fn values_of_a_wrong_kind_are_said_with_their_own_line_and_key() {
