@@ -90,6 +90,29 @@ fn losses_windows_and_downlinks_cost_time_and_no_messages() {
     assert!(narrow > base + 25_000, "60 kB take 60 ms: {base} us, {narrow} us");
 }
 
+/// Whoever has one message followed through a long run does not keep the losses of all others.
+#[test]
+fn of_losses_those_are_kept_that_the_followed_message_can_have_met() {
+    let scenario = || Scenario { loss_ppm: 100_000, ..small(5) };
+    let plain = run(scenario());
+    let message = &plain.observer().messages()[15];
+    let last_us = message.arrivals_us().max().expect("it arrived");
+    assert_eq!(message.arrivals_us().count(), 23);
+    let mut world = World::new(scenario());
+    world.observer_mut().follow(&message.id.to_string());
+    world.run();
+    assert_eq!(world.trace(), plain.trace(), "to look on changes nothing");
+    let losses = world.observer().losses();
+    let (begin, end) = (message.published, message.published + Duration::from_micros(u64::from(last_us)));
+    let concerned = |due: Time, late_us: u64| due + Duration::from_micros(late_us) > begin;
+    assert!(losses.iter().all(|loss| concerned(loss.due, loss.late_us)), "what was made good before is forgotten");
+    let longest = Duration::from_secs(1);
+    assert!(losses.iter().all(|loss| loss.due < end + longest), "and what came after it has arrived was not kept");
+    assert!(losses.iter().any(|loss| loss.due < begin) && losses.iter().any(|loss| loss.due > begin));
+    let all = world.wire().chunks_lost;
+    assert!(losses.len() * 4 < usize::try_from(all).expect("few"), "{} of {all}", losses.len());
+}
+
 #[test]
 fn a_slow_processor_delays_everybody_behind_it() {
     let median = |cost_ns| {

@@ -11,7 +11,7 @@ use starling_protocol::id::{MessageId, PeerHandle, Topic, TransactionId};
 use starling_protocol::memory::Fetch;
 use starling_protocol::mesh::{self, PruneReason};
 use starling_protocol::node::Event;
-use starling_protocol::time::{Time, micros};
+use starling_protocol::time::{Duration, Time, micros};
 use starling_protocol::transaction::Transaction;
 
 /// What a message takes for each node.
@@ -46,6 +46,8 @@ pub struct Observer {
 struct Followed {
     prefix: String,
     id: Option<MessageId>,
+    /// Nodes that it has not come to.
+    missing: usize,
     copies: Vec<Copy>,
     losses: Vec<Loss>,
 }
@@ -143,11 +145,12 @@ impl Observer {
         }
     }
 
-    /// Writes down every copy of the first message whose id begins with these hexadecimal digits, and every loss, because what is lost keeps
-    /// what comes after it waiting.
+    /// Writes down every copy of the first message whose id begins with these hexadecimal digits, and every loss on any line from its publication
+    /// on, or not made good by then, until it has come to every node: what is lost keeps what comes after it waiting.
     pub fn follow(&mut self, prefix: &str) {
+        let missing = self.nodes.saturating_sub(1);
         let (copies, losses) = (Vec::new(), Vec::new());
-        self.followed = Some(Followed { prefix: prefix.to_owned(), id: None, copies, losses });
+        self.followed = Some(Followed { prefix: prefix.to_owned(), id: None, missing, copies, losses });
     }
 
     /// The message that is followed, if it has been published.
@@ -162,7 +165,7 @@ impl Observer {
         self.followed.as_ref().map_or(&[], |followed| &followed.copies)
     }
 
-    /// All that was lost.
+    /// What was lost meanwhile.
     #[must_use]
     pub fn losses(&self) -> &[Loss] {
         self.followed.as_ref().map_or(&[], |followed| &followed.losses)
@@ -171,7 +174,7 @@ impl Observer {
     /// Takes in that something was lost.
     #[cold]
     pub(super) fn lost(&mut self, loss: Loss) {
-        if let Some(followed) = &mut self.followed {
+        if let Some(followed) = self.followed.as_mut().filter(|followed| followed.missing > 0) {
             followed.losses.push(loss);
         }
     }
@@ -197,10 +200,9 @@ impl Observer {
                 if self.index.get(payload.id().as_bytes()).is_some() {
                     return;
                 }
-                if let Some(Followed { prefix, id: id @ None, .. }) = &mut self.followed
-                    && payload.id().to_string().starts_with(&*prefix)
-                {
-                    *id = Some(payload.id());
+                if let Some(Followed { prefix, id: id @ None, losses, .. }) = &mut self.followed {
+                    losses.retain(|loss| loss.due + Duration::from_micros(loss.late_us) > now);
+                    *id = payload.id().to_string().starts_with(&*prefix).then(|| payload.id());
                 }
                 self.index.insert(payload.id().as_bytes(), index);
                 self.messages.push(Message {
@@ -220,12 +222,16 @@ impl Observer {
                     self.dealings.taken_in(node, attacker, payload);
                 }
                 if let Some((message, record)) = self.record(&id, node) {
-                    if record.arrival_us == NONE {
+                    let is_first = record.arrival_us == NONE;
+                    if is_first {
                         set(&mut record.arrival_us, *received, message);
                         record.from = far(*peer).unwrap_or(NONE);
                         record.pulled = pulled;
                     }
                     record.copies = record.copies.saturating_add(1);
+                    if let Some(followed) = self.followed.as_mut().filter(|it| it.id == Some(id) && is_first) {
+                        followed.missing = followed.missing.saturating_sub(1);
+                    }
                 }
                 self.copy(&id, Copy { at: *received, node, from: far(*peer), pulled: Some(pulled) });
             }
