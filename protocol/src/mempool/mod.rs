@@ -140,7 +140,7 @@ impl Mempool {
             bytes: 0,
             future: 0,
             arrivals: 0,
-            outcomes: Outcomes::new(config.outcomes_max),
+            outcomes: Outcomes::new(config.outcomes_max, &mut secret),
             config,
             changes: None,
         }
