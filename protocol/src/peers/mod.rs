@@ -43,7 +43,7 @@
 //! # Bounds
 //! Beside the address book at most `candidates_max` peers are remembered that are put off, besides those that are pinned (bootnode, trusted),
 //! connected or being dialled. A call looks at the latter ones, some dozens; at those that are put off only where more peers are wanted
-//! ([`candidates`]).
+//! (`candidates.rs`).
 
 pub mod address;
 pub mod bans;
