@@ -60,7 +60,7 @@ impl Candidate {
         }
     }
 
-    /// Whether it is put off, or forgotten but for its merit, and nothing else is about it.
+    /// Whether there is nothing to know of it but until when it is put off, how often it has failed, and its merit.
     pub(super) fn rests(&self) -> bool {
         self.is_spare() && !self.anchor && !self.missed
     }
@@ -103,25 +103,26 @@ pub(super) struct Counts {
 
 impl Counts {
     pub(super) fn add(&mut self, candidate: &Candidate) {
-        self.places(candidate).into_iter().flatten().for_each(|place| *place += 1);
+        self.places(candidate).for_each(|place| *place += 1);
     }
 
     pub(super) fn remove(&mut self, candidate: &Candidate) {
-        self.places(candidate).into_iter().flatten().for_each(|place| *place -= 1);
+        self.places(candidate).for_each(|place| *place -= 1);
     }
 
     /// Where a candidate is counted.
-    fn places(&mut self, candidate: &Candidate) -> [Option<&mut usize>; 3] {
-        let in_book = candidate.in_book.then_some(&mut self.in_book);
-        match candidate.state {
-            State::Idle => [candidate.is_spare().then_some(&mut self.spare), None, in_book],
-            State::Dialling { purpose: DialPurpose::Connect, .. } => [Some(&mut self.dialling), None, in_book],
-            State::Dialling { purpose: DialPurpose::Feeler, .. } => [Some(&mut self.feelers), None, in_book],
+    fn places(&mut self, candidate: &Candidate) -> impl Iterator<Item = &mut usize> {
+        let by_state = match candidate.state {
+            State::Idle => [candidate.is_spare().then_some(&mut self.spare), None],
+            State::Dialling { purpose: DialPurpose::Connect, .. } => [Some(&mut self.dialling), None],
+            State::Dialling { purpose: DialPurpose::Feeler, .. } => [Some(&mut self.feelers), None],
             State::Connected { direction, .. } => {
                 let outbound = direction == Direction::Outbound;
-                [Some(&mut self.connected), outbound.then_some(&mut self.outbound), in_book]
+                [Some(&mut self.connected), outbound.then_some(&mut self.outbound)]
             }
-        }
+        };
+        let in_book = candidate.in_book.then_some(&mut self.in_book);
+        by_state.into_iter().flatten().chain(in_book)
     }
 }
 

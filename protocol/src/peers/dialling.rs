@@ -68,9 +68,11 @@ impl PeerBook {
             candidate.state = State::Dialling { since: now, purpose, answered: false };
             candidate.addresses.clone()
         });
-        let own = addresses.len();
-        addresses
-            .extend(known.iter().filter(|address| !addresses[..own].contains(address)).cloned().collect::<Vec<_>>());
+        for address in known {
+            if !addresses.contains(address) {
+                addresses.push(address.clone());
+            }
+        }
         addresses.retain(|address| !self.bans.is_banned(None, ip_of(address), None));
         act(PeerAction::Dial { id, addresses, purpose });
     }

@@ -387,15 +387,19 @@ fn churn_ends_with_the_run_and_is_counted_before_it_is_made() {
     assert!(many.contains("up to 12500000 actions, and 10000000 are the most"), "{many}");
 }
 
+/// What becomes of a network whose links are in a file.
+fn with_links(nodes: u32, settings: &[String], links: &str) -> Result<(), String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = format!("format = 1\nnodes = {nodes}\n[topology]\nkind = \"file\"\npath = \"links.txt\"\n");
+    let manifest =
+        Manifest::parse(&text, "test.toml").and_then(|manifest| manifest.with(settings)).expect("a manifest");
+    std::fs::write(folder.path().join("links.txt"), links).expect("written");
+    manifest.scenario(folder.path()).map(drop).map_err(|error| error.to_string())
+}
+
 #[test]
 fn links_come_from_a_file() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let text = "format = 1\nnodes = 3\n[topology]\nkind = \"file\"\npath = \"links.txt\"\n";
-    let manifest = Manifest::parse(text, "test.toml").expect("a manifest");
-    let with = |links: &str| {
-        std::fs::write(folder.path().join("links.txt"), links).expect("written");
-        manifest.scenario(folder.path()).map(|scenario| scenario.wiring).map_err(|error| error.to_string())
-    };
+    let with = |links| with_links(3, &[], links);
     assert!(with("\u{feff}0 1\n1 2\n").is_ok(), "some editors begin a text with a mark");
     assert!(with("# a triangle\n0 1\n1 2 # and\n\n2 0\n").is_ok());
     for (links, expected) in [
@@ -413,9 +417,7 @@ fn links_come_from_a_file() {
         ("inbound_max", "node 1 is dialled by 2 nodes, but limits.inbound_max = 1"),
         ("connections_max", "node 1 is linked with 2 nodes, but limits.connections_max = 1"),
     ] {
-        std::fs::write(folder.path().join("links.txt"), "0 1\n2 1\n").expect("written");
-        let limited = manifest.with(&[format!("limits.{key}=1")]).expect("a manifest");
-        let error = limited.scenario(folder.path()).map(drop).expect_err("too many").to_string();
+        let error = with_links(3, &[format!("limits.{key}=1")], "0 1\n2 1\n").expect_err("too many");
         assert!(error.contains("topology.path") && error.contains(expected), "{error}");
     }
     let network = wan::Topology::new(crate::wan::Profile::wan(), 3, 1);
@@ -424,13 +426,7 @@ fn links_come_from_a_file() {
 
 #[test]
 fn links_that_leave_a_network_in_parts_are_refused() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let text = "format = 1\nnodes = 5\n[topology]\nkind = \"file\"\npath = \"links.txt\"\n";
-    let manifest = Manifest::parse(text, "test.toml").expect("a manifest");
-    let with = |links: &str| {
-        std::fs::write(folder.path().join("links.txt"), links).expect("written");
-        manifest.scenario(folder.path()).map(drop).map_err(|error| error.to_string())
-    };
+    let with = |links| with_links(5, &[], links);
     let error = with("0 3\n1 2\n2 4\n").expect_err("two parts");
     assert!(error.contains("no way leads from node 0 to node 1") && error.contains("topology.path"), "{error}");
     assert_eq!(with("0 3\n1 2\n2 4\n4 3\n"), Ok(()));

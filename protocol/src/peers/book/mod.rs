@@ -135,8 +135,8 @@ pub struct AddressBook {
     collisions: VecDeque<PeerId>,
     anchors: Vec<Anchor>,
     acquaintances: Acquaintances,
-    /// Who has come into the tables or gone from them since that was last asked.
-    moved: Vec<PeerId>,
+    /// Who has come into the tables or gone from them since that was last asked; none while nobody asks.
+    moved: Option<Vec<PeerId>>,
 }
 
 /// Bytes that these addresses have allocated, estimated.
@@ -168,7 +168,7 @@ impl AddressBook {
             collisions: VecDeque::new(),
             anchors: Vec::new(),
             acquaintances: Acquaintances::default(),
-            moved: Vec::new(),
+            moved: None,
         }
     }
 
@@ -201,7 +201,7 @@ impl AddressBook {
         entry.learn(believed);
         self.new.insert(place, id);
         self.entries.insert(id, entry);
-        self.moved.push(id);
+        self.moved.iter_mut().for_each(|moved| moved.push(id));
         true
     }
 
@@ -239,7 +239,7 @@ impl AddressBook {
             let entry = Entry { addresses, group, source: group, place, tried: true, failures: 0, reached: Some(now) };
             self.tried.insert(place, id);
             self.entries.insert(id, entry);
-            self.moved.push(id);
+            self.moved.iter_mut().for_each(|moved| moved.push(id));
         }
     }
 
@@ -322,9 +322,9 @@ impl AddressBook {
         self.entries.contains_key(id)
     }
 
-    /// Who has come into the tables, or gone from them, since this was last asked; some perhaps both.
+    /// Who has come into the tables, or gone from them, since this was last asked; some perhaps both. Nobody at first.
     pub(super) fn take_moved(&mut self) -> Vec<PeerId> {
-        core::mem::take(&mut self.moved)
+        self.moved.replace(Vec::new()).unwrap_or_default()
     }
 
     /// Entries in new and in tried.
@@ -336,7 +336,7 @@ impl AddressBook {
     /// Forgets a peer.
     pub fn forget(&mut self, id: PeerId) {
         let Some(entry) = self.entries.remove(&id) else { return };
-        self.moved.push(id);
+        self.moved.iter_mut().for_each(|moved| moved.push(id));
         if entry.tried {
             self.tried.remove(entry.place);
         } else {
