@@ -150,7 +150,7 @@ impl Chain {
 
     /// Reports a peer and asks it no more.
     pub(super) fn bar(&mut self, at: Moment, peer: PeerHandle, fault: PeerFault, out: &mut dyn Sink<Effect>) {
-        self.with_sync(at, out, |sync, _, out| sync.bar(peer, fault, out));
+        self.with_sync(at, out, |sync, chain, out| sync.at_fault(at, peer, fault, chain, out));
     }
 
     pub(super) fn head_moved(&mut self, at: Moment) {

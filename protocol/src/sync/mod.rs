@@ -215,9 +215,22 @@ impl Sync {
         }
     }
 
+    /// A peer was found at fault outside of catching up, which goes on with others.
+    pub fn at_fault(
+        &mut self,
+        at: Moment,
+        peer: PeerHandle,
+        fault: PeerFault,
+        local: &dyn Local,
+        out: &mut dyn Sink<Effect>,
+    ) {
+        self.bar(peer, fault, out);
+        self.go_on(at, local, out);
+    }
+
     /// Reports a peer, asks it no more, and gives its work to others. One that has left is not reported, but what it has promised
     /// is dropped all the same.
-    pub fn bar(&mut self, peer: PeerHandle, fault: PeerFault, out: &mut dyn Sink<Effect>) {
+    fn bar(&mut self, peer: PeerHandle, fault: PeerFault, out: &mut dyn Sink<Effect>) {
         if let Some(state) = self.peers.get_mut(&peer).filter(|state| !state.barred) {
             state.barred = true;
             out.emit(Effect::PeerFault { peer, fault });

@@ -4,14 +4,14 @@ use crate::support::*;
 use bytes::Bytes;
 use starling_protocol::block::Block;
 use starling_protocol::chain::{
-    Chain, Config, Effect, Event, IgnoreReason, Invalid, NonceError, Position, RejectReason, Relay, ResponseTicket,
-    Verified,
+    Chain, Config, Effect, Event, IgnoreReason, Invalid, NonceError, PeerFault, Position, RejectReason, Relay,
+    ResponseTicket, Verified,
 };
 use starling_protocol::genesis::Genesis;
-use starling_protocol::id::BlockId;
+use starling_protocol::id::{BlockId, PeerHandle};
 use starling_protocol::mempool::{self, Mempool, Source};
 use starling_protocol::random::Stream;
-use starling_protocol::request::{Answer, Request, Response};
+use starling_protocol::request::{Answer, Head, Request, Response, Status};
 
 struct Rig {
     genesis: Genesis,
@@ -428,4 +428,44 @@ fn answers_from_disk_are_bounded_and_an_empty_one_is_no_lie() {
     effects.clear();
     rig.chain.on_loaded(second, vec![], &mut effects);
     assert_eq!(effects, [], "each is answered once");
+}
+
+#[test]
+fn who_is_caught_at_a_parent_is_followed_no_longer_and_somebody_else_is_at_once() {
+    let mut rig = Rig::new();
+    let blocks = blocks_after(&rig.genesis, &rig.origin(), 3);
+    let (liar, other) = (peer(1), peer(2));
+    let asked = |effects: &[Effect], whom: PeerHandle, is_meant: fn(&Request) -> bool| {
+        effects.iter().find_map(|effect| match effect {
+            Effect::Request { request, peer, body } if *peer == whom && is_meant(body) => Some(*request),
+            _ => None,
+        })
+    };
+    let (is_status, is_headers) =
+        (|body: &Request| matches!(body, Request::Status(_)), |body: &Request| matches!(body, Request::Headers { .. }));
+    let claims = |height: u64| Status {
+        head: Head { height, ..Position::of(&blocks[2]).head() },
+        ..Chain::new(genesis(), Config::default()).own_status()
+    };
+    let answer = |rig: &mut Rig, request, height, answer| {
+        let (mut effects, response) = (Vec::new(), Response { status: claims(height), answer });
+        rig.chain.on_response(at(1_000), request, Ok(response), &mut effects);
+        rig.chain.check();
+        effects
+    };
+    let mut effects = Vec::new();
+    for peer in [liar, other] {
+        rig.chain.peer_connected(at(1_000), peer, &mut effects);
+    }
+    let statuses = [liar, other].map(|peer| asked(&effects, peer, is_status).expect("who connects is asked"));
+    effects.clear();
+    rig.chain.insert_block(at(1_000), blocks[2].clone(), Some(liar), Verified::Valid, &mut effects);
+    let parent =
+        asked(&effects, liar, |body| matches!(body, Request::Blocks(_))).expect("whoever sent its child is asked");
+    let followed = answer(&mut rig, statuses[0], 100, Answer::Status);
+    assert!(asked(&followed, liar, is_headers).is_some(), "{followed:?}");
+    assert!(asked(&answer(&mut rig, statuses[1], 90, Answer::Status), other, is_headers).is_none(), "one is followed");
+    let after = answer(&mut rig, parent, 100, Answer::Blocks(vec![blocks[0].bytes().clone()]));
+    assert!(after.contains(&Effect::PeerFault { peer: liar, fault: PeerFault::WrongBlock }), "{after:?}");
+    assert!(asked(&after, other, is_headers).is_some(), "{after:?}");
 }
