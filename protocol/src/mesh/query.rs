@@ -233,6 +233,12 @@ impl Mesh {
         })
     }
 
+    /// Whether a connected peer could be in the mesh of a topic: it is subscribed, and its score is not negative.
+    #[must_use]
+    pub fn could_be_in_mesh(&self, topic: &Topic, peer: PeerHandle) -> bool {
+        self.topics.find(topic).is_some_and(|topic| self.is_eligible(topic, peer))
+    }
+
     /// The peer's score; zero when it is not connected.
     #[must_use]
     pub fn score(&self, peer: PeerHandle) -> f64 {

@@ -18,7 +18,7 @@ use super::links::Links;
 use super::spam::{Spam, Spammer};
 use super::sybil::{Conduct, Conspiracy, Sybil};
 use super::{Adversary, Recruit, Setting};
-use crate::sim::shared_address;
+use crate::sim::{Scenario, shared_address};
 use crate::wan::Stream;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,9 @@ pub struct Kind {
 
 const REGRAFT: (&str, f64) = ("regraft_s", 60.0);
 const REGRAFT_SPREAD: (&str, f64) = ("regraft_spread_s", 15.0);
+/// How long a place stays empty that could not be filled or that somebody has thrown it out of. A guess: an attacker that is in no hurry gives itself
+/// away less.
+const REDIAL: (&str, f64) = ("redial_s", 10.0);
 
 /// Every kind of attacker.
 pub const KINDS: &[Kind] = &[
@@ -72,7 +75,7 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "whitewash",
         about: "drops all, and comes again under a new id",
-        params: &[("life_s", 20.0), ("lives", 6.0)],
+        params: &[("life_s", 20.0), ("lives", 6.0), REGRAFT, REGRAFT_SPREAD],
     },
     Kind {
         name: "announce",
@@ -82,14 +85,14 @@ pub const KINDS: &[Kind] = &[
     Kind {
         name: "invalid",
         about: "forwards all until it turns, and then sends messages whose signature is wrong",
-        params: &[("per_s", 1_000.0), ("turn_s", 0.0)],
+        params: &[("per_s", 1_000.0), ("turn_s", 0.0), REDIAL],
     },
     Kind {
         name: "conflict",
         about: "sends transactions that cannot stand beside others that were sent",
-        params: &[("per_s", 100.0)],
+        params: &[("per_s", 100.0), REDIAL],
     },
-    Kind { name: "garbage", about: "sends messages that cannot be decoded", params: &[("per_s", 1_000.0)] },
+    Kind { name: "garbage", about: "sends messages that cannot be decoded", params: &[("per_s", 1_000.0), REDIAL] },
     Kind { name: "replay", about: "sends old messages again", params: &[("per_s", 100.0), ("age_s", 60.0)] },
     Kind { name: "expired", about: "sends transactions of its own that have expired", params: &[("per_s", 100.0)] },
     Kind {
@@ -304,7 +307,7 @@ impl Attackers {
                 "topic" => (0.0, 1.0, "0 for transactions or 1 for blocks"),
                 // What a flooder sends at a time is made at once.
                 "times_cap" => (0.001, 1e3, "from 0.001 to a thousand"),
-                "per_s" | "life_s" => (0.001, 1e6, "from 0.001 to a million"),
+                "per_s" | "life_s" | "redial_s" => (0.001, 1e6, "from 0.001 to a million"),
                 "lives" => (1.0, 1e6, "from 1 to a million"),
                 _ => (0.0, 1e6, "from 0 to a million"),
             };
@@ -353,6 +356,24 @@ impl Attackers {
     #[must_use]
     pub fn has_producers(&self) -> bool {
         self.kind == "equivocate"
+    }
+
+    /// How long a place of theirs stays empty.
+    fn redial(&self) -> Duration {
+        let given = self.params.get(REDIAL.0).copied();
+        length(given.unwrap_or(REDIAL.1))
+    }
+
+    /// How many connections they have to have had for their attack to count as one: half of a connection for each node that they aim at, or of those
+    /// that they seek if these are fewer.
+    pub(crate) fn connections_least(&self, scenario: &Scenario) -> u64 {
+        let targets = match &self.targets {
+            Targets::Named(name) if name == "publishers" => scenario.publishers().len(),
+            Targets::Nodes(numbers) => numbers.len(),
+            Targets::Named(_) => scenario.nodes,
+        } as u64;
+        let sought = u64::from(self.count) * (self.connections as u64).min(targets);
+        sought.min(targets).div_ceil(2)
     }
 
     /// How many identities they use up in all.
@@ -445,6 +466,7 @@ impl Attackers {
             }
             (None, Some(spam)) => {
                 let links = Links::new(parts.targets.clone(), self.connections, &mut random);
+                let links = links.redialling(self.redial());
                 let spammer = Spammer::new(spam, self.param("per_s"), setting.genesis.clone(), links, random);
                 Box::new(spammer.turning(seconds(self.param("turn_s"))))
             }

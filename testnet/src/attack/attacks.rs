@@ -6,7 +6,7 @@ use super::experiment::{Experiment, Study};
 use super::table::{BASELINE, Case, Fate, Row, Scale, network, plain};
 use super::{Attackers, Targets};
 use crate::sim::{Engine, Pace};
-use starling_protocol::time::Duration;
+use starling_protocol::time::{Duration, Time};
 
 const LOSERS: &[(Engine, Fate)] = &[
     (engines::GOSSIPSUB_1_0, Fate::Loses),
@@ -53,8 +53,11 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "censor",
         about: "two sybils for each node forward all but what one node publishes",
-        demands: &[Demand::Everything, Demand::P99Times(1.2)],
-        cases: |scale, seed| vec![plain(later(scale, seed, Attackers::new("censor", scale.per_node(2.0), 20)))],
+        demands: &[Demand::Everything, Demand::P99Times(1.2), Demand::VictimP99Times(1.2)],
+        cases: |scale, seed| {
+            let censors = Attackers::new("censor", scale.per_node(2.0), 20);
+            vec![plain(Experiment { victim: Some(0), ..later(scale, seed, censors) })]
+        },
         controls: &[],
     },
     Row {
@@ -132,28 +135,33 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "colocation",
-        about: "four silent sybils for each node, 160 to an address, come together with the honest nodes",
+        about: "four sybils for each node, 160 to an address, come together with the honest nodes with 100 connections each, and do their part",
         demands: &[Demand::Everything, Demand::PerIp(5)],
         cases: |scale, seed| {
-            let sybils = Attackers { per_ip: 160, ..Attackers::new("sybil", scale.per_node(4.0), 20) };
+            // Who does its part is put out of no mesh for anything but its address.
+            let sybils = Attackers::new("sybil", scale.per_node(4.0), 100).with("drop", 0.0);
+            let sybils = Attackers { per_ip: 160, ..sybils };
             vec![plain(scale.attacked(seed, 0, vec![sybils]))]
         },
         controls: &[],
     },
     Row {
         name: "withhold-blocks",
-        about: "a sybil for each node is good on transactions and silent on blocks (CVE-2022-47547)",
+        about: "a sybil for each node is good on transactions and silent on blocks (CVE-2022-47547), of which there is one in one second or in two",
         demands: &[Demand::Everything, Demand::OutOfBlocksWithinS(60.0)],
         cases: |scale, seed| {
-            let mut experiment = scale.attacked(seed, 0, vec![Attackers::new("withhold", scale.nodes, 20)]);
-            let scenario = &mut experiment.scenario;
-            scenario.producers = 3;
-            scenario.slot = Duration::from_secs(1);
-            scenario.workloads[0].pace = Pace::Constant { messages_per_ks: scale.messages_per_ks / 10 };
-            scenario.duration = scenario.duration.max(Duration::from_secs(90));
-            // Ends between two blocks.
-            scenario.drain = Duration::from_millis(9_800);
-            vec![plain(experiment)]
+            let case = |(label, slot_s)| {
+                let mut experiment = scale.attacked(seed, 0, vec![Attackers::new("withhold", scale.nodes, 20)]);
+                let scenario = &mut experiment.scenario;
+                scenario.producers = 3;
+                scenario.slot = Duration::from_secs(slot_s);
+                scenario.workloads[0].pace = Pace::Constant { messages_per_ks: scale.messages_per_ks / 10 };
+                scenario.duration = scenario.duration.max(Duration::from_secs(90 * slot_s));
+                // Ends between two blocks.
+                scenario.drain = Duration::from_millis(9_800);
+                network(label, experiment)
+            };
+            [("slots of 1 s", 1), ("slots of 2 s", 2)].map(case).into()
         },
         controls: &[],
     },
@@ -183,12 +191,17 @@ pub(super) const ROWS: &[Row] = &[
     ),
     Row {
         name: "whitewashing",
-        about: "two silent sybils for each node come again under new ids every 10 s",
-        // No place can last longer than a life, so what is judged beside delivery is what new ids gain.
-        demands: &[Demand::Everything, Demand::P99Times(1.5)],
+        about: "four silent sybils for each node, with 100 connections each, come again under new ids every 20 s to the end",
+        // No place can last longer than a life, so what is judged beside delivery is what new ids gain: the places of all of them together.
+        demands: &[Demand::Everything, Demand::P99Times(1.5), Demand::HealedS(120.0)],
         cases: |scale, seed| {
-            let sybils = Attackers::new("whitewash", scale.per_node(2.0), 50).with("life_s", 10.0);
-            vec![plain(scale.attacked(seed, scale.warm_up_s, vec![sybils.at_s(SOON_S)]))]
+            let sybils = Attackers::new("whitewash", scale.per_node(4.0), 100).with("life_s", WHITEWASHED_S);
+            let mut experiment = many(scale, seed, sybils);
+            let ends_s = experiment.scenario.end().since(Time::ZERO).as_secs_f64();
+            for sybils in &mut experiment.attackers {
+                sybils.params.insert("lives".to_owned(), ((ends_s - sybils.at_s) / WHITEWASHED_S).ceil());
+            }
+            vec![plain(experiment)]
         },
         controls: &[],
     },
@@ -199,7 +212,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     Row {
         name: "invalid-messages",
-        about: "three of ten peers of each node send messages that are not valid as fast as their lines carry",
+        about: "three of ten peers of each node send 4,000 messages a second that are not valid, and are back 2 s after they were thrown out",
         demands: &[
             Demand::Everything,
             Demand::P99Times(1.2),
@@ -208,7 +221,10 @@ pub(super) const ROWS: &[Row] = &[
             Demand::GoneWithinS(10.0),
         ],
         cases: |scale, seed| {
-            let spammers = |kind| Attackers::new(kind, scale.per_node(0.85), 20);
+            let at_rate =
+                |kind, per_s| Attackers::new(kind, scale.per_node(0.85), 20).with("per_s", per_s).with("redial_s", 2.0);
+            let spammers = |kind| at_rate(kind, LINE_RATE_PER_S);
+            let conflicting = at_rate("conflict", LINE_RATE_PER_S / 10.0);
             let experiment = |spammers| {
                 let mut experiment = scale.attacked(seed, scale.attack_s, vec![spammers]);
                 experiment.scenario.duration = Duration::from_secs(scale.attack_s - scale.warm_up_s + 20);
@@ -220,7 +236,7 @@ pub(super) const ROWS: &[Row] = &[
                 case("bad signature", "invalid"),
                 network("bad signature after good service", experiment(banked)),
                 case("garbage", "garbage"),
-                case("conflicting", "conflict"),
+                network("conflicting", experiment(conflicting.at_s(scale.attack_s as f64))),
             ]
         },
         controls: &[],
@@ -228,7 +244,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "floods",
         about: "two peers of each node send ten times what a heartbeat allows, without end",
-        demands: &[Demand::Everything, Demand::P99Times(1.2), Demand::MoreMiB(16.0)],
+        demands: &[Demand::Everything, Demand::P99Times(1.2), Demand::AtMostMiB(16.0)],
         cases: |scale, seed| {
             let flooders = |kind| vec![Attackers::new(kind, scale.per_node(0.1), 20).at_s(scale.warm_up_s as f64)];
             let kinds = ["ihave", "iwant", "idontwant", "graft", "subscribe", "exchange"];
@@ -255,7 +271,13 @@ pub(super) const ROWS: &[Row] = &[
     },
 ];
 
-/// A row of attackers that try to stay in meshes, ten for each honest link.
+/// For how long a sybil goes by one id.
+const WHITEWASHED_S: f64 = 20.0;
+
+/// Messages of 300 bytes that a line of 10 Mbit/s carries in a second.
+const LINE_RATE_PER_S: f64 = 4_000.0;
+
+/// A row of attackers that try to stay in meshes. They seek ten connections for each honest link; a node has room for some of them.
 const fn persistent(name: &'static str, about: &'static str, cases: fn(&Scale, u64) -> Vec<Case>) -> Row {
     Row { name, about, demands: &[Demand::Everything, Demand::OutWithinS(120.0)], cases, controls: &[] }
 }
@@ -279,7 +301,9 @@ fn many(scale: &Scale, seed: u64, attackers: Attackers) -> Experiment {
 
 /// Attackers that behave at first and turn later, seen for longer than they may stay.
 fn banking(scale: &Scale, seed: u64, attackers: Attackers) -> Experiment {
-    let scale = Scale { turn_s: scale.attack_s, long_load_s: scale.attack_s - scale.warm_up_s + 130, ..*scale };
+    // As long as it takes to be known as useful.
+    let turn_s = scale.attack_s.max(scale.warm_up_s + 30);
+    let scale = Scale { turn_s, long_load_s: turn_s - scale.warm_up_s + 130, ..*scale };
     let mut experiment = turning(&scale, seed, attackers);
     experiment.scenario.workloads[0].pace = Pace::Constant { messages_per_ks: scale.messages_per_ks / 4 };
     experiment

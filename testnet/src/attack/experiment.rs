@@ -2,6 +2,7 @@
 //!
 //! Only honest nodes are measured. A delivery is the arrival of a message's first copy at a node that did not publish it, within the
 //! drain; every message counts, whenever it was published, for every node that ran when it was published and for [`AROUND`] after that.
+//! Latencies are those of messages that were published after the attackers began to do harm: what came before them would dilute what they do.
 //! Meshes, connections and memory are looked at once a second of simulated time. What only some rows ask for is a
 //! [`Study`].
 
@@ -80,12 +81,14 @@ pub struct Outcome {
     pub delivered: u64,
     /// Of these, how many came by being asked for.
     pub pulled: u64,
-    /// Latency of deliveries in microseconds: median.
+    /// Latency in microseconds of the deliveries of messages that were published from [`Self::judged_from_s`] on: median.
     pub p50_us: u64,
     /// The same: 99th percentile.
     pub p99_us: u64,
     /// The same: the worst.
     pub max_us: u64,
+    /// The 99th percentile of the latencies of the victim's own messages alone; none where nobody is looked at by itself, or nothing of it arrived.
+    pub victim_p99_us: Option<u64>,
     /// The 99th percentile of latency that no engine can beat ([`super::floor`]).
     pub floor_p99_us: u64,
     /// Copies that honest nodes received for each delivery.
@@ -102,6 +105,14 @@ pub struct Outcome {
     pub clung_blocks_s: f64,
     /// The longest time in seconds for which an attacker was connected with one node after the turn.
     pub stayed_s: f64,
+    /// How many connections honest nodes had with attackers, all in all.
+    pub connected: u64,
+    /// How many there have to have been at least for the attack to count as one: half of a connection for each node that is aimed at.
+    pub connected_least: u64,
+    /// How many there were at the same time, at most.
+    pub connected_at_once: u64,
+    /// How many places in meshes of transactions and blocks attackers had at the same time, at most.
+    pub places_at_once: u64,
     /// Messages of one attacker that one node rejected, at most.
     pub rejected_max: u64,
     /// Invalid transactions of one attacker that one node verified, at most.
@@ -110,13 +121,13 @@ pub struct Outcome {
     pub memory_bytes: u64,
     /// The least number of the victim's mesh links that lead to honest nodes, after the turn.
     pub victim_links: Option<usize>,
-    /// Peers of one address in the mesh of one node, at most.
+    /// Peers of one address that could be in a mesh of one node, at most.
     pub per_ip: usize,
     /// Messages that were not accepted.
     pub refused: u64,
     /// Peers that were sent away for their score, of all honest nodes.
     pub graylisted: u64,
-    /// Honest peers that honest nodes took out of their meshes for bringing nothing, or for their score.
+    /// Honest peers that honest nodes took out of their meshes for bringing nothing, for their score, or for being slow.
     pub false_prunes: u64,
     /// For how many days nodes ran, added up over nodes.
     pub node_days: f64,
@@ -153,6 +164,10 @@ impl Outcome {
         self.p99_us = self.p99_us.max(other.p99_us);
         self.max_us = self.max_us.max(other.max_us);
         self.graylisted += other.graylisted;
+        self.connected += other.connected;
+        self.connected_least += other.connected_least;
+        self.connected_at_once = self.connected_at_once.max(other.connected_at_once);
+        self.places_at_once = self.places_at_once.max(other.places_at_once);
         self.false_prunes += other.false_prunes;
         self.node_days += other.node_days;
         self.recovery.add(&other.recovery);
@@ -189,7 +204,7 @@ impl Experiment {
             }
         }
         world.check();
-        let mut outcome = deliveries(&world);
+        let mut outcome = deliveries(&world, self);
         outcome.engine = engine.name.to_owned();
         outcome.floor_p99_us = floor_p99_us;
         outcome.attackers = self.attackers.iter().map(Attackers::identities).sum();
@@ -197,6 +212,8 @@ impl Experiment {
         let turn_s = self.attackers.iter().map(|some| some.param("turn_s")).reduce(f64::max);
         outcome.judged_from_s = self.turns.since(Time::ZERO).as_secs_f64();
         outcome.attackers_turn_s = turn_s.filter(|turn_s| Some(*turn_s) > outcome.attackers_come_s);
+        outcome.connected = world.attackers_connected;
+        outcome.connected_least = self.attackers.iter().map(|some| some.connections_least(&self.scenario)).sum();
         outcome.events = world.counts().engine();
         outcome.trace = world.trace().to_string();
         outcome.node_days = world.scenario().nodes as f64 * end.since(Time::ZERO).as_secs_f64() / 86_400.0;
@@ -261,14 +278,15 @@ impl Studied {
 }
 
 /// What arrived where and when.
-fn deliveries(world: &World) -> Outcome {
+fn deliveries(world: &World, experiment: &Experiment) -> Outcome {
     let observer = world.observer();
     let nodes = world.scenario().nodes;
     let mut gone: Vec<Vec<(u64, u64)>> = vec![Vec::new(); nodes];
     for (node, from_us, until_us) in absences(world.scenario()) {
         gone[node].push((from_us, until_us));
     }
-    let (mut latencies_us, mut published, mut expected, mut delivered, mut pulled) = (Vec::new(), 0, 0, 0, 0);
+    let (mut latencies_us, mut of_victim_us) = (Vec::new(), Vec::new());
+    let (mut published, mut expected, mut delivered, mut pulled) = (0, 0, 0, 0);
     for message in observer.messages() {
         published += 1;
         let published_us = message.published.as_micros();
@@ -283,11 +301,15 @@ fn deliveries(world: &World) -> Outcome {
             if let Some(arrival_us) = reception.arrival_us {
                 delivered += 1;
                 pulled += u64::from(reception.pulled);
-                latencies_us.push(u64::from(arrival_us));
+                if message.published >= experiment.turns {
+                    latencies_us.push(u64::from(arrival_us));
+                    of_victim_us.extend((experiment.victim == Some(message.origin)).then_some(u64::from(arrival_us)));
+                }
             }
         }
     }
     latencies_us.sort_unstable();
+    of_victim_us.sort_unstable();
     let quantile = |percent| nearest_rank(&latencies_us, percent).unwrap_or(0);
     Outcome {
         nodes,
@@ -301,6 +323,7 @@ fn deliveries(world: &World) -> Outcome {
         p50_us: quantile(50),
         p99_us: quantile(99),
         max_us: latencies_us.last().copied().unwrap_or(0),
+        victim_p99_us: nearest_rank(&of_victim_us, 99),
         copies: (delivered + observer.duplicates) as f64 / delivered.max(1) as f64,
         refused: observer.refused,
         equivocations: observer.equivocations,

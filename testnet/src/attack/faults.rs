@@ -48,23 +48,24 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "churn",
         about: "a quarter of the nodes are killed in a minute and come back 10 s later, while 5 % of segments are lost",
-        demands: &[Demand::Share(0.9999), Demand::HardMaxMs(5_000.0)],
+        // More than is demanded, which is 99.99 % pushed and the others within that time.
+        demands: &[Demand::Everything, Demand::HardMaxMs(5_000.0)],
         cases: |scale, seed| vec![plain(churn(scale, seed))],
         controls: &[],
     },
     Row {
         name: "starved",
-        about: "a tenth of the nodes stand still for up to 3 s again and again, and one in thirty of the others stops for ever",
+        about: "a tenth of the nodes stand still for up to 3 s again and again, and now and then one of the others stops for ever",
         demands: &[Demand::FewerSuspicions(100.0), Demand::CrashesFoundS(5.0)],
         cases: |scale, seed| vec![plain(starved(scale, seed))],
         controls: &[],
     },
     Row {
         name: "false-prunes",
-        about: "nobody attacks; a message a second, and 2 % of segments are lost",
+        about: "nobody attacks; a transaction and a block every two seconds, and 2 % of segments are lost",
         demands: &[Demand::FalsePrunes(0.001)],
-        // 200 times 60 nodes for 6 h are 3000 node-days.
-        cases: |scale, seed| vec![Case { repeats: if scale.relative { 1 } else { 200 }, ..plain(quiet(scale, seed)) }],
+        // 201 times 60 nodes for 6 h are 3015 node-days, enough to say so if nothing is found.
+        cases: |scale, seed| vec![Case { repeats: if scale.relative { 1 } else { 201 }, ..plain(quiet(scale, seed)) }],
         controls: &[],
     },
     Row {
@@ -103,10 +104,11 @@ struct Restarts {
 }
 
 impl Restarts {
-    /// A tenth of the nodes, so often that one in a hundred can be told.
+    /// A tenth of the nodes. In the full table so often that one in a hundred can be told.
     fn victims(scale: &Scale) -> Self {
         let victims: Vec<u32> = (0..number(scale.nodes)).step_by(10).collect();
-        let rounds = 120_u64.div_ceil(victims.len() as u64);
+        let starts: u64 = if scale.relative { 120 } else { 400 };
+        let rounds = starts.div_ceil(victims.len() as u64);
         Self { victims, rounds, looked_at_s: 35 }
     }
 
@@ -131,7 +133,8 @@ impl Restarts {
         let count = self.victims.len() as u64;
         for (turn, node) in (0..count * self.rounds).zip(self.victims.iter().cycle()) {
             let at = Time::from_secs(RESTARTS_FROM_S) + Duration::from_millis(ROUND_MS * turn / count);
-            scenario.faults.push((at, Action::Stop(*node)));
+            // Every other one is killed: what it has not written yet is lost.
+            scenario.faults.push((at, if turn % 2 == 0 { Action::Stop(*node) } else { Action::Kill(*node) }));
             scenario.faults.push((at + DOWN, Action::Start(*node)));
             starts.push((*node, at + DOWN));
         }
@@ -199,11 +202,23 @@ fn churn(scale: &Scale, seed: u64) -> Experiment {
     experiment
 }
 
-/// The first tenth of the nodes stand still now and then; one in thirty of the others stops for ever, a second after another.
+/// Nodes that stop for ever, so many that a hundred links lead to them.
+const CRASHES: usize = 18;
+/// One of a thousand nodes stops in so many milliseconds; of fewer nodes, one in more.
+const CRASHED_MS: u64 = 3_600_000;
+
+/// The first tenth of the nodes stand still now and then; some of the others stop for ever, one after the other.
 fn starved(scale: &Scale, seed: u64) -> Experiment {
     let mut experiment = scale.attacked(seed, 0, Vec::new());
     let scenario = &mut experiment.scenario;
     scenario.workloads[0].publishers = Publishers::Nodes((number(scale.nodes / 10)..number(scale.nodes / 5)).collect());
+    // Crashes are rare: about one link of a hundred is younger than the 20 s after which a peer is known.
+    let every = Duration::from_millis(CRASHED_MS / scale.nodes as u64);
+    let crashing: Vec<u32> =
+        (number(scale.nodes / 5)..number(scale.nodes)).step_by(scale.nodes * 4 / 5 / CRASHES).collect();
+    let settled = Duration::from_secs(30);
+    scenario.duration = scenario.duration.max(settled + every * number(crashing.len()) + Duration::from_secs(10));
+    scenario.workloads[0].pace = Pace::Constant { messages_per_ks: 20_000 };
     let mut random = Stream::new(seed, "starved");
     let begins = Time::ZERO + scenario.warm_up;
     let end = begins + scenario.duration;
@@ -219,11 +234,8 @@ fn starved(scale: &Scale, seed: u64) -> Experiment {
         }
     }
     // Neither starved nor a publisher.
-    let others = number(scale.nodes / 5)..number(scale.nodes);
-    let crashes = others.step_by(30).zip(0_u64..);
-    let crashes: Vec<(u32, Time)> = crashes
-        .map(|(node, turn)| (node, begins + Duration::from_secs(5) + Duration::from_millis(1_000 * turn)))
-        .collect();
+    let crashes: Vec<(u32, Time)> =
+        crashing.into_iter().zip(0_u32..).map(|(node, turn)| (node, begins + settled + every * turn)).collect();
     scenario.faults.extend(crashes.iter().map(|(node, at)| (*at, Action::Pause(*node))));
     in_order(&mut scenario.faults);
     experiment.study = Study::Suspects(crashes);
@@ -232,13 +244,16 @@ fn starved(scale: &Scale, seed: u64) -> Experiment {
 
 /// Small networks for a long time: what is counted happens on single links.
 fn quiet(scale: &Scale, seed: u64) -> Experiment {
-    let scale = Scale { nodes: QUIET, messages_per_ks: 1_000, ..*scale };
+    // A message a second, half of them blocks: links are judged by each topic alone.
+    let scale = Scale { nodes: QUIET, messages_per_ks: 500, ..*scale };
     let mut experiment = scale.attacked(seed, 0, Vec::new());
     let scenario = &mut experiment.scenario;
     scenario.wiring = Wiring::Random { degree: 20 };
     scenario.loss_ppm = 20_000;
     scenario.workloads[0].publishers = Publishers::Spread(QUIET);
     scenario.workloads[0].payload_bytes = 256;
+    scenario.producers = 3;
+    scenario.slot = Duration::from_secs(2);
     let hours = if scale.relative { 1 } else { 6 };
     scenario.duration = Duration::from_secs(hours * 3_600);
     experiment.study = Study::Links;

@@ -13,8 +13,8 @@ use starling_protocol::time::{Duration, Time};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-/// How long a place stays empty that could not be filled or that somebody has thrown us out of. A guess: an attacker that is in
-/// no hurry gives itself away less.
+/// How long a place stays empty that could not be filled or that somebody has thrown us out of, unless something else is said. A guess: an
+/// attacker that is in no hurry gives itself away less.
 const REDIAL: Duration = Duration::from_secs(10);
 
 /// Connections of one attacker.
@@ -30,6 +30,7 @@ pub(super) struct Links {
     with: BTreeMap<PeerId, usize>,
     /// When places are sought again, one entry for each place: in order, because all stay empty for the same time.
     empty: VecDeque<Time>,
+    redial: Duration,
 }
 
 impl Links {
@@ -45,7 +46,13 @@ impl Links {
             connected: BTreeMap::new(),
             with: BTreeMap::new(),
             empty: VecDeque::new(),
+            redial: REDIAL,
         }
+    }
+
+    /// The same, which seeks a place again after so long.
+    pub(super) fn redialling(self, redial: Duration) -> Self {
+        Self { redial, ..self }
     }
 
     /// Begins to dial.
@@ -67,10 +74,10 @@ impl Links {
             Input::Disconnected { peer } => {
                 if let Some(id) = self.connected.remove(peer) {
                     self.parted(id);
-                    self.empty.push_back(now + REDIAL);
+                    self.empty.push_back(now + self.redial);
                 }
             }
-            Input::DialFailed { id } if self.dialling.remove(id) => self.empty.push_back(now + REDIAL),
+            Input::DialFailed { id } if self.dialling.remove(id) => self.empty.push_back(now + self.redial),
             _ => {}
         }
         None

@@ -2,7 +2,7 @@
 
 use super::experiment::{Experiment, Outcome};
 use crate::sim::World;
-use starling_protocol::id::{PeerHandle, PeerId};
+use starling_protocol::id::{PeerHandle, PeerId, Topic};
 use starling_protocol::node::Node;
 use starling_protocol::time::{Duration, Time, micros};
 use std::collections::BTreeMap;
@@ -23,6 +23,8 @@ pub(super) struct Look {
     /// Since when an attacker is connected: by node and peer.
     connected: BTreeMap<(u32, PeerHandle), Time>,
     stayed: Duration,
+    connected_at_once: usize,
+    places_at_once: usize,
     memory_bytes: usize,
     victim_links: Option<usize>,
     per_ip: usize,
@@ -42,6 +44,8 @@ impl Look {
             clung: [Duration::ZERO; 2],
             connected: BTreeMap::new(),
             stayed: Duration::ZERO,
+            connected_at_once: 0,
+            places_at_once: 0,
             memory_bytes: 0,
             victim_links: None,
             per_ip: 0,
@@ -56,11 +60,11 @@ impl Look {
             let topics = [node.genesis().transaction_topic(), node.genesis().block_topic()];
             for (place, topic) in topics.into_iter().enumerate() {
                 let mesh = node.mesh().mesh_peers(topic);
+                self.per_ip = self.per_ip.max(most_of_an_address(world, node, topic, number));
                 let honest = mesh.iter().filter(|peer| is_honest(world, node, **peer)).count();
                 if place == 0 {
                     links += mesh.len();
                     honest_links += honest;
-                    self.per_ip = self.per_ip.max(most_of_an_address(world, node, mesh));
                     if self.victim == Some(number) && now >= self.turns {
                         self.victim_links = Some(self.victim_links.unwrap_or(usize::MAX).min(honest));
                     }
@@ -75,6 +79,7 @@ impl Look {
                 }
             }
         }
+        self.places_at_once = self.places_at_once.max(places.len());
         self.places = places;
         if self.attacked && now >= self.turns {
             self.connections(world, now);
@@ -96,17 +101,18 @@ impl Look {
                 }
             }
         }
+        self.connected_at_once = self.connected_at_once.max(connected.len());
         self.connected = connected;
     }
 
-    /// Seconds from the turn after which the share stays above four fifths as long as there are messages.
+    /// Seconds from the turn after which the share stays above four fifths as long as there are messages: the first look is a second after it.
     fn healed_s(&self) -> Option<f64> {
         let turned = usize::try_from(micros(self.turns.since(Time::ZERO)) / 1_000_000).unwrap_or(usize::MAX);
         let load_ends = usize::try_from(micros(self.load_ends.since(Time::ZERO)) / 1_000_000).unwrap_or(usize::MAX);
         let after = self.honest_share.get(turned..load_ends.min(self.honest_share.len()))?;
         let bad = after.iter().rposition(|share| *share < 0.8);
         let healed = bad.map_or(0, |last| last + 1);
-        (healed < after.len()).then_some(healed as f64)
+        (healed < after.len()).then_some((healed + 1) as f64)
     }
 
     pub(super) fn finish(self, world: &World, outcome: &mut Outcome) {
@@ -115,6 +121,8 @@ impl Look {
         outcome.clung_s = self.clung[0].as_secs_f64();
         outcome.clung_blocks_s = self.clung[1].as_secs_f64();
         outcome.stayed_s = self.stayed.as_secs_f64();
+        outcome.connected_at_once = self.connected_at_once as u64;
+        outcome.places_at_once = self.places_at_once as u64;
         outcome.memory_bytes = self.memory_bytes as u64;
         outcome.victim_links = self.victim_links;
         outcome.per_ip = self.per_ip;
@@ -136,11 +144,11 @@ pub(super) fn is_honest(world: &World, node: &Node, peer: PeerHandle) -> bool {
     node.peer_id(peer).and_then(|id| place_of(&id)).is_some_and(|place| place < world.scenario().nodes)
 }
 
-/// How many of these peers share one address, at most.
-fn most_of_an_address(world: &World, node: &Node, mesh: &[PeerHandle]) -> usize {
-    let places = mesh.iter().filter_map(|peer| place_of(&node.peer_id(*peer)?));
+/// How many of the peers that could be in the mesh of a topic share one address, at most.
+fn most_of_an_address(world: &World, node: &Node, topic: &Topic, number: u32) -> usize {
+    let eligible = world.connections(number).filter(|(peer, _)| node.mesh().could_be_in_mesh(topic, *peer));
     let mut counts = BTreeMap::new();
-    for ip in places.filter_map(|place| world.addresses().get(place)) {
+    for ip in eligible.filter_map(|(_, far)| world.addresses().get(far as usize)) {
         *counts.entry(*ip).or_insert(0_usize) += 1;
     }
     counts.into_values().max().unwrap_or(0)

@@ -127,7 +127,7 @@ pub struct CaseResult {
     pub runs: Vec<Ran>,
     /// For each demand the worst seed's finding.
     pub findings: Vec<Finding>,
-    /// Controls: the engine, what has to become of it, what became of it with the seed for which that holds least.
+    /// Controls: the engine, what has to become of it, what became of it with the first seed.
     pub controls: Vec<(&'static str, Fate, Ran)>,
 }
 
@@ -364,6 +364,11 @@ fn worst_of(findings: impl Iterator<Item = Finding>) -> Option<Finding> {
     findings.max_by(|a, b| (!a.holds).cmp(&!b.holds).then(a.strain.total_cmp(&b.strain)))
 }
 
+/// Whether there was an attack at all, where there should be one: a row that attackers have no part in shows nothing.
+fn took_part(outcome: &Outcome) -> Option<Finding> {
+    (outcome.attackers > 0 && outcome.inputs == 0).then(|| Demand::Attacked.judge(outcome, outcome, &Scale::FULL))
+}
+
 /// What the repeats of a case have found.
 fn all_together(mut repeats: impl Iterator<Item = Option<Ran>>) -> Ran {
     let not_run = || Err("it was not run".to_owned());
@@ -419,7 +424,8 @@ fn collect(rows: &[&'static Row], jobs: &[Job], results: &[Option<Ran>], plan: &
             let findings = both.map(|(run, base)| demand.judge(run, base, &plan.scale));
             worst_of(findings)
         };
-        let findings = row.demands.iter().filter_map(worst).collect();
+        let mut findings: Vec<Finding> = row.demands.iter().filter_map(worst).collect();
+        findings.extend(worst_of(runs.iter().flatten().filter_map(took_part)));
         let controls = row.controls.iter().filter(|_| plan.controls);
         let controls =
             controls.map(|(engine, fate)| (engine.name, *fate, find(row.name, label, engine.name, 1))).collect();

@@ -6,10 +6,10 @@
 //!   has it there no more; looked at every tenth of a second. It is given twice: by the clock, and in the time for which the one who finds it
 //!   ran meanwhile, because who stands still itself finds nothing.
 //! - *The fixed timeout*: whoever has heard nothing from a peer of its mesh for so long suspects it. The timeout is the one that would have
-//!   found the same crashes as late, at the 99th percentile and by the clock, as ours: our 99th percentile itself. It suspects wrongly once for every longer
-//!   silence on a link of a mesh between two nodes of which neither has stopped for ever, as the listener's clock
-//!   has it: a process that did not run has heard nothing. Who has left the mesh before the timeout was over was not suspected. What it suspects
-//!   when nobody has anything to say, before the load, is a fault of timeouts, too, and is counted apart.
+//!   found the same crashes as late, at the 99th percentile, as ours: our 99th percentile itself. Both are counted in the time for which the one who
+//!   listens ran: a timeout that counts what it slept through would be a worse one than need be. It suspects wrongly once for every longer
+//!   silence on a link of a mesh between two nodes of which neither has stopped for ever. Who has left the mesh before the timeout was over was not
+//!   suspected. Silences that began before the load, when nobody had anything to say, do not count.
 
 use crate::measure::statistics::nearest_rank;
 use crate::sim::World;
@@ -27,8 +27,6 @@ pub struct Suspicion {
     pub ours: u64,
     /// Those of a fixed timeout on the same arrivals.
     pub fixed: u64,
-    /// Of these, those in silences that began under load: else nobody had anything to say.
-    pub fixed_under_load: u64,
     /// Links to nodes that stopped for ever.
     pub crashed: u64,
     /// Of these, how many were taken out of the mesh.
@@ -120,10 +118,13 @@ impl Watch {
         self.found_us.sort_unstable();
         self.found_clock_us.sort_unstable();
         let p99 = |us: &[u64]| Duration::from_micros(nearest_rank(us, 99).unwrap_or(0));
-        let timeout = p99(&self.found_clock_us);
+        let timeout = p99(&self.found_us);
         let load_start = Time::ZERO + world.scenario().warm_up;
-        let fixed = world.gaps().filter(|gap| gap.until.since(gap.from) > timeout);
-        let fixed = fixed.filter(|gap| {
+        let long = |gap: &Gap| {
+            let slept = Duration::from_micros(stood_us(&self.standstills, gap.node, gap.from, gap.until));
+            gap.from >= load_start && gap.until.since(gap.from) > timeout + slept
+        };
+        let fixed = world.gaps().filter(long).filter(|gap| {
             let stay = self.stays.get(&(gap.node, gap.peer));
             // Who was out of the mesh before the timeout was over was not suspected.
             let stayed = stay.is_some_and(|(_, (since, left))| {
@@ -132,16 +133,14 @@ impl Watch {
             let far = stay.map_or(u32::MAX, |(far, _)| *far);
             stayed && !self.has_crashed(far, gap.until) && !self.has_crashed(gap.node, gap.until)
         });
-        let fixed: Vec<Gap> = fixed.collect();
         let ours = world.observer().prunes.iter();
         Suspicion {
             ours: ours.filter(|(at, _, far)| !self.has_crashed(*far, *at)).count() as u64,
-            fixed: fixed.len() as u64,
-            fixed_under_load: fixed.iter().filter(|gap| gap.from >= load_start).count() as u64,
+            fixed: fixed.count() as u64,
             crashed: (self.found_us.len() + self.waiting.len()) as u64,
             found: self.found_us.len() as u64,
             found_p99_s: p99(&self.found_us).as_secs_f64(),
-            found_clock_p99_s: timeout.as_secs_f64(),
+            found_clock_p99_s: p99(&self.found_clock_us).as_secs_f64(),
         }
     }
 }

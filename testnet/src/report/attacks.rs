@@ -315,7 +315,7 @@ const LEGEND: &str = "<p>Delivered are first copies that came over the mesh, of 
      those of a delivery, the mesh degree is the mean over nodes and time. Refused are messages that were not \
      accepted, sent away peers whose score was too low, both of all honest nodes. Rejected and verified are invalid messages of one \
      attacker at one node, at most; node memory is the most that one node had allocated and queued; honest prunes are honest peers \
-     that honest nodes took out of their meshes for bringing nothing or for their score.</p>\n";
+     that honest nodes took out of their meshes for bringing nothing, for their score, or for being slow. Latencies are of messages that were published after attackers began to do harm.</p>\n";
 
 /// Every run of a case, controls included.
 fn figures(case: &CaseResult) -> String {

@@ -248,7 +248,9 @@ impl Observer {
                 let class = usize::from(*topic == self.blocks);
                 self.degrees[node as usize][class] = *degree;
             }
-            mesh::Event::Pruned { peer, reason: PruneReason::Silent | PruneReason::Score, .. } => {
+            mesh::Event::Pruned {
+                peer, reason: PruneReason::Silent | PruneReason::Score | PruneReason::Slow, ..
+            } => {
                 let far = far(*peer).filter(|far| (*far as usize) < self.nodes);
                 self.prunes.extend(far.map(|far| (now, node, far)));
             }

@@ -33,6 +33,8 @@ pub struct World {
     pub(super) counts: EventCounts,
     /// Messages that were not published because nobody was there to do it.
     pub(super) unpublished: u64,
+    /// How many connections honest nodes have had with attackers.
+    pub(crate) attackers_connected: u64,
     payloads: Stream,
     /// Which peers the directory names.
     pub(super) found: Stream,
@@ -95,6 +97,7 @@ impl World {
             machines: machines.collect(),
             counts: EventCounts::default(),
             unpublished: 0,
+            attackers_connected: 0,
             payloads: Stream::new(seed, "payloads"),
             found: Stream::new(seed, "discovery"),
             addresses: addresses(places),
