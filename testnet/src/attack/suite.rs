@@ -478,13 +478,13 @@ mod tests {
         let plan = plan("false-prunes");
         let jobs = jobs(&chosen(&plan).expect("there is such a row"), &plan);
         let repeats: Vec<&Job> = jobs.iter().filter(|job| job.row.name == "false-prunes").collect();
-        assert_eq!(repeats.len(), 2 * 200);
+        assert_eq!(repeats.len(), 2 * 201);
         let seed = |job: &&Job| match &job.trial {
             Trial::Network(experiment) => experiment.scenario.seed,
             Trial::Decoders { seed, .. } => *seed,
         };
-        assert_eq!(repeats.iter().map(seed).collect::<BTreeSet<_>>().len(), 2 * 200, "each has a seed of its own");
-        assert_eq!(repeats.iter().map(|job| job.name()).collect::<BTreeSet<_>>().len(), 2 * 200, "and a file");
+        assert_eq!(repeats.iter().map(seed).collect::<BTreeSet<_>>().len(), 2 * 201, "each has a seed of its own");
+        assert_eq!(repeats.iter().map(|job| job.name()).collect::<BTreeSet<_>>().len(), 2 * 201, "and a file");
         assert_eq!(seed(&repeats[0]), 1);
     }
 
