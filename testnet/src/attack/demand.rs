@@ -23,6 +23,8 @@ pub const HEARTBEAT_S: f64 = 0.7;
 pub enum Demand {
     /// Attackers were connected with honest nodes. Of every row that has attackers, whatever else is demanded of it.
     Attacked,
+    /// No rule is broken that holds whatever happens. Of every row where they are watched ([`super::experiment::Experiment::watched`]).
+    Rules,
     /// Every message reaches every node.
     Everything,
     /// The 99th percentile of latency is at most so many milliseconds.
@@ -115,6 +117,12 @@ impl Demand {
                     strain: *connected_least as f64 / (*connected).max(1) as f64,
                 }
             }
+            Self::Rules => Finding {
+                demanded: "no rule of safety broken".into(),
+                measured: outcome.violations.first().map_or_else(|| "none".into(), Clone::clone),
+                holds: outcome.violations.is_empty(),
+                strain: outcome.violations.len() as f64,
+            },
             Self::Everything => {
                 let missing = outcome.expected - outcome.delivered;
                 let share = format!("{:.4} %", outcome.coverage() * 100.0);
@@ -331,6 +339,7 @@ mod tests {
     fn one_of_each() -> Vec<Demand> {
         vec![
             Demand::Attacked,
+            Demand::Rules,
             Demand::Everything,
             Demand::P99Ms(130.0),
             Demand::MaxMs(200.0),
@@ -404,6 +413,7 @@ mod tests {
         };
         let bad = Outcome {
             connected: 3,
+            violations: vec!["at 1 s: a rule".to_owned()],
             delivered: 90,
             p99_us: 500_000,
             victim_p99_us: Some(500_000),

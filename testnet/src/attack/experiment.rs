@@ -36,6 +36,8 @@ pub struct Experiment {
     pub victim: Option<u32>,
     /// What else is to be found out.
     pub study: Study,
+    /// Whether the rules of [`crate::sim::safety`] are watched, which takes longer.
+    pub watched: bool,
 }
 
 /// What else is to be found out.
@@ -131,6 +133,8 @@ pub struct Outcome {
     pub false_prunes: u64,
     /// For how many days nodes ran, added up over nodes.
     pub node_days: f64,
+    /// How rules were broken that hold whatever happens, with the times; nothing where they were not watched.
+    pub violations: Vec<String>,
     /// How often a node saw two blocks of one producer for one slot.
     pub equivocations: u64,
     /// What became of a network that was divided, or of nodes that were started again.
@@ -169,6 +173,7 @@ impl Outcome {
         self.connected_at_once = self.connected_at_once.max(other.connected_at_once);
         self.places_at_once = self.places_at_once.max(other.places_at_once);
         self.false_prunes += other.false_prunes;
+        self.violations.extend_from_slice(&other.violations);
         self.node_days += other.node_days;
         self.recovery.add(&other.recovery);
         self.events += other.events;
@@ -189,6 +194,9 @@ impl Experiment {
         let mut world = World::with_adversaries(scenario, |setting| {
             recruits(&self.attackers, setting).expect("attackers were checked")
         });
+        if self.watched {
+            world.watch();
+        }
         let mut look = Look::new(self);
         let mut studied = Studied::new(&self.study, &mut world);
         let between = if self.study == Study::Links { Duration::from_secs(600) } else { LOOK };
@@ -200,11 +208,14 @@ impl Experiment {
             studied.at(&world, at);
             if at >= look_at {
                 look.at(&world, at);
+                world.look();
                 look_at = look_at + between;
             }
         }
         world.check();
+        let violations = world.look().to_vec();
         let mut outcome = deliveries(&world, self);
+        outcome.violations = violations;
         outcome.engine = engine.name.to_owned();
         outcome.floor_p99_us = floor_p99_us;
         outcome.attackers = self.attackers.iter().map(Attackers::identities).sum();

@@ -369,6 +369,11 @@ fn took_part(outcome: &Outcome) -> Option<Finding> {
     (outcome.attackers > 0 && outcome.inputs == 0).then(|| Demand::Attacked.judge(outcome, outcome, &Scale::FULL))
 }
 
+/// Rules that hold whatever happens, if one was broken.
+fn broke_rules(outcome: &Outcome) -> Option<Finding> {
+    (!outcome.violations.is_empty()).then(|| Demand::Rules.judge(outcome, outcome, &Scale::FULL))
+}
+
 /// What the repeats of a case have found.
 fn all_together(mut repeats: impl Iterator<Item = Option<Ran>>) -> Ran {
     let not_run = || Err("it was not run".to_owned());
@@ -426,6 +431,7 @@ fn collect(rows: &[&'static Row], jobs: &[Job], results: &[Option<Ran>], plan: &
         };
         let mut findings: Vec<Finding> = row.demands.iter().filter_map(worst).collect();
         findings.extend(worst_of(runs.iter().flatten().filter_map(took_part)));
+        findings.extend(worst_of(runs.iter().flatten().filter_map(broke_rules)));
         let controls = row.controls.iter().filter(|_| plan.controls);
         let controls =
             controls.map(|(engine, fate)| (engine.name, *fate, find(row.name, label, engine.name, 1))).collect();

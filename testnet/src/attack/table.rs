@@ -102,7 +102,7 @@ impl Scale {
     pub(super) fn attacked(&self, seed: u64, from_s: u64, attackers: Vec<Attackers>) -> Experiment {
         let turns = Time::from_secs(from_s);
         let scenario = self.baseline(seed);
-        Experiment { scenario, attackers, turns, victim: None, study: Study::None }
+        Experiment { scenario, attackers, turns, victim: None, study: Study::None, watched: self.relative }
     }
 }
 

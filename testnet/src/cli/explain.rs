@@ -91,7 +91,7 @@ pub(super) fn execute(arguments: &Explain) -> u8 {
 
 fn explain(arguments: &Explain) -> Result<String, Unexplained> {
     let dir = one_run(&arguments.dir)?;
-    let (manifest, _) = simulation(&dir)?;
+    let (manifest, summary) = simulation(&dir)?;
     if let Some(node) = arguments.node.filter(|node| *node >= manifest.nodes) {
         let problem = format!("there is no node {node} in it: its {} nodes are numbered from 0", manifest.nodes);
         return Err(FolderError::Refused { path: dir, problem }.into());
@@ -104,6 +104,13 @@ fn explain(arguments: &Explain) -> Result<String, Unexplained> {
     let mut world = world(&manifest, &dir)?;
     world.observer_mut().follow(&prefix);
     run(&mut world);
+    let trace = world.trace().to_string();
+    if let Some(before) = summary.get("trace_hash").and_then(|hash| hash.as_str()).filter(|before| *before != trace) {
+        note!(
+            "this is another run than the one in {}: its trace is {trace}, the folder's is {before}; scenario.toml was changed, or the program was",
+            dir.display()
+        );
+    }
     let messages = world.observer().messages().iter();
     let meant: Vec<&Message> = messages.filter(|message| message.id.to_string().starts_with(&prefix)).collect();
     match &*meant {
