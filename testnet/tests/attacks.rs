@@ -110,7 +110,8 @@ fn what_does_not_heal_is_seen() {
 #[test]
 fn crashes_are_found_and_told_from_slow_nodes() {
     let mut experiment = case("starved");
-    experiment.scenario.duration = Duration::from_secs(20);
+    // The first node stops after 30 s.
+    experiment.scenario.duration = Duration::from_secs(36);
     let seen = run(&experiment, Engine::default()).suspicion;
     assert!(seen.crashed > 0 && seen.found_p99_s > 0.0, "{seen:?}");
     experiment.study = Study::Suspects(Vec::new());

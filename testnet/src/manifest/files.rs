@@ -7,7 +7,7 @@ use super::error::Step::{Index, Key};
 use super::faults::whole;
 use super::keys::{Fault, Manifest, Topology, Who};
 use crate::input::{LINKS_BYTES_MAX, TEXT_BYTES_MAX, text};
-use crate::sim::Wiring;
+use crate::sim::{Wiring, topology};
 use crate::wan::profile::{FLAT_TOML, LOOPBACK_TOML, WAN_TOML};
 use crate::wan::{self, Profile};
 use std::collections::BTreeSet;
@@ -33,8 +33,10 @@ impl Manifest {
 
     /// Whether its files can be used and go with the rest.
     pub(super) fn files_fit(&self, folder: &Path) -> Result<(), Problem> {
-        let (profile, _) = self.files(folder)?;
-        self.regions_fit(&wan::Topology::new(profile, self.nodes as usize, self.seed))
+        let (profile, wiring) = self.files(folder)?;
+        let network = wan::Topology::new(profile, self.nodes as usize, self.seed);
+        self.regions_fit(&network)?;
+        self.hangs_together(&wiring, &network)
     }
 
     /// What is in its files.
@@ -126,6 +128,20 @@ impl Manifest {
             }
         }
         Ok(links)
+    }
+
+    /// Whether the links that are drawn keep the network together; those of a file have been looked at.
+    pub(super) fn hangs_together(&self, wiring: &Wiring, network: &wan::Topology) -> Result<(), Problem> {
+        if matches!(wiring, Wiring::Given(_) | Wiring::Discovered { .. }) {
+            return Ok(());
+        }
+        let links = topology::links(wiring, network, self.nodes as usize, self.seed);
+        let Some(node) = first_out_of_reach(&links, self.nodes) else { return Ok(()) };
+        let message = format!(
+            "the links that are drawn with seed {} leave no way from node 0 to node {node}: give a higher degree, or another seed",
+            self.seed
+        );
+        Err(Problem::new(&[Key("topology")], message))
     }
 
     /// Whether regions are known, and nodes are where something is said of them.

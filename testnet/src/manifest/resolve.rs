@@ -151,6 +151,7 @@ impl Manifest {
         };
         let network = wan::Topology::new(profile.clone(), self.nodes as usize, self.seed);
         self.regions_fit(&network).map_err(said)?;
+        self.hangs_together(&wiring, &network).map_err(said)?;
         Ok(Scenario {
             seed: self.seed,
             nodes: self.nodes as usize,

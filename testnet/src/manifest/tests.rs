@@ -25,8 +25,34 @@ fn every_preset_is_a_manifest_and_makes_a_scenario() {
         let scenario = manifest.scenario(&folder).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(scenario.nodes, manifest.nodes as usize);
         let again = Manifest::parse(&manifest.to_toml(), "again").unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(again, manifest, "what is written down is the same manifest");
+        // Links that were left to the default are written down as what they came to.
+        let written = Manifest { usual_topology: false, ..manifest };
+        assert_eq!(again, written, "what is written down is the same manifest");
     }
+}
+
+#[test]
+fn what_measures_the_simulator_does_so_with_any_number_of_nodes() {
+    for (preset, nodes) in [("scale", 12), ("scale", 10_000), ("baseline", 12)] {
+        let (manifest, folder) = Manifest::named(preset).expect("it is there");
+        let manifest = manifest.with(&[format!("nodes={nodes}")]).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(manifest.topology, Topology::Random { degree: (nodes - 1).min(40) });
+        manifest.scenario(&folder).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+#[test]
+fn links_that_are_drawn_and_leave_the_network_in_parts_are_refused() {
+    let said = |topology: &str| {
+        let text = format!("format = 1\nnodes = 40\n[topology]\n{topology}");
+        let manifest = Manifest::parse(&text, "m.toml")?;
+        manifest.scenario(std::path::Path::new(".")).map(drop)
+    };
+    let error = said("kind = \"random\"\ndegree = 1\n").expect_err("pairs").to_string();
+    assert!(error.contains("no way from node 0 to node") && error.contains("a higher degree"), "{error}");
+    assert!(said("kind = \"random\"\ndegree = 3\n").is_ok());
+    let error = said("kind = \"small_world\"\ndegree = 2\nmoved_percent = 100\n").expect_err("parts").to_string();
+    assert!(error.contains("with seed 1"), "{error}");
 }
 
 /// Where nobody makes blocks, messages stay in the pools until they expire; a full pool refuses what its own node publishes.

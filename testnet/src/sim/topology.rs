@@ -45,13 +45,14 @@ fn regional(nodes: usize, degree: usize, near_percent: u32, network: &Topology, 
     links
 }
 
-/// Each node dials the next ones of a ring, but some of these links lead to nodes drawn at random.
+/// Each node dials the next ones of a ring, but some of these links lead to nodes drawn at random. Of an odd number every other node dials the last one.
 fn small_world(nodes: usize, degree: usize, moved_permille: u32, stream: &mut Stream) -> Links {
     let number = |node: usize| u32::try_from(node % nodes).expect("a simulation has fewer than 2^32 nodes");
     let mut known = BTreeSet::new();
     let mut links = Links::new();
     for step in 1..=degree.div_ceil(2) {
-        for node in 0..nodes {
+        let is_half = step * 2 > degree && degree + 1 < nodes;
+        for node in (0..nodes).filter(|node| !is_half || node / step % 2 == 0) {
             let from = number(node);
             let mut to = number(node + step);
             for _ in 0..DRAWS_MAX {
@@ -74,15 +75,20 @@ fn small_world(nodes: usize, degree: usize, moved_permille: u32, stream: &mut St
 /// A random network in which every node has `degree` links and dialled half of them: the union of `degree / 2` random rings
 /// through all nodes. It is connected, and looks like a random regular graph (for a fixed degree the two models are contiguous:
 /// Kim and Wormald, "Random matchings which induce Hamilton cycles", 2001). Where two rings share a link and no other partner
-/// is found, it counts once, so that in very small networks some nodes have fewer links.
+/// is found, it counts once, so that in very small networks some nodes have fewer links. Of an odd degree the last link is that of a random matching, so
+/// that with an odd number of nodes one has a link less.
 #[must_use]
 pub fn random_regular(nodes: usize, degree: usize, stream: &mut Stream) -> Links {
     let mut links = Links::new();
     let mut known = BTreeSet::new();
     let mut ring: Vec<u32> = (0..u32::try_from(nodes).expect("a simulation has fewer than 2^32 nodes")).collect();
-    for _ in 0..degree.div_ceil(2) {
+    for round in 0..degree.div_ceil(2) {
         stream.shuffle(&mut ring);
+        let is_half = round * 2 + 1 == degree && degree + 1 < nodes;
         for place in 0..nodes {
+            if is_half && (place % 2 == 1 || place + 1 == nodes) {
+                continue;
+            }
             let from = ring[place];
             let next = (place + 1) % nodes;
             for _ in 0..DRAWS_MAX {
@@ -130,6 +136,22 @@ mod tests {
             assert!(all.iter().all(|count| (degree - 4..=degree).contains(count)));
             assert!(dialled.iter().all(|count| (degree / 2 - 2..=degree / 2).contains(count)));
         }
+    }
+
+    #[test]
+    fn an_odd_degree_is_no_even_one() {
+        let mean = |links: &Links, nodes: usize| links.len() as f64 * 2.0 / nodes as f64;
+        for (nodes, degree) in [(1_000, 3), (301, 5), (20, 7), (9, 3)] {
+            let links = random_regular(nodes, degree, &mut Stream::new(1, "topology"));
+            let counts = degrees(nodes, &links);
+            assert!(counts.iter().all(|count| *count <= degree), "{nodes} nodes, {degree}: {counts:?}");
+            let missing = (degree as f64 - mean(&links, nodes)) * nodes as f64;
+            assert!((0.0..=4.0).contains(&missing.round()), "{nodes} nodes, {degree}: {missing}");
+        }
+        let network = Topology::new(Profile::wan(), 300, 1);
+        let wiring = Wiring::SmallWorld { degree: 5, moved_permille: 100 };
+        let found = mean(&links(&wiring, &network, 300, 1), 300);
+        assert!((4.9..=5.1).contains(&found), "{found}");
     }
 
     fn degrees(nodes: usize, links: &Links) -> Vec<usize> {
