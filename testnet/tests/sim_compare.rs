@@ -24,12 +24,25 @@ fn what_only_one_run_has_is_shown_and_counts() {
     // The same figures, and another end.
     said(&["sim", &path("tiny.toml"), "--seed", "4", "--out", &path("bad/4")], 0);
     std::fs::create_dir(path("bad/3")).expect("made");
+    std::fs::copy(path("a/scenario.toml"), path("bad/3/scenario.toml")).expect("copied");
     let bad = first.to_string().replace("\"good\":true", "\"good\":false");
     std::fs::write(path("bad/3/summary.json"), bad).expect("written");
     let shown = said(&["compare", &path("a"), &path("bad"), "--fail-above", "900"], 1);
     assert!(shown.contains("\nended well: 1 of 2 in B, and yes in A\n") && !shown.contains("one chain: "), "{shown}");
     said(&["compare", &path("bad"), &path("a"), "--fail-above", "900"], 0);
     said(&["compare", &path("a"), &path("bad")], 0);
+}
+
+/// Runs that happen to be in one folder are no seeds of one thing.
+#[test]
+fn runs_of_different_manifests_are_not_taken_for_seeds() {
+    let temporary = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| temporary.path().join(name).display().to_string();
+    std::fs::write(path("tiny.toml"), MANIFEST).expect("written");
+    said(&["sim", &path("tiny.toml"), "--seed", "3", "--out", &path("all/3")], 0);
+    said(&["sim", &path("tiny.toml"), "--seed", "4", "--set", "blocks.producers=0", "--out", &path("all/4")], 0);
+    let refused = said(&["compare", &path("all"), &path("all/3")], 2);
+    assert!(refused.contains("differ in more than the seed; name one of them"), "{refused}");
 }
 
 /// A case as `attacks` writes it, with a run for each p99 in milliseconds.

@@ -123,6 +123,7 @@ pub const KINDS: &[Kind] = &[
 #[serde(deny_unknown_fields)]
 pub struct Attackers {
     /// One of [`KINDS`].
+    #[schemars(extend("enum" = kinds()))]
     pub kind: String,
     /// How many there are at a time.
     pub count: u32,
@@ -247,8 +248,12 @@ fn or_none(names: &str) -> &str {
     if names.is_empty() { "none" } else { names }
 }
 
+fn kinds() -> Vec<&'static str> {
+    KINDS.iter().map(|kind| kind.name).collect()
+}
+
 fn names() -> String {
-    KINDS.iter().map(|kind| kind.name).collect::<Vec<_>>().join(", ")
+    kinds().join(", ")
 }
 
 impl Attackers {

@@ -129,5 +129,50 @@ fn tell(rows: Vec<RowResult>, plan: &Plan) -> u8 {
         return GOOD;
     }
     note!("these do not hold: {}", failures.join(", "));
+    note!("again: {}", again(plan, &failures));
     BAD
+}
+
+/// The command that runs these rows anew, wherever their results are kept now.
+fn again(plan: &Plan, rows: &[&str]) -> String {
+    let usual = if plan.scale.relative { Scale::QUICK } else { Scale::FULL };
+    let mut command = "starling-testnet attacks".to_owned();
+    let mut add = |words: String| command.extend([" ", &words]);
+    if plan.scale.relative {
+        add("--quick".into());
+    }
+    rows.iter().for_each(|row| add(format!("--only {row}")));
+    if plan.seeds > 1 {
+        add(format!("--seeds {}", plan.seeds));
+    }
+    if plan.scale.nodes != usual.nodes {
+        add(format!("--nodes {}", plan.scale.nodes));
+    }
+    if plan.scale.messages_per_ks != usual.messages_per_ks {
+        add(format!("--messages {}", plan.scale.messages_per_ks / 1_000));
+    }
+    if !plan.controls {
+        add("--no-controls".into());
+    }
+    add("--out testnet-runs/again".into());
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_hold_can_be_run_again() {
+        let plan = Plan {
+            scale: Scale { nodes: 60, ..Scale::QUICK },
+            only: Vec::new(),
+            seeds: 2,
+            controls: false,
+            out: PathBuf::new(),
+            threads: 1,
+        };
+        let command = "starling-testnet attacks --quick --only dawn --only churn --seeds 2 --nodes 60 --no-controls --out testnet-runs/again";
+        assert_eq!(again(&plan, &["dawn", "churn"]), command);
+    }
 }

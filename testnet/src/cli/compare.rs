@@ -8,7 +8,7 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 
-use super::folder::{FolderError, kind, runs, summary};
+use super::folder::{FolderError, kind, runs, summary, unlike};
 use super::{BAD, GOOD, USAGE, failed};
 use attacks::Attacks;
 
@@ -241,7 +241,7 @@ fn aligned(mut table: Table) -> Table {
     table
 }
 
-/// The summaries of all runs in a folder, which have to be of one kind: only then they differ by nothing but their seeds.
+/// The summaries of all runs in a folder, which have to be of one kind and one manifest: they differ by nothing but their seeds.
 fn summaries(dir: &Path) -> Result<Vec<Value>, FolderError> {
     let runs = runs(dir)?;
     let summaries: Vec<Value> = runs.iter().map(|run| summary(run)).collect::<Result<_, _>>()?;
@@ -259,6 +259,14 @@ fn summaries(dir: &Path) -> Result<Vec<Value>, FolderError> {
             kind(&summaries[0]),
             runs[other].display(),
             kind(&summaries[other])
+        );
+        return Err(FolderError::Refused { path: dir.to_owned(), problem });
+    }
+    if let Some(other) = unlike(&runs)? {
+        let problem = format!(
+            "its runs are not seeds of one thing: the scenario.toml of {} and that of {} differ in more than the seed; name one of them",
+            runs[0].display(),
+            other.display()
         );
         return Err(FolderError::Refused { path: dir.to_owned(), problem });
     }

@@ -112,6 +112,22 @@ fn manifest(dir: &Path) -> Result<Manifest, FolderError> {
     Ok(Manifest::parse(&text, &path.display().to_string())?)
 }
 
+/// Of these runs one whose manifest differs from the first one's in more than the seed, if there is any. Those without a manifest are alike.
+pub(super) fn unlike(runs: &[PathBuf]) -> Result<Option<&PathBuf>, FolderError> {
+    let unseeded = |run: &PathBuf| -> Result<Option<Manifest>, FolderError> {
+        let given = run.join(SCENARIO).is_file().then(|| manifest(run)).transpose()?;
+        Ok(given.map(|manifest| Manifest { seed: 0, ..manifest }))
+    };
+    let Some((first, others)) = runs.split_first() else { return Ok(None) };
+    let first = unseeded(first)?;
+    for other in others {
+        if unseeded(other)? != first {
+            return Ok(Some(other));
+        }
+    }
+    Ok(None)
+}
+
 /// The summary in a folder.
 pub(super) fn summary(dir: &Path) -> Result<Value, FolderError> {
     let path = dir.join("summary.json");
