@@ -104,6 +104,19 @@ fn a_paused_node_takes_in_everything_later() {
     assert!(slowest.is_some_and(|us| (2_500_000..4_000_000).contains(&us)), "{slowest:?}");
 }
 
+/// Its host has heard that the other end is gone.
+#[test]
+fn a_paused_node_learns_later_who_has_gone_meanwhile() {
+    let mut scenario = small(8, 3);
+    (scenario.wiring, scenario.producers) = (Wiring::Random { degree: 7 }, 0);
+    scenario.faults =
+        vec![(at(6), Action::Pause(5)), (at(7), Action::Kill(2)), (at(8), Action::Stop(3)), (at(9), Action::Resume(5))];
+    let world = run(scenario);
+    let mut peers: Vec<u32> = world.connections(5).map(|(_, far)| far).collect();
+    peers.sort_unstable();
+    assert_eq!(peers, [0, 1, 4, 6, 7]);
+}
+
 #[test]
 fn a_partition_parts_the_network_and_healing_joins_it() {
     for (length_s, dead_after_s) in [(5, 30), (6, 2)] {

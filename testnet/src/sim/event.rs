@@ -38,6 +38,20 @@ pub(super) enum Event {
     Fault { number: u32 },
 }
 
+impl Event {
+    /// See [`Rare::is_of_the_host`].
+    pub(super) fn is_of_the_host(&self) -> bool {
+        matches!(self, Self::Rare { what, .. } if what.is_of_the_host())
+    }
+}
+
+impl Rare {
+    /// Whether it happens at the host, whatever the process there does: it may be busy, or stand still.
+    pub(super) fn is_of_the_host(&self) -> bool {
+        matches!(self, Self::Start | Self::Body { .. } | Self::Ended { .. })
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum Rare {
     /// The process starts.

@@ -263,7 +263,7 @@ impl World {
         | Event::Verified { node, .. }
         | Event::Wake { node }
         | Event::Rare { node, .. } = event
-            && !self.is_for_nobody(&event)
+            && !event.is_of_the_host()
         {
             let machine = &mut self.machines[node as usize];
             if machine.phase != Phase::Up {
@@ -274,11 +274,6 @@ impl World {
             }
         }
         self.take(at, event);
-    }
-
-    /// Whether it concerns a place and not the process in it.
-    fn is_for_nobody(&self, event: &Event) -> bool {
-        matches!(event, Event::Rare { what, .. } if matches!(**what, Rare::Start | Rare::Body { .. } | Rare::Ended { .. }))
     }
 
     /// The process takes it in when its event loop is free and everything that came before was taken in.
@@ -369,7 +364,14 @@ impl World {
                 self.input(at, node, Input::Verified { ticket: Ticket(ticket), outcome });
             }
             Event::Rare { node, life, what } => {
-                if !self.machines[node as usize].lives(life) && !matches!(*what, Rare::Start) {
+                // A host takes in what comes for a process that stands still.
+                let machine = &self.machines[node as usize];
+                let is_there = match machine.phase {
+                    Phase::Up => machine.lives(life),
+                    Phase::Paused => what.is_of_the_host(),
+                    Phase::Down => false,
+                };
+                if !is_there && !matches!(*what, Rare::Start) {
                     return;
                 }
                 self.counts.others += 1;
