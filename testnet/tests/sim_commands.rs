@@ -350,6 +350,8 @@ fn what_cannot_be_is_refused_before_anything_starts() {
         let shown = said(command, 2);
         assert!(shown.contains("is no folder of a run") && shown.contains("no summary.json"), "{shown}");
     }
+    let rows = [&["attacks", "--list"][..], &["attacks", "--list", "--quick"]].map(|arguments| said(arguments, 0));
+    assert_eq!(rows.map(|rows| rows.contains("ten-thousand")), [true, false]);
     let list = said(&["sim", "--list"], 0);
     assert!(["baseline", "scale", "partition", "churn", "random"].iter().all(|name| list.contains(name)), "{list}");
 }
@@ -454,6 +456,21 @@ fn who_reads_may_go_before_the_end() {
         let said = String::from_utf8_lossy(&ended.stderr);
         assert!(ended.status.success() && said.is_empty(), "{arguments:?}: {} {said}", ended.status);
     }
+}
+
+/// Each seed draws a manifest of its own.
+#[test]
+fn drawn_networks_are_summed_up_and_compared_with_themselves_only() {
+    let temporary = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| temporary.path().join(name).display().to_string();
+    for (seeds, out) in [("4..5", "a"), ("5..6", "b")] {
+        let shown = said(&["sim", "random", "--seeds", seeds, "--out", &path(out)], 0);
+        assert!(shown.contains("simulation of 2 seeds"), "{shown}");
+    }
+    let shown = said(&["compare", &path("a"), &path("a")], 0);
+    assert!(shown.contains("transactions: p99"), "{shown}");
+    let shown = said(&["compare", &path("a"), &path("b")], 2);
+    assert!(shown.contains("not seeds of one thing") && shown.contains("in more than the seed"), "{shown}");
 }
 
 /// What is set may go with what one seed draws and not with what another one does.

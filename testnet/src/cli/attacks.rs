@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{BAD, GOOD, USAGE, failed};
 use crate::attack::suite::{self, Plan, RowResult, SuiteError};
-use crate::attack::table::{Scale, rows};
+use crate::attack::table::Scale;
 use crate::host;
 use crate::report::attacks;
 
@@ -49,19 +49,19 @@ pub(super) struct Attacks {
     /// How many runs go on at the same time [default: as many as there are processors]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
-    /// Name the rows
+    /// Name the rows, with --quick those of the quick table
     #[arg(long)]
     list: bool,
 }
 
 pub(super) fn execute(arguments: &Attacks) -> u8 {
+    let plan = arguments.plan();
+    let (listed, elsewhere) = suite::rows_at(&plan.scale);
     if arguments.list {
-        let width = rows().map(|row| row.name.len()).max().unwrap_or(0);
-        rows().for_each(|row| say!("{:width$}  {}", row.name, row.about));
+        let width = listed.iter().map(|row| row.name.len()).max().unwrap_or(0);
+        listed.iter().for_each(|row| say!("{:width$}  {}", row.name, row.about));
         return GOOD;
     }
-    let plan = arguments.plan();
-    let (_, elsewhere) = suite::rows_at(&plan.scale);
     if plan.only.is_empty() && !elsewhere.is_empty() {
         let names: Vec<&str> = elsewhere.iter().map(|row| row.name).collect();
         note!("not in the quick table: {}", names.join(", "));

@@ -8,7 +8,7 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 
-use super::folder::{FolderError, kind, runs, summary, unlike};
+use super::folder::{FolderError, kind, manifests, runs, summary, unlike};
 use super::{BAD, GOOD, USAGE, failed};
 use attacks::Attacks;
 
@@ -111,6 +111,11 @@ fn compare(arguments: &Compare) -> Result<u8, FolderError> {
 
 /// The figures of two runs side by side, and what is worse by more than is allowed.
 fn compare_runs(arguments: &Compare) -> Result<(String, Vec<String>), FolderError> {
+    // Drawn manifests differ from seed to seed, which says nothing against holding two engines on the same ones against each other.
+    if manifests(&arguments.a)? != manifests(&arguments.b)? {
+        seeds_of_one(&arguments.a)?;
+        seeds_of_one(&arguments.b)?;
+    }
     let (a, b) = (summaries(&arguments.a)?, summaries(&arguments.b)?);
     let mut table = table(["", "A", "B", "B to A"]);
     let mut worse = Vec::new();
@@ -241,7 +246,19 @@ fn aligned(mut table: Table) -> Table {
     table
 }
 
-/// The summaries of all runs in a folder, which have to be of one kind and one manifest: they differ by nothing but their seeds.
+/// Refuses a folder whose runs differ by more than their seeds.
+fn seeds_of_one(dir: &Path) -> Result<(), FolderError> {
+    let runs = runs(dir)?;
+    let Some(other) = unlike(&runs)? else { return Ok(()) };
+    let problem = format!(
+        "its runs are not seeds of one thing: the scenario.toml of {} and that of {} differ in more than the seed; name one of them",
+        runs[0].display(),
+        other.display()
+    );
+    Err(FolderError::Refused { path: dir.to_owned(), problem })
+}
+
+/// The summaries of all runs in a folder, which have to be of one kind.
 fn summaries(dir: &Path) -> Result<Vec<Value>, FolderError> {
     let runs = runs(dir)?;
     let summaries: Vec<Value> = runs.iter().map(|run| summary(run)).collect::<Result<_, _>>()?;
@@ -259,14 +276,6 @@ fn summaries(dir: &Path) -> Result<Vec<Value>, FolderError> {
             kind(&summaries[0]),
             runs[other].display(),
             kind(&summaries[other])
-        );
-        return Err(FolderError::Refused { path: dir.to_owned(), problem });
-    }
-    if let Some(other) = unlike(&runs)? {
-        let problem = format!(
-            "its runs are not seeds of one thing: the scenario.toml of {} and that of {} differ in more than the seed; name one of them",
-            runs[0].display(),
-            other.display()
         );
         return Err(FolderError::Refused { path: dir.to_owned(), problem });
     }

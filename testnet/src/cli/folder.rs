@@ -114,11 +114,8 @@ fn manifest(dir: &Path) -> Result<Manifest, FolderError> {
 
 /// Of these runs one whose manifest differs from the first one's in more than the seed, if there is any. Those without a manifest are alike.
 pub(super) fn unlike(runs: &[PathBuf]) -> Result<Option<&PathBuf>, FolderError> {
-    let unseeded = |run: &PathBuf| -> Result<Option<Manifest>, FolderError> {
-        let given = run.join(SCENARIO).is_file().then(|| manifest(run)).transpose()?;
-        Ok(given.map(|manifest| Manifest { seed: 0, ..manifest }))
-    };
     let Some((first, others)) = runs.split_first() else { return Ok(None) };
+    let unseeded = |run| Ok::<_, FolderError>(kept(run)?.map(|manifest| Manifest { seed: 0, ..manifest }));
     let first = unseeded(first)?;
     for other in others {
         if unseeded(other)? != first {
@@ -126,6 +123,15 @@ pub(super) fn unlike(runs: &[PathBuf]) -> Result<Option<&PathBuf>, FolderError> 
         }
     }
     Ok(None)
+}
+
+/// The manifests of all runs in a folder, in the order of the runs' names; none for those that have none.
+pub(super) fn manifests(dir: &Path) -> Result<Vec<Option<Manifest>>, FolderError> {
+    runs(dir)?.iter().map(|run| kept(run)).collect()
+}
+
+fn kept(run: &Path) -> Result<Option<Manifest>, FolderError> {
+    run.join(SCENARIO).is_file().then(|| manifest(run)).transpose()
 }
 
 /// The summary in a folder.
