@@ -1,6 +1,7 @@
 //! What is to be said of this host in a report. A figure that cannot be read is zero or empty rather than an error.
 
 use std::fs;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use starling_protocol::genesis::date;
@@ -32,11 +33,29 @@ pub fn facts() -> manifest::Host {
     }
 }
 
-/// Memory that programs could take, in MiB; none if the system does not say.
+/// Memory that programs could take, in MiB, on the host and in the control groups (version 2) that this process is in, as containers and systemd make
+/// them; none if the system does not say.
 #[must_use]
 pub fn available_mib() -> Option<u64> {
-    let available = field_kib(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:") / 1_024;
-    (available > 0).then_some(available)
+    let on_host = field_kib(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:") / 1_024;
+    let of_process = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let in_groups = available_in_groups_mib(Path::new("/sys/fs/cgroup"), &of_process);
+    Some(in_groups.map_or(on_host, |in_groups| on_host.min(in_groups))).filter(|available| *available > 0)
+}
+
+/// What the group of a process and those around it leave, by the tightest of them; none if there is no limit. `of_process` is `/proc/self/cgroup`.
+///
+/// See "Memory Interface Files" in the kernel's guide to control groups v2: what is `current` has the page cache in it, which gives way.
+fn available_in_groups_mib(mounted: &Path, of_process: &str) -> Option<u64> {
+    let group = Path::new(of_process.lines().find_map(|line| line.strip_prefix("0::/"))?);
+    let left = |group: &Path| {
+        let read = |file: &str| fs::read_to_string(mounted.join(group).join(file)).ok();
+        let [max, current] = ["memory.max", "memory.current"].map(|file| read(file)?.trim().parse::<u64>().ok());
+        let stat = read("memory.stat").unwrap_or_default();
+        let cached = stat.lines().find_map(|line| line.strip_prefix("file ")?.trim().parse::<u64>().ok()).unwrap_or(0);
+        Some(max?.saturating_sub(current?.saturating_sub(cached)) >> 20)
+    };
+    group.ancestors().filter_map(left).min()
 }
 
 /// The most memory that this process has had resident, in KiB.
@@ -69,4 +88,32 @@ pub fn command_line() -> Vec<String> {
 pub fn date_time() -> String {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     date::to_rfc3339(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tightest_control_group_counts_and_its_cache_does_not() {
+        let mounted = tempfile::tempdir().expect("a folder");
+        let group = |path: &str, files: [(&str, &str); 3]| {
+            let folder = mounted.path().join(path);
+            fs::create_dir_all(&folder).expect("made");
+            files.iter().for_each(|(name, text)| fs::write(folder.join(name), text).expect("written"));
+        };
+        let mib = |mib: u64| format!("{}\n", mib << 20);
+        let available = |line: &str| available_in_groups_mib(mounted.path(), line);
+        assert_eq!(available("0::/outer/inner\n"), None, "there is no such group");
+        group(
+            "outer",
+            [("memory.max", &mib(100)), ("memory.current", &mib(90)), ("memory.stat", "anon 1\nfile 41943040\n")],
+        );
+        group("outer/inner", [("memory.max", "max\n"), ("memory.current", &mib(80)), ("memory.stat", "")]);
+        assert_eq!(available("9:name=systemd:/elsewhere\n0::/outer/inner\n"), Some(50));
+        group("outer/inner", [("memory.max", &mib(85)), ("memory.current", &mib(80)), ("memory.stat", "")]);
+        assert_eq!(available("0::/outer/inner\n"), Some(5));
+        assert_eq!(available("0::/outer\n"), Some(50));
+        assert_eq!(available("4:memory:/outer\n"), None, "version 1");
+    }
 }

@@ -86,7 +86,10 @@ impl Shape<'_> {
         }
         let mut required = schema["required"].as_array().into_iter().flatten().filter_map(Schema::as_str);
         match required.find(|key| !table.contains_key(*key)) {
-            Some(missing) => Err(Problem::new(at, format!("the key `{missing}` is missing"))),
+            Some(missing) => {
+                let example = self.example(&schema["properties"][missing]);
+                Err(Problem::new(at, format!("the key `{missing}` is missing; it must be {example}")))
+            }
             None => Ok(()),
         }
     }
@@ -113,21 +116,35 @@ impl Shape<'_> {
         {
             return self.value(known, inner.get_ref(), &step(at, Word(key.get_ref().to_string())));
         }
-        let keys = variants.iter().filter_map(|variant| variant["properties"].as_object()?.iter().next());
-        let example = |schema: &Schema| match kind(schema) {
-            "array" if kind(&schema["items"]) == "integer" => "[0, 1]",
-            "array" => "[\"us-east-1\"]",
-            "boolean" => "true",
-            _ => "5",
-        };
-        let forms: Vec<String> = keys.map(|(key, schema)| format!("{{ {key} = {} }}", example(schema))).collect();
-        Err(wrong(at, &format!("one of {}", forms.join(", ")), value))
+        Err(wrong(at, &forms(variants), value))
+    }
+
+    /// What a value of a schema can be.
+    fn example(&self, schema: &Schema) -> String {
+        let schema = self.resolved(schema);
+        match schema["oneOf"].as_array() {
+            Some(variants) if !variants[0]["properties"]["kind"].is_object() => forms(variants),
+            _ => expected(schema),
+        }
     }
 
     fn resolved<'s>(&'s self, schema: &'s Schema) -> &'s Schema {
         let name = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/$defs/"));
         name.map_or(schema, |name| &self.root["$defs"][name])
     }
+}
+
+/// Tables of one key each, of which one has to be given.
+fn forms(variants: &[Schema]) -> String {
+    let keys = variants.iter().filter_map(|variant| variant["properties"].as_object()?.iter().next());
+    let example = |schema: &Schema| match kind(schema) {
+        "array" if kind(&schema["items"]) == "integer" => "[0, 1]",
+        "array" => "[\"us-east-1\"]",
+        "boolean" => "true",
+        _ => "5",
+    };
+    let forms: Vec<String> = keys.map(|(key, schema)| format!("{{ {key} = {} }}", example(schema))).collect();
+    format!("one of {}", forms.join(", "))
 }
 
 /// The type of a schema. Where a value may be absent, "null" is the second of two types; TOML has no such value.

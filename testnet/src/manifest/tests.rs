@@ -475,7 +475,7 @@ fn values_of_a_wrong_kind_are_said_with_their_own_line_and_key() {
         (load("bytes = 1\nbyte = 1"), "line 10 (workload.0.byte)", "`bytes`"),
         (load("bytes = 1\nuntil_s = nan"), "line 10 (workload.0.until_s)", "a finite number"),
         (load("bytes = 1\nfrom_s = inf"), "line 10 (workload.0.from_s)", "a finite number"),
-        (load(""), "line 6 (workload.0)", "the key `bytes` is missing"),
+        (load(""), "line 6 (workload.0)", "the key `bytes` is missing; it must be a whole number from 0 to 4294967295"),
         (fault("at_s = 1\nwho = \"all\""), "line 9 (fault.0.who)", "{ all = true }"),
         (fault("at_s = 1\nwho = { all = true, percent = 3 }"), "line 9 (fault.0.who)", "a table of `all`, `percent`"),
         (fault("at_s = 1\nwho = { regions = \"us-east-1\" }"), "line 9 (fault.0.who.regions)", "a list in brackets"),
@@ -497,7 +497,11 @@ fn values_of_a_wrong_kind_are_said_with_their_own_line_and_key() {
     for (text, expected) in [
         (deep.as_str(), "line 2: no key of a manifest has so many parts"),
         ("format = 1\nnodes = 99999999999999999999999\n", "line 2 (nodes): it must be a whole number from 0 to"),
-        ("format = 1\n", "the key `nodes` is missing"),
+        ("format = 1\n", "the key `nodes` is missing; it must be a whole number"),
+        (
+            "format = 1\nnodes = 9\n[[fault]]\nkind = \"kill\"\nat_s = 1\n",
+            "`who` is missing; it must be one of { nodes = [0, 1] }, { percent = 5 }",
+        ),
         (
             "format = 1\nnodes = 3\n[topology]\nkind = \"regional\"\ndegree = 2\nnear_percent = \"half\"\n",
             "line 6 (topology.near_percent)",
