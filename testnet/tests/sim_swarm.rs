@@ -33,6 +33,7 @@ fn after_whatever_faults_everything_is_well_again() {
 fn a_rule_that_is_broken_is_found() {
     use starling_protocol::mesh::Event;
     use starling_protocol::node;
+    use starling_protocol::time::Time;
     use starling_testnet::sim::safety::{Checker, MeshBounds, OnceOnly, ValidOnly};
 
     let topic = starling_protocol::id::Topic::new("topic");
@@ -40,17 +41,21 @@ fn a_rule_that_is_broken_is_found() {
     let peer = starling_protocol::id::PeerHandle { slot: 0, generation: 0 };
     let verdict = starling_protocol::mesh::Verdict::Accept;
     let accepted = node::Event::Mesh(Event::Validated { payload: payload.clone(), peer, verdict });
-    let mut once = OnceOnly::default();
-    assert_eq!(once.event((1, 1), &accepted), None);
-    assert_eq!(once.event((2, 1), &accepted), None, "another node");
-    assert_eq!(once.event((1, 2), &accepted), None, "another life");
-    assert!(once.event((1, 1), &accepted).is_some_and(|violation| violation.contains("twice")));
+    let (mut once, at) = (OnceOnly::default(), Time::from_secs);
+    assert_eq!(once.event(at(1), (1, 1), &accepted), None);
+    assert_eq!(once.event(at(2), (2, 1), &accepted), None, "another node");
+    assert_eq!(once.event(at(3), (1, 2), &accepted), None, "another life");
+    assert!(once.event(at(60), (1, 1), &accepted).is_some_and(|violation| violation.contains("twice")));
+    assert_eq!(once.event(at(180), (1, 1), &accepted), None, "the name may be forgotten");
     let mut valid = ValidOnly::default();
     let frame = starling_protocol::rpc::Frame::Publish { payload, class: starling_protocol::rpc::Class::Forward };
     assert!(valid.said((1, 1), &frame).is_some());
-    assert_eq!(valid.event((1, 1), &accepted), None);
+    assert_eq!(valid.event(at(1), (1, 1), &accepted), None);
     assert_eq!(valid.said((1, 1), &frame), None);
-    let degree =
-        |degree| MeshBounds.event((1, 1), &node::Event::Mesh(Event::MeshDegree { topic: topic.clone(), degree }));
-    assert!(degree(8).is_none() && degree(30).is_some());
+    let mut bounds = MeshBounds::default();
+    let mut degree = |degree| {
+        let event = node::Event::Mesh(Event::MeshDegree { topic: topic.clone(), degree });
+        bounds.event(at(1), (1, 1), &event)
+    };
+    assert!(degree(12).is_none() && degree(13).is_some());
 }

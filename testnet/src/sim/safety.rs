@@ -3,12 +3,14 @@
 //! Each rule is a [`Checker`] of its own that sees what machines say and looks at the world now and then. They are no part of the
 //! machines and share no code with them. A run that is watched is slower and has the same trace.
 //!
-//! 1. [`OnceOnly`]: no message is delivered twice to the application of one process.
+//! 1. [`OnceOnly`]: no message is delivered twice to the application of one process, for as long as the seen-cache keeps names.
+//!    *Rationale:* no cache keeps them for ever. What comes again later changes nothing, since its transaction is in the chain or in the pool,
+//!    but may be passed on to those who lack it: after a division of ten minutes, for example.
 //! 2. [`ValidOnly`]: a node sends no message that it has not accepted, in this life or an earlier one, and that no honest node has published: what
 //!    is pending is offered to new peers, and it may have come in a block. So what is invalid goes no further than to those whom an
 //!    attacker tells.
-//! 3. [`MeshBounds`]: after a heartbeat no mesh is larger than D_high and the D_out links that are grafted for being outbound, and all that
-//!    are in it are connected.
+//! 3. [`MeshBounds`]: after a heartbeat no mesh is larger than D_high, the D_out links that are grafted for being outbound, and those of one opportunistic
+//!    graft, and all that are in it are connected.
 //! 4. [`QueueBounds`]: no send queue holds more than its bound, and every queue's own invariants hold.
 //! 5. [`NothingLeft`]: a machine knows exactly the peers that it is connected with, each by the handle of its connection; each connection has two ends, which name each other; whoever wants to be woken will be; and the machine's own
 //!    invariants hold.
@@ -18,12 +20,13 @@ use super::link::Line;
 use super::machine::Phase;
 use super::world::World;
 use starling_protocol::id::{MessageId, PeerHandle};
+use starling_protocol::mesh::seen::SeenConfig;
 use starling_protocol::mesh::{self, MeshConfig};
 use starling_protocol::node::Event;
 use starling_protocol::rpc::Frame;
 use starling_protocol::send_queue::SendQueueConfig;
 use starling_protocol::time::{Duration, Time};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 /// Violations kept; one is enough to fail, and the first ones tell most.
@@ -35,7 +38,7 @@ pub type Process = (u32, u32);
 /// A rule that is watched. What it returns is how the rule was broken.
 pub trait Checker: fmt::Debug {
     /// An honest machine said that something happened.
-    fn event(&mut self, _process: Process, _event: &Event) -> Option<String> {
+    fn event(&mut self, _now: Time, _process: Process, _event: &Event) -> Option<String> {
         None
     }
 
@@ -62,7 +65,7 @@ impl Default for Safety {
         let checkers: Vec<Box<dyn Checker>> = vec![
             Box::new(OnceOnly::default()),
             Box::new(ValidOnly::default()),
-            Box::new(MeshBounds),
+            Box::new(MeshBounds::default()),
             Box::new(QueueBounds),
             Box::new(NothingLeft::default()),
         ];
@@ -72,7 +75,7 @@ impl Default for Safety {
 
 impl Safety {
     pub(super) fn event(&mut self, now: Time, process: Process, event: &Event) {
-        self.each(now, |checker| checker.event(process, event));
+        self.each(now, |checker| checker.event(now, process, event));
     }
 
     pub(super) fn said(&mut self, now: Time, process: Process, frame: &Frame) {
@@ -101,28 +104,38 @@ impl Safety {
 }
 
 /// Rule 1.
-#[derive(Debug, Default)]
-pub struct OnceOnly(BTreeSet<(Process, MessageId)>);
+#[derive(Debug)]
+pub struct OnceOnly {
+    delivered: HashMap<(Process, MessageId), Time>,
+    remembered: Duration,
+}
+
+impl Default for OnceOnly {
+    fn default() -> Self {
+        Self { delivered: HashMap::new(), remembered: SeenConfig::default().accepted_age_max }
+    }
+}
 
 impl Checker for OnceOnly {
-    fn event(&mut self, process: Process, event: &Event) -> Option<String> {
+    fn event(&mut self, now: Time, process: Process, event: &Event) -> Option<String> {
         let Event::Mesh(mesh::Event::Validated { payload, verdict: mesh::Verdict::Accept, .. }) = event else {
             return None;
         };
-        let fresh = self.0.insert((process, payload.id()));
-        (!fresh).then(|| format!("node {} delivered message {} twice", process.0, payload.id()))
+        let before = self.delivered.insert((process, payload.id()), now)?;
+        let again = now.since(before) < self.remembered;
+        again.then(|| format!("node {} delivered message {} twice, at {before} and now", process.0, payload.id()))
     }
 }
 
 /// Rule 2. What a former life published or accepted is offered again by the next one.
 #[derive(Debug, Default)]
 pub struct ValidOnly {
-    accepted: BTreeSet<(u32, MessageId)>,
-    published: BTreeSet<MessageId>,
+    accepted: HashSet<(u32, MessageId)>,
+    published: HashSet<MessageId>,
 }
 
 impl Checker for ValidOnly {
-    fn event(&mut self, process: Process, event: &Event) -> Option<String> {
+    fn event(&mut self, _now: Time, process: Process, event: &Event) -> Option<String> {
         match event {
             Event::Mesh(mesh::Event::Published { payload }) => {
                 self.published.insert(payload.id());
@@ -145,13 +158,21 @@ impl Checker for ValidOnly {
 
 /// Rule 3.
 #[derive(Debug)]
-pub struct MeshBounds;
+pub struct MeshBounds {
+    most: usize,
+}
+
+impl Default for MeshBounds {
+    fn default() -> Self {
+        let MeshConfig { degree, heartbeat, .. } = MeshConfig::with_topics(Vec::new());
+        Self { most: degree.high + degree.outbound + heartbeat.opportunistic_peers }
+    }
+}
 
 impl Checker for MeshBounds {
-    fn event(&mut self, process: Process, event: &Event) -> Option<String> {
+    fn event(&mut self, _now: Time, process: Process, event: &Event) -> Option<String> {
         let Event::Mesh(mesh::Event::MeshDegree { topic, degree }) = event else { return None };
-        let degrees = MeshConfig::with_topics(Vec::new()).degree;
-        let most = degrees.high + degrees.outbound;
+        let most = self.most;
         (*degree as usize > most)
             .then(|| format!("node {} has {degree} mesh links on {topic}, more than {most}", process.0))
     }
