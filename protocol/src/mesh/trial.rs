@@ -8,7 +8,9 @@
 //! - A peer is *suspect* on a topic when so many accepted messages in a row ([`TrialConfig::messages`]) came without a copy from it, of those
 //!   that others published. What we had sent to it before does not count: it would be our own message mirrored.
 //! - A suspect is not told that it need not send a message, and one of its next few messages is held back from it, drawn by chance: of five, or of
-//!   three from who has failed or stood still before. *Rationale:* a peer that is far from all publishers is a suspect of all its neighbours at the same time, after
+//!   three from who has failed before, of two from who has stood still. Whoever dialled the link lets three messages pass before those. *Rationale:* both ends of a link
+//!   that is of use to neither are suspects of each other, from the same message on even. When both hold back the same one neither sends it, and both fail;
+//!   so they must not do that again the next time. Besides, a peer that is far from all publishers is a suspect of all its neighbours at the same time, after
 //!   the first messages of a network even exactly; what all of them hold back it has to ask for. Holding it back begins the peer's
 //!   trial: it has [`TrialConfig::time_min`] to [`TrialConfig::time_max`], by its round-trip time, to send the message to us. *Rationale:*
 //!   whoever has another honest link hears of the message there and sends it on to us, because it does not know that we have it;
@@ -46,7 +48,7 @@ use super::seen::Fingerprint;
 use super::send;
 use super::slots::SlotSet;
 use super::topic::TopicIndex;
-use crate::id::PeerHandle;
+use crate::id::{Direction, PeerHandle};
 use crate::memory::Fetch;
 use crate::message::Payload;
 use crate::rpc::{Class, Frame};
@@ -119,6 +121,9 @@ enum Fault {
 /// found soon where there are few messages.
 const TRIED_WITHIN: u8 = 5;
 const TRIED_AGAIN_WITHIN: u8 = 3;
+const HEARD_AGAIN_WITHIN: u8 = 2;
+/// So many messages pass first at the end that has dialled: attackers, who seek their places themselves, are tried sooner than we by them.
+const TRIED_AGAIN_AFTER: u8 = TRIED_AGAIN_WITHIN;
 /// How many standstills count as a failure.
 const STANDSTILLS: u16 = 2;
 /// Between two looks at a peer that is awaited, at least.
@@ -259,13 +264,14 @@ impl Mesh {
         if self.config.trial.messages == 0 || !self.states[topic.index()].uses.iter().any(Use::is_suspect) {
             return;
         }
-        let Self { states, random, trials, .. } = self;
+        let Self { states, random, trials, peers, .. } = self;
         let state = &mut states[topic.index()];
         let mut tried = Vec::new();
         for (peer, known) in state.mesh.iter().zip(&mut state.uses) {
             // Who became suspect by this very message was told that it need not send it.
             let is_tried = known.silent > known.patience && !trials.by_link.contains_key(&(*peer, topic));
-            if is_tried && known.is_its_turn(|most| random.trial.below(u64::from(most))) {
+            let dialled = || peers.get(*peer).is_some_and(|slot| slot.direction == Direction::Outbound);
+            if is_tried && known.is_its_turn(dialled, |most| random.trial.below(u64::from(most))) {
                 tried.push(*peer);
             }
         }
@@ -412,11 +418,15 @@ impl Use {
         (self.silent, self.standstills, self.tried_in, self.brought) = (0, 0, 0, true);
     }
 
-    /// Whether a suspect is tried by this message, where chance draws a number below the one it is given.
-    fn is_its_turn(&mut self, below: impl FnOnce(u8) -> u64) -> bool {
+    /// Whether a suspect is tried by this message, where chance draws a number below the one it is given; whether we have `dialled` it.
+    fn is_its_turn(&mut self, dialled: impl FnOnce() -> bool, below: impl FnOnce(u8) -> u64) -> bool {
         if self.tried_in == 0 {
-            let within = if self.failures == 0 && self.standstills == 0 { TRIED_WITHIN } else { TRIED_AGAIN_WITHIN };
-            self.tried_in = 1 + u8::try_from(below(within)).unwrap_or(0);
+            let (within, after) = match (self.failures, self.standstills) {
+                (0, 0) => (TRIED_WITHIN, false),
+                (0, _) => (HEARD_AGAIN_WITHIN, dialled()),
+                _ => (TRIED_AGAIN_WITHIN, dialled()),
+            };
+            self.tried_in = if after { TRIED_AGAIN_AFTER } else { 0 } + 1 + u8::try_from(below(within)).unwrap_or(0);
         }
         self.tried_in -= 1;
         self.tried_in == 0
