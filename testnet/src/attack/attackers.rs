@@ -363,6 +363,11 @@ impl Attackers {
         self.kind == "equivocate"
     }
 
+    /// Whether they send more of something than a node takes in.
+    pub(crate) fn is_flood(&self) -> bool {
+        Flood::named(&self.kind).is_some()
+    }
+
     /// How long a place of theirs stays empty.
     fn redial(&self) -> Duration {
         let given = self.params.get(REDIAL.0).copied();
