@@ -36,7 +36,7 @@ pub struct PeerConfig {
     pub feeler_interval: Duration,
     /// Time between two saves of the address book.
     pub save_interval: Duration,
-    /// The same after the anchors changed.
+    /// The same after the start, and after the anchors changed.
     pub save_soon: Duration,
 }
 

@@ -229,7 +229,8 @@ impl PeerBook {
             making_room: [None; 2],
             discover_interval: config.discover_first,
             feeler_at: now + config.feeler_interval,
-            save_at: now + config.save_interval,
+            // A bootnode that is killed early knows nobody else to dial.
+            save_at: now + config.save_soon,
             config,
             own,
             candidates: Candidates::default(),

@@ -248,6 +248,25 @@ fn an_unanswered_dial_gives_its_place_back() {
     assert_eq!(book.stats().dialling, 0);
 }
 
+/// Who is killed in its first minutes is to know somebody when it starts again; others that nobody dials for have no other chance.
+#[test]
+fn the_first_that_were_heard_of_are_saved_soon() {
+    let mut book = book(4);
+    hear(&mut book, Time::ZERO, 1);
+    let mut saved = Vec::new();
+    for second in 0..=400 {
+        if second == 100 {
+            hear(&mut book, Time::from_secs(second), 2);
+        }
+        book.on_wake(Time::from_secs(second), |action| {
+            if action == PeerAction::Save {
+                saved.push(second);
+            }
+        });
+    }
+    assert_eq!(saved, [5, 305]);
+}
+
 /// When something is due next, by looking at everybody.
 fn naive_wake(book: &PeerBook) -> Time {
     let room = book.room() > 0;
