@@ -147,7 +147,7 @@ fn a_connection_on_which_nothing_comes_for_too_long_is_given_up() {
         let mut scenario = small(4, 7);
         (scenario.wiring, scenario.producers) = (Wiring::Random { degree: 3 }, 0);
         (scenario.loss_ppm, scenario.dead_after) = (500_000, Duration::from_secs(dead_after_s));
-        scenario.duration = Duration::from_secs(60);
+        scenario.duration = Duration::from_secs(600);
         let world = run(scenario);
         let generations =
             (0..4).flat_map(|node| world.connections(node).map(|(peer, _)| peer.generation).collect::<Vec<_>>());

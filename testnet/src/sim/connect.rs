@@ -122,6 +122,10 @@ impl World {
     fn connect(&mut self, at: Time, from: u32, to: u32) {
         let nodes = self.shared.honest;
         self.attackers_connected += u64::from((from < nodes) != (to < nodes));
+        // Whoever dials again has ended what the other end may not have heard of yet.
+        if let Some(former) = self.machines[to as usize].handle_of(from) {
+            self.closed(at, to, former);
+        }
         let (near, far) = (self.machines[from as usize].next_handle(), self.machines[to as usize].next_handle());
         let latency = self.faults.latency(&self.shared.network, from, to);
         let loss_ppm = self.faults.loss_ppm(self.shared.scenario.loss_ppm, from, to);

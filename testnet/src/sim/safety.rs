@@ -3,7 +3,8 @@
 //! Each rule is a [`Checker`] of its own that sees what machines say and looks at the world now and then. They are no part of the
 //! machines and share no code with them. A run that is watched is slower and has the same trace.
 //!
-//! 1. [`OnceOnly`]: no message is delivered twice to the application of one process, for as long as the seen-cache keeps names.
+//! 1. [`OnceOnly`]: no message is delivered twice to the application of one process, for as long as the seen-cache keeps names: two minutes, and
+//!    131,072 of them.
 //!    *Rationale:* no cache keeps them for ever. What comes again later changes nothing, since its transaction is in the chain or in the pool,
 //!    but may be passed on to those who lack it: after a division of ten minutes, for example.
 //! 2. [`ValidOnly`]: a node sends no message that it has not accepted, in this life or an earlier one, and that no honest node has published: what
@@ -106,13 +107,15 @@ impl Safety {
 /// Rule 1.
 #[derive(Debug)]
 pub struct OnceOnly {
-    delivered: HashMap<(Process, MessageId), Time>,
-    remembered: Duration,
+    /// When, and as the how-manyth of the process.
+    delivered: HashMap<(Process, MessageId), (Time, usize)>,
+    counts: HashMap<Process, usize>,
+    seen: SeenConfig,
 }
 
 impl Default for OnceOnly {
     fn default() -> Self {
-        Self { delivered: HashMap::new(), remembered: SeenConfig::default().accepted_age_max }
+        Self { delivered: HashMap::new(), counts: HashMap::new(), seen: SeenConfig::default() }
     }
 }
 
@@ -121,8 +124,11 @@ impl Checker for OnceOnly {
         let Event::Mesh(mesh::Event::Validated { payload, verdict: mesh::Verdict::Accept, .. }) = event else {
             return None;
         };
-        let before = self.delivered.insert((process, payload.id()), now)?;
-        let again = now.since(before) < self.remembered;
+        let count = self.counts.entry(process).or_default();
+        *count += 1;
+        let (before, number) = self.delivered.insert((process, payload.id()), (now, *count))?;
+        let SeenConfig { accepted_age_max, accepted_entries_max, .. } = self.seen;
+        let again = now.since(before) < accepted_age_max && *count - number < accepted_entries_max;
         again.then(|| format!("node {} delivered message {} twice, at {before} and now", process.0, payload.id()))
     }
 }
