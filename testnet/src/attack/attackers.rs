@@ -22,6 +22,7 @@ use crate::sim::{Scenario, shared_address};
 use crate::wan::Stream;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use starling_crypto::SecretKey;
 use starling_protocol::id::{PeerId, Topic};
 use starling_protocol::time::{Duration, Time};
 use std::collections::{BTreeMap, BTreeSet};
@@ -423,16 +424,19 @@ fn in_range(what: &str, found: f64, least: f64, most: f64, range: &'static str) 
 /// If attackers are not possible in this network; the error names what is wrong and what would be right.
 pub fn recruits(attackers: &[Attackers], setting: &Setting<'_>) -> Result<Vec<Recruit>, AttackersError> {
     let mut all = Vec::new();
+    let mut producers = setting.absent.iter();
     for (group, some) in (0_u64..).zip(attackers) {
         some.check(setting.honest.len())?;
-        let parts = Parts {
+        let mut parts = Parts {
             topics: [setting.genesis.transaction_topic().clone(), setting.genesis.block_topic().clone()],
             targets: some.chosen(setting),
             conspiracy: Conspiracy::default(),
+            producer: None,
         };
         for number in 0..u64::from(some.count) {
             let seed = setting.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(group << 40 | number);
             let ip = (some.per_ip > 1).then(|| shared_address(group, number / u64::from(some.per_ip)));
+            parts.producer = if some.has_producers() { producers.next().cloned() } else { None };
             some.enlist(seed, &parts, setting, ip, &mut all);
         }
     }
@@ -444,6 +448,8 @@ struct Parts {
     topics: [Topic; 2],
     targets: Rc<[PeerId]>,
     conspiracy: Conspiracy,
+    /// The key of a producer for the next one, who has it alone.
+    producer: Option<SecretKey>,
 }
 
 impl Attackers {
@@ -461,11 +467,9 @@ impl Attackers {
         }
         let mut random = Stream::new(seed, "attacker");
         let place = u32::try_from(all.len()).expect("fewer than 2^32 attackers");
-        let producer = setting.absent.get(place as usize % setting.absent.len().max(1));
         let adversary: Box<dyn Adversary> = match (Flood::named(&self.kind), self.spam(setting, place)) {
-            _ if self.has_producers() && producer.is_some() => {
+            _ if let Some(key) = parts.producer.clone() => {
                 let links = Links::new(parts.targets.clone(), self.connections, &mut random);
-                let key = producer.expect("there is one").clone();
                 let id = crate::sim::peer_id(setting.first + place);
                 Box::new(Equivocator::new(setting.genesis, key, id, links, seed))
             }

@@ -4,7 +4,7 @@
 //! of these takes is a fit to what was measured: see `docs/SIMULATOR.md`.
 
 use super::flood::Flood;
-use super::{Attackers, Targets, spam};
+use super::{Attackers, Targets};
 use crate::sim::Scenario;
 use starling_protocol::mempool;
 use starling_protocol::mesh::seen::SeenConfig;
@@ -90,9 +90,7 @@ impl Attackers {
         if per_s <= 0.0 {
             return 0;
         }
-        let portions_per_s = 1.0 / spam::PORTION.as_secs_f64();
-        // What is sent at a time is a message at least.
-        let rate = (per_s / portions_per_s).ceil() * portions_per_s;
+        let rate = per_s;
         let begins_s = self.at_s.max(self.param("turn_s"));
         let lasts_s = (scenario.end().since(Time::ZERO).as_secs_f64() - begins_s).max(0.0);
         let within = |longest: Duration| rounded(rate * lasts_s.min(longest.as_secs_f64()));
@@ -179,10 +177,10 @@ mod tests {
         assert_eq!(late - own, 200 * 100 * REFUSED_BYTES);
         // Of which pools take 256 of each.
         assert_eq!(sent("rivals") - sent("expired"), 100 * 2_560 * MADE_BYTES);
-        // A message at a time, fifty times a second.
+        // Ten a second.
         assert_eq!(
-            sent("ground") - 200 * 2_500 * REFUSED_BYTES - 100 * 2_560 * MADE_BYTES,
-            10 * (MAKER_BYTES + 50 * UNDER_WAY_BYTES)
+            sent("ground") - 200 * 500 * REFUSED_BYTES - 100 * 2_560 * MADE_BYTES,
+            10 * (MAKER_BYTES + 10 * UNDER_WAY_BYTES)
         );
     }
 }

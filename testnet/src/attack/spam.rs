@@ -81,7 +81,9 @@ impl Spam {
 #[derive(Debug)]
 pub(super) struct Spammer {
     spam: Spam,
-    portion: usize,
+    /// Messages in a portion, on average, and the part of one that is still to come.
+    portion: f64,
+    owed: f64,
     genesis: Genesis,
     topics: [Topic; 2],
     links: Links,
@@ -97,12 +99,12 @@ pub(super) struct Spammer {
 
 impl Spammer {
     pub(super) fn new(spam: Spam, per_s: f64, genesis: Genesis, links: Links, random: Stream) -> Self {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and at most thousands")]
-        let portion = (per_s * micros(PORTION) as f64 / 1e6).ceil() as usize;
+        let portion = per_s * micros(PORTION) as f64 / 1e6;
         let topics = [genesis.transaction_topic().clone(), genesis.block_topic().clone()];
         Self {
             spam,
             portion,
+            owed: 0.0,
             genesis,
             topics,
             links,
@@ -224,7 +226,9 @@ impl Adversary for Spammer {
         if self.portion_at.is_some_and(|at| at <= now) {
             self.forwarded.clear();
             self.portion_at = Some(now + PORTION);
-            for _ in 0..self.portion {
+            self.owed += self.portion;
+            while self.owed >= 1.0 {
+                self.owed -= 1.0;
                 let Some(payload) = self.message(now) else { break };
                 let rival = self.rival(now);
                 for peer in self.links.connected() {

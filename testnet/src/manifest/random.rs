@@ -17,8 +17,9 @@ const FAULTS_FROM_S: f64 = 8.0;
 const FAULTS_UNTIL_S: f64 = 24.0;
 /// When the load ends.
 const LOAD_UNTIL_S: f64 = 26.0;
-/// How long nothing goes wrong: longer than machines put off to dial each other again after so long a time of failures.
-const HEALED_S: f64 = 60.3;
+/// How long nothing goes wrong: longer than machines put off to dial each other again after so long a time of failures. It ends late in a slot, so that
+/// two blocks of one producer for the last slot have become known to everybody.
+const HEALED_S: f64 = 60.8;
 
 impl Manifest {
     /// The manifest of a seed.
