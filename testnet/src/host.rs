@@ -38,21 +38,25 @@ pub fn facts() -> manifest::Host {
 #[must_use]
 pub fn available_mib() -> Option<u64> {
     let on_host = field_kib(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:") / 1_024;
+    // What a system does not say is zero.
+    let on_host = Some(on_host).filter(|available| *available > 0);
     let of_process = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let in_groups = available_in_groups_mib(Path::new("/sys/fs/cgroup"), &of_process);
-    Some(in_groups.map_or(on_host, |in_groups| on_host.min(in_groups))).filter(|available| *available > 0)
+    on_host.into_iter().chain(in_groups).min()
 }
 
 /// What the group of a process and those around it leave, by the tightest of them; none if there is no limit. `of_process` is `/proc/self/cgroup`.
 ///
-/// See "Memory Interface Files" in the kernel's guide to control groups v2: what is `current` has the page cache in it, which gives way.
+/// See "Memory Interface Files" in the kernel's guide to control groups v2: what is `current` has the cache of files in it, which gives way. (`file` would be too
+/// much: it has files in it that are in memory only.)
 fn available_in_groups_mib(mounted: &Path, of_process: &str) -> Option<u64> {
     let group = Path::new(of_process.lines().find_map(|line| line.strip_prefix("0::/"))?);
     let left = |group: &Path| {
         let read = |file: &str| fs::read_to_string(mounted.join(group).join(file)).ok();
         let [max, current] = ["memory.max", "memory.current"].map(|file| read(file)?.trim().parse::<u64>().ok());
         let stat = read("memory.stat").unwrap_or_default();
-        let cached = stat.lines().find_map(|line| line.strip_prefix("file ")?.trim().parse::<u64>().ok()).unwrap_or(0);
+        let field = |name| stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+        let cached: u64 = ["inactive_file ", "active_file "].into_iter().filter_map(field).sum();
         Some(max?.saturating_sub(current?.saturating_sub(cached)) >> 20)
     };
     group.ancestors().filter_map(left).min()
@@ -107,7 +111,11 @@ mod tests {
         assert_eq!(available("0::/outer/inner\n"), None, "there is no such group");
         group(
             "outer",
-            [("memory.max", &mib(100)), ("memory.current", &mib(90)), ("memory.stat", "anon 1\nfile 41943040\n")],
+            [
+                ("memory.max", &mib(100)),
+                ("memory.current", &mib(90)),
+                ("memory.stat", "anon 1\nfile 99999999\ninactive_file 31457280\nactive_file 10485760\n"),
+            ],
         );
         group("outer/inner", [("memory.max", "max\n"), ("memory.current", &mib(80)), ("memory.stat", "")]);
         assert_eq!(available("9:name=systemd:/elsewhere\n0::/outer/inner\n"), Some(50));

@@ -126,7 +126,7 @@ pub(super) fn execute(sim: &Sim) -> u8 {
             say!("{:width$}  {about}", preset.name);
         }
         say!(
-            "{RANDOM:width$}  a small network and faults drawn from the seed, and time to recover; to be run with --check"
+            "{RANDOM:width$}  a small network, faults and attackers drawn from the seed, and time to recover; to be run with --check"
         );
         return GOOD;
     }

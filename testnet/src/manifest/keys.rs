@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// The format of this file: 1.
+    #[schemars(extend("const" = super::FORMAT))]
     pub format: u32,
     /// A short name, for reports.
     #[serde(default = "unnamed")]

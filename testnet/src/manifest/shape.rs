@@ -153,6 +153,12 @@ fn kind(schema: &Schema) -> &str {
 }
 
 fn expected(schema: &Schema) -> String {
+    if let Some(only) = schema.get("const") {
+        return only.to_string();
+    }
+    if let Some(known) = schema["enum"].as_array() {
+        return format!("one of {}", list(known.iter().filter_map(Schema::as_str)));
+    }
     let words = match kind(schema) {
         "integer" => return format!("a whole number from 0 to {}", most(schema)),
         "number" => "a number",
