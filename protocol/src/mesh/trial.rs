@@ -14,7 +14,7 @@
 //!   the first messages of a network even exactly; what all of them hold back it has to ask for. Holding it back begins the peer's
 //!   trial: it has [`TrialConfig::time_min`] to [`TrialConfig::time_max`], by its round-trip time, to send the message to us. *Rationale:*
 //!   whoever has another honest link hears of the message there and sends it on to us, because it does not know that we have it;
-//!   whoever does not send it would not have sent it when we needed it. It cannot see which messages it is tried by.
+//!   whoever does not send it would not have sent it when we needed it. It cannot see beforehand which messages it is tried by.
 //! - Who sends the message has passed. It is trusted for twice as many messages as before, up to [`TrialConfig::messages_max`].
 //! - Who does not is sent the message then, unless it refused it: it may depend on us. After [`TrialConfig::strikes`] failures without a success
 //!   it leaves the mesh, and somebody else is grafted in its place. If there is nobody else it stays; after twice as many it leaves all the
@@ -33,7 +33,7 @@
 //! - Who leaves the mesh because it was silent, and has brought a message of late, may come back soon: it keeps the shortest backoff.
 //!
 //! What this leaves an attacker: it keeps its place by bringing every message that we hold back, within the time of a trial. Then it
-//! delays messages by that time at most. If it counts what it is sent it knows that the fifth message at the latest is held back, and may be sure of passing by bringing every
+//! delays messages by that time at most. If it counts what it is sent it knows that the fifth message at the latest is held back, or the sixth where we have dialled it, and may be sure of passing by bringing every
 //! eighth.
 //!
 //! # Limits and cost
