@@ -467,24 +467,25 @@ impl Attackers {
         }
         let mut random = Stream::new(seed, "attacker");
         let place = u32::try_from(all.len()).expect("fewer than 2^32 attackers");
-        let adversary: Box<dyn Adversary> = match (Flood::named(&self.kind), self.spam(setting, place)) {
-            _ if let Some(key) = parts.producer.clone() => {
+        let producer = parts.producer.clone();
+        let adversary: Box<dyn Adversary> = match (producer, Flood::named(&self.kind), self.spam(setting, place)) {
+            (Some(key), ..) => {
                 let links = Links::new(parts.targets.clone(), self.connections, &mut random);
                 let id = crate::sim::peer_id(setting.first + place);
                 Box::new(Equivocator::new(setting.genesis, key, id, links, seed))
             }
-            (Some(flood), _) => {
+            (None, Some(flood), _) => {
                 let links = Links::new(parts.targets.clone(), self.connections, &mut random);
                 let topics = parts.topics.clone();
                 Box::new(Flooder::new(flood, self.param("times_cap"), topics, links, random))
             }
-            (None, Some(spam)) => {
+            (None, None, Some(spam)) => {
                 let links = Links::new(parts.targets.clone(), self.connections, &mut random);
                 let links = links.redialling(self.redial());
                 let spammer = Spammer::new(spam, self.param("per_s"), setting.genesis.clone(), links, random);
                 Box::new(spammer.turning(seconds(self.param("turn_s"))))
             }
-            (None, None) => self.sybil(seed, self.conduct(setting), parts),
+            (None, None, None) => self.sybil(seed, self.conduct(setting), parts),
         };
         all.push(Recruit { adversary, starts: at, ip });
     }

@@ -105,18 +105,12 @@ impl Safety {
 }
 
 /// Rule 1.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct OnceOnly {
     /// When, and as the how-manyth of the process.
     delivered: HashMap<(Process, MessageId), (Time, usize)>,
     counts: HashMap<Process, usize>,
     seen: SeenConfig,
-}
-
-impl Default for OnceOnly {
-    fn default() -> Self {
-        Self { delivered: HashMap::new(), counts: HashMap::new(), seen: SeenConfig::default() }
-    }
 }
 
 impl Checker for OnceOnly {
