@@ -1,7 +1,7 @@
 //! Between the mesh and the rest: messages to be judged, verdicts, and effects passed through.
 //!
 //! A transaction that the pool would refuse for nobody's fault, because it conflicts with one that is here, comes too late or too early, is
-//! verified all the same, while there is little else to verify. *Rationale:* whoever passes it on in good faith has verified it and found it
+//! verified all the same, while there is little else to verify, and one of a peer at a time. *Rationale:* whoever passes it on in good faith has verified it and found it
 //! valid, so a signature that is not tells who has not: it is rejected, as any other, and three of them end a connection. Without that, random bytes
 //! under a name that was seen would be free to send. What is validly signed is ignored and costs its sender the allowance of
 //! [`crate::mesh::score::gater`], no more: nodes on the two sides of a conflict never hold it against each other, however many there are.
@@ -187,13 +187,23 @@ impl Node {
             let verdict = self.verdict_of(now, error.fault());
             // The same with another signature, which its name does not cover, is not the same.
             let is_here = self.mempool.get(&transaction.id()).is_some_and(|here| here.leaf() == transaction.leaf());
-            if verdict != Verdict::Ignore || is_here || self.verifications.len() >= IN_DOUBT_MAX {
+            if verdict != Verdict::Ignore
+                || is_here
+                || self.verifications.len() >= IN_DOUBT_MAX
+                || self.verifies_for(peer)
+            {
                 return Some(verdict);
             }
         }
         let candidate = Candidate { transaction: transaction.clone(), message: Some(payload) };
         let purpose = Verification::Relay { validation: ticket, candidate, peer };
         if self.verify(Job::Transaction(transaction), purpose, out) { None } else { Some(Verdict::Shed) }
+    }
+
+    /// Whether a transaction of this peer is being verified: to be asked while few are.
+    fn verifies_for(&self, peer: PeerHandle) -> bool {
+        let of_it = |it: &Verification| matches!(it, Verification::Relay { peer: of, .. } if *of == peer);
+        self.verifications.iter().any(|(_, it)| of_it(it))
     }
 
     /// Takes a transaction of a peer into the mempool when its signature is valid.

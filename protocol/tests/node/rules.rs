@@ -131,11 +131,35 @@ fn what_is_of_no_use_is_not_verified_while_there_is_more_to_verify() {
     }
     assert_eq!(bench.jobs.len(), 8);
     let rival = TransactionBuilder::new(&genesis, 11).payload(*b"rival").build(&key(1)).expect("valid");
-    bench.send(peer, &topic, spoilt(&rival).bytes());
+    let other = bench.connect();
+    bench.send(other, &topic, spoilt(&rival).bytes());
     assert_eq!(bench.jobs.len(), 8);
     assert_eq!(bench.verdict(&topic, spoilt(&rival).bytes()), Some(Verdict::Ignore));
     bench.work();
     assert_eq!(bench.node.mempool().len(), 9);
+}
+
+/// Whoever sends many at a time is to be found out before more of them are verified.
+#[test]
+fn of_what_is_of_no_use_one_of_a_peer_is_verified_at_a_time() {
+    let genesis = genesis(1);
+    let mut bench = Bench::new(&genesis);
+    let topic = genesis.transaction_topic().clone();
+    assert_eq!(bench.judge_transaction(&transaction(&genesis, 1, 0, 10)), ACCEPTED);
+    let (peer, other) = (bench.connect(), bench.connect());
+    let rival = |number: u8| {
+        let rival = TransactionBuilder::new(&genesis, 11).payload([number]).build(&key(1)).expect("valid");
+        spoilt(&rival)
+    };
+    for (sender, number, under_way) in [(peer, 0, 1), (peer, 1, 1), (other, 2, 2), (other, 3, 2)] {
+        bench.send(sender, &topic, rival(number).bytes());
+        assert_eq!(bench.jobs.len(), under_way);
+    }
+    assert_eq!(bench.verdict(&topic, rival(1).bytes()), Some(Verdict::Ignore));
+    bench.work();
+    assert_eq!(bench.verdict(&topic, rival(0).bytes()), Some(Verdict::Reject));
+    bench.send(peer, &topic, rival(4).bytes());
+    assert_eq!(bench.jobs.len(), 1, "the next one");
 }
 
 #[test]
