@@ -21,7 +21,7 @@ use starling_protocol::time::{Duration, Time, micros};
 /// Between two looks at the meshes.
 const LOOK: Duration = Duration::from_secs(1);
 /// Between two looks at what must never be: each of them has every machine check all of its invariants.
-const RULES: Duration = Duration::from_secs(10);
+const RULES: Duration = Duration::from_secs(30);
 /// A node that ends so soon after a message was published need not have received it.
 pub const AROUND: Duration = Duration::from_secs(5);
 
