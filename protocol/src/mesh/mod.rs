@@ -416,7 +416,10 @@ impl Mesh {
         self.promises.check();
         self.trials.check();
         for (peer, topic) in self.trials.links() {
-            assert!(self.states[topic.index()].mesh.contains(&peer), "a peer outside the mesh is tried");
+            assert!(
+                self.states[topic.index()].mesh.contains(&peer),
+                "a peer outside the mesh is tried, or its trial is left behind"
+            );
         }
         self.backoffs.check();
         self.check_topics();

@@ -81,6 +81,7 @@ impl Mesh {
                 }
                 self.scores.duplicate_delivery(now, peer, topic, Some(at));
             }
+            Fate::Accepted(_) => self.note_crossing(topic, peer, key),
             _ if state == SeenState::Rejected => self.scores.invalid_message(peer, topic),
             _ => {}
         }

@@ -8,10 +8,8 @@
 //! - A peer is *suspect* on a topic when so many accepted messages in a row ([`TrialConfig::messages`]) came without a copy from it, of those
 //!   that others published. What we had sent to it before does not count: it would be our own message mirrored.
 //! - A suspect is not told that it need not send a message, and one of its next few messages is held back from it, drawn by chance: of five, or of
-//!   three from who has failed before, of two from who has stood still. Whoever dialled the link lets three messages pass before those. *Rationale:* both ends of a link
-//!   that is of use to neither are suspects of each other, from the same message on even. When both hold back the same one neither sends it, and both fail;
-//!   so they must not do that again the next time. Besides, a peer that is far from all publishers is a suspect of all its neighbours at the same time, after
-//!   the first messages of a network even exactly; what all of them hold back it has to ask for. Holding it back begins the peer's
+//!   three from who has failed before, of two from who has stood still. *Rationale:* a peer that is far from all publishers is a suspect of all its
+//!   neighbours at the same time, after the first messages of a network even exactly; what all of them hold back it has to ask for. Holding it back begins the peer's
 //!   trial: it has [`TrialConfig::time_min`] to [`TrialConfig::time_max`], by its round-trip time, to send the message to us. *Rationale:*
 //!   whoever has another honest link hears of the message there and sends it on to us, because it does not know that we have it;
 //!   whoever does not send it would not have sent it when we needed it. It cannot see beforehand which messages it is tried by.
@@ -21,20 +19,24 @@
 //!   same, for the shortest backoff, if half of D links of the mesh are not suspect. *Rationale:* among many attackers everybody else may
 //!   be in a backoff, and a place that is kept by who brings nothing is not sought for anybody else.
 //!   *Rationale:* what is shown is that the link does not help us, not that the peer is at fault; so it is replaced and not punished.
+//! - **Both ends do not try each other by the same message twice.** Both ends of a link that is of use to neither are suspects of each other, from the
+//!   same message on even. When both hold back the same one neither sends it, and both fail. Then each sends it when its trial is over, and the
+//!   copies cross: whoever has failed and then sends that very message tried us by it, too. Whoever dialled the link lets three messages pass then, before
+//!   the next trial, so that the other end tries first and is answered.
 //! - Who is replaced without having brought anything since it came keeps away for twice as long each time ([`super::backoff`]). *Rationale:* a peer
 //!   that stood still for a while did its part before, and does again.
 //! - **Who stands still does not fail.** A peer from which nothing at all has come in the last half of its trial may have crashed, may be
 //!   without a processor, or may have nothing to say; the trial says nothing about which. It is sent what was held back, and awaited. If it
-//!   is heard again before it brings something, that counts as a failure if it spoke in its trial, and as half of one if it did not; it leaves the mesh when it is silent for longer than is
-//!   borne of it ([`super::pulse`]). *Rationale:* a node that stands still for a second now and then would fail three trials each time. The
+//!   is heard again before it brings something, that counts as a failure if it spoke in its trial, and as half of one if it did not; it leaves the
+//!   mesh when it is silent for longer than is borne of it ([`super::pulse`]). *Rationale:* a node that stands still for a second now and then would fail three trials each time. The
 //!   half keeps a peer from passing for one that stands still by falling silent whenever it is tried.
 //! - Nothing counts of a trial in which we were away ([`super::pulse`]), and nobody is taken to be gone before what came meanwhile is
 //!   read.
 //! - Who leaves the mesh because it was silent, and has brought a message of late, may come back soon: it keeps the shortest backoff.
 //!
 //! What this leaves an attacker: it keeps its place by bringing every message that we hold back, within the time of a trial. Then it
-//! delays messages by that time at most. If it counts what it is sent it knows that the fifth message at the latest is held back, or the sixth where we have dialled it, and may be sure of passing by bringing every
-//! eighth.
+//! delays messages by that time at most. If it counts what it is sent it knows that the fifth message at the latest is held back, or the sixth where we have dialled it and it sends
+//! back what was held back, and may be sure of passing by bringing every eighth.
 //!
 //! # Limits and cost
 //!
@@ -48,7 +50,7 @@ use super::seen::Fingerprint;
 use super::send;
 use super::slots::SlotSet;
 use super::topic::TopicIndex;
-use crate::id::{Direction, PeerHandle};
+use crate::id::PeerHandle;
 use crate::memory::Fetch;
 use crate::message::Payload;
 use crate::rpc::{Class, Frame};
@@ -102,6 +104,8 @@ pub(super) struct Use {
     standstills: u8,
     /// In how many messages it is to be tried; none if that is not drawn yet.
     tried_in: u8,
+    /// How many messages pass before those.
+    spared: u8,
     /// Whether it has brought anything.
     brought: bool,
 }
@@ -122,8 +126,8 @@ enum Fault {
 const TRIED_WITHIN: u8 = 5;
 const TRIED_AGAIN_WITHIN: u8 = 3;
 const HEARD_AGAIN_WITHIN: u8 = 2;
-/// So many messages pass first at the end that has dialled: attackers, who seek their places themselves, are tried sooner than we by them.
-const TRIED_AGAIN_AFTER: u8 = TRIED_AGAIN_WITHIN;
+/// So many messages pass first at the end that has dialled, when both have tried each other by the same message.
+const SPARED: u8 = TRIED_AGAIN_WITHIN;
 /// How many standstills count as a failure.
 const STANDSTILLS: u16 = 2;
 /// Between two looks at a peer that is awaited, at least.
@@ -139,6 +143,8 @@ pub(super) struct Trials {
     /// By who is tried, on which topic.
     by_link: BTreeMap<(PeerHandle, TopicIndex), Trial>,
     by_end: BTreeSet<(Time, PeerHandle, TopicIndex)>,
+    /// By what those were tried last who did not bring it in time.
+    in_vain: BTreeMap<(PeerHandle, TopicIndex), Fingerprint>,
 }
 
 #[derive(Debug)]
@@ -165,6 +171,7 @@ impl Trials {
     pub(super) fn fetch(&self, fetch: &mut impl Fetch) {
         fetch.value(&self.by_link);
         fetch.value(&self.by_end);
+        fetch.value(&self.in_vain);
     }
 
     /// Whether the message is held back from the peer.
@@ -181,6 +188,9 @@ impl Trials {
     }
 
     fn begin(&mut self, link: (PeerHandle, TopicIndex), trial: Trial) {
+        if trial.held.is_some() {
+            self.in_vain.remove(&link);
+        }
         self.by_end.insert((trial.ends, link.0, link.1));
         self.by_link.insert(link, trial);
     }
@@ -198,9 +208,9 @@ impl Trials {
         self.by_link.len()
     }
 
-    /// The links that are tried.
+    /// The links that are tried or were tried in vain.
     pub(super) fn links(&self) -> impl Iterator<Item = (PeerHandle, TopicIndex)> {
-        self.by_link.keys().copied()
+        self.by_link.keys().chain(self.in_vain.keys()).copied()
     }
 
     pub(super) fn check(&self) {
@@ -213,15 +223,17 @@ impl Mesh {
     /// A peer has entered the mesh in this place.
     pub(super) fn begin_use(&mut self, topic: TopicIndex, place: usize) {
         let patience = self.config.trial.messages;
-        self.states[topic.index()]
-            .uses
-            .insert(place, Use { silent: 0, patience, failures: 0, standstills: 0, tried_in: 0, brought: false });
+        self.states[topic.index()].uses.insert(
+            place,
+            Use { silent: 0, patience, failures: 0, standstills: 0, tried_in: 0, spared: 0, brought: false },
+        );
     }
 
     /// The peer has left the mesh, in which it was in this place.
     pub(super) fn end_use(&mut self, topic: TopicIndex, place: usize, peer: PeerHandle) {
         self.states[topic.index()].uses.remove(place);
         self.trials.end((peer, topic));
+        self.trials.in_vain.remove(&(peer, topic));
     }
 
     fn use_of(&mut self, topic: TopicIndex, peer: PeerHandle) -> Option<&mut Use> {
@@ -259,19 +271,33 @@ impl Mesh {
         }
     }
 
+    /// A copy of an accepted message has come from a peer that we had sent it to, or that has sent it before. If it is what the peer was tried by
+    /// in vain, the peer held it back from us.
+    pub(super) fn note_crossing(&mut self, topic: TopicIndex, peer: PeerHandle, key: Fingerprint) {
+        let in_vain = &mut self.trials.in_vain;
+        if in_vain.is_empty() || in_vain.get(&(peer, topic)) != Some(&key) {
+            return;
+        }
+        in_vain.remove(&(peer, topic));
+        if self.is_outbound(peer)
+            && let Some(known) = self.use_of(topic, peer)
+        {
+            known.spared = SPARED;
+        }
+    }
+
     /// Begins to try suspects of the mesh by this message, of which silences were counted: who has it is no suspect.
     pub(super) fn begin_trials(&mut self, now: Time, topic: TopicIndex, key: Fingerprint, payload: &Arc<Payload>) {
         if self.config.trial.messages == 0 || !self.states[topic.index()].uses.iter().any(Use::is_suspect) {
             return;
         }
-        let Self { states, random, trials, peers, .. } = self;
+        let Self { states, random, trials, .. } = self;
         let state = &mut states[topic.index()];
         let mut tried = Vec::new();
         for (peer, known) in state.mesh.iter().zip(&mut state.uses) {
             // Who became suspect by this very message was told that it need not send it.
             let is_tried = known.silent > known.patience && !trials.by_link.contains_key(&(*peer, topic));
-            let dialled = || peers.get(*peer).is_some_and(|slot| slot.direction == Direction::Outbound);
-            if is_tried && known.is_its_turn(dialled, |most| random.trial.below(u64::from(most))) {
+            if is_tried && known.is_its_turn(|most| random.trial.below(u64::from(most))) {
                 tried.push(*peer);
             }
         }
@@ -294,6 +320,7 @@ impl Mesh {
             let Some(mut trial) = self.trials.end((peer, topic)) else { return };
             let was_awaited = trial.held.is_none();
             if let Some(payload) = trial.held.take() {
+                self.trials.in_vain.insert((peer, topic), trial.key);
                 // It may depend on us.
                 let mut sent = 0;
                 self.recent.spread(trial.key, [peer], |peer| {
@@ -415,18 +442,22 @@ impl Mesh {
 
 impl Use {
     fn has_brought(&mut self) {
-        (self.silent, self.standstills, self.tried_in, self.brought) = (0, 0, 0, true);
+        (self.silent, self.standstills, self.tried_in, self.spared, self.brought) = (0, 0, 0, 0, true);
     }
 
-    /// Whether a suspect is tried by this message, where chance draws a number below the one it is given; whether we have `dialled` it.
-    fn is_its_turn(&mut self, dialled: impl FnOnce() -> bool, below: impl FnOnce(u8) -> u64) -> bool {
+    /// Whether a suspect is tried by this message, where chance draws a number below the one it is given.
+    fn is_its_turn(&mut self, below: impl FnOnce(u8) -> u64) -> bool {
+        if self.spared > 0 {
+            self.spared -= 1;
+            return false;
+        }
         if self.tried_in == 0 {
-            let (within, after) = match (self.failures, self.standstills) {
-                (0, 0) => (TRIED_WITHIN, false),
-                (0, _) => (HEARD_AGAIN_WITHIN, dialled()),
-                _ => (TRIED_AGAIN_WITHIN, dialled()),
+            let within = match (self.failures, self.standstills) {
+                (0, 0) => TRIED_WITHIN,
+                (0, _) => HEARD_AGAIN_WITHIN,
+                _ => TRIED_AGAIN_WITHIN,
             };
-            self.tried_in = if after { TRIED_AGAIN_AFTER } else { 0 } + 1 + u8::try_from(below(within)).unwrap_or(0);
+            self.tried_in = 1 + u8::try_from(below(within)).unwrap_or(0);
         }
         self.tried_in -= 1;
         self.tried_in == 0

@@ -5,7 +5,7 @@ use super::engines;
 use super::experiment::{Experiment, Study};
 use super::table::{BASELINE, Case, Fate, Row, Scale, network, plain};
 use super::{Attackers, Targets};
-use crate::sim::{Engine, Pace};
+use crate::sim::{Engine, Pace, Wiring};
 use starling_protocol::time::{Duration, Time};
 
 const LOSERS: &[(Engine, Fate)] = &[
@@ -117,6 +117,20 @@ pub(super) const ROWS: &[Row] = &[
         controls: &[],
     },
     Row {
+        name: "found-sybils",
+        about: "four sybils for each node come together with honest nodes that find each other: of five peers that a lookup names four are attackers",
+        demands: &[Demand::Everything],
+        cases: |scale, seed| {
+            let case = |(label, kind)| {
+                let mut experiment = scale.attacked(seed, 0, vec![Attackers::new(kind, scale.per_node(4.0), 20)]);
+                experiment.scenario.wiring = found();
+                network(label, experiment)
+            };
+            [("silent", "sybil"), ("mirrors", "mirror")].map(case).into()
+        },
+        controls: &[],
+    },
+    Row {
         name: "equivocation",
         about: "one of four producers makes two blocks for each of its slots and sends each to half of its peers",
         demands: &[Demand::Everything, Demand::OneChain],
@@ -147,12 +161,13 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "withhold-blocks",
-        about: "a sybil for each node is good on transactions and silent on blocks (CVE-2022-47547), of which there is one in one second or in two",
+        about: "a sybil for each node is good on transactions and silent on blocks (CVE-2022-47547), of which there is one in one second or in two; it dials, or is found and dialled",
         demands: &[Demand::Everything, Demand::OutOfBlocksWithinS(60.0)],
         cases: |scale, seed| {
-            let case = |(label, slot_s)| {
+            let case = |label, slot_s, wiring: Option<Wiring>| {
                 let mut experiment = scale.attacked(seed, 0, vec![Attackers::new("withhold", scale.nodes, 20)]);
                 let scenario = &mut experiment.scenario;
+                scenario.wiring = wiring.unwrap_or(scenario.wiring.clone());
                 scenario.producers = 3;
                 scenario.slot = Duration::from_secs(slot_s);
                 scenario.workloads[0].pace = Pace::Constant { messages_per_ks: scale.messages_per_ks / 10 };
@@ -161,7 +176,11 @@ pub(super) const ROWS: &[Row] = &[
                 scenario.drain = Duration::from_millis(9_800);
                 network(label, experiment)
             };
-            [("slots of 1 s", 1), ("slots of 2 s", 2)].map(case).into()
+            vec![
+                case("slots of 1 s", 1, None),
+                case("slots of 2 s", 2, None),
+                case("found and dialled, slots of 2 s", 2, Some(found())),
+            ]
         },
         controls: &[],
     },
@@ -270,6 +289,11 @@ pub(super) const ROWS: &[Row] = &[
         controls: &[],
     },
 ];
+
+/// Nodes that find each other: they find attackers, too, and dial them.
+pub(super) fn found() -> Wiring {
+    Wiring::Discovered { bootnodes: 3, target_peers: 40 }
+}
 
 /// For how long a sybil goes by one id.
 const WHITEWASHED_S: f64 = 20.0;

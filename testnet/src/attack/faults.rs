@@ -2,6 +2,7 @@
 
 use super::Attackers;
 use super::attackers::Targets;
+use super::attacks::found;
 use super::demand::Demand;
 use super::experiment::{Experiment, Study};
 use super::table::{Case, Row, Scale, Trial, network, plain};
@@ -38,10 +39,9 @@ pub(super) const ROWS: &[Row] = &[
         about: "two halves do not reach each other for 10 min, with producers in both",
         demands: &[Demand::OneHeadS(10.0), Demand::PendingSlots(2.0)],
         cases: |scale, seed| {
-            let discovered = Wiring::Discovered { bootnodes: 3, target_peers: 40 };
             let given = Wiring::Random { degree: 40 };
             let case = |(label, wiring)| network(label, partition(scale, seed, wiring));
-            [("links that are given", given), ("links that are found", discovered)].map(case).into()
+            [("links that are given", given), ("links that are found", found())].map(case).into()
         },
         controls: &[],
     },
@@ -124,7 +124,7 @@ impl Restarts {
         let sybils = sybils.aimed(Targets::Nodes(self.victims.clone()));
         let mut experiment = scale.attacked(seed, RESTARTS_FROM_S, vec![sybils]);
         let scenario = &mut experiment.scenario;
-        scenario.wiring = Wiring::Discovered { bootnodes: 3, target_peers: 40 };
+        scenario.wiring = found();
         scenario.warm_up = Duration::from_secs(messages_from_s);
         let restarts = Duration::from_millis(ROUND_MS * self.rounds);
         scenario.duration = Duration::from_secs(RESTARTS_FROM_S - messages_from_s + self.looked_at_s) + restarts;
