@@ -32,6 +32,7 @@ use super::recent::{Fate, Recent};
 use super::score::gater::Outcome;
 use super::seen::{Fingerprint, SeenState};
 use super::topic::TopicIndex;
+use super::trial::OF_USE;
 use super::{Counters, Fanout, Mesh};
 use crate::id::{MessageId, PeerHandle};
 use crate::message::Payload;
@@ -75,13 +76,15 @@ impl Mesh {
         }
         match fate {
             Fate::Accepted(at) if news => {
-                self.note_use(topic, peer, key);
-                if let Some(slot) = self.peers.get_mut(peer) {
-                    slot.rest.links[topic.index()].served_at = Some(now);
+                if now.since(at) <= OF_USE {
+                    self.note_use(topic, peer, key);
+                    if let Some(slot) = self.peers.get_mut(peer) {
+                        slot.rest.links[topic.index()].served_at = Some(now);
+                    }
                 }
                 self.scores.duplicate_delivery(now, peer, topic, Some(at));
             }
-            Fate::Accepted(_) => self.note_crossing(topic, peer, key),
+            Fate::Accepted(_) => self.note_crossing(topic, peer, key, out),
             _ if state == SeenState::Rejected => self.scores.invalid_message(peer, topic),
             _ => {}
         }

@@ -6,7 +6,8 @@
 //! # Rules
 //!
 //! - A peer is *suspect* on a topic when so many accepted messages in a row ([`TrialConfig::messages`]) came without a copy from it, of those
-//!   that others published. What we had sent to it before does not count: it would be our own message mirrored.
+//!   that others published. What we had sent to it before does not count: it would be our own message mirrored. Nor does a copy that comes so late
+//!   that an announcement would have brought the message sooner.
 //! - A suspect is not told that it need not send a message, and one of its next few messages is held back from it, drawn by chance: of five, or of
 //!   three from who has failed before, of two from who has stood still. *Rationale:* a peer that is far from all publishers is a suspect of all its
 //!   neighbours at the same time, after the first messages of a network even exactly; what all of them hold back it has to ask for. Holding it back begins the peer's
@@ -22,21 +23,23 @@
 //! - **Both ends do not try each other by the same message twice.** Both ends of a link that is of use to neither are suspects of each other, from the
 //!   same message on even. When both hold back the same one neither sends it, and both fail. Then each sends it when its trial is over, and the
 //!   copies cross: whoever has failed and then sends that very message tried us by it, too. Whoever dialled the link lets three messages pass then, before
-//!   the next trial, so that the other end tries first and is answered.
+//!   the next trial, so that the other end tries first and is answered; if the next one has begun, it ends without a verdict.
 //! - Who is replaced without having brought anything since it came keeps away for twice as long each time ([`super::backoff`]). *Rationale:* a peer
 //!   that stood still for a while did its part before, and does again.
 //! - **Who stands still does not fail.** A peer from which nothing at all has come in the last half of its trial may have crashed, may be
 //!   without a processor, or may have nothing to say; the trial says nothing about which. It is sent what was held back, and awaited. If it
-//!   is heard again before it brings something, that counts as a failure if it spoke in its trial, and as half of one if it did not; it leaves the
-//!   mesh when it is silent for longer than is borne of it ([`super::pulse`]). *Rationale:* a node that stands still for a second now and then would fail three trials each time. The
+//!   is heard again before it brings something, that counts as a failure if it spoke in its trial, and as half of one if it did not and was silent for less than
+//!   a second; it leaves the mesh when it is silent for longer than is borne of it ([`super::pulse`]). *Rationale:* a node that stands still for a second now and then would fail three trials each time. The
 //!   half keeps a peer from passing for one that stands still by falling silent whenever it is tried.
 //! - Nothing counts of a trial in which we were away ([`super::pulse`]), and nobody is taken to be gone before what came meanwhile is
 //!   read.
 //! - Who leaves the mesh because it was silent, and has brought a message of late, may come back soon: it keeps the shortest backoff.
 //!
-//! What this leaves an attacker: it keeps its place by bringing every message that we hold back, within the time of a trial. Then it
-//! delays messages by that time at most. If it counts what it is sent it knows that the fifth message at the latest is held back, or the sixth where we have dialled it and it sends
-//! back what was held back, and may be sure of passing by bringing every eighth.
+//! What this leaves an attacker: it keeps its place by bringing every message that we hold back, within the time of a trial. If it counts what it is
+//! sent it knows that the fifth message at the latest is held back, or the sixth where we have dialled it and it sends
+//! back what was held back, and may be sure of passing by bringing every eighth. Whoever has a second place in our mesh sees at once by what the first one is
+//! tried, and may bring that and nothing else: a link that passes its trials has shown what it can bring, not that it will. Who is surrounded
+//! by such peers has what is announced to it, a heartbeat later.
 //!
 //! # Limits and cost
 //!
@@ -115,8 +118,8 @@ pub(super) struct Use {
 enum Fault {
     /// It was there and did not bring what was held back.
     Failed,
-    /// It stood still, and went on without having brought it.
-    StoodStill,
+    /// It stood still, for long or not, and went on without having brought it.
+    StoodStill { long: bool },
     /// It has been silent for longer than is borne of it.
     Gone,
 }
@@ -128,8 +131,13 @@ const TRIED_AGAIN_WITHIN: u8 = 3;
 const HEARD_AGAIN_WITHIN: u8 = 2;
 /// So many messages pass first at the end that has dialled, when both have tried each other by the same message.
 const SPARED: u8 = TRIED_AGAIN_WITHIN;
-/// How many standstills count as a failure.
-const STANDSTILLS: u16 = 2;
+/// How many standstills count as a failure; shorter ones than [`STOOD_LONG_MS`] of lived time.
+const STANDSTILLS: u8 = 2;
+/// Who stands still for so long in a trial has failed in it. *Rationale:* otherwise whoever falls silent in each trial for as long as is borne of it
+/// keeps its place for longer than who does not.
+const STOOD_LONG_MS: u32 = 1_000;
+/// A copy that comes so long after the message was accepted is of no use: who announces brings it sooner.
+pub(super) const OF_USE: Duration = Duration::from_secs(1);
 /// Between two looks at a peer that is awaited, at least.
 const LOOK_MIN: Duration = Duration::from_millis(50);
 /// And at most: it may have gone on.
@@ -188,9 +196,6 @@ impl Trials {
     }
 
     fn begin(&mut self, link: (PeerHandle, TopicIndex), trial: Trial) {
-        if trial.held.is_some() {
-            self.in_vain.remove(&link);
-        }
         self.by_end.insert((trial.ends, link.0, link.1));
         self.by_link.insert(link, trial);
     }
@@ -273,17 +278,41 @@ impl Mesh {
 
     /// A copy of an accepted message has come from a peer that we had sent it to, or that has sent it before. If it is what the peer was tried by
     /// in vain, the peer held it back from us.
-    pub(super) fn note_crossing(&mut self, topic: TopicIndex, peer: PeerHandle, key: Fingerprint) {
+    pub(super) fn note_crossing(
+        &mut self,
+        topic: TopicIndex,
+        peer: PeerHandle,
+        key: Fingerprint,
+        out: &mut impl Sink<Output>,
+    ) {
         let in_vain = &mut self.trials.in_vain;
         if in_vain.is_empty() || in_vain.get(&(peer, topic)) != Some(&key) {
             return;
         }
         in_vain.remove(&(peer, topic));
-        if self.is_outbound(peer)
-            && let Some(known) = self.use_of(topic, peer)
-        {
+        if !self.is_outbound(peer) {
+            return;
+        }
+        if let Some(known) = self.use_of(topic, peer) {
             known.spared = SPARED;
         }
+        // Where there are many messages the next trial has begun before the copy could come: of that one the same may be true.
+        if !self.trials.is_awaited((peer, topic))
+            && let Some(mut trial) = self.trials.end((peer, topic))
+        {
+            self.send_held(peer, &mut trial, out);
+        }
+    }
+
+    /// Sends what was held back from a peer, which may depend on us.
+    fn send_held(&mut self, peer: PeerHandle, trial: &mut Trial, out: &mut impl Sink<Output>) {
+        let Some(payload) = trial.held.take() else { return };
+        let mut sent = 0;
+        self.recent.spread(trial.key, [peer], |peer| {
+            sent += 1;
+            send(out, peer, Frame::Publish { payload: payload.clone(), class: Class::Forward });
+        });
+        self.counters.messages_sent += sent;
     }
 
     /// Begins to try suspects of the mesh by this message, of which silences were counted: who has it is no suspect.
@@ -319,17 +348,12 @@ impl Mesh {
         while let Some((_, peer, topic)) = self.trials.by_end.first().copied().filter(|(ends, ..)| *ends <= now) {
             let Some(mut trial) = self.trials.end((peer, topic)) else { return };
             let was_awaited = trial.held.is_none();
-            if let Some(payload) = trial.held.take() {
+            if !was_awaited {
                 self.trials.in_vain.insert((peer, topic), trial.key);
-                // It may depend on us.
-                let mut sent = 0;
-                self.recent.spread(trial.key, [peer], |peer| {
-                    sent += 1;
-                    send(out, peer, Frame::Publish { payload: payload.clone(), class: Class::Forward });
-                });
-                self.counters.messages_sent += sent;
+                self.send_held(peer, &mut trial, out);
             }
             let Some(slot) = self.peers.get(peer) else { continue };
+            let paused = slot.heard.since(trial.began);
             let silence = self.pulse.silence(slot.heard);
             let goes_on =
                 if was_awaited { slot.heard.is_after(trial.began) } else { silence < self.trial_time(peer) / 2 };
@@ -338,7 +362,8 @@ impl Mesh {
                 if was_awaited {
                     // Nothing is to be said against who has brought something since.
                     if self.use_of(topic, peer).is_some_and(|known| known.is_suspect()) {
-                        let fault = if trial.spoke { Fault::Failed } else { Fault::StoodStill };
+                        let long = paused >= STOOD_LONG_MS && !self.pulse.was_away(trial.began);
+                        let fault = if trial.spoke { Fault::Failed } else { Fault::StoodStill { long } };
                         self.blame(now, topic, peer, fault, out);
                     }
                 } else if !self.pulse.was_away(trial.began) {
@@ -373,7 +398,9 @@ impl Mesh {
         let Some(known) = self.use_of(topic, peer) else { return };
         match fault {
             Fault::Failed => known.failures = known.failures.saturating_add(1),
-            Fault::StoodStill => known.standstills = known.standstills.saturating_add(1),
+            Fault::StoodStill { long } => {
+                known.standstills = known.standstills.saturating_add(if long { STANDSTILLS } else { 1 });
+            }
             Fault::Gone => {
                 let is_news = known.failures < most;
                 known.failures = known.failures.saturating_add(most);
@@ -381,7 +408,7 @@ impl Mesh {
             }
         }
         let Some(known) = self.use_of(topic, peer) else { return };
-        let strikes = u16::from(known.failures) + u16::from(known.standstills) / STANDSTILLS;
+        let strikes = u16::from(known.failures) + u16::from(known.standstills / STANDSTILLS);
         if strikes >= u16::from(most) && !self.replace(now, topic, peer, out) {
             let enough = self.config.degree.target / 2;
             if strikes >= u16::from(most) * 2 && self.useful_links(topic) >= enough {

@@ -472,6 +472,73 @@ fn standing_still_counts_for_half_until_something_is_brought() {
     }
 }
 
+/// Otherwise who is silent in each trial for as long as is borne keeps its place for longest.
+#[test]
+fn standing_still_for_long_is_a_failure() {
+    let mut link = Link::with_spare();
+    for round in 0..3 {
+        assert!(link.in_mesh(), "after {round} failures");
+        link.until_held();
+        link.bench.pass(STEP);
+        link.silence(Duration::from_millis(1_900));
+        link.go_on();
+    }
+    assert!(!link.in_mesh());
+    let counters = link.bench.mesh.counters();
+    assert_eq!((counters.trials_failed, counters.peers_gone), (0, 0));
+}
+
+/// A second after a message was accepted whoever announces it has brought it.
+#[test]
+fn a_copy_that_comes_too_late_is_of_no_use() {
+    for (late_ms, trials) in [(1_000, 0), (1_001, 1)] {
+        let mut link = Link::with_spare();
+        for _ in 0..6 {
+            for _ in 0..6 {
+                link.speak();
+                link.publish();
+                link.bench.pass(STEP);
+            }
+            let next = message(link.number);
+            link.bench.idontwant_from(link.tried, &next);
+            link.publish();
+            link.speak();
+            link.bench.pass(Duration::from_millis(late_ms));
+            link.bench.publish_from(link.tried, &next);
+        }
+        let counters = link.bench.mesh.counters();
+        assert_eq!(counters.trials.min(1), trials, "{late_ms} ms: {counters:?}");
+    }
+}
+
+/// Where messages come fast the next trial has begun before the copy of the other end can have come.
+#[test]
+fn a_copy_that_crosses_ends_the_next_trial_without_a_verdict() {
+    for direction in [Direction::Inbound, Direction::Outbound] {
+        let mut link = Link::with(direction, config(), 1);
+        let (_, first) = link.until_held();
+        link.speak();
+        link.bench.pass(OVER);
+        let (_, second) = link.until_held();
+        assert_eq!(link.bench.mesh.counters().trials_failed, 1);
+        link.bench.take();
+        link.bench.publish_from(link.tried, &first);
+        let voided = direction == Direction::Outbound;
+        assert_eq!(link.bench.copies_to(link.tried, &second), usize::from(voided), "it may depend on us");
+        link.speak();
+        link.bench.pass(OVER);
+        assert_eq!(link.bench.mesh.counters().trials_failed, if voided { 1 } else { 2 });
+        // Once for each failure: sending it again does nothing.
+        let (passed, third) = link.until_held();
+        assert!(!voided || (4..=6).contains(&passed), "{passed}");
+        link.bench.publish_from(link.tried, &first);
+        link.speak();
+        link.bench.pass(OVER);
+        assert_eq!(link.bench.copies_to(link.tried, &third), 1);
+        assert_eq!(link.bench.mesh.counters().trials_failed, if voided { 2 } else { 3 });
+    }
+}
+
 /// It need not speak just before it is looked at: who says something each half a second might never be judged.
 #[test]
 fn who_has_spoken_since_it_is_awaited_goes_on() {
