@@ -142,8 +142,9 @@ pub(super) fn execute(sim: &Sim) -> u8 {
 
 fn run(sim: &Sim) -> Result<u8, FolderError> {
     let scenario = sim.scenario.as_deref().unwrap_or_default();
-    let (manifest, base) = Manifest::named(scenario)?;
     let set = sim.assignments();
+    let as_it_is = set.is_empty() && sim.seed.is_none() && sim.seeds.is_none();
+    let (manifest, base) = if as_it_is { Manifest::named(scenario) } else { Manifest::named_to_be_set(scenario) }?;
     let random = scenario == RANDOM;
     // What else can be set is decided by what each seed draws.
     let at_once = set.iter().filter(|assignment| !random || assignment.trim_start().starts_with("seed="));

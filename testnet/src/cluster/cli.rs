@@ -322,7 +322,7 @@ impl RealityArguments {
         let usual = || REALITY_PRESETS.map(str::to_owned).to_vec();
         let names = if self.manifests.is_empty() { usual() } else { self.manifests };
         let manifest = |name: &String| {
-            let (manifest, base) = Manifest::named_for_processes(name)?;
+            let (manifest, base) = Manifest::named_for_processes(name, !self.set.is_empty())?;
             let manifest = if self.set.is_empty() { manifest } else { manifest.with(&self.set)? };
             manifest.for_processes()?;
             Ok((manifest, base))
@@ -357,9 +357,9 @@ impl RunArguments {
         let Self { manifest: Some(name), set, network, .. } = self else {
             return Ok(Task::Network(Box::new(self.network.options(TX_RATE)?)));
         };
-        let (manifest, base) = Manifest::named_for_processes(&name)?;
         let seed = network.seed.map(|seed| format!("seed={seed}"));
         let set: Vec<String> = seed.into_iter().chain(set).collect();
+        let (manifest, base) = Manifest::named_for_processes(&name, !set.is_empty())?;
         let manifest = if set.is_empty() { manifest } else { manifest.with(&set)? };
         manifest.for_processes()?;
         let node_bin = node_program(network.node_bin)?;

@@ -42,15 +42,24 @@ impl Manifest {
     /// # Errors
     /// When there is no such preset or file, or it is no manifest.
     pub fn named(argument: &str) -> Result<(Self, PathBuf), ManifestError> {
-        Self::named_and(argument, |_| Ok(()))
+        Self::named_and(argument, false, |_| Ok(()))
     }
 
-    /// The same for real processes. What they cannot do is an error.
+    /// The same of which some values are going to be set, its seed perhaps. What its files and the places of its nodes come to is looked at when that is done, by
+    /// [`Self::scenario`].
+    ///
+    /// # Errors
+    /// As of [`Self::named`], but for what depends on other values.
+    pub fn named_to_be_set(argument: &str) -> Result<(Self, PathBuf), ManifestError> {
+        Self::named_and(argument, true, |_| Ok(()))
+    }
+
+    /// The same for real processes, `to_be_set` or as it is. What they cannot do is an error.
     ///
     /// # Errors
     /// As of [`Self::named`], and when it asks for what processes cannot do.
-    pub fn named_for_processes(argument: &str) -> Result<(Self, PathBuf), ManifestError> {
-        Self::named_and(argument, processes::check)
+    pub fn named_for_processes(argument: &str, to_be_set: bool) -> Result<(Self, PathBuf), ManifestError> {
+        Self::named_and(argument, to_be_set, processes::check)
     }
 
     /// Checks that real processes can do what it asks for after values of it were set.
@@ -64,6 +73,7 @@ impl Manifest {
     /// What is named, if it also passes another check, whose problems are said with their lines.
     fn named_and(
         argument: &str,
+        to_be_set: bool,
         check: impl Fn(&Self) -> Result<(), Problem>,
     ) -> Result<(Self, PathBuf), ManifestError> {
         let checked = |manifest: Self, text: Option<&str>| {
@@ -87,7 +97,9 @@ impl Manifest {
             manifest.name = stem.to_owned();
         }
         // Files are looked at here too, because only here the text is at hand to say in which line they are named.
-        manifest.files_fit(&folder).map_err(|problem| problem.in_text(argument, Some(&text)))?;
+        if !to_be_set {
+            manifest.files_fit(&folder).map_err(|problem| problem.in_text(argument, Some(&text)))?;
+        }
         Ok((checked(manifest, Some(&text))?, folder))
     }
 

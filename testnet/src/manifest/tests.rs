@@ -216,6 +216,23 @@ fn a_manifest_of_two_keys_is_one() {
     }
 }
 
+/// Where nodes are depends on the seed, so what fits none in the file may fit the one of the command line.
+#[test]
+fn what_the_seed_decides_is_judged_by_the_seed_of_the_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("region.toml");
+    let text = "format = 1\nnodes = 20\n[[fault]]\nkind = \"kill\"\nat_s = 11\nwho = { regions = [\"ap-south-1\"] }\n";
+    std::fs::write(&path, text).expect("written");
+    let path = path.to_str().expect("a path in UTF-8");
+    let error = Manifest::named(path).expect_err("nobody is there").to_string();
+    assert!(error.contains("region.toml, line 6") && error.contains("with seed 1 none of the 20 nodes"), "{error}");
+    let fits = |seed: u64| {
+        let (manifest, folder) = Manifest::named_to_be_set(path).expect("a manifest");
+        manifest.with(&[format!("seed={seed}")]).expect("a seed").scenario(&folder).map(drop)
+    };
+    assert!(fits(1).is_err() && (2..20).any(|seed| fits(seed).is_ok()));
+}
+
 #[test]
 fn what_processes_cannot_do_is_said_with_its_line_and_a_remedy() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -224,7 +241,7 @@ fn what_processes_cannot_do_is_said_with_its_line_and_a_remedy() {
         std::fs::write(&path, format!("{HEAD}{rest}")).expect("written");
         let path = path.to_str().expect("a path in UTF-8");
         Manifest::named(path).expect("a good manifest");
-        Manifest::named_for_processes(path).map(drop).map_err(|error| error.to_string())
+        Manifest::named_for_processes(path, false).map(drop).map_err(|error| error.to_string())
     };
     let clock = "[[fault]]\nkind = \"clock\"\nat_s = 1\nwho = { all = true }\nskew_s = 1\n";
     let slow = |kind: &str| format!("[[fault]]\nkind = \"{kind}\"\nat_s = 1\nwho = {{ all = true }}\nfactor = 2\n");
@@ -269,7 +286,7 @@ fn what_processes_cannot_do_is_said_with_its_line_and_a_remedy() {
     let everything = "[links]\nloss_percent = 1\n[cpu]\nrpc_us = 3\n[[fault]]\nkind = \"pause\"\nat_s = 1\nfor_s = 2\nwho = { all = true }\n\
                       [[attack]]\nkind = \"invalid\"\ncount = 2\n";
     assert_eq!(named(everything), Ok(()));
-    let (quick, _) = Manifest::named_for_processes("partition").expect("a preset that processes can run");
+    let (quick, _) = Manifest::named_for_processes("partition", false).expect("a preset that processes can run");
     let large = quick.with(&["nodes=1001".to_owned()]).expect("the simulator can");
     assert!(large.for_processes().is_err_and(|error| error.to_string().contains("nodes")));
     // Whatever else is wrong with attackers is said with its key, too.
