@@ -86,7 +86,7 @@ pub(super) struct Lived(u32);
 
 impl Lived {
     /// Milliseconds since an earlier moment.
-    pub(super) fn since(self, earlier: Self) -> u32 {
+    fn since(self, earlier: Self) -> u32 {
         self.0.wrapping_sub(earlier.0)
     }
 

@@ -28,9 +28,10 @@
 //!   that stood still for a while did its part before, and does again.
 //! - **Who stands still does not fail.** A peer from which nothing at all has come in the last half of its trial may have crashed, may be
 //!   without a processor, or may have nothing to say; the trial says nothing about which. It is sent what was held back, and awaited. If it
-//!   is heard again before it brings something, that counts as a failure if it spoke in its trial, and as half of one if it did not and was silent for less than
-//!   a second; it leaves the mesh when it is silent for longer than is borne of it ([`super::pulse`]). *Rationale:* a node that stands still for a second now and then would fail three trials each time. The
-//!   half keeps a peer from passing for one that stands still by falling silent whenever it is tried.
+//!   is heard again before it brings something, that counts as a failure if it spoke in its trial, and as half of one if it did not; it
+//!   leaves the mesh when it is silent for longer than is borne of it ([`super::pulse`]). *Rationale:* a node that stands still for a second now and
+//!   then would fail three trials each time. The half keeps a peer from passing for one that stands still by falling silent whenever it is tried. It is a half however long that takes: to count
+//!   a second of silence as a whole failure was tried, and honest nodes that stand still often lost nine times as many places by it.
 //! - Nothing counts of a trial in which we were away ([`super::pulse`]), and nobody is taken to be gone before what came meanwhile is
 //!   read.
 //! - Who leaves the mesh because it was silent, and has brought a message of late, may come back soon: it keeps the shortest backoff.
@@ -118,8 +119,8 @@ pub(super) struct Use {
 enum Fault {
     /// It was there and did not bring what was held back.
     Failed,
-    /// It stood still, for long or not, and went on without having brought it.
-    StoodStill { long: bool },
+    /// It stood still, and went on without having brought it.
+    StoodStill,
     /// It has been silent for longer than is borne of it.
     Gone,
 }
@@ -132,10 +133,7 @@ const HEARD_AGAIN_WITHIN: u8 = 2;
 /// So many messages pass first at the end that has dialled, when both have tried each other by the same message.
 const SPARED: u8 = TRIED_AGAIN_WITHIN;
 /// How many standstills count as a failure; shorter ones than [`STOOD_LONG_MS`] of lived time.
-const STANDSTILLS: u8 = 2;
-/// Who stands still for so long in a trial has failed in it. *Rationale:* otherwise whoever falls silent in each trial for as long as is borne of it
-/// keeps its place for longer than who does not.
-const STOOD_LONG_MS: u32 = 1_000;
+const STANDSTILLS: u16 = 2;
 /// A copy that comes so long after the message was accepted is of no use: who announces brings it sooner.
 pub(super) const OF_USE: Duration = Duration::from_secs(1);
 /// Between two looks at a peer that is awaited, at least.
@@ -353,7 +351,6 @@ impl Mesh {
                 self.send_held(peer, &mut trial, out);
             }
             let Some(slot) = self.peers.get(peer) else { continue };
-            let paused = slot.heard.since(trial.began);
             let silence = self.pulse.silence(slot.heard);
             let goes_on =
                 if was_awaited { slot.heard.is_after(trial.began) } else { silence < self.trial_time(peer) / 2 };
@@ -362,8 +359,7 @@ impl Mesh {
                 if was_awaited {
                     // Nothing is to be said against who has brought something since.
                     if self.use_of(topic, peer).is_some_and(|known| known.is_suspect()) {
-                        let long = paused >= STOOD_LONG_MS && !self.pulse.was_away(trial.began);
-                        let fault = if trial.spoke { Fault::Failed } else { Fault::StoodStill { long } };
+                        let fault = if trial.spoke { Fault::Failed } else { Fault::StoodStill };
                         self.blame(now, topic, peer, fault, out);
                     }
                 } else if !self.pulse.was_away(trial.began) {
@@ -398,9 +394,7 @@ impl Mesh {
         let Some(known) = self.use_of(topic, peer) else { return };
         match fault {
             Fault::Failed => known.failures = known.failures.saturating_add(1),
-            Fault::StoodStill { long } => {
-                known.standstills = known.standstills.saturating_add(if long { STANDSTILLS } else { 1 });
-            }
+            Fault::StoodStill => known.standstills = known.standstills.saturating_add(1),
             Fault::Gone => {
                 let is_news = known.failures < most;
                 known.failures = known.failures.saturating_add(most);
@@ -408,7 +402,7 @@ impl Mesh {
             }
         }
         let Some(known) = self.use_of(topic, peer) else { return };
-        let strikes = u16::from(known.failures) + u16::from(known.standstills / STANDSTILLS);
+        let strikes = u16::from(known.failures) + u16::from(known.standstills) / STANDSTILLS;
         if strikes >= u16::from(most) && !self.replace(now, topic, peer, out) {
             let enough = self.config.degree.target / 2;
             if strikes >= u16::from(most) * 2 && self.useful_links(topic) >= enough {

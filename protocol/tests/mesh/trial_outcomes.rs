@@ -472,22 +472,6 @@ fn standing_still_counts_for_half_until_something_is_brought() {
     }
 }
 
-/// Otherwise who is silent in each trial for as long as is borne keeps its place for longest.
-#[test]
-fn standing_still_for_long_is_a_failure() {
-    let mut link = Link::with_spare();
-    for round in 0..3 {
-        assert!(link.in_mesh(), "after {round} failures");
-        link.until_held();
-        link.bench.pass(STEP);
-        link.silence(Duration::from_millis(1_900));
-        link.go_on();
-    }
-    assert!(!link.in_mesh());
-    let counters = link.bench.mesh.counters();
-    assert_eq!((counters.trials_failed, counters.peers_gone), (0, 0));
-}
-
 /// A second after a message was accepted whoever announces it has brought it.
 #[test]
 fn a_copy_that_comes_too_late_is_of_no_use() {

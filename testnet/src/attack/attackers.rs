@@ -123,7 +123,7 @@ pub const KINDS: &[Kind] = &[
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Attackers {
-    /// One of [`KINDS`].
+    /// What they do: see docs/ATTACKS.md.
     #[schemars(extend("enum" = kinds()))]
     pub kind: String,
     /// How many there are at a time.
@@ -134,13 +134,13 @@ pub struct Attackers {
     /// Connections that each seeks.
     #[serde(default = "twenty")]
     pub connections: usize,
-    /// With whom.
+    /// With whom: `all` nodes, `publishers`, or a list of numbers of nodes.
     #[serde(default)]
     pub targets: Targets,
     /// How many share an address.
     #[serde(default = "one")]
     pub per_ip: u32,
-    /// What the kind can be told.
+    /// What the kind can be told, by name: see docs/ATTACKS.md.
     #[serde(default)]
     pub params: BTreeMap<String, f64>,
 }
@@ -564,6 +564,17 @@ mod tests {
         let error = attackers.check(2).expect_err("there is no node 2").to_string();
         assert_eq!(error, "attackers aim at node 2, but the nodes are numbered from 0 to 1");
         assert!(toml::from_str::<Attackers>("kind = \"sybil\"\ncount = 3\nfoo = 1\n").is_err());
+    }
+
+    #[test]
+    fn the_documentation_has_every_kind_as_it_is() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/ATTACKS.md");
+        let text = std::fs::read_to_string(path).expect("the documentation");
+        for Kind { name, about, params } in KINDS {
+            let params: Vec<String> = params.iter().map(|(name, value)| format!("`{name}` = {value}")).collect();
+            let line = format!("| `{name}` | {about} | {} |", or_none(&params.join(", ")));
+            assert!(text.lines().any(|found| found == line), "docs/ATTACKS.md lacks the line: {line}");
+        }
     }
 
     #[test]

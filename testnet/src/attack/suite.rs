@@ -56,7 +56,9 @@ pub enum SuiteError {
     },
     /// The runs that go on at the same time would not fit.
     #[error(
-        "{at_once} runs at a time need some {needed_mib} MiB of memory and {available_mib} MiB are free; give fewer --nodes, or fewer --jobs"
+        "{} some {needed_mib} MiB of memory and {available_mib} MiB are free; give fewer --nodes or --messages{}",
+        if *at_once > 1 { format!("{at_once} runs at a time need") } else { "a run needs".to_owned() },
+        if *at_once > 1 { ", or fewer --jobs" } else { "" }
     )]
     Memory {
         /// How many runs go on at a time.

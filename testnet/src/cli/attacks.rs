@@ -23,6 +23,14 @@ given the same --out. A folder with anything else in it is refused. A changed pr
 the exit code, are of the rows that were asked for.
 Exit codes: 0 all that is demanded holds; 1 it does not; 2 usage.";
 
+/// More seeds than this at once are surely a mistake.
+const SEEDS_MAX: u64 = 1_000;
+
+fn how_many_seeds(text: &str) -> Result<u64, String> {
+    let count = text.parse().ok().filter(|count| (1..=SEEDS_MAX).contains(count));
+    count.ok_or_else(|| format!("write how many, 1 to {SEEDS_MAX}: with 5, the seeds 1 to 5 are run"))
+}
+
 #[derive(Debug, Args)]
 pub(super) struct Attacks {
     /// Fewer nodes and messages, demands in milliseconds scaled by the shortest paths of that network: for continuous integration
@@ -32,7 +40,7 @@ pub(super) struct Attacks {
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     /// How many seeds, from 1 on
-    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 1, value_parser = how_many_seeds)]
     seeds: u64,
     /// Honest nodes, in place of the table's own number
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(42..=20_000))]

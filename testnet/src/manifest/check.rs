@@ -13,7 +13,7 @@ use starling_protocol::time::Duration;
 /// More nodes than this are surely a mistake.
 pub const NODES_MAX: u32 = 200_000;
 /// The largest payload, which is what the genesis of simulated networks takes.
-const PAYLOAD_BYTES_MAX: u32 = 1 << 20;
+pub(super) const PAYLOAD_BYTES_MAX: u32 = 1 << 20;
 /// Longer names do not fit into tables.
 const NAME_CHARS_MAX: usize = 100;
 /// Longer names do not fit into names of folders, which file systems limit to 255 bytes, with what stands beside them there.

@@ -1,5 +1,6 @@
 //! The keys of a manifest.
 
+use super::check::{NODES_MAX, PAYLOAD_BYTES_MAX};
 use crate::attack::Attackers;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,7 @@ pub struct Manifest {
     #[serde(default = "one")]
     pub seed: u64,
     /// How many honest nodes there are, numbered from 0.
+    #[schemars(range(min = 2, max = NODES_MAX))]
     pub nodes: u32,
     /// Whether every RPC is encoded and decoded instead of being shared: slow, for small networks, and with the same outcome.
     #[serde(default)]
@@ -96,6 +98,7 @@ pub enum Topology {
         /// Links of each node.
         degree: u32,
         /// How many of them in a hundred lead to nodes of the same region.
+        #[schemars(range(max = 100))]
         near_percent: u32,
     },
     /// A ring of neighbours with shortcuts.
@@ -267,6 +270,7 @@ pub enum Workload {
         /// Of all publishers together.
         per_s: f64,
         /// Payload of each.
+        #[schemars(range(max = PAYLOAD_BYTES_MAX))]
         bytes: u32,
         /// By whom.
         #[serde(default)]
@@ -283,6 +287,7 @@ pub enum Workload {
         /// Of all publishers together, on average.
         per_s: f64,
         /// Payload of each.
+        #[schemars(range(max = PAYLOAD_BYTES_MAX))]
         bytes: u32,
         /// By whom.
         #[serde(default)]
@@ -301,6 +306,7 @@ pub enum Workload {
         /// Transactions of each.
         messages: u32,
         /// Payload of each.
+        #[schemars(range(max = PAYLOAD_BYTES_MAX))]
         bytes: u32,
         /// By whom.
         #[serde(default)]

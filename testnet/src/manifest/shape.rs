@@ -160,7 +160,9 @@ fn expected(schema: &Schema) -> String {
         return format!("one of {}", list(known.iter().filter_map(Schema::as_str)));
     }
     let words = match kind(schema) {
-        "integer" => return format!("a whole number from 0 to {}", most(schema)),
+        "integer" => {
+            return format!("a whole number from {} to {}", schema["minimum"].as_u64().unwrap_or(0), most(schema));
+        }
         "number" => "a number",
         "string" => "a text in quotes",
         "boolean" => "true or false",
@@ -172,7 +174,8 @@ fn expected(schema: &Schema) -> String {
 
 /// The greatest whole number that fits.
 fn most(schema: &Schema) -> u64 {
-    if schema["format"] == "uint32" { u64::from(u32::MAX) } else { i64::MAX.unsigned_abs() }
+    let of_type = if schema["format"] == "uint32" { u64::from(u32::MAX) } else { i64::MAX.unsigned_abs() };
+    schema["maximum"].as_u64().unwrap_or(of_type)
 }
 
 fn is_like(schema: &Schema, value: &DeValue<'_>) -> bool {

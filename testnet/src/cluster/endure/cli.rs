@@ -15,7 +15,7 @@ use crate::wan::profile::LOOPBACK_TOML;
 pub(in crate::cluster) const CRASH_EXAMPLES: &str = "Examples:
   starling-testnet crash
       5 rounds with 4 nodes, about a quarter of a minute
-  starling-testnet crash --rounds 100 --seed 7
+  starling-testnet crash --rounds 100 --seed $(date +%s)
       the nightly form
   starling-testnet crash --rounds 20 --nodes 6 --keep --out try
 
