@@ -74,6 +74,11 @@ pub const KINDS: &[Kind] = &[
         params: &[("turn_s", 60.0), REGRAFT, REGRAFT_SPREAD],
     },
     Kind {
+        name: "collude",
+        about: "sends each peer what that peer has sent to its kin and not to it, which is what it is tried by, and nothing else",
+        params: &[REGRAFT, REGRAFT_SPREAD],
+    },
+    Kind {
         name: "whitewash",
         about: "drops all, and comes again under a new id",
         params: &[("life_s", 20.0), ("lives", 6.0), REGRAFT, REGRAFT_SPREAD],
@@ -531,6 +536,7 @@ impl Attackers {
             mirrors: self.kind == "mirror",
             announces: self.kind == "announce",
             wormhole: self.kind == "outrun",
+            colludes: self.kind == "collude",
             regraft: length(self.param("regraft_s")),
             regraft_spread: length(self.param("regraft_spread_s")),
             leaves: None,

@@ -126,7 +126,7 @@ pub(super) const ROWS: &[Row] = &[
                 experiment.scenario.wiring = found();
                 network(label, experiment)
             };
-            [("silent", "sybil"), ("mirrors", "mirror")].map(case).into()
+            [("silent", "sybil"), ("mirrors", "mirror"), ("colluding", "collude")].map(case).into()
         },
         controls: &[],
     },
@@ -189,6 +189,13 @@ pub(super) const ROWS: &[Row] = &[
         "four sybils for each node, with 100 connections each, send messages back to whom they came from",
         |scale, seed| vec![plain(many(scale, seed, Attackers::new("mirror", scale.per_node(4.0), 100)))],
     ),
+    Row {
+        name: "collusion",
+        about: "four sybils for each node, with 100 connections each, bring nothing but what they see that they are tried by",
+        demands: &[Demand::Everything, Demand::P99Times(1.5)],
+        cases: |scale, seed| vec![plain(many(scale, seed, Attackers::new("collude", scale.per_node(4.0), 100)))],
+        controls: &[],
+    },
     persistent(
         "slow-drip",
         "four sybils for each node, with 100 connections each, forward one message of twenty",

@@ -109,6 +109,11 @@ impl Links {
         self.connected.keys().copied()
     }
 
+    /// Whom a connection is with.
+    pub(super) fn id_of(&self, peer: PeerHandle) -> Option<PeerId> {
+        self.connected.get(&peer).copied()
+    }
+
     /// Ends all connections and seeks no others.
     pub(super) fn end(&mut self, out: &mut dyn Sink<Output>) {
         self.wanted = 0;

@@ -11,7 +11,7 @@ use super::links::Links;
 use crate::attack::Adversary;
 use crate::wan::Stream;
 use starling_crypto::PublicKeyBytes;
-use starling_protocol::id::{MessageId, PeerHandle, Topic};
+use starling_protocol::id::{MessageId, PeerHandle, PeerId, Topic};
 use starling_protocol::mesh::Sink;
 use starling_protocol::message::Payload;
 use starling_protocol::node::{Input, Output};
@@ -24,6 +24,11 @@ use std::sync::Arc;
 
 /// For how long a message is known. Late copies are not forwarded again within it.
 const REMEMBERED: Duration = Duration::from_secs(15);
+
+/// A peer that sends a message to one of us has sent it to the others after so long, if it ever does.
+const SENT_TO_ALL: Duration = Duration::from_millis(60);
+/// Within so long what was held back has to be there: the shortest trial.
+const TRIED_FOR: Duration = Duration::from_millis(150);
 
 /// What a sybil does and leaves undone.
 #[derive(Clone, Debug)]
@@ -42,6 +47,8 @@ pub(super) struct Conduct {
     pub(super) announces: bool,
     /// Conspirators tell each other of messages at once, without a network.
     pub(super) wormhole: bool,
+    /// Sends a peer what that peer has sent to a conspirator and not to it, and nothing else: what it is tried by.
+    pub(super) colludes: bool,
     /// Grafts again so long after a PRUNE.
     pub(super) regraft: Duration,
     /// And up to so much longer.
@@ -62,6 +69,8 @@ struct Shared {
     /// All messages in the order in which one of them learned of them, from the number `told_from` on.
     told: VecDeque<Arc<Payload>>,
     told_from: u64,
+    /// What each peer has sent to one of them of late, the oldest first.
+    had: BTreeMap<PeerId, VecDeque<(Time, Arc<Payload>)>>,
 }
 
 impl Conspiracy {
@@ -83,6 +92,26 @@ impl Conspiracy {
 
     fn get(&self, id: &MessageId) -> Option<Arc<Payload>> {
         self.0.borrow().library.get(id).cloned()
+    }
+
+    /// A peer has this message: it has sent it.
+    fn note_holder(&self, now: Time, holder: PeerId, payload: &Arc<Payload>) {
+        let mut shared = self.0.borrow_mut();
+        let had = shared.had.entry(holder).or_default();
+        while had.front().is_some_and(|(since, _)| now.since(*since) > TRIED_FOR) {
+            had.pop_front();
+        }
+        if had.iter().all(|(_, known)| known.id() != payload.id()) {
+            had.push_back((now, payload.clone()));
+        }
+    }
+
+    /// What this peer has had for so long that it would have sent it to all whom it wants to send it to.
+    fn held(&self, now: Time, holder: &PeerId) -> Vec<Arc<Payload>> {
+        let shared = self.0.borrow();
+        let had = shared.had.get(holder).into_iter().flatten();
+        let due = had.filter(|(since, _)| (SENT_TO_ALL..=TRIED_FOR).contains(&now.since(*since)));
+        due.map(|(_, payload)| payload.clone()).collect()
     }
 
     /// What was learned since the message with this number, and the number to go on with.
@@ -109,6 +138,8 @@ pub(super) struct Sybil {
     /// Messages that were seen, in two generations.
     seen: [BTreeSet<MessageId>; 2],
     generation_ends: Time,
+    /// What went over which connection, either way, in the same generations.
+    exchanged: [BTreeSet<(PeerHandle, MessageId)>; 2],
     /// What others have told up to here.
     told: u64,
     listens_at: Option<Time>,
@@ -117,6 +148,8 @@ pub(super) struct Sybil {
 
 /// How often conspirators listen to each other.
 const LISTEN: Duration = Duration::from_millis(5);
+/// And how often those look who send nothing but what they are tried by.
+const COLLUDE: Duration = Duration::from_millis(40);
 
 impl Sybil {
     pub(super) fn new(
@@ -136,6 +169,7 @@ impl Sybil {
             regrafts: BTreeSet::new(),
             seen: Default::default(),
             generation_ends: Time::ZERO,
+            exchanged: Default::default(),
             told: 0,
             listens_at: None,
             left: false,
@@ -172,6 +206,12 @@ impl Sybil {
             }
         }
         for payload in &rpc.publish {
+            if self.conduct.colludes {
+                self.exchanged[0].insert((peer, payload.id()));
+                if let Some(holder) = self.links.id_of(peer) {
+                    self.conspiracy.note_holder(now, holder, payload);
+                }
+            }
             if self.conduct.mirrors {
                 self.send(peer, payload, out);
             }
@@ -227,13 +267,34 @@ impl Sybil {
         self.conduct.withholds[place] && self.random.below(1_000) < self.conduct.drop_permille
     }
 
-    /// Remembers a message; false if it was known.
-    fn is_new(&mut self, now: Time, id: MessageId) -> bool {
+    /// Sends each peer of a mesh what it has and has not sent.
+    fn collude(&mut self, now: Time, out: &mut dyn Sink<Output>) {
+        self.forget(now);
+        for (place, peer) in (0..2).flat_map(|place| self.mesh[place].iter().map(move |peer| (place, *peer))) {
+            let Some(holder) = self.links.id_of(peer) else { continue };
+            for payload in self.conspiracy.held(now, &holder) {
+                let exchanged = (peer, payload.id());
+                let [young, old] = &mut self.exchanged;
+                if *payload.topic() == self.topics[place] && !old.contains(&exchanged) && young.insert(exchanged) {
+                    out.emit(Output::Send { peer, frame: Frame::Publish { payload, class: Class::Forward } });
+                }
+            }
+        }
+    }
+
+    fn forget(&mut self, now: Time) {
         if now >= self.generation_ends {
             self.seen.swap(0, 1);
             self.seen[0].clear();
+            self.exchanged.swap(0, 1);
+            self.exchanged[0].clear();
             self.generation_ends = now + REMEMBERED;
         }
+    }
+
+    /// Remembers a message; false if it was known.
+    fn is_new(&mut self, now: Time, id: MessageId) -> bool {
+        self.forget(now);
         !self.seen[1].contains(&id) && self.seen[0].insert(id)
     }
 
@@ -259,7 +320,8 @@ impl Adversary for Sybil {
         match &input {
             Input::WallClock { .. } => {
                 self.links.begin(out);
-                self.listens_at = self.conduct.wormhole.then_some(now + LISTEN);
+                let listens = self.conduct.wormhole || self.conduct.colludes;
+                self.listens_at = listens.then_some(now + LISTEN);
             }
             Input::Rpc { peer, rpc, .. } => self.rpc(now, *peer, rpc, out),
             Input::Disconnected { peer } => {
@@ -288,8 +350,13 @@ impl Adversary for Sybil {
             self.graft(due.1, due.2, out);
         }
         if self.listens_at.is_some_and(|at| at <= now) {
-            self.listens_at = Some(now + LISTEN);
-            self.listen(now, out);
+            if self.conduct.colludes {
+                self.listens_at = Some(now + COLLUDE);
+                self.collude(now, out);
+            } else {
+                self.listens_at = Some(now + LISTEN);
+                self.listen(now, out);
+            }
         }
         self.links.on_wake(now, out);
     }
