@@ -317,6 +317,15 @@ fn what_cannot_be_is_refused_before_anything_starts() {
     assert!(shown.contains("line 23 (fault.0.who)") && shown.contains("us-east-1"), "{shown}");
     assert!(said(&["sim", "no-such-preset"], 2).contains("baseline"));
     assert!(said(&["sim", "quick", "--set", "nodes=1"], 2).contains("from 2"));
+    assert!(said(&["sim", "quick", "--nodes", "16"], 2).contains("--set topology.degree=15"));
+    assert!(said(&["sim", "quick", "scale"], 2).contains("`sim` takes one scenario, and `scale` would be another one"));
+    for (set, option) in [("nodes=300", "--nodes-max"), (" seed =3", "--seed")] {
+        let shown = said(&["sim", "scaling", "--set", set, "--out", &path("out")], 2);
+        assert!(shown.contains(&format!("--set {set} would do nothing here; use {option}")), "{shown}");
+    }
+    if cfg!(not(feature = "cluster")) {
+        assert!(said(&["run", "--nodes", "3"], 2).contains("built without `run`"));
+    }
     for name in ["..", ".", "../up", ""] {
         let shown = said(&["sim", "quick", "--set", &format!("name={name:?}"), "--out", &path("out")], 2);
         assert!(shown.contains("name: a name must have 1 to 100 characters"), "{name}: {shown}");

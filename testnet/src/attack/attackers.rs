@@ -155,7 +155,7 @@ pub struct Attackers {
 #[serde(untagged)]
 pub enum Targets {
     /// `all` honest nodes, or the `publishers` among them.
-    Named(String),
+    Named(#[schemars(extend("enum" = ["all", "publishers"]))] String),
     /// These nodes.
     Nodes(Vec<u32>),
 }

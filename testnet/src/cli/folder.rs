@@ -50,6 +50,8 @@ pub(crate) enum FolderError {
     Io { path: PathBuf, source: io::Error },
     #[error("{} is not the summary of a simulation: {problem}", path.display())]
     Summary { path: PathBuf, problem: String },
+    #[error("--set {assignment} would do nothing here; use {option}")]
+    Option { assignment: String, option: &'static str },
     #[error(transparent)]
     Manifest(#[from] ManifestError),
 }

@@ -12,7 +12,7 @@ mod sim;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Exit code when everything is as it should be.
 const GOOD: u8 = 0;
@@ -83,7 +83,10 @@ pub fn main() -> ExitCode {
     if let Some(code) = crate::cluster::cli::node().or_else(crate::cluster::cli::attack) {
         return code;
     }
-    let command = Cli::parse().command;
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => error_of(error).exit(),
+    };
     if matches!(command, Command::Sim(_) | Command::Attacks(_) | Command::Reproduce(_)) {
         // Not where nodes run as processes: their memory is measured, and they inherit the environment.
         crate::pages::keep();
@@ -99,6 +102,30 @@ pub fn main() -> ExitCode {
     })
 }
 
+/// Commands that come with the feature `cluster`.
+const OF_REAL_NODES: [&str; 5] = ["run", "reality", "up", "crash", "soak"];
+
+/// The error of a command line, said of what was meant: a second scenario is no command of `sim`, and this program may lack the commands of real
+/// nodes.
+fn error_of(error: clap::Error) -> clap::Error {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return error };
+    let is_of_sim = std::env::args_os().nth(1).is_some_and(|first| first == "sim");
+    let message = if is_of_sim {
+        format!(
+            "`sim` takes one scenario, and `{word}` would be another one; several seeds of one are run with --seeds A..B\n"
+        )
+    } else if cfg!(not(feature = "cluster")) && OF_REAL_NODES.contains(&word.as_str()) {
+        format!(
+            "this program was built without `{word}` and other commands that run real nodes: build it without --no-default-features\n"
+        )
+    } else {
+        return error;
+    };
+    Cli::command().error(ErrorKind::InvalidSubcommand, message)
+}
+
 /// Says what went wrong.
 fn failed(error: &dyn std::error::Error, code: u8) -> u8 {
     note!("error: {error}");
@@ -107,8 +134,6 @@ fn failed(error: &dyn std::error::Error, code: u8) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

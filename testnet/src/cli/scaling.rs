@@ -41,7 +41,19 @@ pub(super) fn scaling(arguments: &Scaling) -> u8 {
     }
 }
 
+/// An option of the command that says what is set by this, if there is one.
+fn option_for(assignment: &str) -> Option<&'static str> {
+    match assignment.split_once('=')?.0.trim() {
+        "nodes" => Some("--nodes-max"),
+        "seed" => Some("--seed"),
+        _ => None,
+    }
+}
+
 fn run(arguments: &Scaling) -> Result<(), FolderError> {
+    if let Some((assignment, option)) = arguments.set.iter().find_map(|set| Some((set, option_for(set)?))) {
+        return Err(FolderError::Option { assignment: assignment.clone(), option });
+    }
     let (preset, base) = Manifest::named("scale")?;
     let manifest = Manifest { seed: arguments.seed, ..preset.with(&arguments.set)? };
     let out = out_folder(arguments.out.as_deref(), &format!("scaling-seed-{}", arguments.seed));

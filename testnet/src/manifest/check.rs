@@ -145,7 +145,7 @@ fn topology(manifest: &Manifest) -> Checked {
         }
         let message = format!(
             "a degree of {degree} is impossible: with {nodes} nodes, limits.connections_max = {} and limits.inbound_max = {}, it must be \
-             from 1 to {most}",
+             from 1 to {most}, as with --set topology.degree={most}",
             limits.connections_max, limits.inbound_max
         );
         Err(Problem::new(&at("degree"), message))

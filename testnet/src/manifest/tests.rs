@@ -500,7 +500,7 @@ fn values_of_a_wrong_kind_are_said_with_their_own_line_and_key() {
         ("[workload]\nkind = \"constant\"\n".into(), "line 6 (workload)", "write [[workload]]"),
         ("[[fault]]\nat_s = 1\n".into(), "line 6 (fault.0)", "`kind` is missing"),
         ("[links]\nwindow = 3\n".into(), "line 7 (links.window)", "a table, and not 3"),
-        ("[[attack]]\nkind = \"sybil\"\ncount = 1\ntargets = 3\n".into(), "line 9 (attack.0.targets)", "a text"),
+        ("[[attack]]\nkind = \"sybil\"\ncount = 1\ntargets = 3\n".into(), "line 9 (attack.0.targets)", "`publishers`"),
         (
             "[[attack]]\nkind = \"sybil\"\ncount = 1\nparams.drop = \"all\"\n".into(),
             "line 9 (attack.0.params.drop)",
