@@ -154,7 +154,8 @@ impl Default for HeartbeatConfig {
 /// Announcing and pulling.
 #[derive(Clone, Copy, Debug)]
 pub struct GossipConfig {
-    /// The share of the peers outside the mesh that are gossiped to, in percent, when that is more than D_lazy.
+    /// The share of the peers outside the mesh that are gossiped to, in percent and rounded up, when that is more than D_lazy. A message reaches
+    /// the turn of each of them if this, times [`super::cache::CacheConfig::gossip_windows`], is a hundred at least.
     pub factor_percent: usize,
     /// IHAVE announcements of one peer that are looked at, per heartbeat.
     pub ihave_messages_max: u32,
@@ -169,11 +170,11 @@ pub struct GossipConfig {
 }
 
 impl Default for GossipConfig {
-    /// 25 %, 10 announcements, 5000 ids and 3 retransmissions are the spec's and go's; 5000 ids and 4 MiB of service a
+    /// A third, rounded up, covers everybody with three windows; the spec's 25 % does not. 10 announcements, 5000 ids and 3 retransmissions are the spec's and go's; 5000 ids and 4 MiB of service a
     /// heartbeat are guesses.
     fn default() -> Self {
         Self {
-            factor_percent: 25,
+            factor_percent: 34,
             ihave_messages_max: 10,
             ihave_ids_max: 5_000,
             retransmissions_max: 3,

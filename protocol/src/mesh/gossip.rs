@@ -4,9 +4,10 @@
 //! **Announcing.** Each heartbeat, the ids of the last `gossip_windows` windows go to peers of the topic outside the mesh:
 //! to `factor_percent` of them, at least D_lazy. Those that were passed over for longest come first, in random order among
 //! equals; who has just connected takes a place among those who wait by chance. What counts is how often something was announced, not time.
+//! The share is such that everybody has a turn while a message is announced, which a quarter, the spec's, would not be with three windows.
 //! A frame names at most [`IHAVE_IDS_PER_FRAME`] ids.
 //! *Rationale:* with a fresh draw each time a peer that has only one honest link, outside the mesh, misses a message whenever
-//! it is passed over in all windows; by turns it hardly can be, as long as D_lazy times the windows covers the peers outside.
+//! it is passed over in all windows; by turns it hardly can be, as long as those who are announced to in all windows cover the peers outside.
 //! A newcomer whose neighbours all put it last, because it came to all of them at the same time, would hear of nothing until all others had had
 //! their turns; and while there is nothing to announce nobody waits. Who comes back right after each turn gains less than one more turn for each that it has,
 //! at the price of its places in meshes, and those who have waited for longest go before it in any case. A peer that enters the mesh is announced the same ids at once. *Rationale:* it comes
@@ -212,7 +213,7 @@ impl Mesh {
 
     /// To how many of so many peers is announced at a heartbeat.
     fn announced_at_once(&self, outside: usize) -> usize {
-        (outside * self.config.gossip.factor_percent / 100).max(self.config.degree.lazy)
+        (outside * self.config.gossip.factor_percent).div_ceil(100).max(self.config.degree.lazy)
     }
 
     /// Gives a peer that has just connected a place among those who wait for an announcement.
