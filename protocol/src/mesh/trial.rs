@@ -11,7 +11,7 @@
 //! - A suspect is not told that it need not send a message, and one of its next few messages is held back from it, drawn by chance: of five, or of
 //!   three from who has failed before, of two from who has stood still. *Rationale:* a peer that is far from all publishers is a suspect of all its
 //!   neighbours at the same time, after the first messages of a network even exactly; what all of them hold back it has to ask for. Holding it back begins the peer's
-//!   trial: it has [`TrialConfig::time_min`] to [`TrialConfig::time_max`], by its round-trip time, to send the message to us. *Rationale:*
+//!   trial: it has [`TrialConfig::round_trips`] and [`TrialConfig::retransmission`], at most [`TrialConfig::time_max`], to send the message to us. *Rationale:*
 //!   whoever has another honest link hears of the message there and sends it on to us, because it does not know that we have it;
 //!   whoever does not send it would not have sent it when we needed it. It cannot see beforehand which messages it is tried by.
 //! - Who sends the message has passed. It is trusted for twice as many messages as before, up to [`TrialConfig::messages_max`].
@@ -24,13 +24,16 @@
 //!   same message on even. When both hold back the same one neither sends it, and both fail. Then each sends it when its trial is over, and the
 //!   copies cross: whoever has failed and then sends that very message tried us by it, too. Whoever dialled the link lets three messages pass then, before
 //!   the next trial, so that the other end tries first and is answered; if the next one has begun, it ends without a verdict.
+//! - **What comes after its trial makes of a failure half of one**, whichever end dialled. *Rationale:* it was held back from us, or a segment of it was lost on the
+//!   way, twice. It may as well have been sent back to us, so it is not forgiven wholly.
 //! - Who is replaced without having brought anything since it came keeps away for twice as long each time ([`super::backoff`]). *Rationale:* a peer
 //!   that stood still for a while did its part before, and does again.
 //! - **Who stands still does not fail.** A peer from which nothing at all has come in the last half of its trial may have crashed, may be
 //!   without a processor, or may have nothing to say; the trial says nothing about which. It is sent what was held back, and awaited. If it
-//!   is heard again before it brings something, that counts as a failure if it spoke in its trial, and as half of one if it did not; it
+//!   is heard again before it brings something, that counts as a failure if it spoke in its trial or has never brought anything since it came, and as half of one if not; it
 //!   leaves the mesh when it is silent for longer than is borne of it ([`super::pulse`]). *Rationale:* a node that stands still for a second now and
-//!   then would fail three trials each time. The half keeps a peer from passing for one that stands still by falling silent whenever it is tried. It is a half however long that takes: to count
+//!   then would fail three trials each time. The half keeps a peer from passing for one that stands still by falling silent whenever it is tried. Where messages are
+//!   few, most who say nothing have nothing to say, and a stranger would gain a minute by it. It is a half however long that takes: to count
 //!   a second of silence as a whole failure was tried, and honest nodes that stand still often lost nine times as many places by it.
 //! - Nothing counts of a trial in which we were away ([`super::pulse`]), and nobody is taken to be gone before what came meanwhile is
 //!   read.
@@ -69,12 +72,12 @@ pub struct TrialConfig {
     pub messages: u32,
     /// The same, at most, of a peer that has passed trials.
     pub messages_max: u32,
-    /// The shortest trial.
-    pub time_min: Duration,
+    /// Round-trip times that a trial takes.
+    pub round_trips: u32,
+    /// What a trial takes beside these: as long as TCP waits before it sends a lost segment again.
+    pub retransmission: Duration,
     /// The longest trial, and that of a peer of unknown round-trip time.
     pub time_max: Duration,
-    /// Round-trip times that a trial takes within these bounds.
-    pub round_trips: u32,
     /// Failures without a success after which the peer is replaced.
     pub strikes: u8,
 }
@@ -82,14 +85,15 @@ pub struct TrialConfig {
 impl Default for TrialConfig {
     /// Guesses: a link that carries each message in one direction or in both is silent for eight in a row once in fifty times; at
     /// a message a second, a silent peer is out within a minute even when it passed trials before. A message takes three round trips
-    /// of the link to come around it at most, or else it is of no help.
+    /// of the link to come around it at most, or else it is of no help; if a segment of it is lost on the way, 200 ms more, the least that
+    /// Linux waits. Without these, two ends of a link that may be lossy fail each other's trials in turns, until honest links end.
     fn default() -> Self {
         Self {
             messages: 8,
             messages_max: 32,
-            time_min: Duration::from_millis(200),
-            time_max: Duration::from_millis(600),
             round_trips: 3,
+            retransmission: Duration::from_millis(200),
+            time_max: Duration::from_millis(600),
             strikes: 3,
         }
     }
@@ -164,6 +168,8 @@ struct Trial {
     held: Option<Arc<Payload>>,
     /// Whether something came from who is awaited after the trial had begun.
     spoke: bool,
+    /// Whether the message came from who is awaited, after we had sent it.
+    crossed: bool,
 }
 
 impl Trials {
@@ -191,6 +197,10 @@ impl Trials {
 
     fn is_awaited(&self, link: (PeerHandle, TopicIndex)) -> bool {
         !self.by_link.is_empty() && self.by_link.get(&link).is_some_and(|trial| trial.held.is_none())
+    }
+
+    fn awaited(&mut self, link: (PeerHandle, TopicIndex)) -> Option<&mut Trial> {
+        self.by_link.get_mut(&link).filter(|trial| trial.held.is_none())
     }
 
     fn begin(&mut self, link: (PeerHandle, TopicIndex), trial: Trial) {
@@ -288,6 +298,11 @@ impl Mesh {
             return;
         }
         in_vain.remove(&(peer, topic));
+        if let Some(trial) = self.trials.awaited((peer, topic)) {
+            trial.crossed = true;
+        } else if let Some(known) = self.use_of(topic, peer) {
+            known.halve_failure();
+        }
         if !self.is_outbound(peer) {
             return;
         }
@@ -331,14 +346,17 @@ impl Mesh {
         for peer in tried {
             let ends = now + self.trial_time(peer);
             let began = self.pulse.lived();
-            self.trials.begin((peer, topic), Trial { ends, began, key, held: Some(payload.clone()), spoke: false });
+            self.trials.begin(
+                (peer, topic),
+                Trial { ends, began, key, held: Some(payload.clone()), spoke: false, crossed: false },
+            );
             self.counters.trials += 1;
         }
     }
 
     fn trial_time(&self, peer: PeerHandle) -> Duration {
         let trial = &self.config.trial;
-        self.rtt_of(peer).saturating_mul(trial.round_trips).clamp(trial.time_min, trial.time_max)
+        self.rtt_of(peer).saturating_mul(trial.round_trips).saturating_add(trial.retransmission).min(trial.time_max)
     }
 
     /// Ends the trials that are over, and replaces who has failed too often or is gone.
@@ -358,8 +376,9 @@ impl Mesh {
             if goes_on && (!was_awaited || self.pulse.is_settled()) {
                 if was_awaited {
                     // Nothing is to be said against who has brought something since.
-                    if self.use_of(topic, peer).is_some_and(|known| known.is_suspect()) {
-                        let fault = if trial.spoke { Fault::Failed } else { Fault::StoodStill };
+                    if let Some(known) = self.use_of(topic, peer).filter(|known| known.is_suspect()) {
+                        let is_known_idle = known.brought && !trial.spoke;
+                        let fault = if is_known_idle || trial.crossed { Fault::StoodStill } else { Fault::Failed };
                         self.blame(now, topic, peer, fault, out);
                     }
                 } else if !self.pulse.was_away(trial.began) {
@@ -464,6 +483,14 @@ impl Mesh {
 impl Use {
     fn has_brought(&mut self) {
         (self.silent, self.standstills, self.tried_in, self.spared, self.brought) = (0, 0, 0, 0, true);
+    }
+
+    /// The message by which it failed last has come from it after all.
+    fn halve_failure(&mut self) {
+        if self.failures > 0 {
+            self.failures -= 1;
+            self.standstills = self.standstills.saturating_add(1);
+        }
     }
 
     /// Whether a suspect is tried by this message, where chance draws a number below the one it is given.
