@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::Semaphore;
 
 /// Blocks that the producer has when a node joins.
 const HEIGHT: u64 = 5_000;
@@ -102,8 +103,8 @@ async fn a_node_that_was_stopped_for_100_blocks_converges_by_itself() {
     ready(&sleeper.rpc()).await;
 }
 
-/// A way to this address on an address of its own, over which at most so many bytes a second come.
-async fn narrow_way(to: SocketAddr, bytes_per_s: u64) -> SocketAddr {
+/// A way to this address on an address of its own, over which so many bytes come as it has permits.
+async fn narrow_way(to: SocketAddr, permits: Arc<Semaphore>) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.77.0.9:0").await.expect("a socket");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(async move {
@@ -112,10 +113,12 @@ async fn narrow_way(to: SocketAddr, bytes_per_s: u64) -> SocketAddr {
             let ((mut from_here, mut to_here), (mut from_there, mut to_there)) =
                 (here.into_split(), there.into_split());
             tokio::spawn(async move { tokio::io::copy(&mut from_here, &mut to_there).await });
+            let permits = permits.clone();
             tokio::spawn(async move {
                 let mut buffer = vec![0; 4_096];
                 while let Ok(read @ 1..) = from_there.read(&mut buffer).await {
-                    tokio::time::sleep(Duration::from_micros(read as u64 * 1_000_000 / bytes_per_s)).await;
+                    let needed = u32::try_from(read).expect("a buffer's length");
+                    permits.acquire_many(needed).await.expect("it is never closed").forget();
                     if to_here.write_all(&buffer[..read]).await.is_err() {
                         break;
                     }
@@ -141,7 +144,8 @@ impl Told {
     /// Looks once more; whether the node is up to date.
     async fn look(&mut self, lab: &Lab, joiner: &Running, chain: u64) -> bool {
         let ready = joiner.rpc().ready().await.expect("an answer");
-        let Some(sync) = ready.sync else { return ready.ready };
+        // Before it has heard of the chain it knows of nothing that it lacks.
+        let Some(sync) = ready.sync else { return ready.ready && height(joiner).await >= chain };
         assert!(!ready.ready && sync.from <= sync.height && sync.height <= sync.target, "{sync:?}");
         if sync.target < chain || sync.height == 0 || sync.height + 100 > sync.target {
             return false;
@@ -166,15 +170,19 @@ impl Told {
 #[tokio::test(flavor = "multi_thread")]
 async fn progress_is_told_while_a_node_catches_up() {
     const CHAIN: u64 = 2_000;
+    /// Some thirty blocks.
+    const BETWEEN_LOOKS: usize = 8 << 10;
     let lab = Lab::old("midway", CHAIN, 200);
     let producer = lab.start_producer(&[]);
-    // So narrow that there is time to look.
-    let way = narrow_way(socket_of(&producer), 400_000).await;
+    // What comes between two looks is little, however slow they are.
+    let permits = Arc::new(Semaphore::new(0));
+    let way = narrow_way(socket_of(&producer), permits.clone()).await;
     let bootnode = format!("/ip4/{}/tcp/{}/p2p/{}", way.ip(), way.port(), producer.addresses().peer_id);
     let joiner = lab.start("joiner", 2, &["--bootnodes", &bootnode]);
     let (mut told, deadline) = (Told::default(), Instant::now() + DEADLINE);
     while !told.look(&lab, &joiner, CHAIN).await {
         assert!(Instant::now() < deadline, "waited too long for the chain: {told:?}");
+        permits.add_permits(BETWEEN_LOOKS);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let heights = &told.heights;

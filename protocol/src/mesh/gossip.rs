@@ -4,7 +4,9 @@
 //! **Announcing.** Each heartbeat, the ids of the last `gossip_windows` windows go to peers of the topic outside the mesh:
 //! to `factor_percent` of them, at least D_lazy. Those that were passed over for longest come first, in random order among
 //! equals; who has just connected takes a place among those who wait by chance. What counts is how often something was announced, not time.
-//! The share is such that everybody has a turn while a message is announced, which a quarter, the spec's, would not be with three windows.
+//! The share is such that everybody has a turn while a message is announced, which a quarter, the spec's, would not be with three windows; and whoever
+//! would miss a message otherwise, because others have come, left the mesh, or come back, has a turn beside the share. A share that could not be enough, one below a hundredth
+//! by the number of windows, is kept to.
 //! A frame names at most [`IHAVE_IDS_PER_FRAME`] ids.
 //! *Rationale:* with a fresh draw each time a peer that has only one honest link, outside the mesh, misses a message whenever
 //! it is passed over in all windows; by turns it hardly can be, as long as those who are announced to in all windows cover the peers outside.
@@ -148,7 +150,7 @@ impl Mesh {
                 outside.push((state.announced_at[slot.handle.index()], slot.handle));
             }
         }
-        let share = self.announced_at_once(outside.len());
+        let share = self.announced_at_once(outside.len()).max(self.overdue(topic, &outside));
         self.random.gossip.shuffle(&mut outside);
         let outside = first_by_turn(&outside, share);
         self.states[topic.index()].announcements += 1;
@@ -214,6 +216,16 @@ impl Mesh {
     /// To how many of so many peers is announced at a heartbeat.
     fn announced_at_once(&self, outside: usize) -> usize {
         (outside * self.config.gossip.factor_percent).div_ceil(100).max(self.config.degree.lazy)
+    }
+
+    /// How many of them have to be announced to now, or else something of this moment or before will never be.
+    fn overdue(&self, topic: TopicIndex, outside: &[(u64, PeerHandle)]) -> usize {
+        let windows = self.config.cache.gossip_windows;
+        if self.config.gossip.factor_percent * windows < 100 {
+            return 0;
+        }
+        let this = self.states[topic.index()].announcements + 1;
+        outside.iter().filter(|(turn, _)| this.saturating_sub(*turn) >= windows as u64).count()
     }
 
     /// Gives a peer that has just connected a place among those who wait for an announcement.

@@ -74,6 +74,8 @@ impl Mesh {
         } else if let Some(slot) = self.peers.get_mut(peer) {
             slot.duplicates += 1;
         }
+        let is_accepted = state == SeenState::Accepted;
+        let was_late = is_accepted && self.note_late(topic, peer, key);
         match fate {
             Fate::Accepted(at) if news => {
                 if now.since(at) <= OF_USE {
@@ -84,7 +86,7 @@ impl Mesh {
                 }
                 self.scores.duplicate_delivery(now, peer, topic, Some(at));
             }
-            Fate::Accepted(_) => self.note_crossing(topic, peer, key, out),
+            Fate::Accepted(_) if was_late => self.note_crossing(topic, peer, out),
             _ if state == SeenState::Rejected => self.scores.invalid_message(peer, topic),
             _ => {}
         }

@@ -228,6 +228,11 @@ impl Mesh {
         let Ok(position) = mesh.binary_search(&peer) else { return false };
         mesh.remove(position);
         self.end_use(topic, position, peer);
+        // What was to be announced was pushed to it.
+        let state = &mut self.states[topic.index()];
+        if let Some(turn) = state.announced_at.get_mut(peer.index()) {
+            *turn = state.announcements;
+        }
         if let Some(slot) = self.peers.get_mut(peer) {
             slot.mesh.remove(topic);
         }

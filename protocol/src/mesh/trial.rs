@@ -24,8 +24,8 @@
 //!   same message on even. When both hold back the same one neither sends it, and both fail. Then each sends it when its trial is over, and the
 //!   copies cross: whoever has failed and then sends that very message tried us by it, too. Whoever dialled the link lets three messages pass then, before
 //!   the next trial, so that the other end tries first and is answered; if the next one has begun, it ends without a verdict.
-//! - **What comes after its trial makes of a failure half of one**, whichever end dialled. *Rationale:* it was held back from us, or a segment of it was lost on the
-//!   way, twice. It may as well have been sent back to us, so it is not forgiven wholly.
+//! - **What comes after its trial makes of a failure half of one**, whichever end dialled, and whether or not it was sent back what we had sent it. *Rationale:* it
+//!   was held back from us, or it is large, or a segment of it was lost on the way. It may as well have been mirrored, so it is not forgiven wholly, but by the next success.
 //! - Who is replaced without having brought anything since it came keeps away for twice as long each time ([`super::backoff`]). *Rationale:* a peer
 //!   that stood still for a while did its part before, and does again.
 //! - **Who stands still does not fail.** A peer from which nothing at all has come in the last half of its trial may have crashed, may be
@@ -106,7 +106,7 @@ pub(super) struct Use {
     silent: u32,
     /// How many of them make it suspect.
     patience: u32,
-    /// Failures since the last success.
+    /// Failures since the last success, in halves.
     failures: u8,
     /// How often it stood still in a trial since it brought something last.
     standstills: u8,
@@ -123,6 +123,8 @@ pub(super) struct Use {
 enum Fault {
     /// It was there and did not bring what was held back.
     Failed,
+    /// It brought that when its trial was over.
+    Late,
     /// It stood still, and went on without having brought it.
     StoodStill,
     /// It has been silent for longer than is borne of it.
@@ -136,8 +138,8 @@ const TRIED_AGAIN_WITHIN: u8 = 3;
 const HEARD_AGAIN_WITHIN: u8 = 2;
 /// So many messages pass first at the end that has dialled, when both have tried each other by the same message.
 const SPARED: u8 = TRIED_AGAIN_WITHIN;
-/// How many standstills count as a failure; shorter ones than [`STOOD_LONG_MS`] of lived time.
-const STANDSTILLS: u16 = 2;
+/// What a failure counts, where a standstill is one.
+const WHOLE: u8 = 2;
 /// A copy that comes so long after the message was accepted is of no use: who announces brings it sooner.
 pub(super) const OF_USE: Duration = Duration::from_secs(1);
 /// Between two looks at a peer that is awaited, at least.
@@ -154,7 +156,14 @@ pub(super) struct Trials {
     by_link: BTreeMap<(PeerHandle, TopicIndex), Trial>,
     by_end: BTreeSet<(Time, PeerHandle, TopicIndex)>,
     /// By what those were tried last who did not bring it in time.
-    in_vain: BTreeMap<(PeerHandle, TopicIndex), Fingerprint>,
+    in_vain: BTreeMap<(PeerHandle, TopicIndex), InVain>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct InVain {
+    key: Fingerprint,
+    /// Whether that was counted as a failure.
+    counted: bool,
 }
 
 #[derive(Debug)]
@@ -168,8 +177,8 @@ struct Trial {
     held: Option<Arc<Payload>>,
     /// Whether something came from who is awaited after the trial had begun.
     spoke: bool,
-    /// Whether the message came from who is awaited, after we had sent it.
-    crossed: bool,
+    /// Whether the message came from who is awaited.
+    late: bool,
 }
 
 impl Trials {
@@ -284,25 +293,24 @@ impl Mesh {
         }
     }
 
-    /// A copy of an accepted message has come from a peer that we had sent it to, or that has sent it before. If it is what the peer was tried by
-    /// in vain, the peer held it back from us.
-    pub(super) fn note_crossing(
-        &mut self,
-        topic: TopicIndex,
-        peer: PeerHandle,
-        key: Fingerprint,
-        out: &mut impl Sink<Output>,
-    ) {
+    /// A copy of an accepted message has come from a peer, however late. Whether the peer was tried by it in vain: then that is half of a failure.
+    pub(super) fn note_late(&mut self, topic: TopicIndex, peer: PeerHandle, key: Fingerprint) -> bool {
         let in_vain = &mut self.trials.in_vain;
-        if in_vain.is_empty() || in_vain.get(&(peer, topic)) != Some(&key) {
-            return;
+        if in_vain.is_empty() {
+            return false;
         }
+        let Some(tried) = in_vain.get(&(peer, topic)).copied().filter(|tried| tried.key == key) else { return false };
         in_vain.remove(&(peer, topic));
         if let Some(trial) = self.trials.awaited((peer, topic)) {
-            trial.crossed = true;
-        } else if let Some(known) = self.use_of(topic, peer) {
-            known.halve_failure();
+            trial.late = true;
+        } else if let Some(known) = self.use_of(topic, peer).filter(|_| tried.counted) {
+            known.failures = known.failures.saturating_sub(WHOLE / 2);
         }
+        true
+    }
+
+    /// What a peer was tried by in vain has come from it when we had sent it: the peer held it back from us.
+    pub(super) fn note_crossing(&mut self, topic: TopicIndex, peer: PeerHandle, out: &mut impl Sink<Output>) {
         if !self.is_outbound(peer) {
             return;
         }
@@ -348,7 +356,7 @@ impl Mesh {
             let began = self.pulse.lived();
             self.trials.begin(
                 (peer, topic),
-                Trial { ends, began, key, held: Some(payload.clone()), spoke: false, crossed: false },
+                Trial { ends, began, key, held: Some(payload.clone()), spoke: false, late: false },
             );
             self.counters.trials += 1;
         }
@@ -365,7 +373,7 @@ impl Mesh {
             let Some(mut trial) = self.trials.end((peer, topic)) else { return };
             let was_awaited = trial.held.is_none();
             if !was_awaited {
-                self.trials.in_vain.insert((peer, topic), trial.key);
+                self.trials.in_vain.insert((peer, topic), InVain { key: trial.key, counted: false });
                 self.send_held(peer, &mut trial, out);
             }
             let Some(slot) = self.peers.get(peer) else { continue };
@@ -377,8 +385,11 @@ impl Mesh {
                 if was_awaited {
                     // Nothing is to be said against who has brought something since.
                     if let Some(known) = self.use_of(topic, peer).filter(|known| known.is_suspect()) {
-                        let is_known_idle = known.brought && !trial.spoke;
-                        let fault = if is_known_idle || trial.crossed { Fault::StoodStill } else { Fault::Failed };
+                        let fault = match trial {
+                            Trial { spoke: false, .. } if known.brought => Fault::StoodStill,
+                            Trial { late: true, .. } => Fault::Late,
+                            Trial { .. } => Fault::Failed,
+                        };
                         self.blame(now, topic, peer, fault, out);
                     }
                 } else if !self.pulse.was_away(trial.began) {
@@ -409,10 +420,11 @@ impl Mesh {
 
     /// Counts a fault of a peer of the mesh, and replaces it if there were too many.
     fn blame(&mut self, now: Time, topic: TopicIndex, peer: PeerHandle, fault: Fault, out: &mut impl Sink<Output>) {
-        let most = self.config.trial.strikes;
+        let most = self.config.trial.strikes.saturating_mul(WHOLE);
         let Some(known) = self.use_of(topic, peer) else { return };
         match fault {
-            Fault::Failed => known.failures = known.failures.saturating_add(1),
+            Fault::Failed => known.failures = known.failures.saturating_add(WHOLE),
+            Fault::Late => known.failures = known.failures.saturating_add(WHOLE / 2),
             Fault::StoodStill => known.standstills = known.standstills.saturating_add(1),
             Fault::Gone => {
                 let is_news = known.failures < most;
@@ -420,8 +432,13 @@ impl Mesh {
                 self.counters.peers_gone += u64::from(is_news);
             }
         }
+        if fault == Fault::Failed
+            && let Some(tried) = self.trials.in_vain.get_mut(&(peer, topic))
+        {
+            tried.counted = true;
+        }
         let Some(known) = self.use_of(topic, peer) else { return };
-        let strikes = u16::from(known.failures) + u16::from(known.standstills) / STANDSTILLS;
+        let strikes = u16::from(known.failures) + u16::from(known.standstills);
         if strikes >= u16::from(most) && !self.replace(now, topic, peer, out) {
             let enough = self.config.degree.target / 2;
             if strikes >= u16::from(most) * 2 && self.useful_links(topic) >= enough {
@@ -483,14 +500,6 @@ impl Mesh {
 impl Use {
     fn has_brought(&mut self) {
         (self.silent, self.standstills, self.tried_in, self.spared, self.brought) = (0, 0, 0, 0, true);
-    }
-
-    /// The message by which it failed last has come from it after all.
-    fn halve_failure(&mut self) {
-        if self.failures > 0 {
-            self.failures -= 1;
-            self.standstills = self.standstills.saturating_add(1);
-        }
     }
 
     /// Whether a suspect is tried by this message, where chance draws a number below the one it is given.

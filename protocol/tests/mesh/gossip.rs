@@ -119,6 +119,36 @@ fn every_message_is_announced_to_every_peer_outside_the_mesh() {
     }
 }
 
+/// Those who come back after each turn of theirs cannot have others wait for more than a message is announced.
+#[test]
+fn who_stays_hears_of_everything_however_many_come_back() {
+    let mut bench = Bench::joined(config());
+    let peers = bench.subscribers(150);
+    bench.prune_from(peers[0], Some(60));
+    (0..20).for_each(|_| announce(&mut bench));
+    let staying: Vec<PeerHandle> = peers.iter().copied().filter(|peer| !bench.in_mesh(*peer)).take(40).collect();
+    let mut back: Vec<PeerHandle> =
+        peers.iter().copied().filter(|peer| !bench.in_mesh(*peer) && !staying.contains(peer)).collect();
+    let mut missing: Vec<(PeerHandle, MessageId, u32)> = Vec::new();
+    for _ in 0..40 {
+        let id = message(bench.mesh.counters().heartbeats).id();
+        missing.extend(staying.iter().map(|peer| (*peer, id, 0)));
+        announce(&mut bench);
+        missing.retain_mut(|(peer, id, turns)| {
+            *turns += 1;
+            !is_announced(&bench, *peer, *id)
+        });
+        let missed = missing.iter().filter(|(_, _, turns)| *turns >= 3).count();
+        assert_eq!(missed, 0, "at heartbeat {}", bench.mesh.counters().heartbeats);
+        for peer in &mut back {
+            if announced_to(&bench, *peer) > 0 {
+                bench.disconnect(*peer);
+                *peer = bench.subscriber();
+            }
+        }
+    }
+}
+
 /// Publishes a message and has it announced.
 fn announce(bench: &mut Bench) {
     bench.publish(&message(bench.mesh.counters().heartbeats));

@@ -191,8 +191,8 @@ fn by_which_of_the_next_messages_a_suspect_is_tried_is_drawn() {
     let cases = [
         (Direction::Inbound, Answer::Spoke, 1..=3),
         (Direction::Outbound, Answer::Spoke, 1..=3),
-        (Direction::Inbound, Answer::Crossed, 1..=2),
-        (Direction::Outbound, Answer::Crossed, 4..=5),
+        (Direction::Inbound, Answer::Crossed, 1..=3),
+        (Direction::Outbound, Answer::Crossed, 4..=6),
         (Direction::Inbound, Answer::StoodStill, 1..=2),
         (Direction::Outbound, Answer::StoodStill, 1..=2),
         (Direction::Inbound, Answer::StoodStillAndCrossed, 1..=2),
@@ -491,30 +491,78 @@ fn standing_still_is_a_failure_of_who_has_never_brought_anything() {
     assert!(!link.in_mesh());
 }
 
-/// The other end may have tried us by the same message, or a segment of it was lost.
+/// When what a peer was tried by comes after its trial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Late {
+    /// It spoke in the trial, and was sent the message when that was over.
+    Crossing,
+    /// It did not want the message, so it was not sent it.
+    Refused,
+    /// The same, and the message comes so late that it is of no use.
+    RefusedAndUseless,
+    /// It said nothing until then, and is judged when it goes on.
+    Awaited,
+}
+
+/// The other end may have tried us by the same message, it may be a large one, or a segment of it was lost.
 #[test]
 fn what_comes_after_its_trial_makes_a_failure_half_of_one() {
-    for (stranger, still) in [(false, false), (true, false), (false, true), (true, true)] {
-        let mut link = Link::with_spare();
-        if !stranger {
-            link.bring();
-        }
-        // A failure is a whole one until the copy has come. Who stands still is judged when it goes on.
-        for halves in 0..if still { 6 } else { 5 } {
-            assert!(link.in_mesh(), "after {halves} halves");
-            let (_, held) = link.until_held();
-            if still {
-                link.bench.pass(STEP);
-                link.silence(Duration::from_millis(650));
-            } else {
-                link.speak();
-                link.bench.pass(OVER);
+    for direction in [Direction::Inbound, Direction::Outbound] {
+        for late in [Late::Crossing, Late::Refused, Late::RefusedAndUseless, Late::Awaited] {
+            for brings in [false, true] {
+                let mut link = Link::with(direction, config(), 1);
+                link.bench.subscriber();
+                // A failure is a whole one until the copy has come. Who stands still is judged when it goes on.
+                let borne = if late == Late::Awaited { 6 } else { 5 };
+                for halves in 0..borne {
+                    assert!(link.in_mesh(), "after {halves} halves: {direction:?}, {late:?}, brings {brings}");
+                    let (_, held) = link.until_held();
+                    if matches!(late, Late::Refused | Late::RefusedAndUseless) {
+                        link.bench.idontwant_from(link.tried, &held);
+                    }
+                    match late {
+                        Late::Awaited => {
+                            link.bench.pass(STEP);
+                            link.silence(Duration::from_millis(650));
+                        }
+                        Late::Crossing | Late::RefusedAndUseless => {
+                            link.speak();
+                            link.bench.pass(OVER);
+                        }
+                        Late::Refused => {
+                            link.speak();
+                            link.bench.pass(Duration::from_millis(700));
+                        }
+                    }
+                    link.bench.publish_from(link.tried, &held);
+                    link.go_on();
+                    // Who has brought something before it stands still is judged by that.
+                    if brings && late != Late::Awaited {
+                        link.bring();
+                    }
+                }
+                assert!(!link.in_mesh(), "{direction:?}, {late:?}, brings {brings}");
             }
-            link.bench.publish_from(link.tried, &held);
-            link.go_on();
         }
-        assert!(!link.in_mesh(), "stranger {stranger}, still {still}");
     }
+}
+
+/// Nothing was counted, so nothing is taken back.
+#[test]
+fn a_late_copy_takes_back_nothing_of_another_failure() {
+    let mut link = Link::with_spare();
+    link.fail_trial();
+    for _ in 0..2 {
+        let (_, held) = link.until_held();
+        link.speak();
+        link.bench.starve(Duration::from_secs(2));
+        link.bench.publish_from(link.tried, &held);
+    }
+    assert_eq!(link.bench.mesh.counters().trials_failed, 1);
+    link.fail_trial();
+    assert!(link.in_mesh());
+    link.fail_trial();
+    assert!(!link.in_mesh());
 }
 
 /// A second after a message was accepted whoever announces it has brought it.
