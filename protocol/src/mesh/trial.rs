@@ -85,8 +85,8 @@ pub struct TrialConfig {
 impl Default for TrialConfig {
     /// Guesses: a link that carries each message in one direction or in both is silent for eight in a row once in fifty times; at
     /// a message a second, a silent peer is out within a minute even when it passed trials before. A message takes three round trips
-    /// of the link to come around it at most, or else it is of no help; if a segment of it is lost on the way, 200 ms more, the least that
-    /// Linux waits. Without these, two ends of a link that may be lossy fail each other's trials in turns, until honest links end.
+    /// of the link to come around it at most, or else it is of no help. 200 ms is the least that Linux waits for, beside a round trip, before it sends a
+    /// lost segment again. Without these, the two ends of a lossy link fail each other's trials in turns, until honest links end.
     fn default() -> Self {
         Self {
             messages: 8,
