@@ -17,5 +17,8 @@ mod scoring;
 mod sent_away;
 mod spread;
 mod standstill;
+mod trial_awaited;
+mod trial_late;
+mod trial_link;
 mod trial_outcomes;
 mod trials;
