@@ -114,11 +114,11 @@ fn error_of(error: clap::Error) -> clap::Error {
     let is_of_sim = std::env::args_os().nth(1).is_some_and(|first| first == "sim");
     let message = if is_of_sim {
         format!(
-            "`sim` takes one scenario, and `{word}` would be another one; several seeds of one are run with --seeds A..B\n"
+            "`sim` takes one scenario, and `{word}` would be another one; several seeds of one are run with --seeds A..B"
         )
     } else if cfg!(not(feature = "cluster")) && OF_REAL_NODES.contains(&word.as_str()) {
         format!(
-            "this program was built without `{word}` and other commands that run real nodes: build it without --no-default-features\n"
+            "this program was built without `{word}` and other commands that run real nodes: build it without --no-default-features"
         )
     } else {
         return error;
