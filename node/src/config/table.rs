@@ -5,9 +5,10 @@ use super::values::{Problem, Values};
 use super::{BASE_PORT, INSTANCE_MAX, INSTANCE_PORTS};
 use crate::net::names::{NameServer, check_name};
 use crate::telemetry::{DEFAULT_FILTER, parse_filter};
+use hyper::Uri;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Peers that are looked for unless told otherwise; see [`starling_protocol::peers::PeerConfig`].
@@ -177,8 +178,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "max-peers",
         value_name: "N",
         kind: Kind::Count { min: 1, max: PEERS_MAX },
-        default: DefaultValue::Derived("four times target_peers", |above| {
-            Value::Count((above.count_u64("network.target_peers") * 4).min(PEERS_MAX))
+        default: DefaultValue::Derived("eight times target_peers", |above| {
+            Value::Count((above.count_u64("network.target_peers") * 8).min(PEERS_MAX))
         }),
         help: "How many peers to allow.",
         ..Setting::BASE
@@ -245,7 +246,7 @@ pub static SETTINGS: &[Setting] = &[
         value_name: "NAME",
         kind: Kind::List(check_host),
         default: DefaultValue::Is(""),
-        help: "Host names by which the RPC may be called, besides this machine's addresses.",
+        help: "Host names and addresses by which the RPC may be called, besides this machine's own addresses.",
         ..Setting::BASE
     },
     Setting {
@@ -435,17 +436,35 @@ fn check_filter(text: &str) -> Result<(), String> {
     parse_filter(text).map(drop).map_err(|error| error.to_string())
 }
 
+/// Browsers write an origin in one way only, so any other would never be equal to one.
 fn check_origin(text: &str) -> Result<(), String> {
-    let authority = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    if authority.is_none_or(|authority| authority.is_empty() || authority.contains('/')) {
-        return Err(format!("{text:?} is no origin; one looks like https://wallet.example, without a path"));
+    let no_origin = || format!("{text:?} is no origin; one looks like https://wallet.example, without a path");
+    let uri: Uri = text.parse().map_err(|_no_uri| no_origin())?;
+    let (Some(scheme @ ("http" | "https")), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        return Err(no_origin());
+    };
+    let host = authority.host().to_ascii_lowercase();
+    if uri.path_and_query().is_some_and(|path| path != "/") || text.ends_with('/') || authority.as_str().contains('@') {
+        return Err(no_origin());
+    }
+    if host.contains('*') {
+        return Err(format!("{text:?} names more than one origin; give each that you trust"));
+    }
+    let default = if scheme == "http" { 80 } else { 443 };
+    let port = authority.port_u16().filter(|port| *port != default);
+    let canonical = format!("{scheme}://{host}{}", port.map_or_else(String::new, |port| format!(":{port}")));
+    if canonical != text {
+        return Err(format!("browsers write the origin {text:?} as {canonical}; give that"));
     }
     Ok(())
 }
 
 fn check_host(text: &str) -> Result<(), String> {
-    if text.is_empty() || text.contains(['/', ':', '*', ' ']) {
-        return Err(format!("{text:?} is no host name; one looks like node.example, without a scheme or port"));
+    let is_address = text.parse::<IpAddr>().is_ok();
+    if !is_address && (text.is_empty() || text.contains(['/', ':', '*', ' ', '[', ']', '@'])) {
+        return Err(format!(
+            "{text:?} is no host name or address; they look like node.example, 192.0.2.10 or 2001:db8::1, without a scheme or port"
+        ));
     }
     Ok(())
 }

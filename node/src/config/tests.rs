@@ -124,7 +124,7 @@ fn a_directory_with_a_genesis_is_enough() {
     assert_eq!(settings.rpc.listen, "127.0.0.1:26501".parse().expect("an address"));
     assert_eq!(settings.listen.len(), 2);
     assert!(settings.producer_key.is_none());
-    assert_eq!((settings.target_peers, settings.max_peers), (24, 96));
+    assert_eq!((settings.target_peers, settings.max_peers), (24, 192));
     let again = load(dir.path(), &[], &[]).expect("settings");
     assert_eq!(again.node_key.public_key(), settings.node_key.public_key(), "keys are kept");
     assert_ne!(settings.account_key.public_key(), settings.node_key.public_key(), "and differ");
@@ -205,7 +205,17 @@ fn wrong_values_name_the_layer_the_value_and_the_remedy() {
         ("suspect-after-slots", "0", "between 1 and 86400"),
         ("flood-publish", "perhaps", "neither true nor false"),
         ("rpc-allow-origin", "*", "https://"),
+        ("rpc-allow-origin", "ftp://wallet.example", "https://"),
+        ("rpc-allow-origin", "https://wallet.example/", "without a path"),
+        ("rpc-allow-origin", "https://user@wallet.example", "no origin"),
+        ("rpc-allow-origin", "https://a b", "no origin"),
+        ("rpc-allow-origin", "https://*.example", "names more than one"),
+        ("rpc-allow-origin", "https://Wallet.Example", "as https://wallet.example;"),
+        ("rpc-allow-origin", "https://wallet.example:443", "as https://wallet.example;"),
+        ("rpc-allow-origin", "http://wallet.example:080", "as http://wallet.example;"),
         ("rpc-allow-host", "http://x", "without a scheme"),
+        ("rpc-allow-host", "192.0.2.10:80", "without a scheme or port"),
+        ("rpc-allow-host", "[2001:db8::1]", "2001:db8::1"),
         ("log-filter", "a=b=c", "such as"),
         ("log-format", "xml", "none of text, json"),
         ("instance", "201", "between 0 and 200"),

@@ -3,7 +3,7 @@
 //! # Rules
 //! 1. At most [`ConnectionLimits::established_max`] connections in all and
 //!    [`ConnectionLimits::established_inbound_max`] inbound, so that inbound peers cannot take the places of those we dial:
-//!    three in ten are kept free for these.
+//!    a third is kept free for these.
 //! 2. At most [`ConnectionLimits::per_peer_max`] with one peer. Two, not one: with one, two nodes that dial each other at
 //!    the same time each refuse the other's connection and both are left with none.
 //! 3. At most [`ConnectionLimits::per_ip_max`] with one host (IPv4 address, IPv6 /56) and [`ConnectionLimits::per_subnet_max`] with one
@@ -24,6 +24,10 @@
 //! 6. A host may begin [`ConnectionLimits::burst_per_ip`] inbound connections at once, and one more every
 //!    [`ConnectionLimits::refill_per_ip`] from then on. Loopback is exempt.
 //! 7. Whom the operator banned is refused: by address before the handshake, by peer id after it; and disconnected when the ban comes.
+//! 8. A connection whose peer has not become a peer of the mesh ([`Behaviour::introduced`]) is closed after [`INTRODUCTION_MAX`]; if it is
+//!    inbound and there is no room, after [`VISIT_MAX`], the one that has been there longest first, and before anybody else makes room.
+//!    *Rationale:* the machine, which says who makes room, does not know of such a connection, and one stream that is open and says nothing
+//!    keeps it from being idle. Otherwise whoever never speaks gossipsub keeps a place for ever.
 //!
 //! An inbound connection is checked before its handshake, by address, and after it, by peer; a dial is checked when its
 //! address is known, at the end. Every map holds live connections only, so rules 1, 4 and 5
@@ -57,6 +61,9 @@ mod tests;
 
 /// How long a visitor may stay. A guess: a lookup takes a few round trips, and `libp2p-kad` begins one within half a second.
 pub const VISIT_MAX: Duration = Duration::from_secs(5);
+
+/// How long a connected peer may take to become a peer of the mesh. A guess: a few round trips do, and negotiating a stream may take 10 s.
+pub const INTRODUCTION_MAX: Duration = Duration::from_secs(15);
 
 /// Limits on connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,10 +111,10 @@ impl Default for ConnectionLimits {
 }
 
 impl ConnectionLimits {
-    /// The defaults with this many established connections in all, three in ten of which only we can fill by dialling.
+    /// The defaults with this many established connections in all, a third of which only we can fill by dialling.
     #[must_use]
     pub fn for_peers(established_max: usize) -> Self {
-        Self { established_max, established_inbound_max: established_max * 7 / 10, ..Self::default() }
+        Self { established_max, established_inbound_max: established_max * 2 / 3, ..Self::default() }
     }
 }
 
@@ -161,12 +168,14 @@ pub struct Behaviour {
     established: BTreeMap<ConnectionId, Established>,
     /// Connections that were let in as visits and are not in `established` yet.
     arriving: BTreeSet<ConnectionId>,
-    /// Fires when the first visit that is to end does.
+    /// Connected peers that are peers of the mesh.
+    introduced: BTreeSet<PeerId>,
+    /// Fires when the first connection that is to end does.
     timer: Option<Pin<Box<Sleep>>>,
     /// How many connections each host has begun of late.
     rates: BTreeMap<Group, Rate>,
     bans: BanList,
-    /// Connections to be closed, because their peer is banned now or has to make room.
+    /// Connections to be closed, because their peer is banned now or makes room.
     banned: VecDeque<(PeerId, ConnectionId)>,
     /// Who makes room for the next newcomer: a stranger, or an acquaintance.
     evictable: [Option<PeerId>; 2],
@@ -189,8 +198,18 @@ struct Established {
     inbound: bool,
     /// Whether it was let in beyond the bound.
     visitor: bool,
+    since: Instant,
     /// When it is to be closed, if that is known.
     until: Option<Instant>,
+    /// Whether it is being closed to make room.
+    makes_room: bool,
+}
+
+impl Established {
+    fn leave(&mut self) {
+        let visited = Instant::now() + VISIT_MAX;
+        self.until = Some(self.until.map_or(visited, |until| until.min(visited)));
+    }
 }
 
 impl Behaviour {
@@ -203,6 +222,7 @@ impl Behaviour {
             pending_outbound: BTreeMap::new(),
             established: BTreeMap::new(),
             arriving: BTreeSet::new(),
+            introduced: BTreeSet::new(),
             timer: None,
             rates: BTreeMap::new(),
             bans: BanList::default(),
@@ -225,7 +245,7 @@ impl Behaviour {
     /// Whether such a newcomer would find no room now and nobody who makes room for it.
     #[must_use]
     pub fn is_full(&self, newcomer: Newcomer) -> bool {
-        self.evictable[place(newcomer)].is_none() && self.check_room(true).is_err()
+        self.evictable[place(newcomer)].is_none() && self.check_room(true).is_err() && self.not_introduced().is_none()
     }
 
     /// Names who is to make room for the next such newcomer that finds none. One newcomer for each time that this is called.
@@ -238,8 +258,30 @@ impl Behaviour {
         self.acquaintances = peers;
     }
 
-    /// Has somebody make room for this peer, if somebody was named who is still there as an inbound peer.
+    /// Says that this peer is a peer of the mesh: its connections stay.
+    pub fn introduced(&mut self, peer: PeerId) {
+        for it in self.established.values_mut().filter(|it| it.peer == peer && !it.visitor) {
+            it.until = None;
+            self.introduced.insert(peer);
+        }
+    }
+
+    /// The inbound connection that has been there longest of those which have no peer of the mesh after [`VISIT_MAX`].
+    fn not_introduced(&self) -> Option<ConnectionId> {
+        let staying = self.established.iter().filter(|(_, it)| it.inbound && !it.visitor && !it.makes_room);
+        let strange = staying.filter(|(_, it)| !self.introduced.contains(&it.peer) && it.since.elapsed() >= VISIT_MAX);
+        strange.min_by_key(|(_, it)| it.since).map(|(id, _)| *id)
+    }
+
+    /// Has somebody make room for this peer: whoever has not become a peer of the mesh, or who was named and is still there as an inbound
+    /// peer.
     fn make_room(&mut self, peer: PeerId) -> bool {
+        let strange = self.not_introduced().and_then(|id| Some((id, self.established.get_mut(&id)?)));
+        if let Some((id, it)) = strange {
+            it.makes_room = true;
+            self.banned.push_back((it.peer, id));
+            return true;
+        }
         let known = self.acquaintances.contains(&peer);
         let newcomer = if known { Newcomer::Acquaintance } else { Newcomer::Stranger };
         let Some(peer) = self.evictable[place(newcomer)].take() else { return false };
@@ -338,8 +380,13 @@ impl Behaviour {
     /// Ends an inbound connection as if it were a visit, after [`VISIT_MAX`]; false for any other.
     pub fn see_off(&mut self, connection: ConnectionId) -> bool {
         let Some(known) = self.established.get_mut(&connection).filter(|known| known.inbound) else { return false };
-        known.until.get_or_insert_with(|| Instant::now() + VISIT_MAX);
+        known.leave();
         true
+    }
+
+    /// Ends all connections with a peer as if they were visits.
+    pub fn see_off_peer(&mut self, peer: PeerId) {
+        self.established.values_mut().filter(|it| it.peer == peer).for_each(Established::leave);
     }
 
     fn check_peer(&self, peer: PeerId) -> Result<(), Refused> {
@@ -364,7 +411,7 @@ impl Behaviour {
         check(visiting, self.limits.visitors_max, "room", "visitors beyond the limit of connections")
     }
 
-    /// A visit whose time is up.
+    /// A visit or an introduction whose time is up.
     fn poll_visits(&mut self, context: &mut Context<'_>) -> Poll<(PeerId, ConnectionId)> {
         let visits = self.established.iter_mut().filter_map(|(id, connection)| {
             let until = connection.until.as_mut()?;
@@ -483,13 +530,21 @@ impl NetworkBehaviour for Behaviour {
             FromSwarm::ConnectionEstablished(ConnectionEstablished { peer_id, connection_id, endpoint, .. }) => {
                 let ip = ip_of(endpoint.get_remote_address());
                 let visitor = self.arriving.remove(&connection_id);
-                let until = visitor.then(|| Instant::now() + VISIT_MAX);
+                let (since, peer) = (Instant::now(), peer_id);
+                let until = match visitor {
+                    true => Some(since + VISIT_MAX),
+                    false => (!self.introduced.contains(&peer)).then(|| since + INTRODUCTION_MAX),
+                };
                 let (address, inbound) = (endpoint.get_remote_address().clone(), endpoint.is_listener());
-                let connection = Established { peer: peer_id, ip, address, inbound, visitor, until };
+                let makes_room = false;
+                let connection = Established { peer, ip, address, inbound, visitor, since, until, makes_room };
                 self.established.insert(connection_id, connection);
             }
             FromSwarm::ConnectionClosed(closed) => {
                 self.established.remove(&closed.connection_id);
+                if closed.remaining_established == 0 {
+                    self.introduced.remove(&closed.peer_id);
+                }
             }
             FromSwarm::DialFailure(failure) => {
                 self.pending_outbound.remove(&failure.connection_id);

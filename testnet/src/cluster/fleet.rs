@@ -34,6 +34,9 @@ const STARTING_PER_CORE: usize = 4;
 const BOOTNODES: usize = 2;
 /// The most peers that a node can be told to allow.
 const PEERS_MAX: usize = 1_000;
+
+/// Peers that a node with links that are given allows.
+const LINKED_PEERS_MAX: usize = 192;
 /// How much of a log is shown when its node died.
 const LOG_END_LINES: usize = 8;
 
@@ -198,6 +201,8 @@ impl Fleet {
         command.arg("--target-peers").arg(place.links.unwrap_or(options.target_peers).max(1).to_string());
         if place.links.is_some() {
             command.arg("--discovery=false");
+            // As many as a node that is told nothing, and as a simulated one, however few links are given.
+            command.arg("--max-peers").arg(LINKED_PEERS_MAX.to_string());
         }
         command.arg("--exit-on-stdin-close");
         if options.trace {

@@ -138,7 +138,8 @@ pub struct ConnectionLimits {
 }
 
 impl Default for ConnectionLimits {
-    /// The defaults of real nodes.
+    /// Those of a real node that is told nothing: it looks for 24 peers, allows eight times as many, and keeps a third of the places for those
+    /// that it dials.
     fn default() -> Self {
         Self { connections_max: 192, inbound_max: 128, per_ip_max: 8, per_subnet_max: 32 }
     }

@@ -268,3 +268,48 @@ async fn whoever_is_banned_is_refused_as_early_as_can_be_and_disconnected() {
     swarm.behaviour.set_bans(expired);
     assert!(swarm.begin("198.51.100.7").is_some());
 }
+
+fn closed(behaviour: &mut Behaviour) -> Option<PeerId> {
+    match behaviour.poll(&mut Context::from_waker(std::task::Waker::noop())) {
+        Poll::Ready(ToSwarm::CloseConnection { peer_id, .. }) => Some(peer_id),
+        _ => None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_become_a_peer_of_the_mesh_goes() {
+    let mut inbound = Inbound::new(ConnectionLimits::default());
+    let [peer, stranger] = [0; 2].map(|_| PeerId::random());
+    inbound.establish("1.0.0.1", peer).expect("room");
+    inbound.establish("2.0.0.1", stranger).expect("room");
+    inbound.behaviour.introduced(peer);
+    inbound.establish("1.0.0.1", peer).expect("a second connection of a peer");
+    tokio::time::advance(INTRODUCTION_MAX - Duration::from_millis(1)).await;
+    assert_eq!(closed(&mut inbound.behaviour), None);
+    tokio::time::advance(Duration::from_millis(2)).await;
+    assert_eq!(closed(&mut inbound.behaviour), Some(stranger));
+    tokio::time::advance(Duration::from_millis(2)).await;
+    assert_eq!(closed(&mut inbound.behaviour), None, "nobody is asked twice at once, and the peer stays");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_no_peer_of_the_mesh_makes_room_before_whoever_was_named() {
+    let limits = ConnectionLimits { established_inbound_max: 3, visitors_max: 0, ..ConnectionLimits::default() };
+    let mut inbound = Inbound::new(limits);
+    let [peer, first, second] = [0; 3].map(|_| PeerId::random());
+    inbound.establish("1.0.0.1", peer).expect("room");
+    inbound.behaviour.introduced(peer);
+    inbound.establish("2.0.0.1", first).expect("room");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    inbound.establish("3.0.0.1", second).expect("room");
+    assert!(inbound.behaviour.is_full(Newcomer::Stranger), "they may be about to become peers");
+    assert!(inbound.establish("4.0.0.1", PeerId::random()).is_none());
+    tokio::time::advance(VISIT_MAX).await;
+    inbound.behaviour.set_evictable(Newcomer::Stranger, peer);
+    assert!(!inbound.behaviour.is_full(Newcomer::Acquaintance));
+    for (ip, gone) in [("5.0.0.1", first), ("6.0.0.1", second), ("7.0.0.1", peer)] {
+        inbound.establish(ip, PeerId::random()).expect("somebody makes room");
+        assert_eq!(closed(&mut inbound.behaviour), Some(gone));
+    }
+    assert!(inbound.establish("8.0.0.1", PeerId::random()).is_none(), "each makes room once");
+}

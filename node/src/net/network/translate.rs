@@ -112,6 +112,9 @@ impl Network {
                     self.dial_failed_if_asked(&id, || "the peer speaks no gossipsub".to_owned());
                     // Fails only when the peer has gone already.
                     let _ = self.swarm.disconnect_peer_id(id);
+                } else {
+                    // It may have come to ask who else is there.
+                    self.swarm.behaviour_mut().limits.see_off_peer(id);
                 }
                 return;
             }
@@ -131,6 +134,7 @@ impl Network {
             return self.disconnect(peer);
         };
         self.dials.remove(&id);
+        self.swarm.behaviour_mut().limits.introduced(*libp2p_id);
         self.events.push_back(NetEvent::Connected { peer, id, ip, direction, version });
         let Early { identity, rtt } = self.early.remove(libp2p_id).unwrap_or_default();
         self.events.extend(identity.map(|identity| identity.of(peer)));

@@ -54,7 +54,11 @@ impl request_response::Codec for Raw {
 type RawSwarm = Swarm<request_response::Behaviour<Raw>>;
 
 fn raw_peer() -> RawSwarm {
-    let protocols = [(StreamProtocol::new("/meshsub/1.1.0"), ProtocolSupport::Full)];
+    raw_peer_that(ProtocolSupport::Full)
+}
+
+fn raw_peer_that(supports_gossipsub: ProtocolSupport) -> RawSwarm {
+    let protocols = [(StreamProtocol::new("/meshsub/1.1.0"), supports_gossipsub)];
     let config = request_response::Config::default().with_request_timeout(Duration::from_secs(3_600));
     let noise = |keypair: &Keypair| noise::Config::new(keypair).unwrap();
     SwarmBuilder::with_new_identity()
@@ -169,4 +173,22 @@ async fn a_peer_without_gossipsub_counts_as_a_failed_dial() {
     host.network.dial(id, &[to_address(address)]);
     run_raw(&mut host, &mut raw, |host| host.dial_failures() == 1 && host.network.connections() == (0, 0)).await;
     assert!(host.peers().is_empty());
+}
+
+#[tokio::test]
+async fn whoever_takes_no_mesh_stream_keeps_no_place_with_one_of_its_own() {
+    let mut small = config("127.0.0.3");
+    small.limits = ConnectionLimits { established_inbound_max: 1, visitors_max: 0, ..ConnectionLimits::default() };
+    let mut host = Host::start(small).await;
+    let mut raw = raw_peer_that(ProtocolSupport::Outbound);
+    let id = raw_connect(&host, &mut raw);
+    raw.behaviour_mut().send_request(&id, vec![0]);
+    run_raw(&mut host, &mut raw, |host| host.network.connections() == (1, 0)).await;
+    // Its place is taken by a connection of its own, and the dial is answered nevertheless.
+    host.network.dial(to_protocol_id(raw.local_peer_id()).unwrap(), &[]);
+    run_raw(&mut host, &mut raw, |host| host.network.connections() == (0, 0)).await;
+    run_raw(&mut host, &mut raw, |host| host.dial_failures() == 1).await;
+    let mut honest = Host::start(config("127.0.0.4")).await;
+    dial(&mut honest, &host);
+    run(&mut [&mut host, &mut honest], |hosts| hosts[0].peers().len() == 1).await;
 }
