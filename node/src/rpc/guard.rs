@@ -2,22 +2,27 @@
 //!
 //! # Host
 //! There must be exactly one, and it must be one of: `localhost`; an address of the loopback network; the address at which
-//! the connection arrived; a configured name. Under DNS rebinding the attacker's page is loaded from a name of the
+//! the connection arrived; a configured name or address. Under DNS rebinding the attacker's page is loaded from a name of the
 //! attacker's, and the browser sends that name: an address never appears. The port is not compared, because a forwarded
 //! port (`ssh -L`, a container) differs without harm.
 //!
 //! # Origin
-//! None, or a configured one, compared as a string. `null`, which sandboxed pages and files send, is never allowed.
+//! None, or a configured one, compared as a string. `null`, which sandboxed pages and files send, is never allowed. Browsers send none with
+//! what a page merely loads, such as an image, but say in `Sec-Fetch-Site` (W3C, Fetch Metadata Request Headers) that another site asks for
+//! it: without an origin that is refused, too. Programs do not send that header.
 
 use super::codes::clip;
 use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
 use hyper::{StatusCode, Uri};
 use std::net::IpAddr;
 
+/// By which site a browser says that it was made to ask.
+const SEC_FETCH_SITE: &str = "sec-fetch-site";
+
 /// What is allowed beyond the machine itself.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Guard {
-    /// Further host names, lowercase.
+    /// Further names and addresses, each as [`canonical_host`] gives it.
     pub(super) hosts: Vec<String>,
     /// Origins such as `https://example.org`.
     pub(super) origins: Vec<String>,
@@ -54,22 +59,30 @@ impl Guard {
         let name = without_port(host).to_ascii_lowercase();
         // An address stands in brackets if it is of version 6, and only then (RFC 3986, section 3.2.2).
         let by_address = match name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
-            Some(address) => address.parse().map(IpAddr::V6),
-            None => name.parse().map(IpAddr::V4),
+            Some(address) => address.parse().ok().map(IpAddr::V6),
+            None => name.parse().ok().map(IpAddr::V4),
         };
+        let by_address = by_address.map(|address| address.to_canonical());
         let allowed = match by_address {
-            Ok(address) => address.to_canonical().is_loopback() || address.to_canonical() == local.to_canonical(),
-            Err(_a_name) => name == "localhost" || self.hosts.contains(&name),
+            Some(address) => {
+                address.is_loopback() || address == local.to_canonical() || self.hosts.contains(&address.to_string())
+            }
+            None => name == "localhost" || self.hosts.contains(&name),
         };
         if allowed {
             return Ok(());
         }
+        let host_to_allow = match by_address {
+            Some(address) => address.to_string(),
+            None if name.is_empty() => "NAME".to_owned(),
+            None => clip(&name).to_owned(),
+        };
         Err(Denied {
             status: StatusCode::FORBIDDEN,
             cause: format!("the host {:?} is not allowed, to protect against DNS rebinding", clip(host)),
             remedy: format!(
-                "use the address, as in http://{local}, or start the node with --rpc-allow-host {}",
-                if name.is_empty() { "NAME" } else { clip(&name) }
+                "use the address, as in http://{}, or start the node with --rpc-allow-host {host_to_allow}",
+                in_uri(local.to_canonical())
             ),
         })
     }
@@ -86,7 +99,33 @@ impl Guard {
                 });
             }
         }
-        Ok(headers.get(ORIGIN).cloned())
+        if let Some(origin) = headers.get(ORIGIN) {
+            return Ok(Some(origin.clone()));
+        }
+        match headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes) {
+            None | Some(b"none" | b"same-origin") => Ok(None),
+            Some(_other_sites) => Err(Denied {
+                status: StatusCode::FORBIDDEN,
+                cause: "requests that a web page makes are not allowed".into(),
+                remedy: "call from a program, or type the address into the browser".into(),
+            }),
+        }
+    }
+}
+
+/// A host name in lowercase, or an address as `std` writes it: the form in which [`Guard::hosts`] are compared.
+pub(super) fn canonical_host(host: &str) -> String {
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().to_string(),
+        Err(_a_name) => host.to_ascii_lowercase(),
+    }
+}
+
+/// An address as it stands in a URI (RFC 3986, section 3.2.2).
+fn in_uri(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
     }
 }
 
@@ -152,6 +191,49 @@ mod tests {
         assert!(guard.check(&Uri::from_static("http://evil.example/"), &headers, LOCAL).is_err());
         headers.append(HOST, HeaderValue::from_static("localhost"));
         assert!(guard.check(&Uri::from_static("/"), &headers, LOCAL).is_err());
+    }
+
+    #[test]
+    fn a_configured_address_is_allowed_as_the_remedy_says() {
+        let hosts = ["192.0.2.10", "2001:DB8:0::1"].map(canonical_host).to_vec();
+        let guard = Guard { hosts, origins: Vec::new() };
+        for host in ["192.0.2.10", "192.0.2.10:26501", "[2001:db8::1]:1", "[2001:DB8:0::1]"] {
+            check(&guard, host, None).unwrap_or_else(|denied| panic!("{host}: {denied:?}"));
+        }
+        let remedy = |host, local: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, HeaderValue::from_static(host));
+            let denied = Guard::default().check(&Uri::from_static("/"), &headers, local.parse().expect("an address"));
+            denied.expect_err(host).remedy
+        };
+        assert_eq!(
+            remedy("[2001:db8::1]:80", "::1"),
+            "use the address, as in http://[::1], or start the node with --rpc-allow-host 2001:db8::1"
+        );
+        assert_eq!(
+            remedy("192.0.2.10:80", "::ffff:10.0.0.7"),
+            "use the address, as in http://10.0.0.7, or start the node with --rpc-allow-host 192.0.2.10"
+        );
+    }
+
+    #[test]
+    fn what_another_site_makes_a_browser_load_is_refused() {
+        let origin = "https://wallet.example";
+        let guard = Guard { hosts: Vec::new(), origins: vec![origin.into()] };
+        let from = |site: &'static str, origin: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, HeaderValue::from_static("localhost"));
+            headers.insert(SEC_FETCH_SITE, HeaderValue::from_static(site));
+            headers.extend(origin.map(|origin| (ORIGIN, HeaderValue::from_static(origin))));
+            guard.check(&Uri::from_static("/metrics"), &headers, LOCAL)
+        };
+        for site in ["cross-site", "same-site", "something new"] {
+            assert!(from(site, None).is_err(), "{site}");
+            from(site, Some(origin)).expect("an allowed page");
+        }
+        for site in ["none", "same-origin"] {
+            from(site, None).unwrap_or_else(|denied| panic!("{site}: {denied:?}"));
+        }
     }
 
     #[test]

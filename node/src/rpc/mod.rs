@@ -3,9 +3,9 @@
 //! # Promises
 //! - **No web page can use it.** A page in the user's browser can reach `localhost`, and through DNS rebinding it can do so
 //!   under its own name. So every request, WebSocket upgrades and the plain pages included, must carry a `Host` that names
-//!   this machine by address (or a configured name), and an `Origin`, which browsers add to what pages send across sites and
-//!   to every WebSocket, is refused unless it was allowed by configuration. Bodies must be declared
-//!   `application/json`, which a page cannot send to another site without asking first.
+//!   this machine by address (or a configured name or address), and an `Origin`, which browsers add to what pages send across sites and
+//!   to every WebSocket, is refused unless it was allowed by configuration. So is what browsers mark as loaded by another site
+//!   (`guard`). Bodies must be declared `application/json`, which a page cannot send to another site without asking first.
 //! - **What only the operator may do is not there.** `admin_*` is served over a Unix socket that only the node's user can open
 //!   (`admin`).
 //! - **Bounded, and fair.** Connections, WebSockets, request bytes, nesting, batch length, time to send and to read, calls a
@@ -26,6 +26,7 @@
 mod admin;
 mod answers;
 mod bans;
+mod body;
 mod calls;
 pub mod client;
 pub mod codes;

@@ -141,10 +141,8 @@ impl<S: AsyncRead + Unpin> Paced<S> {
         }
     }
 
-    /// Every frame costs a unit, and its bytes further ones.
     fn begin(&mut self, frame: Frame) -> io::Result<()> {
-        let units = frame.payload_bytes / BYTES_PER_UNIT as u64;
-        self.units_owed = u32::try_from(units).unwrap_or(u32::MAX).saturating_add(1);
+        self.units_owed = price(frame.payload_bytes, self.all.message_bytes_max());
         if frame.is_data() {
             self.message_bytes = frame.payload_bytes;
         } else if frame.is_continuation() {
@@ -300,6 +298,13 @@ impl Answers {
     fn is_large(&self) -> bool {
         self.start.first() == Some(&b'[') || self.start.windows(RESULT.len()).any(|part| part == RESULT)
     }
+}
+
+/// What a frame costs in units: one, and further ones for its bytes. What is announced beyond the limit is not read, and not paid for: otherwise
+/// whoever announces much locks out everybody with the same address.
+fn price(payload_bytes: u64, message_bytes_max: u64) -> u32 {
+    let units = payload_bytes.min(message_bytes_max) / BYTES_PER_UNIT as u64;
+    u32::try_from(units).unwrap_or(u32::MAX).saturating_add(1)
 }
 
 #[cfg(test)]
@@ -575,5 +580,12 @@ mod tests {
         all.close_stuck(patience);
         assert_eq!(writing.await.expect("no panic"), Err(io::ErrorKind::ConnectionAborted));
         drop((client, answered));
+    }
+
+    #[test]
+    fn a_frame_costs_what_is_read_of_it() {
+        let mib = 1 << 20;
+        assert_eq!([0, 16_383, 16_384, 100_000].map(|bytes| price(bytes, mib)), [1, 1, 2, 7]);
+        assert_eq!([mib, mib + 1, 256 * mib, u64::MAX].map(|bytes| price(bytes, mib)), [65; 4]);
     }
 }

@@ -2,18 +2,19 @@
 
 use super::admin::AdminSocket;
 use super::answers::RESPONSE_BYTES_MAX;
+use super::body::{self, Unread};
 use super::calls::{Gate, Gated, OverWebSocket};
 use super::connections::{Connection, Connections, Door};
 use super::guard::{Denied, Guard};
 use super::limits::Limits;
 use super::methods::{Context, module, table};
 use super::paced::{BYTES_PER_UNIT, Paced};
-use super::{codes, pages, shape};
+use super::{codes, guard, pages, shape};
 use crate::api::NodeHandle;
 use crate::metrics::Metrics;
 use crate::rate_limited;
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
@@ -230,7 +231,7 @@ impl Shared {
                 has_admin_socket,
             )),
             guard: Guard {
-                hosts: config.allow_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+                hosts: config.allow_hosts.iter().map(|host| guard::canonical_host(host)).collect(),
                 origins: config.allow_origins.clone(),
             },
             config: config.clone(),
@@ -425,6 +426,8 @@ impl Shared {
         };
         let page = pages::metrics(&self.context);
         let bytes = page.body().size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
+        let units = bytes.and_then(|bytes| u32::try_from(bytes / BYTES_PER_UNIT).ok());
+        self.gate.limits.owe(asked.connection.door().client(), units.unwrap_or(0));
         asked.connection.large_begins(room, bytes.unwrap_or(usize::MAX));
         page
     }
@@ -459,14 +462,19 @@ impl Shared {
     /// A JSON-RPC request over HTTP. What can be no call is answered here, because `jsonrpsee` does not say what is wrong
     /// with it.
     async fn post(&self, request: Request<Incoming>, asked: &Asked, calls: Service) -> Response<HttpBody> {
+        // What is no call has no price of its own.
+        let owe_message = || self.gate.limits.owe(asked.connection.door().client(), 1);
         if !is_json(request.headers()) {
+            owe_message();
             return pages::error_page(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "the request's content type is not application/json",
                 "send the header `Content-Type: application/json`",
             );
         }
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        // `jsonrpsee` knows few ways of writing it.
+        parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let body = match self.read(body).await {
             Ok(body) => body,
             Err(refusal) => return refusal,
@@ -478,11 +486,15 @@ impl Shared {
             return pages::json_rpc_error(StatusCode::TOO_MANY_REQUESTS, &Id::Null, &codes::rate_limited(wait));
         }
         if let Err(shape::Malformed { id, error }) = shape::check(&body, self.config.batch_calls_max) {
+            owe_message();
             return pages::json_rpc_error(StatusCode::BAD_REQUEST, &id, &error);
         }
         let answer = call(calls, Request::from_parts(parts, HttpBody::new(Full::<Bytes>::new(body))));
         match tokio::time::timeout(REQUEST_DEADLINE, answer).await {
-            Ok(answer) if is_notified(&answer) => no_content(),
+            Ok(answer) if is_notified(&answer) => {
+                owe_message();
+                no_content()
+            }
             Ok(answer) => answer,
             Err(_elapsed) => pages::error_page(
                 StatusCode::GATEWAY_TIMEOUT,
@@ -494,14 +506,14 @@ impl Shared {
 
     async fn read(&self, body: Incoming) -> Result<Bytes, Response<HttpBody>> {
         let bytes_max = self.config.request_bytes_max;
-        let body = Limited::new(body, bytes_max as usize).collect();
+        let body = body::read(body, bytes_max as usize);
         match tokio::time::timeout(self.config.patience, body).await {
-            Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Ok(Ok(body)) => Ok(body),
+            Ok(Err(Unread::TooLarge)) => {
                 let error = codes::request_too_large(bytes_max);
                 Err(pages::json_rpc_error(StatusCode::PAYLOAD_TOO_LARGE, &Id::Null, &error))
             }
-            Ok(Err(error)) => Err(pages::error_page(
+            Ok(Err(Unread::Broken(error))) => Err(pages::error_page(
                 StatusCode::BAD_REQUEST,
                 &format!("the request's body broke off: {error}"),
                 "send it again",

@@ -189,6 +189,21 @@ async fn strange_hosts_and_origins_are_refused_on_every_path() {
     for path in ["/health", "/ready", "/metrics"] {
         let get = format!("GET {path} HTTP/1.1\r\nconnection: close\r\nhost: evil.example\r\n\r\n");
         assert_eq!(raw(&server, &get).await.0, 403, "{path}");
+        let get = format!(
+            "GET {path} HTTP/1.1\r\nconnection: close\r\nhost: localhost\r\nsec-fetch-site: cross-site\r\n\r\n"
+        );
+        assert_eq!(raw(&server, &get).await.0, 403, "{path} as an image of a page");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_content_type_may_have_parameters() {
+    let server = server(RpcConfig::default()).await;
+    for kind in ["application/json; charset=\"utf-8\"", "application/json;charset=utf8", "Application/JSON ; a=b"] {
+        let headers = format!("host: localhost\r\ncontent-type: {kind}\r\n");
+        let (status, body) = raw(&server, &post(&headers, HEAD_CALL)).await;
+        assert_eq!(status, 200, "{kind}: {body}");
     }
     server.stop().await;
 }
