@@ -10,7 +10,8 @@
 //! 2. `WATCHDOG=1` comes from the event loop and from nowhere else, so that a loop that hangs is restarted. It is sent at every
 //!    report, once a second, if `WATCHDOG_USEC` is set and `WATCHDOG_PID` is absent or this process.
 //! 3. `STATUS=` is what `systemctl status` shows, sent when it has changed.
-//! 4. Nothing waits for the manager, and a manager that is gone is no reason to stop: what cannot be sent is dropped.
+//! 4. Before `READY=1`, `EXTEND_TIMEOUT_USEC=` asks for as much more time as the start needs, whenever it is known to need more.
+//! 5. Nothing waits for the manager, and a manager that is gone is no reason to stop: what cannot be sent is dropped.
 
 use std::ffi::OsStr;
 use std::io;
@@ -96,6 +97,11 @@ impl Notifier {
     /// The node runs.
     pub fn ready(&self) {
         self.send("READY=1");
+    }
+
+    /// The node is not ready yet, for this reason, and may not be for so much longer.
+    pub fn starting(&self, longer: Duration, status: &str) {
+        self.send(&format!("EXTEND_TIMEOUT_USEC={}\nSTATUS={status}", longer.as_micros()));
     }
 
     /// The event loop turns, and this is how the node is doing. To be called every second.

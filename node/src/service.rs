@@ -30,7 +30,9 @@ use starling_protocol::peers::bans::{self, BanList};
 use starling_protocol::peers::{Address, PeerBook, PeerConfig, Standing, book};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// Threads that verify signatures: one for each core, up to a number that no gossip network keeps busy.
 const VERIFY_THREADS_MAX: usize = 4;
@@ -86,14 +88,15 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts everything but the event loop.
+    /// Starts everything but the event loop. The service manager is told how the node is doing, from the beginning.
     ///
     /// # Errors
     /// What cannot be used, and what to do about it.
-    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+    pub async fn start(settings: Settings, notifier: Notifier) -> Result<Self, StartError> {
         let genesis = settings.genesis.clone();
         let datadir = DataDir::open(&settings.datadir)?;
-        let store = Store::open(&DataDir::store_file(&settings.datadir), genesis.network_id())?;
+        let (file, network_id) = (DataDir::store_file(&settings.datadir), genesis.network_id());
+        let store = patiently(&notifier, move || Store::open(&file, network_id)).await?;
         let keypair = libp2p_keypair(&settings.node_key);
         let peer_id = keypair.public().to_peer_id();
         let known_peers = known_peers(&settings);
@@ -111,7 +114,7 @@ impl Service {
         let (handle, commands) = NodeHandle::channel();
         let rpc = RpcServer::start(&settings.rpc, handle.clone(), metrics.clone()).await?;
         let system = |what| move |source| StartError::System { what, source };
-        let driver = Driver::new(DriverParts {
+        let mut driver = Driver::new(DriverParts {
             node,
             network,
             workers: Workers::start(verify_threads(), &genesis).map_err(system("threads to verify signatures"))?,
@@ -130,6 +133,7 @@ impl Service {
             peers_max: settings.max_peers,
             keep: settings.keep,
         });
+        driver.set_notifier(notifier);
         Ok(Self { driver, rpc, handle, listening, peer_id, _datadir: datadir })
     }
 
@@ -163,13 +167,6 @@ impl Service {
         self.handle.clone()
     }
 
-    /// Has the service manager told how the node is doing.
-    #[must_use]
-    pub fn with_notifier(mut self, notifier: Notifier) -> Self {
-        self.driver.set_notifier(notifier);
-        self
-    }
-
     /// Has `asked` told when the RPC asks for the end, so that somebody can see to it that the end comes.
     #[must_use]
     pub fn with_stop_watched(mut self, asked: oneshot::Sender<()>) -> Self {
@@ -181,6 +178,38 @@ impl Service {
     pub async fn run(self, stop: oneshot::Receiver<()>) {
         Box::pin(self.driver.run(stop)).await;
         self.rpc.stop().await;
+    }
+}
+
+/// How often it is told that the store is still being opened.
+const OPENING_TOLD_EVERY: Duration = Duration::from_secs(5);
+
+/// How much longer the service manager is asked to wait each time.
+const OPENING_EXTENDS: Duration = Duration::from_secs(60);
+
+/// Opens the store beside the event loop, so that the node can be stopped meanwhile: after a kill or a power cut the database
+/// reads all of its file, which takes as long as the disk needs for that.
+async fn patiently<T, E>(notifier: &Notifier, open: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    let began = Instant::now();
+    let mut opening = tokio::task::spawn_blocking(open);
+    let mut tell = tokio::time::interval_at(began + OPENING_TOLD_EVERY, OPENING_TOLD_EVERY);
+    loop {
+        tokio::select! {
+            opened = &mut opening => {
+                return opened.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
+            }
+            _ = tell.tick() => {
+                notifier.starting(OPENING_EXTENDS, "reading the stored chain");
+                tracing::warn!(
+                    elapsed_s = began.elapsed().as_secs(),
+                    "the stored chain is still being opened; after a kill or a power cut all of it is read once"
+                );
+            }
+        }
     }
 }
 
@@ -265,4 +294,36 @@ fn trace(path: Option<&Path>) -> Result<Trace, StartError> {
 
 fn verify_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().min(VERIFY_THREADS_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixDatagram;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_long_start_is_told_that_it_goes_on() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("notify");
+        let manager = UnixDatagram::bind(&path).expect("bound");
+        manager.set_nonblocking(true).expect("set");
+        let told = || {
+            let mut buffer = [0; 256];
+            manager.recv(&mut buffer).ok().map(|length| String::from_utf8_lossy(&buffer[..length]).into_owned())
+        };
+        let notifier = Notifier::connect(path.as_os_str(), None).expect("reached");
+        let (release, held) = std::sync::mpsc::channel::<u32>();
+        // Virtual time stands still while the store is being opened, unless it is moved on.
+        let mut opening = std::pin::pin!(patiently(&notifier, move || held.recv()));
+        assert!(futures::poll!(&mut opening).is_pending());
+        assert_eq!(told(), None, "most starts are short");
+        for _ in 0..3 {
+            tokio::time::advance(OPENING_TOLD_EVERY).await;
+            assert!(futures::poll!(&mut opening).is_pending());
+            assert_eq!(told().as_deref(), Some("EXTEND_TIMEOUT_USEC=60000000\nSTATUS=reading the stored chain"));
+            assert_eq!(told(), None);
+        }
+        release.send(7).expect("it waits");
+        assert_eq!(opening.await, Ok(7));
+    }
 }

@@ -98,8 +98,18 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
 async fn run_node(settings: Settings, datadir: &Path, watched: stop::Watched) -> Result<ExitCode, Failure> {
     let stop::Watched { mut stopped, asked } = watched;
     let network = format!("{} ({})", settings.genesis.name(), settings.genesis.network_id());
+    let notifier = Notifier::from_env().unwrap_or_else(|error| {
+        tracing::warn!("{error}");
+        Notifier::default()
+    });
+    if let Some(interval) = notifier.watchdog().filter(|interval| *interval < WATCHDOG_MIN) {
+        tracing::warn!(
+            ?interval,
+            "the service manager wants signs of life faster than once a second; set WatchdogSec=30"
+        );
+    }
     let service = tokio::select! {
-        started = Box::pin(Service::start(settings)) => started.map_err(start_failure)?,
+        started = Box::pin(Service::start(settings, notifier)) => started.map_err(start_failure)?,
         _ = &mut stopped => {
             tracing::info!("stopped while starting");
             return Ok(ExitCode::SUCCESS);
@@ -130,19 +140,9 @@ async fn run_node(settings: Settings, datadir: &Path, watched: stop::Watched) ->
         );
     }
 
-    let notifier = Notifier::from_env().unwrap_or_else(|error| {
-        tracing::warn!("{error}");
-        Notifier::default()
-    });
-    if let Some(interval) = notifier.watchdog().filter(|interval| *interval < WATCHDOG_MIN) {
-        tracing::warn!(
-            ?interval,
-            "the service manager wants signs of life faster than once a second; set WatchdogSec=30"
-        );
-    }
-    let service = service.with_notifier(notifier).with_stop_watched(asked);
+    let service = service.with_stop_watched(asked);
     Box::pin(service.run(stopped)).await;
-    Addresses::remove(datadir);
+    addresses.remove(datadir);
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }

@@ -125,20 +125,27 @@ impl Driver {
         reply: Reply<Result<T, Refusal>>,
         question: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
     ) {
-        // When the queue is full the reply is dropped with the query, and the asker is told that the node is busy.
-        let _taken = self.storage.query(move |store| {
-            let answer = question(store).map_err(|error| {
-                Refusal::new(RefusalReason::Storage, error.to_string(), "check the disk and the node's log")
-            });
-            let _asker_gone = reply.send(answer);
+        let asked = self.storage.ask(reply, move |store, reply| {
+            // Nobody waits for what is read for an asker who has gone, and what is to be stored waits behind it.
+            if !reply.is_closed() {
+                let answer = question(store).map_err(|error| {
+                    Refusal::new(RefusalReason::Storage, error.to_string(), "check the disk and the node's log")
+                });
+                let _asker_gone = reply.send(answer);
+            }
         });
+        if let Err(reply) = asked {
+            let cause = "too many questions wait for the disk";
+            let refusal = Refusal::new(RefusalReason::Overloaded, cause, "try again in a moment");
+            let _asker_gone = reply.send(Err(refusal));
+        }
     }
 
     fn account(&self, public_key: PublicKeyBytes) -> AccountReply {
         let slot = self.slot_now();
         let included = self.node.next_nonce(&public_key, slot).unwrap_or(0);
         let next_nonce = self.node.next_free_nonce(&public_key, slot);
-        let pending = self.node.mempool().iter().filter(|transaction| transaction.sender() == public_key).count();
+        let pending = self.node.mempool().count_of(&public_key);
         AccountReply { public_key, next_nonce, next_nonce_included: included, pending: count(pending) }
     }
 

@@ -1,6 +1,6 @@
 //! The data directory: which files a node keeps where, and the lock that keeps a second process out.
 
-use crate::files;
+use crate::{bounded, files};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -190,9 +190,14 @@ impl Addresses {
         files::replace(&DataDir::addresses_file(datadir), text.as_bytes(), 0o644)
     }
 
-    /// Removes them, when the node stops.
-    pub fn remove(datadir: &Path) {
+    /// Removes them, when the node stops. Those of another node are left: whoever has waited for the directory may have written its own.
+    pub fn remove(&self, datadir: &Path) {
         let path = DataDir::addresses_file(datadir);
+        let written = bounded::read(&path, bounded::TEXT_BYTES_MAX).ok();
+        let written: Option<Self> = written.and_then(|text| serde_json::from_slice(&text).ok());
+        if written.is_some_and(|written| written != *self) {
+            return;
+        }
         if let Err(error) = std::fs::remove_file(&path)
             && error.kind() != io::ErrorKind::NotFound
         {
@@ -259,6 +264,12 @@ mod tests {
         addresses.write(&path).expect("written");
         let text = std::fs::read_to_string(DataDir::addresses_file(&path)).expect("there");
         assert!(text.contains("12D3KooW"), "{text}");
+        let next = Addresses { rpc: SocketAddr::from(([127, 0, 0, 1], 2)), ..addresses.clone() };
+        next.write(&path).expect("written");
+        addresses.remove(&path);
+        assert!(DataDir::addresses_file(&path).exists(), "the next node's file is left");
+        next.remove(&path);
+        assert!(!DataDir::addresses_file(&path).exists());
 
         std::fs::remove_file(path.join("LOCK")).expect("there");
         std::os::unix::fs::symlink(&victim, path.join("LOCK")).expect("a link");

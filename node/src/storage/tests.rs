@@ -289,6 +289,30 @@ async fn after_a_batch_that_was_not_taken_none_is_stored_until_the_owner_is_read
     assert_eq!(store.canonical(durable + 2).expect("read"), None, "what was refused is not stored");
 }
 
+/// Who asks too much is told so, and not left without an answer.
+#[test]
+fn who_asked_is_given_back_when_there_is_no_place_for_the_question() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut thread, _answers) =
+        StorageThread::start(store_with(&dir.path().join("chain.redb"), 1), ThreadOptions::default())
+            .expect("a thread");
+    let (release, held) = std::sync::mpsc::sync_channel::<()>(1);
+    assert!(thread.query(move |_| held.recv().expect("is released")));
+    let (found, findings) = std::sync::mpsc::channel();
+    let ask = |asker: u32| {
+        let found = found.clone();
+        thread.ask(asker, move |_, asker| found.send(asker).expect("somebody listens"))
+    };
+    let taken = (0..10_000).take_while(|asker| ask(*asker).is_ok()).count();
+    assert_eq!(ask(77_777), Err(77_777));
+    release.send(()).expect("the thread waits");
+    let deadline = std::time::Duration::from_secs(30);
+    let answered = (0..taken).map(|_| findings.recv_timeout(deadline).expect("all that were taken are asked"));
+    assert!(answered.map(|asker| asker as usize).eq(0..taken));
+    thread.close();
+    assert!(findings.try_recv().is_err(), "the others are not");
+}
+
 /// Questions have places of their own in the queue, which they leave when they are asked or refused.
 #[test]
 fn refused_questions_take_no_places() {

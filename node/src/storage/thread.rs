@@ -158,6 +158,22 @@ impl StorageThread {
         false
     }
 
+    /// The same for somebody who waits for the findings, and whom a question that is not taken gives back.
+    ///
+    /// # Errors
+    /// Who asked, if too much is queued.
+    pub fn ask<A: Send + 'static>(&self, asker: A, question: impl FnOnce(&Store, A) + Send + 'static) -> Result<(), A> {
+        let waiting = Arc::new(Mutex::new(Some(asker)));
+        let take = |waiting: &Mutex<Option<A>>| waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let theirs = Arc::clone(&waiting);
+        let taken = self.query(move |store| {
+            if let Some(asker) = take(&theirs) {
+                question(store, asker);
+            }
+        });
+        if taken { Ok(()) } else { take(&waiting).map_or(Ok(()), Err) }
+    }
+
     /// Answers [`Answer::Back`]: all batches submitted before may be refused, all after shall be stored.
     pub fn resume(&self) {
         // One that is lost is asked for again by another `Answer::Back`.

@@ -4,6 +4,7 @@ use libp2p::Multiaddr;
 use starling_crypto::SecretKey;
 use starling_node::api::NodeHandle;
 use starling_node::config::Settings;
+use starling_node::notify::Notifier;
 use starling_node::rpc::RpcConfig;
 use starling_node::service::Service;
 use starling_node::storage::Keep;
@@ -58,7 +59,7 @@ impl TestNode {
     /// Starts it with what an earlier run left behind.
     pub(crate) async fn start_in(datadir: TempDir, genesis: &Genesis, number: u8, bootnodes: &[Multiaddr]) -> Self {
         let settings = settings(datadir.path(), genesis, number, bootnodes);
-        let service = Service::start(settings).await.expect("the node starts");
+        let service = Service::start(settings, Notifier::default()).await.expect("the node starts");
         let handle = service.handle();
         let address = service.listening()[0].clone();
         let peer_id = service.peer_id().to_string();
