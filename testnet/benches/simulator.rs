@@ -20,7 +20,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let encode = arguments.iter().any(|argument| argument == "--encode");
     let sizes: Vec<usize> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
-    let sizes = if sizes.is_empty() { vec![1_000] } else { sizes };
+    let sizes = if sizes.is_empty() { vec![1_000, 10_000] } else { sizes };
     for nodes in sizes {
         measure(Scenario { encode, ..Scenario::scale(nodes, 1) });
     }

@@ -114,9 +114,16 @@ fn explaining_says_which_message_and_which_node_it_is_about() {
     assert!(explain(&[], 0).contains(&id), "the slowest one is meant unless another is named");
 
     let shown = explain(&["--message", &id, "--node", &origin], 0);
-    assert!(shown.contains("it published the message") && !shown.contains("never came"), "{shown}");
+    assert!(shown.contains("it published the message"), "{shown}");
     let shown = explain(&["--message", &id, "--node", "n09"], 0);
-    assert!(shown.contains("  it never came\n") && !shown.contains("not known who sent"), "{shown}");
+    assert!(shown.contains("it never came to 1 of them: n09 ("), "{shown}");
+    let why = shown.lines().find(|line| line.starts_with("  it never came")).expect("of n09");
+    assert!(
+        why.contains("n09 (") && why.contains(") did not run from 3 s on, ") && why.ends_with(" until the end"),
+        "{why}"
+    );
+    assert_eq!(shown.matches("The way to n09").count(), 1, "{shown}");
+    assert!(!shown.contains("not known who sent"), "{shown}");
     let shown_of_nine = explain(&["--message", &id, "--node", "9"], 0);
     assert_eq!(shown, shown_of_nine, "a name and a number are the same");
     assert!(explain(&["--node", "x5"], 2).contains("such as 5, or its name, such as n05"));

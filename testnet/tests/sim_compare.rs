@@ -49,7 +49,8 @@ fn runs_of_different_manifests_are_not_taken_for_seeds() {
 fn case(label: &str, holds: bool, p99_ms: &[u64], out_s: u64) -> serde_json::Value {
     let run = |p99_ms: &u64| {
         serde_json::json!({
-            "nodes": 120, "expected": 200, "delivered": 200, "p99_us": p99_ms * 1_000, "max_us": 150_000, "copies": 5.0
+            "nodes": 120, "expected": 200, "delivered": 200, "p99_us": p99_ms * 1_000, "max_us": 150_000, "copies": 5.0,
+            "trace": format!("{p99_ms}-{out_s}")
         })
     };
     let findings = serde_json::json!([
@@ -128,7 +129,7 @@ fn tables_of_attacks_are_compared_case_by_case() {
     assert!(row("longest place").contains("20 s") && row("longest place").contains("24 s"), "{shown}");
     let same = ["max (ms)", "copies", "latency", "25 %"];
     assert!(!same.iter().any(|same| shown.contains(same)), "only what differs: {shown}");
-    assert!(shown.contains("3 cases in both, 2 of them with the same figures"), "{shown}");
+    assert!(shown.contains("3 cases in both, 2 of them with the same figures, 2 the very same runs"), "{shown}");
     assert!(shown.contains("only in A: old\n") && shown.contains("only in B: degrade, 99 %; new\n"), "{shown}");
 }
 

@@ -238,7 +238,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     Row {
         name: "invalid-messages",
-        about: "three of ten peers of each node send 4,000 messages a second that are not valid, and are back 2 s after they were thrown out",
+        about: "three of ten peers of each node send 4,000 messages a second that are not valid, or 400 that conflict, and are back 2 s after they were thrown out",
         demands: &[
             Demand::Everything,
             Demand::P99Times(1.2),

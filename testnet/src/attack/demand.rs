@@ -241,7 +241,7 @@ impl Demand {
             }
             Self::CrashesFoundS(limit_s) => {
                 let all = suspicion.found == suspicion.crashed && suspicion.crashed > 0;
-                let finding = at_most("crash found, p99", "s", suspicion.found_p99_s, limit_s);
+                let finding = at_most("crash found while the finder ran, p99", "s", suspicion.found_p99_s, limit_s);
                 let (found, crashed, clock_s) = (suspicion.found, suspicion.crashed, suspicion.found_clock_p99_s);
                 let measured = format!("{}, {found} of {crashed}; {clock_s:.2} s by the clock", finding.measured);
                 Finding { measured, holds: finding.holds && all, ..finding }

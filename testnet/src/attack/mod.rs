@@ -47,6 +47,7 @@ mod malformed;
 pub(crate) mod memory;
 pub(crate) mod processes;
 pub mod recovery;
+mod room;
 mod spam;
 pub mod suite;
 pub mod suspicion;

@@ -8,6 +8,7 @@
 
 use super::demand::{Demand, Finding};
 use super::experiment::Outcome;
+use super::room::Room;
 use super::table::{BASELINE, Case, Fate, Row, Scale, Trial, rows};
 use crate::host;
 use crate::sim::Engine;
@@ -54,16 +55,15 @@ pub enum SuiteError {
         /// What was given.
         found: &'static str,
     },
-    /// The runs that go on at the same time would not fit.
+    /// A run would not fit.
     #[error(
-        "{} some {needed_mib} MiB of memory and {available_mib} MiB are free; give fewer --nodes or --messages{}",
-        if *at_once > 1 { format!("{at_once} runs at a time need") } else { "a run needs".to_owned() },
-        if *at_once > 1 { ", or fewer --jobs" } else { "" }
+        "a run of {row} needs some {needed_mib} MiB of memory and {available_mib} MiB are free; give fewer --nodes or --messages, or name \
+         other rows with --only"
     )]
     Memory {
-        /// How many runs go on at a time.
-        at_once: usize,
-        /// What the largest of them are estimated to need.
+        /// Of which row.
+        row: &'static str,
+        /// What it is estimated to need.
         needed_mib: u64,
         /// What there is.
         available_mib: u64,
@@ -161,7 +161,7 @@ impl RowResult {
 pub fn run(plan: &Plan, progress: &(dyn Fn(usize, usize, &str) + Sync)) -> Result<Vec<RowResult>, SuiteError> {
     let rows = chosen(plan)?;
     let jobs = jobs(&rows, plan);
-    fits(&jobs, plan.threads)?;
+    let room = room(&jobs)?;
     own_or_empty(&plan.out)?;
     let folder = plan.out.join("runs");
     fs::create_dir_all(&folder).map_err(|source| SuiteError::Out { path: folder.clone(), source })?;
@@ -174,7 +174,7 @@ pub fn run(plan: &Plan, progress: &(dyn Fn(usize, usize, &str) + Sync)) -> Resul
             scope.spawn(|| {
                 while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let number = number_of(&jobs, job);
-                    match job.run_or_read(&folder, &digest, &plan.scale) {
+                    match job.run_or_read(&folder, &digest, &plan.scale, &room) {
                         Ok(ran) => {
                             if let Ok(mut results) = results.lock() {
                                 results[number] = Some(ran);
@@ -199,17 +199,15 @@ pub fn run(plan: &Plan, progress: &(dyn Fn(usize, usize, &str) + Sync)) -> Resul
     Ok(collect(&rows, &jobs, &results, plan))
 }
 
-/// Whether there is memory for the largest runs at the same time.
-fn fits(jobs: &[Job], threads: usize) -> Result<(), SuiteError> {
-    let mut needs_mib: Vec<u64> = jobs.iter().map(|job| job.trial.memory_mib()).collect();
-    needs_mib.sort_unstable_by(|a, b| b.cmp(a));
-    let at_once = threads.clamp(1, jobs.len().max(1));
-    let needed_mib = needs_mib.iter().take(at_once).sum();
-    match host::available_mib() {
-        Some(available_mib) if available_mib < needed_mib => {
-            Err(SuiteError::Memory { at_once, needed_mib, available_mib })
+/// The memory that there is, if the largest run fits into it.
+fn room(jobs: &[Job]) -> Result<Room, SuiteError> {
+    let available = host::available_mib();
+    let largest = jobs.iter().map(|job| (job.trial.memory_mib(), job.row.name)).max();
+    match (largest, available) {
+        (Some((needed_mib, row)), Some(available_mib)) if available_mib < needed_mib => {
+            Err(SuiteError::Memory { row, needed_mib, available_mib })
         }
-        _ => Ok(()),
+        _ => Ok(Room::new(available)),
     }
 }
 
@@ -323,10 +321,11 @@ impl Job {
         format!("{row}{case}-{engine}-{seed}{repeat}")
     }
 
-    fn run_or_read(&self, folder: &Path, digest: &str, scale: &Scale) -> Result<Ran, SuiteError> {
+    fn run_or_read(&self, folder: &Path, digest: &str, scale: &Scale, room: &Room) -> Result<Ran, SuiteError> {
         if let Some(outcome) = self.kept(folder, digest, scale) {
             return Ok(Ok(outcome));
         }
+        let _taken = room.take(self.trial.memory_mib());
         let ran = catch_unwind(AssertUnwindSafe(|| self.trial.run(self.engine)));
         let ran = match ran {
             Ok(Ok(outcome)) => Ok(outcome),

@@ -54,7 +54,7 @@ pub(super) struct Attacks {
     /// Folder for the results, new, empty or of `attacks` [default: testnet-runs/attacks or testnet-runs/attacks-quick]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// How many runs go on at the same time [default: as many as there are processors]
+    /// How many runs go on at the same time, as far as there is memory for them [default: as many as there are processors]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
     /// Name the rows, with --quick those of the quick table

@@ -105,11 +105,13 @@ pub(crate) fn keep_scenario(dir: &Path, manifest: &Manifest, base: &Path) -> Res
 /// The manifest that a folder was made of.
 fn manifest(dir: &Path) -> Result<Manifest, FolderError> {
     let path = dir.join(SCENARIO);
-    let text = text(&path, TEXT_BYTES_MAX).map_err(|error| FolderError::NoRun {
-        path: dir.to_owned(),
-        problem: format!(
-            "the manifest {SCENARIO} cannot be read there ({error}); `sim` writes one, and `run --manifest`"
-        ),
+    let text = text(&path, TEXT_BYTES_MAX).map_err(|error| {
+        let problem = if dir.join("attacks.json").is_file() {
+            "it is one of `attacks`, whose runs begin anew with another --out; `compare` says which of them were the same".to_owned()
+        } else {
+            format!("the manifest {SCENARIO} cannot be read there ({error}); `sim` writes one, and `run --manifest`")
+        };
+        FolderError::NoRun { path: dir.to_owned(), problem }
     })?;
     Ok(Manifest::parse(&text, &path.display().to_string())?)
 }

@@ -148,6 +148,10 @@ fn topology(manifest: &Manifest) -> Checked {
              from 1 to {most}, as with --set topology.degree={most}",
             limits.connections_max, limits.inbound_max
         );
+        // Whoever gives no topology has given a limit that the usual one does not fit into.
+        if manifest.usual_topology {
+            return Err(Problem::new(&[Key("limits")], message));
+        }
         Err(Problem::new(&at("degree"), message))
     };
     match &manifest.topology {

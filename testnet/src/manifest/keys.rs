@@ -97,7 +97,7 @@ pub enum Topology {
     Regional {
         /// Links of each node.
         degree: u32,
-        /// How many of them in a hundred lead to nodes of the same region.
+        /// How many of them in a hundred lead to nodes of the same region, as far as it has so many.
         #[schemars(range(max = 100))]
         near_percent: u32,
     },

@@ -74,7 +74,7 @@ pub enum Outcome {
     InBlock(u64),
     /// It did not come in time.
     Missing,
-    /// It did not come, and the node did not run throughout the time in which it should have.
+    /// The node did not run when it was published; or it did not come, and the node did not run throughout the time in which it should have.
     Absent,
 }
 
@@ -93,8 +93,8 @@ impl Deliveries {
         Self { nodes, messages, drain_end_us, without_origin, absences: Vec::new() }
     }
 
-    /// The same network, in which nodes did not run from one time until another. What they did not get is not missing if it was
-    /// published meanwhile, or less than [`ABSENCE_US`] before.
+    /// The same network, in which nodes did not run from one time until another. What was published meanwhile is not expected of them, whether
+    /// it comes afterwards or not, and what they did not get is not missing if it was published less than [`ABSENCE_US`] before.
     #[must_use]
     pub fn with_absences(mut self, absences: Vec<(usize, u64, u64)>) -> Self {
         self.absences = absences;
@@ -132,18 +132,20 @@ impl Deliveries {
             return Outcome::Origin;
         }
         match (reception.arrival, reception.in_block_us) {
+            // How long it took to come afterwards says how long the node was away.
+            _ if self.was_absent_between(node, message.t0_us, message.t0_us) => Outcome::Absent,
             (Some(arrival), _) if arrival.t_us <= self.drain_end_us => Outcome::Delivered(arrival),
-            _ if self.was_absent(message, node) => Outcome::Absent,
+            _ if self.was_absent_between(node, message.t0_us, message.t0_us.saturating_add(ABSENCE_US)) => {
+                Outcome::Absent
+            }
             (_, Some(t_us)) if t_us <= self.drain_end_us => Outcome::InBlock(t_us),
             _ => Outcome::Missing,
         }
     }
 
-    fn was_absent(&self, message: &Message, node: usize) -> bool {
-        let (from_us, until_us) = (message.t0_us, message.t0_us.saturating_add(ABSENCE_US));
-        self.absences
-            .iter()
-            .any(|(absent, gone_us, back_us)| *absent == node && *gone_us <= until_us && from_us <= *back_us)
+    fn was_absent_between(&self, node: usize, from_us: u64, until_us: u64) -> bool {
+        let mut of_node = self.absences.iter().filter(|(absent, ..)| *absent == node);
+        of_node.any(|(_, gone_us, back_us)| *gone_us <= until_us && from_us <= *back_us)
     }
 
     /// The deliveries of a message over the mesh, by receiving node.
@@ -225,5 +227,38 @@ mod tests {
             ],
         };
         assert_eq!(message.hops(), [Some(2), Some(0), Some(3), Some(1), None, None, None]);
+    }
+
+    #[test]
+    fn what_was_published_while_a_node_did_not_run_is_not_expected_of_it() {
+        let arrival = |t_us| {
+            let arrival = Arrival { t_us, from: Some(0), how: How::Pushed };
+            Reception { arrival: Some(arrival), copies: 1, ..Reception::default() }
+        };
+        let (gone_us, back_us) = (20_000_000, 30_000_000);
+        let outcome = |t0_us, reception| {
+            let message = Message {
+                id: MessageId([0; 20]),
+                class: Class::Transaction,
+                origin: 0,
+                t0_us,
+                payload_bytes: 1,
+                receptions: vec![Reception::default(), reception],
+            };
+            let deliveries =
+                Deliveries::new(2, vec![message], 60_000_000, 0).with_absences(vec![(1, gone_us, back_us)]);
+            deliveries.outcome(&deliveries.messages()[0], 1)
+        };
+        let delivered = |t0_us, t_us| outcome(t0_us, arrival(t_us));
+        assert!(matches!(delivered(gone_us - 1, gone_us - 1), Outcome::Delivered(_)));
+        assert!(
+            matches!(delivered(gone_us - 1, back_us + 9), Outcome::Delivered(_)),
+            "it was there when it was published"
+        );
+        assert_eq!(delivered(gone_us, back_us + 9), Outcome::Absent);
+        assert_eq!(delivered(back_us, back_us + 9), Outcome::Absent);
+        assert!(matches!(delivered(back_us + 1, back_us + 9), Outcome::Delivered(_)));
+        assert_eq!(outcome(gone_us - 5_000_000, Reception::default()), Outcome::Absent);
+        assert_eq!(outcome(gone_us - 5_000_001, Reception::default()), Outcome::Missing);
     }
 }

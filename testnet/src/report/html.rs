@@ -320,7 +320,7 @@ fn used(run: &Run) -> String {
     let sent = bytes(float(summary.socket_bytes()));
     if let Some(simulation) = &run.simulation {
         let resident = bytes(simulation.resident_mib_max * 1_048_576.0);
-        return format!("{sent} sent in all · {resident} resident at most · host");
+        return format!("{sent} sent in all · {resident} resident at most, the report not counted · host");
     }
     format!(
         "{sent} written to sockets in all · {} of processor time a delivery · {} at most resident in one node · host {} busy",

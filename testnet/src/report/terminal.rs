@@ -95,7 +95,10 @@ fn totals(run: &Run) -> String {
             computed(simulation.computed_s),
             speed.unwrap_or_default()
         ));
-        lines.push(format!("memory           {:.0} MiB resident at most", simulation.resident_mib_max));
+        lines.push(format!(
+            "memory           {:.0} MiB resident at most, the report not counted",
+            simulation.resident_mib_max
+        ));
         lines.push(format!("trace            {}", simulation.trace_hash));
         lines.extend(late(run));
         lines.extend(run.notes.iter().cloned());

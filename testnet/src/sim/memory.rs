@@ -3,14 +3,15 @@
 //! It is estimated from what was measured: see `docs/SIMULATOR.md`. Sums are made in 128 bits, and what is more than 64 bits can hold is the
 //! most that they can: whoever asks for it is told that it does not fit.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use starling_protocol::mempool;
 use starling_protocol::mesh::seen::SeenConfig;
 use starling_protocol::peers::PeerConfig;
-use starling_protocol::time::{Duration, micros};
+use starling_protocol::time::{Duration, Time, micros};
 
-use super::faults::Action;
+use super::faults::{Action, partitions, spans, standstills};
 use super::machine::Machine;
 use super::observe::RECORD_BYTES;
 use super::workload::{Submission, submissions_bytes, submissions_count, submissions_within};
@@ -43,6 +44,8 @@ const DELIVERY_BYTES: u128 = 280 + 3 * 8 + RECORD_BYTES as u128;
 const FRAME_BYTES: u128 = 220;
 /// How many frames a message makes at each node: copies, and what is said of them.
 const FRAMES: u128 = 12;
+/// How many of them wait at a node, or on their way to it, while a fault holds up what is sent: fewer, because it leaves the meshes of others.
+const HELD_FRAMES: u128 = 5;
 /// For how long frames wait at lines on which every segment is lost once: that shortens with the loss.
 const LOST_WAIT: Duration = Duration::from_millis(7_500);
 /// What an experiment of the table of attacks needs for one: no more than its record and its latency, in a list that grows by being moved.
@@ -96,7 +99,40 @@ fn network(scenario: &Scenario, attackers: &[Attackers]) -> u128 {
     let planned = messages * size_of::<Submission>() as u128 + scenario.faults.len() as u128 * ACTION_BYTES;
     let place_bytes = size_of::<Machine>() as u128;
     let of_attackers = memory::bytes(attackers, scenario, (place_bytes, LINK_BYTES), seen(scenario));
-    machines(scenario, attackers) + of_attackers + payloads(scenario) + planned + kept_waiting(scenario)
+    machines(scenario, attackers)
+        + of_attackers
+        + payloads(scenario)
+        + planned
+        + kept_waiting(scenario)
+        + held_up(scenario)
+}
+
+/// What faults hold up: what comes to processes that stand still or are slow, what is on paths that take longer, and what waits for paths that
+/// are cut.
+fn held_up(scenario: &Scenario) -> u128 {
+    let end = scenario.end();
+    let within = |time: Duration| u128::from(submissions_within(scenario, time)) * HELD_FRAMES * FRAME_BYTES;
+    let lasts = |from: Time, until: Option<Time>| until.unwrap_or(end).min(end).since(from);
+    let slow = spans(&scenario.faults, |action| match action {
+        Action::Cpu(node, permille) => Some((*node, *permille > 1_000)),
+        _ => None,
+    });
+    let at_nodes = standstills(&scenario.faults).into_iter().chain(slow);
+    // A node that is held up several times has one after the other.
+    let mut longest = BTreeMap::<u32, Duration>::new();
+    for (node, from, until) in at_nodes {
+        let longest = longest.entry(node).or_default();
+        *longest = (*longest).max(lasts(from, until));
+    }
+    let on_paths = scenario.faults.iter().map(|(_, action)| match action {
+        Action::Degrade(worse) => worse.latency,
+        _ => Duration::ZERO,
+    });
+    let on_paths = on_paths.max().unwrap_or_default();
+    let parted = partitions(&scenario.faults).into_iter().map(|parted| lasts(parted.from, parted.until));
+    let cut = parted.max().unwrap_or_default().min(scenario.dead_after);
+    longest.values().map(|time| within(*time)).sum::<u128>()
+        + scenario.nodes as u128 * (within(on_paths) + within(cut) / HELD_FRAMES)
 }
 
 /// What waits for what was lost and is sent again.
@@ -186,7 +222,6 @@ fn mib(bytes: u128) -> u64 {
 mod tests {
     use super::*;
     use crate::sim::faults::Degradation;
-    use starling_protocol::time::Time;
     use std::sync::Arc;
 
     fn sybils(count: usize, connections: usize) -> Vec<Attackers> {
@@ -261,6 +296,33 @@ mod tests {
         let more = memory_mib(&scenario(10_000, 200, 1), &[]) - memory_mib(&scenario(10_000, 200, 0), &[]);
         let blocks = 110 * (BLOCK_BYTES + DELIVERY_BYTES);
         assert!(u128::from(more).abs_diff((100 * (2_000 * INCLUDED_BYTES + blocks)) >> 20) <= 1, "{more}");
+    }
+
+    /// As long as it lasts, for whom it concerns.
+    #[test]
+    fn what_faults_hold_up_counts() {
+        let mut scenario = Scenario::scale(100, 1);
+        assert_eq!(held_up(&scenario), 0);
+        let at = Time::from_secs;
+        let ten_a_second = |seconds: u128| seconds * 10 * HELD_FRAMES * FRAME_BYTES;
+        scenario.faults = vec![
+            (at(16), Action::Pause(7)),
+            (at(18), Action::Resume(7)),
+            (at(20), Action::Pause(7)),
+            (at(20), Action::Cpu(9, 5_000)),
+            (at(23), Action::Resume(7)),
+            (at(24), Action::Cpu(9, 1_000)),
+        ];
+        assert_eq!(held_up(&scenario), ten_a_second(3) + ten_a_second(4));
+        let (from, to) = (Arc::from([true]), Arc::from([true]));
+        let latency = Duration::from_secs(2);
+        scenario.faults = vec![(at(9), Action::Degrade(Degradation { number: 1, from, to, latency, loss_ppm: 0 }))];
+        assert_eq!(held_up(&scenario), 100 * ten_a_second(2));
+        scenario.dead_after = Duration::from_secs(5);
+        scenario.faults = vec![(at(16), Action::Partition([0, 1].into())), (at(19), Action::Heal)];
+        assert_eq!(held_up(&scenario), 100 * ten_a_second(3) / HELD_FRAMES);
+        scenario.faults.pop();
+        assert_eq!(held_up(&scenario), 100 * ten_a_second(5) / HELD_FRAMES, "then the connections end");
     }
 
     /// The greatest loss counts, whether it lasts or not.

@@ -200,7 +200,7 @@ pub fn lasting_partition(manifest: &Manifest) -> Option<String> {
         Some(_) => return None,
     };
     Some(format!(
-        "fault.{number}, the partition at {at_s} s, {why}: what one side publishes meanwhile never reaches the other, and that ends with exit code 1"
+        "fault.{number}, the partition at {at_s} s, {why}: what one side publishes meanwhile never reaches the other, and where anything does the exit code is 1"
     ))
 }
 

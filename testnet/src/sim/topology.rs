@@ -27,19 +27,32 @@ pub fn links(wiring: &Wiring, network: &Topology, nodes: usize, seed: u64) -> Li
     }
 }
 
-/// Random rings through each region for a share of the links, and random rings through all nodes for the rest.
+/// Random rings through each region for a share of the links, and random rings through all nodes for the rest. Where a region has too few nodes for
+/// its share, these have links with others of whom the same is true.
 fn regional(nodes: usize, degree: usize, near_percent: u32, network: &Topology, stream: &mut Stream) -> Links {
     let near = degree * near_percent as usize / 100;
     let mut links = random_regular(nodes, degree - near, stream);
     let mut known: BTreeSet<(u32, u32)> = links.iter().map(|(a, b)| pair(*a, *b)).collect();
+    // Each node as often as it has links to spare.
+    let mut spare = Vec::new();
     for region in 0..network.profile().regions().len() {
         let inside = |node: &u32| network.site(*node as usize).region == region;
         let members: Vec<u32> = (0..).take(nodes).filter(inside).collect();
-        for (a, b) in random_regular(members.len(), near.min(members.len().saturating_sub(1)), stream) {
+        let possible = near.min(members.len().saturating_sub(1));
+        for (a, b) in random_regular(members.len(), possible, stream) {
             let (a, b) = (members[a as usize], members[b as usize]);
             if known.insert(pair(a, b)) {
                 links.push((a, b));
             }
+        }
+        spare.extend(members.iter().flat_map(|node| std::iter::repeat_n(*node, near - possible)));
+    }
+    stream.shuffle(&mut spare);
+    while let Some(from) = spare.pop() {
+        let partner = spare.iter().rposition(|to| *to != from && !known.contains(&pair(from, *to)));
+        if let Some(to) = partner.map(|place| spare.remove(place)) {
+            known.insert(pair(from, to));
+            links.push((from, to));
         }
     }
     links
@@ -117,6 +130,21 @@ fn pair(a: u32, b: u32) -> (u32, u32) {
 mod tests {
     use super::*;
     use crate::wan::Profile;
+
+    #[test]
+    fn regions_that_are_too_small_leave_nobody_with_too_few_links() {
+        let nodes = 20;
+        for (near_percent, seed) in [(80, 1), (50, 2), (20, 3)] {
+            let network = Topology::new(Profile::wan(), nodes, seed);
+            let mut all = vec![0; nodes];
+            for (a, b) in links(&Wiring::Regional { degree: 10, near_percent }, &network, nodes, seed) {
+                all[a as usize] += 1;
+                all[b as usize] += 1;
+            }
+            // The last ones may find nobody left with whom they are not linked already.
+            assert!(all.iter().all(|count| (8..=10).contains(count)), "{near_percent} %: {all:?}");
+        }
+    }
 
     #[test]
     fn every_node_has_its_links_and_dialled_half_of_them() {

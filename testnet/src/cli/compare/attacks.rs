@@ -37,6 +37,8 @@ struct Case {
     holds: bool,
     /// The figures of each seed; null for a run that panicked.
     runs: Vec<Value>,
+    /// The trace of each seed's run; none if they do not all have one.
+    traces: Option<Vec<String>>,
     /// What else is demanded, and what the worst seed came to.
     findings: Vec<Found>,
     nodes: Option<u64>,
@@ -141,6 +143,7 @@ fn cases(table: &Value) -> Option<Vec<Case>> {
                 label: text(case, "case")?,
                 holds: case.get("holds")?.as_bool()?,
                 runs: runs.iter().map(figures).collect(),
+                traces: runs.iter().map(|run| text(run, "trace")).collect(),
                 findings: findings.collect::<Option<_>>()?,
                 nodes: runs.iter().find_map(|run| run.get("nodes")?.as_u64()),
             });
@@ -209,19 +212,24 @@ fn is_figure(demanded: &str) -> bool {
 /// The cases of two tables that differ, what is not in both, and what is worse by more than `most` percent.
 pub(super) fn compare(a: &Attacks, b: &Attacks, most: Option<f64>) -> (String, Vec<String>) {
     let mut table = table(["scenario", "", "A", "B", "B to A"]);
-    let (mut worse, mut both, mut same) = (Vec::new(), 0_u64, 0_u64);
+    let (mut worse, mut both, mut same, mut replayed) = (Vec::new(), 0_u64, 0_u64, 0_u64);
     for (before, after) in a.cases.iter().filter_map(|before| Some((before, b.case(&before.row, &before.label)?))) {
         let (rows, case_worse) = before.differences(after, most);
         both += 1;
         same += u64::from(rows.is_empty());
+        replayed += u64::from(before.traces.is_some() && before.traces == after.traces);
         worse.extend(case_worse);
         for (number, [what, a, b, change]) in rows.into_iter().enumerate() {
             let name = if number == 0 { format!("{}\n{}", before.row, before.label) } else { String::new() };
             table.add_row([name.trim().to_owned(), what, a, b, change]);
         }
     }
-    let mut text = if same < both { format!("{}\n", in_one_piece(table, a)) } else { String::new() };
-    text.push_str(&format!("{} in both, {same} of them with the same figures", counted(both, "case")));
+    let differ = same < both;
+    let mut text = if differ { format!("{}\n", in_one_piece(table, a)) } else { String::new() };
+    let both = counted(both, "case");
+    text.push_str(&format!(
+        "{both} in both, {same} of them with the same figures, {replayed} the very same runs by their traces"
+    ));
     for (only, names) in [("A", a.not_in(b)), ("B", b.not_in(a))] {
         if !names.is_empty() {
             text.push_str(&format!("\nonly in {only}: {}", names.join("; ")));

@@ -8,6 +8,9 @@ use crate::sim::World;
 use crate::sim::observe::{Copy, Message, Reception};
 use crate::wan::Bounds;
 
+/// Nodes that are named of those that a message never came to.
+const NAMED_MAX: usize = 8;
+
 /// Further copies that are listed for a node.
 const COPIES_LISTED_MAX: usize = 12;
 
@@ -87,17 +90,25 @@ impl<'a> Way<'a> {
         line(
             &mut text,
             format_args!(
-                "half of them had it after {}, 99 % after {}, all after {}",
+                "half of these had it after {}, 99 % after {}, the last one after {}",
                 ms(at(50)),
                 ms(at(99)),
                 ms(at(100))
             ),
         );
+        let without = self.without();
+        if let Some(first) = without.first() {
+            let names: Vec<String> = without.iter().take(NAMED_MAX).map(|node| self.name(*node)).collect();
+            let more = if without.len() > NAMED_MAX { ", …" } else { "" };
+            line(&mut text, format_args!("it never came to {} of them: {}{more}", without.len(), names.join(", ")));
+            line(&mut text, format_args!("\nThe way to {}:", self.name(*first)));
+            self.path(&mut text, *first);
+        }
         if let Some((_, slowest)) = slowest(self.message) {
             line(&mut text, format_args!("\nThe way to the slowest node, {}:", self.name(slowest)));
             self.path(&mut text, slowest);
         }
-        if let Some(node) = node {
+        if let Some(node) = node.filter(|node| without.first() != Some(node)) {
             line(&mut text, format_args!("\nThe way to {}:", self.name(node)));
             self.path(&mut text, node);
         }
@@ -116,7 +127,7 @@ impl<'a> Way<'a> {
                     text,
                     format_args!("  it never came over the mesh; a block brought it after {}", ms(in_block_us)),
                 ),
-                None => line(text, format_args!("  it never came")),
+                None => line(text, format_args!("  it never came{}", self.prevented(node))),
             };
         };
         let hops = self.hops(text, node);
@@ -131,6 +142,28 @@ impl<'a> Way<'a> {
             let from = copy.from.map_or_else(|| "somebody".to_owned(), |from| self.name(from));
             line(text, format_args!("  +{:>10}  a further copy from {from}", milliseconds(after_us)));
         }
+    }
+
+    /// The other nodes that never had it, not in a block either.
+    fn without(&self) -> Vec<u32> {
+        let all = (0_u32..).zip(&self.receptions);
+        let without = all.filter(|(_, it)| it.arrival_us.is_none() && it.in_block_us.is_none());
+        without.map(|(node, _)| node).filter(|node| *node != self.message.origin).collect()
+    }
+
+    /// What kept the message from a node that never had it.
+    fn prevented(&self, node: u32) -> String {
+        let origin = self.message.origin;
+        let (begin_us, end_us) = (self.message.published.as_micros(), self.world.scenario().end().as_micros());
+        let link_us = self.world.network().one_way_us(origin as usize, node as usize);
+        let stretch = Stretch { nodes: (origin, node), begin_us, end_us, link_us, crossings: 1 };
+        let (from, to) = (self.name(origin), self.name(node));
+        let faults = Kept::most(&self.kept, &stretch).filter(|share| share.kept.is_fault());
+        let words = faults.map(|share| {
+            let words = share.kept.of(&from, &to, |node| self.name(node));
+            format!("; {words}, {} of the {} until the end", milliseconds(share.us), milliseconds(end_us - begin_us))
+        });
+        words.collect()
     }
 
     /// The nodes on the way to one, as far back as it is known; says so if that is not back to the origin.
