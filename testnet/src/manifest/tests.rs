@@ -603,7 +603,8 @@ fn regions_must_have_nodes_and_others_outside() {
         .collect();
     let all = said(&fault("partition", &used.join(", ")));
     assert!(all.contains("nobody would be on the other side"), "{all}");
-    let tight = said("format = 1\nnodes = 20\n[limits]\nconnections_max = 4\n");
+    let tight = "format = 1\nnodes = 20\n[limits]\nconnections_max = 4\n";
+    let tight = Manifest::parse(tight, "test.toml").expect_err("refused").to_string();
     assert!(tight.contains("line 3 (limits)") && tight.contains("must be from 1 to 4"), "{tight}");
     let islands = said("format = 1\nnodes = 40\n[topology]\nkind = \"regional\"\ndegree = 4\nnear_percent = 100\n");
     assert!(islands.contains("topology.near_percent") && islands.contains("from one region to another"), "{islands}");
