@@ -355,7 +355,7 @@ impl Driver {
     /// How catching up goes; none when nobody is known to be ahead.
     fn sync(&self) -> Option<SyncReply> {
         let progress = self.node.sync_progress(clock::now());
-        let behind = progress.peer.is_some() && progress.height < progress.target;
+        let behind = (progress.peer.is_some() || progress.waiting) && progress.height < progress.target;
         // A rate of the last seconds says nothing of what comes while nothing is being fetched.
         let fetching = progress.state != starling_protocol::sync::SyncState::Idle
             && !self.node.storage().import_paused

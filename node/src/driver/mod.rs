@@ -319,7 +319,8 @@ impl Driver {
                             rate_limited!(error, %error, "stored blocks could not be read");
                             Vec::new()
                         });
-                        // The channel holds more answers than the machine asks for, and a stopping driver wants none.
+                        // The channel holds more answers than the machine asks for at a time, those for peers that have gone included, and a
+                        // stopping driver wants none.
                         let _stopped = answer.try_send((ticket, loaded));
                     });
                     if !asked {

@@ -2,7 +2,8 @@
 //!
 //! A request counts as being answered until the driver says that the answer has gone out ([`Chain::on_responded`]). One
 //! peer has at most [`super::Config::served_per_peer_max`] of them, all together [`super::Config::served_max`]; further
-//! ones are told at once that we are busy. So what answers take of memory, of the disk's queue and of the line is
+//! ones are told at once that we are busy. When more than half of all are under way a peer has one: otherwise a few that do not read what they ask for
+//! would leave nothing for the others. What is being read from the disk for peers that have gone counts until it has come. So what answers take of memory, of the disk's queue and of the line is
 //! bounded, and nothing is queued for anybody.
 
 use super::Chain;
@@ -59,7 +60,7 @@ impl Serve {
         self.counters
     }
 
-    /// The peer is gone, and nothing is on its way to it any more.
+    /// The peer is gone, and nothing is on its way to it any more; what is read for it from the disk is still being read.
     pub(super) fn forget(&mut self, peer: PeerHandle) {
         self.open.retain(|_, asker| *asker != peer);
     }
@@ -76,7 +77,9 @@ impl Chain {
         out: &mut impl Sink<Effect>,
     ) {
         let own = self.serve.open.values().filter(|asker| **asker == peer).count();
-        if self.serve.open.len() >= self.config.served_max || own >= self.config.served_per_peer_max {
+        let open = self.serve.open.len().max(self.serve.loads.len());
+        let half = open > self.config.served_max / 2;
+        if open >= self.config.served_max || own >= self.config.served_per_peer_max || own > 0 && half {
             self.serve.counters.refused += 1;
             self.emit_response(ticket, Answer::Busy, out);
             return;

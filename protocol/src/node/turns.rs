@@ -8,9 +8,9 @@
 //! 3. While a slot lasts, the next one is recorded if it is our turn. If it is not on the disk when its slot begins, the
 //!    block is made as soon as it is, or not at all when the slot has passed: a block that comes after its slot only
 //!    makes others undo theirs.
-//! 4. While blocks that a peer claims to have are being fetched, at most [`TURNS_LEFT_OUT_MAX`] turns in a row are left
-//!    out without the head moving. *Rationale:* a producer that has just started would build on what the others have
-//!    left behind; a peer that lies must not keep it from producing.
+//! 4. While blocks that a peer claims to have are being fetched, at most [`TURNS_LEFT_OUT_MAX`] turns are left out. They count anew only
+//!    when the head has moved and verified headers show that there is more. *Rationale:* a producer that has just started would build on what
+//!    the others have left behind; peers that lie must not keep it from producing, and that others' blocks move the head does not make what they claim true.
 //! 5. A block that our key has signed and we have not, for a slot that began after we did, tells of *another node with our key*:
 //!    [`Event::KeyElsewhere`]. It can be nobody else, so nobody can have a false alarm raised.
 //! 6. In its first turn a producer listens for [`NodeConfig::listen_first`] before it makes its block. *Rationale:* nodes with one key that
@@ -28,6 +28,7 @@ use crate::id::BlockId;
 use crate::mesh::{self, Sink};
 use crate::message::Payload;
 use crate::store::StoreOp;
+use crate::sync::SyncState;
 use crate::time::{Duration, Time};
 use std::collections::BTreeMap;
 
@@ -49,7 +50,7 @@ pub(super) struct Turns {
     recording: Option<(Ticket, u64)>,
     /// The slot in which a block is to be made when that is done.
     waiting: Option<u64>,
-    /// How many turns in a row were left out, and the height of the head then.
+    /// How many turns were left out, and the height of the head at the last one.
     left_out: (u32, u64),
     /// The slot in which this life began, if the network had.
     began: Option<u64>,
@@ -223,8 +224,11 @@ impl Node {
     fn is_behind_peers(&mut self, now: Time, slot: u64, out: &mut impl Sink<Output>) -> bool {
         let sync = self.chain.sync_progress(now);
         let (count, height_then) = self.turns.left_out;
-        let count = if sync.height > height_then { 0 } else { count };
-        let behind = sync.peer.is_some() && sync.target > sync.height && count < TURNS_LEFT_OUT_MAX;
+        // That others' blocks move the head says nothing of what is claimed. Only verified headers show that it is true.
+        let verified = sync.headers_ahead > 0 || sync.state == SyncState::Blocks;
+        let count = if verified && sync.height > height_then { 0 } else { count };
+        let claimed = (sync.peer.is_some() || sync.waiting) && sync.target > sync.height;
+        let behind = claimed && count < TURNS_LEFT_OUT_MAX;
         if behind {
             self.turns.left_out = (count + 1, sync.height);
             out.emit(Output::Event(Event::BehindPeers { slot, height: sync.height, target: sync.target }));

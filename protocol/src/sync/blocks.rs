@@ -92,6 +92,11 @@ impl Window {
         }));
     }
 
+    /// The height of the first block.
+    pub(super) fn first_height(&self) -> Option<u64> {
+        self.entries.front().map(|entry| entry.position.height)
+    }
+
     /// The height of the first block, if nobody is asked for it.
     pub(super) fn first_is_missing(&self) -> Option<u64> {
         let first = self.entries.front()?;
@@ -342,7 +347,9 @@ impl Sync {
             let request = self.ask(at.now, (peer, Purpose::Blocks(blocks.clone())), body, local, out);
             let Some(session) = &mut self.session else { return };
             for (height, id) in &blocks {
-                if let Some(entry) = session.window.get_mut(*height, id) {
+                if let Some(entry) = session.window.get_mut(*height, id)
+                    && matches!(entry.state, State::Missing)
+                {
                     entry.state = State::Requested(request);
                 }
             }

@@ -55,8 +55,8 @@ impl Batch {
 
 /// What an answer means.
 enum Reading {
-    /// New headers that follow on what we have.
-    Headers(Vec<SignedHeader>),
+    /// New headers that follow on what we have, and whether there were more, whose time has not come.
+    Headers(Vec<SignedHeader>, bool),
     /// Headers of blocks that we have, up to this one.
     Known(Position),
     /// Nothing that we could use.
@@ -143,10 +143,11 @@ impl Sync {
         };
         session.stage = Stage::Done;
         let (before, known) = (session.last(local), session.window.last());
+        let waiting = !session.window.is_empty();
         let few = headers.len() < usize::from(HEADERS_MAX);
         let empty = headers.is_empty();
         let height = before.map_or(0, |before| before.height);
-        match read(at, &locator, known, headers, local) {
+        match read(at, &locator, (known, waiting), headers, local) {
             Reading::Nothing
                 if empty
                     && (status.head.height > height || ahead && session.window.is_empty())
@@ -173,10 +174,11 @@ impl Sync {
                 }
             }
             Reading::Known(_) => self.strike(at.now, peer, local, out),
-            Reading::Headers(headers) => {
-                let more = headers
-                    .last()
-                    .is_some_and(|last| status.head.height > last.header.height && last.header.slot < at.slot_ahead);
+            Reading::Headers(headers, cut) => {
+                let goes_on =
+                    |last: &SignedHeader| status.head.height > last.header.height && last.header.slot < at.slot_ahead;
+                // What comes after is from the future, by our clock: nobody is blamed for that.
+                let more = !cut && headers.last().is_some_and(goes_on);
                 if few && more {
                     // An honest peer stops only where its chain ends.
                     self.strike(at.now, peer, local, out);
@@ -236,11 +238,12 @@ impl Sync {
     }
 }
 
-/// Checks everything about headers but their signatures. `known` is where those before end, if there are any.
+/// Checks everything about headers but their signatures. `known` is where those before end, if there are any, and `waiting` whether some of these wait to
+/// be placed.
 fn read(
     at: Moment,
     locator: &[BlockId],
-    known: Option<Position>,
+    (known, waiting): (Option<Position>, bool),
     mut headers: Vec<SignedHeader>,
     local: &dyn Local,
 ) -> Reading {
@@ -275,6 +278,7 @@ fn read(
         }
         (before, in_time) = (Some(position), in_time + 1);
     }
+    let cut = in_time < headers.len();
     headers.truncate(in_time);
     if headers.is_empty() {
         return Reading::Nothing;
@@ -289,5 +293,5 @@ fn read(
     headers.drain(..have);
     // Those that wait to be placed end elsewhere: the peer follows another fork by now. It is asked anew afterwards.
     let elsewhere = known.is_some_and(|known| known.id != headers[0].header.parent);
-    if elsewhere && have == 0 { Reading::Nothing } else { Reading::Headers(headers) }
+    if elsewhere && (have == 0 || waiting) { Reading::Nothing } else { Reading::Headers(headers, cut) }
 }

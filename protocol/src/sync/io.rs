@@ -35,6 +35,8 @@ pub const VERIFYING_TRANSACTIONS_MAX: usize = 8_192;
 pub const PLACED_AT_ONCE_MAX: usize = 64;
 /// Signatures of headers in one job: some two milliseconds of work.
 pub const HEADERS_PER_JOB: usize = 32;
+/// How often a peer may lead in vain before its claims say nothing any more.
+pub const LED_IN_VAIN_MAX: u32 = 3;
 /// How often a peer may fail to give what it says it has before it is at fault.
 pub const STRIKES_MAX: u32 = 4;
 /// How often the rest of a peer that goes on failing doubles.
@@ -201,10 +203,12 @@ pub struct SyncProgress {
     pub from: u64,
     /// Height of our head.
     pub height: u64,
-    /// The greatest height that a connected peer claims, but at least ours.
+    /// The greatest height that a connected peer claims whose claims are believed, but at least ours.
     pub target: u64,
-    /// No connected peer has told how it stands so far, and one is being asked: whether we are behind is not known.
+    /// No connected peer has told how it stands so far, and one may still do so: whether we are behind is not known.
     pub unheard: bool,
+    /// Nobody is followed, because those that are ahead are given a rest.
+    pub waiting: bool,
     /// Blocks placed in a second, lately; 0 when nothing is being done.
     pub blocks_per_second: f64,
     /// How long the rest takes at this rate, if that can be said.

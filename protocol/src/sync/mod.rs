@@ -11,10 +11,10 @@
 //!
 //! # Rules
 //! 1. *Status.* Both ends of a new connection tell each other how they stand ([`Status`]), and every response says it
-//!    again. When no block has come for [`Config::stall_after`], the next peer in turn is asked. A claimed height counts
+//!    again. Who does not answer is asked [`STRIKES_MAX`] times in all. When no block has come for [`Config::stall_after`], the next peer in turn is asked. A claimed height counts
 //!    for no more than there are slots.
 //! 2. *Headers.* While peers claim more than we have, or a chain of the same length whose end the fork choice prefers,
-//!    the one that claims most is *followed*: its headers are fetched with a locator, [`HEADERS_MAX`] at a time. They
+//!    the one that claims most is *followed*, of those that have led us in vain least often: its headers are fetched with a locator, [`HEADERS_MAX`] at a time. They
 //!    have to follow on each other and on the locator, and each is checked for its network, its height, whose turn its
 //!    slot was and the producer's signature before any block is asked for.
 //!    *Rationale:* headers cost 212 bytes for each block of up to megabytes, and from then on every block is known by
@@ -32,7 +32,12 @@
 //!    [`STRIKES_MAX`] times in a row: once may be an honest race.
 //! 7. *Pruned peers.* No peer is asked for blocks below its earliest height. If all that claim more than we have lack the
 //!    next block, that is said ([`Event::NobodyKeeps`]).
-//! 8. *Excess.* A peer that is busy says so and is asked again after [`Config::busy_pause`]. The same goes for our own
+//! 8. *Leading in vain.* Whoever was followed, and our chain did not become as long as it had claimed when that began, comes after all who
+//!    have done so less often, whatever the reason: to say late that one is busy, or to give one block at a time, is no fault that could be told
+//!    from misfortune. After [`LED_IN_VAIN_MAX`] times its claims say nothing of whether we are behind. A block that nobody gives for as long as
+//!    [`STRIKES_MAX`] requests may take ends the following of that chain. *Rationale:* otherwise two peers that claim much and take turns at
+//!    being busy, or one that withholds a block, keep us from all others for ever.
+//! 9. *Excess.* A peer that is busy says so and is asked again after [`Config::busy_pause`]. The same goes for our own
 //!    workers: a job that they refuse is offered again after that pause, and nothing else is done again. *Rationale:* an
 //!    answer of headers is many jobs. If it had to be verified without any refusal, workers that refuse one job in four
 //!    would never let a node catch up.
@@ -72,7 +77,7 @@ use crate::chain::Event;
 #[cfg(doc)]
 use crate::request::HEADERS_MAX;
 #[cfg(doc)]
-use io::STRIKES_MAX;
+use io::{LED_IN_VAIN_MAX, STRIKES_MAX};
 
 /// The machine; see the head of this module. Whoever owns it hands in what it needs to know of the chain with each
 /// call.
@@ -211,6 +216,7 @@ impl Sync {
             }
         }
         if woken {
+            self.ask_again(at.now, local, out);
             self.go_on(at, local, out);
         }
     }
@@ -332,7 +338,9 @@ impl Sync {
     /// A request brought nothing.
     fn failed(&mut self, at: Moment, request: RequestId, open: &Open, local: &dyn Local) {
         self.counters.failed += 1;
-        if open.purpose != Purpose::Status {
+        if open.purpose == Purpose::Status {
+            self.status_failed(at.now, open.peer, local);
+        } else {
             self.rest(at.now, open.peer, local);
         }
         self.take_back(request, open);

@@ -2,8 +2,8 @@
 
 use super::Sync;
 use super::io::{
-    BLOCK_REQUESTS_PER_PEER_MAX, CHUNK_BYTES_FIRST, CHUNK_BYTES_MIN, Config, Effect, Local, REST_DOUBLINGS_MAX,
-    STRIKES_MAX,
+    BLOCK_REQUESTS_PER_PEER_MAX, CHUNK_BYTES_FIRST, CHUNK_BYTES_MIN, Config, Effect, LED_IN_VAIN_MAX, Local,
+    REST_DOUBLINGS_MAX, STRIKES_MAX,
 };
 use super::requests::Timer;
 use crate::chain::{Moment, PeerFault};
@@ -33,6 +33,12 @@ pub(super) struct Peer {
     /// Bytes of blocks in the next request.
     pub(super) chunk_bytes: usize,
     strikes: u32,
+    /// How often it was followed and its chain did not become as long as it had claimed, since that was last otherwise.
+    pub(super) led_in_vain: u32,
+    /// How often it was asked in vain how it stands, before it ever told.
+    pub(super) status_failures: u32,
+    /// When it is asked that again.
+    pub(super) ask_at: Option<Time>,
     /// It said that it has not got the block of this height of the chain that is being followed.
     pub(super) lacks_from: Option<u64>,
 }
@@ -50,12 +56,20 @@ impl Default for Peer {
             in_flight: 0,
             chunk_bytes: CHUNK_BYTES_FIRST,
             strikes: 0,
+            led_in_vain: 0,
+            status_failures: 0,
+            ask_at: None,
             lacks_from: None,
         }
     }
 }
 
 impl Peer {
+    /// Whether what it claims is taken for a sign that we are behind: it is not, after it has led us in vain several times.
+    pub(super) fn is_believed(&self) -> bool {
+        !self.barred && self.led_in_vain < LED_IN_VAIN_MAX
+    }
+
     /// Whether it may be asked for something now.
     pub(super) fn is_rested(&self, now: Time) -> bool {
         !self.barred && self.rests_until <= now
@@ -132,6 +146,30 @@ impl Sync {
         if let Some(session) = &mut self.session {
             session.paused_until = now + local.config().busy_pause;
             self.requests.arm(session.paused_until, Timer::Rested);
+        }
+    }
+
+    /// A peer was asked in vain how it stands. If it has never told, it is asked again, a few times: whether we are behind may depend on it.
+    pub(super) fn status_failed(&mut self, now: Time, peer: PeerHandle, local: &dyn Local) {
+        let Some(state) = self.peers.get_mut(&peer).filter(|state| !state.told && !state.barred) else { return };
+        let wait = local.config().rest_first * (1 << state.status_failures.min(REST_DOUBLINGS_MAX));
+        state.status_failures += 1;
+        if state.status_failures < STRIKES_MAX {
+            state.ask_at = Some(now + wait);
+            self.requests.arm(now + wait, Timer::Rested);
+        }
+    }
+
+    /// Asks those again whose time for it has come.
+    pub(super) fn ask_again(&mut self, now: Time, local: &dyn Local, out: &mut dyn Sink<Effect>) {
+        let is_due = |state: &Peer| state.ask_at.is_some_and(|at| at <= now) && !state.barred;
+        let due: Vec<PeerHandle> =
+            self.peers.iter().filter(|(_, state)| is_due(state)).map(|(peer, _)| *peer).collect();
+        for peer in due {
+            if let Some(state) = self.peers.get_mut(&peer) {
+                state.ask_at = None;
+            }
+            self.ask_status(now, peer, local, out);
         }
     }
 

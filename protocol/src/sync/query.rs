@@ -1,7 +1,9 @@
 //! Reading the machine's state, for its owner, metrics and tests. Nothing here changes what it does.
 
 use super::Sync;
-use super::io::{BLOCK_REQUESTS_PER_PEER_MAX, HEADERS_AHEAD_MAX, Local, SyncCounters, SyncProgress, SyncState};
+use super::io::{
+    BLOCK_REQUESTS_PER_PEER_MAX, HEADERS_AHEAD_MAX, Local, STRIKES_MAX, SyncCounters, SyncProgress, SyncState,
+};
 use super::requests::Purpose;
 use crate::id::PeerHandle;
 use crate::time::{Duration, Time};
@@ -50,13 +52,23 @@ impl Sync {
     /// How far catching up has come.
     #[must_use]
     pub fn progress(&self, now: Time, height: u64) -> SyncProgress {
-        let claims = self.peers.values().filter(|peer| !peer.barred).map(|peer| peer.height);
-        let target = claims.max().unwrap_or(0).max(height);
+        let believed = || self.peers.values().filter(|peer| peer.is_believed());
+        let target = believed().map(|peer| peer.height).max().unwrap_or(0).max(height);
         let requests = self.requests.len();
-        let asking = self.requests.iter().any(|(_, open)| open.purpose == Purpose::Status);
-        let unheard = asking && !self.peers.values().any(|peer| peer.told && !peer.barred);
+        let mut usable = self.peers.values().filter(|peer| !peer.barred);
+        let may_tell = usable.clone().any(|peer| peer.status_failures < STRIKES_MAX);
+        let unheard = may_tell && !usable.any(|peer| peer.told);
         let Some(session) = &self.session else {
-            return SyncProgress { from: height, height, target, unheard, requests, ..SyncProgress::default() };
+            let waiting = believed().any(|peer| peer.height > height && !peer.is_rested(now));
+            return SyncProgress {
+                from: height,
+                height,
+                target,
+                unheard,
+                waiting,
+                requests,
+                ..SyncProgress::default()
+            };
         };
         let mut asked: Vec<PeerHandle> = self.requests.iter().map(|(_, open)| open.peer).collect();
         asked.sort_unstable();
@@ -73,6 +85,7 @@ impl Sync {
             height,
             target,
             unheard,
+            waiting: false,
             blocks_per_second,
             remaining: known.then(|| Duration::from_secs_f64(seconds)),
             peers: asked.len(),

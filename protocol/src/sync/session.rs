@@ -3,7 +3,7 @@
 use super::Sync;
 use super::blocks::Window;
 use super::headers::Stage;
-use super::io::{Effect, Local};
+use super::io::{Effect, Local, STRIKES_MAX};
 use super::peers::Peer;
 use super::rate::Rate;
 use crate::chain::{Event, Moment, Position};
@@ -29,6 +29,8 @@ pub(super) struct Session {
     pub(super) claimed: u64,
     /// Blocks that are being placed.
     pub(super) placing: u64,
+    /// The height of the first block that is not placed, and since when it is the first.
+    first: Option<(u64, Time)>,
 }
 
 impl Sync {
@@ -59,13 +61,17 @@ impl Sync {
         }
     }
 
-    /// Whom to follow: of those that are ahead and keep what comes next, one that has not failed lately,
+    /// Whom to follow: of those that are ahead and keep what comes next, one that has not led in vain and has not failed lately,
     /// and of these whoever claims most.
     pub(super) fn candidate(&self, at: Moment, local: &dyn Local) -> Option<PeerHandle> {
         let next = local.head().height + 1;
         let fits = |peer: &Peer| peer.is_rested(at.now) && peer.is_ahead(at, local) && peer.earliest <= next;
         let fitting = self.peers.iter().filter(|(_, peer)| fits(peer));
-        fitting.max_by_key(|(peer, state)| (Reverse(state.rests), state.height, Reverse(**peer))).map(|(peer, _)| *peer)
+        fitting
+            .max_by_key(|(peer, state)| {
+                (Reverse(state.led_in_vain), Reverse(state.rests), state.height, Reverse(**peer))
+            })
+            .map(|(peer, _)| *peer)
     }
 
     pub(super) fn follow(&mut self, at: Moment, leader: PeerHandle, local: &dyn Local, out: &mut dyn Sink<Effect>) {
@@ -82,6 +88,7 @@ impl Sync {
             started: false,
             claimed: self.peers.get(&leader).map_or(0, |leader| leader.height),
             placing: 0,
+            first: None,
         });
         self.ask_for_headers(at.now, local, out);
     }
@@ -100,11 +107,13 @@ impl Sync {
     }
 
     pub(super) fn end_if_done(&mut self, at: Moment, local: &dyn Local, out: &mut dyn Sink<Effect>) {
-        let Some(session) = self.session.as_ref().filter(|session| session.placing == 0) else { return };
-        let leader = session.leader;
+        let Some(session) = self.session.as_mut().filter(|session| session.placing == 0) else { return };
+        let since = session.first_since(at.now);
+        let (leader, claimed) = (session.leader, session.claimed);
         let complete = if let Some(missing) = session.window.first_is_missing() {
+            let patient = at.now.since(since) < local.config().request_timeout * STRIKES_MAX;
             let hope = self.peers.values().any(|peer| peer.should_have(missing));
-            if hope || self.requests.blocks() > 0 {
+            if patient && (hope || self.requests.blocks() > 0) {
                 // Somebody rests, or is asked already.
                 return;
             }
@@ -115,6 +124,9 @@ impl Sync {
         } else {
             return;
         };
+        if let Some(leader) = self.peers.get_mut(&leader) {
+            leader.led_in_vain = if local.head().height < claimed { leader.led_in_vain.saturating_add(1) } else { 0 };
+        }
         self.end(out, complete);
         // It would be followed again at once.
         if !complete && self.peers.get(&leader).is_some_and(|leader| leader.is_rested(at.now)) {
@@ -143,6 +155,14 @@ impl Sync {
 }
 
 impl Session {
+    /// Since when the first block that is not placed is the first.
+    fn first_since(&mut self, now: Time) -> Time {
+        let height = self.window.first_height();
+        let since = self.first.filter(|(first, _)| Some(*first) == height).map_or(now, |(_, since)| since);
+        self.first = height.map(|height| (height, since));
+        since
+    }
+
     pub(super) fn last(&self, local: &dyn Local) -> Option<Position> {
         self.window.last().or_else(|| Some(local.head()))
     }

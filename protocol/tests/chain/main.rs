@@ -3,6 +3,7 @@
 
 mod basics;
 mod chaos;
+mod leading;
 mod lockstep;
 mod model;
 mod support;

@@ -68,6 +68,12 @@ pub(crate) enum Manner {
     Foreign,
     /// Takes nearly as long as it may for blocks.
     Slow,
+    /// Claims a long chain, and says as late as it dares that it has too much to do.
+    BusyLate,
+    /// Claims a long chain, and gives one header at a time as if there were no more, as late as it dares.
+    Sips,
+    /// Sends headers, and never answers when it is asked for blocks.
+    Mute,
 }
 
 pub(crate) struct Node {
@@ -111,6 +117,8 @@ pub(crate) struct World {
     pub(crate) lost_percent: u64,
     /// The most milliseconds that a message takes longer than another, so that messages overtake each other.
     pub(crate) jitter_ms: u64,
+    /// How long [`Manner::Repeats`] takes for headers.
+    pub(crate) repeats_after: Duration,
     /// If set, the nodes below this number and the others cannot reach each other.
     pub(crate) cut: Option<usize>,
     /// A hash of all that was observed.
@@ -147,6 +155,7 @@ impl World {
             shed_percent: 0,
             lost_percent: 0,
             jitter_ms: 0,
+            repeats_after: LATENCY,
             cut: None,
             trace: DefaultHasher::new(),
             random: 1,
@@ -442,6 +451,20 @@ impl World {
                 }
                 delay = Duration::from_millis(4_800);
             }
+            (Manner::BusyLate | Manner::Sips, Answer::Status) => response.status.head.height = 1 << 40,
+            (Manner::BusyLate, answer) => {
+                response.status.head.height = 1 << 40;
+                *answer = Answer::Busy;
+                delay = Duration::from_millis(4_800);
+            }
+            (Manner::Sips, Answer::Headers(headers)) => {
+                headers.truncate(1);
+                response.status.head.height = headers.last().map_or(0, |last| last.header.height);
+                delay = Duration::from_millis(4_800);
+            }
+            (Manner::Sips, _) => response.status.head.height = 1 << 40,
+            (Manner::Mute, Answer::Blocks(_)) => return (delay, None),
+            (Manner::Repeats, Answer::Headers(_)) => delay = self.repeats_after,
             (Manner::Slow, Answer::Blocks(_)) => delay = Duration::from_millis(4_000),
             // What the others say is honest, or what they are asked was changed already.
             _ => {}

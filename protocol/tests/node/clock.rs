@@ -1,8 +1,10 @@
 //! Slots: when a producer produces, and what a wall clock that is set does to that.
 
-use crate::bench::Bench;
+use crate::bench::{Bench, response};
 use crate::support::*;
-use starling_protocol::node::{Input, WakeReason};
+use starling_protocol::chain::Position;
+use starling_protocol::node::{Event, Input, Output, WakeReason};
+use starling_protocol::request::{Answer, Request};
 use starling_protocol::time::{Duration, Time};
 
 fn producing() -> Bench {
@@ -16,6 +18,32 @@ fn a_producer_takes_its_turns_and_no_others() {
     bench.run_to_slot(9);
     assert_eq!(bench.produced(), [1, 4, 7]);
     assert_eq!(bench.node.chain().head().height, 3);
+}
+
+#[test]
+fn a_peer_that_claims_a_longer_chain_costs_a_few_turns_and_no_more() {
+    // Every other slot is empty, so that there is room for claims.
+    let mut bench = Bench::with(&genesis(2), |parts| parts.producer = Some(producer(0)));
+    let claimed = Position { height: 1 << 40, ..origin(&bench.genesis) };
+    bench.connect();
+    let (mut left_out, mut waiting) = (0, Vec::new());
+    for slot in 1..=120 {
+        for (ticket, _, request) in bench.requests() {
+            waiting.push((slot, ticket, matches!(request, Request::Status(_))));
+        }
+        bench.out.retain(|output| !matches!(output, Output::Request { .. }));
+        // It says how it stands, and when it is asked for headers, as late as it dares, that it is busy.
+        let is_due = |(asked, _, is_status): &(u64, _, bool)| *is_status || asked + 4 <= slot;
+        for (_, ticket, is_status) in waiting.extract_if(.., |request| is_due(request)).collect::<Vec<_>>() {
+            let body = response(&bench.genesis, &claimed, if is_status { Answer::Status } else { Answer::Busy });
+            bench.input(Input::Response { ticket, body: Some(body) });
+        }
+        bench.run_to_slot(slot);
+        let is_left_out = |output: &&Output| matches!(output, Output::Event(Event::BehindPeers { .. }));
+        left_out = bench.out.iter().filter(is_left_out).count();
+    }
+    assert!((1..=3).contains(&left_out), "{left_out} of 60 turns");
+    assert!(bench.produced().len() >= 56, "{:?}", bench.produced());
 }
 
 #[test]

@@ -1,0 +1,167 @@
+//! Peers that are followed and lead nowhere, and those that ask too much.
+
+use crate::support::*;
+use crate::world::{Manner, World};
+use starling_protocol::block::Block;
+use starling_protocol::chain::{Chain, Config, Effect, Position, RequestId, ResponseTicket, Verified, VerifyTicket};
+use starling_protocol::id::BlockId;
+use starling_protocol::request::{Answer, Head, Request, Response, Status};
+use starling_protocol::time::Duration;
+
+/// Slots without a block, so that there is room for claims beyond the chain.
+const EMPTY_SLOTS: u64 = 100;
+
+/// A world whose last node has nothing, connected with others that have all of these blocks.
+fn joining(manners: &[Manner], blocks: &[Block]) -> (World, usize) {
+    let joiner = manners.len();
+    let mut world = World::new(joiner + 1, &Config::default());
+    world.set_slot(blocks.last().map_or(1, |block| block.header().slot) + EMPTY_SLOTS);
+    for (node, manner) in manners.iter().enumerate() {
+        blocks.iter().for_each(|block| world.own(node, block));
+        world.nodes[node].manner = *manner;
+        world.connect(node, joiner);
+    }
+    (world, joiner)
+}
+
+fn chain_of(count: u64) -> Vec<Block> {
+    blocks_after(&genesis(), &origin(&genesis()), count)
+}
+
+#[test]
+fn peers_that_take_turns_at_leading_nowhere_keep_nobody_from_an_honest_one() {
+    let blocks = chain_of(200);
+    for liar in [Manner::BusyLate, Manner::Sips] {
+        let (mut world, joiner) = joining(&[liar, liar, Manner::Honest], &blocks);
+        world.run_for(Duration::from_secs(30));
+        assert_eq!(world.head(joiner), Position::of(&blocks[199]), "{liar:?}");
+        assert_eq!(world.nodes[joiner].faults, [], "it might be misfortune");
+        // What is missed later comes at once, and what they claim is not believed any more in the end.
+        world.run_for(Duration::from_secs(40));
+        let slot = world.moment().slot;
+        let next = blocks_after(&world.genesis, &Position { slot: slot - 1, ..Position::of(&blocks[199]) }, 1);
+        world.own(2, &next[0]);
+        world.send_block(2, joiner, &next[0]);
+        world.run_for(Duration::from_secs(1));
+        assert_eq!(world.head(joiner), Position::of(&next[0]), "{liar:?}");
+        let progress = world.nodes[joiner].chain.sync_progress(world.now);
+        assert_eq!((progress.target, progress.unheard), (201, false), "{liar:?}: {progress:?}");
+    }
+}
+
+#[test]
+fn a_block_that_nobody_gives_does_not_keep_a_node_from_other_chains() {
+    let genesis = genesis();
+    let withheld = chain_of(60);
+    let other = blocks_after(&genesis, &Position { slot: 1, ..origin(&genesis) }, 55);
+    let mut world = World::new(3, &Config::default());
+    world.set_slot(100);
+    withheld.iter().for_each(|block| world.own(0, block));
+    other.iter().for_each(|block| world.own(1, block));
+    world.nodes[0].manner = Manner::Mute;
+    world.connect(0, 2);
+    world.connect(1, 2);
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(world.head(2), Position::of(&other[54]));
+    assert_eq!(world.nodes[2].faults, [], "who does not answer may have a bad line");
+}
+
+#[test]
+fn headers_that_come_again_while_blocks_are_placed_corrupt_nothing() {
+    let blocks = chain_of(1_200);
+    for after_ms in [40, 80, 120, 160, 200, 240, 300, 400] {
+        let (mut world, joiner) = joining(&[Manner::Repeats, Manner::Honest], &blocks);
+        world.repeats_after = Duration::from_millis(after_ms);
+        world.run_for(Duration::from_secs(30));
+        assert_eq!(world.head(joiner), Position::of(&blocks[1_199]), "{after_ms} ms");
+        let asked = world.nodes[joiner].asked.1;
+        assert!(asked <= 2 * blocks.len(), "{asked} blocks were asked for, {after_ms} ms");
+    }
+}
+
+/// A peer's clock may be ahead of ours by more than is allowed for.
+#[test]
+fn whoever_sends_headers_from_the_future_has_not_stopped_short() {
+    let genesis = genesis();
+    let mut blocks = chain_of(98);
+    blocks.extend(blocks_after(&genesis, &Position { slot: 100, ..Position::of(&blocks[97]) }, 1));
+    let mut chain = Chain::new(genesis.clone(), Config::default());
+    let (now, leader) = (at(100), peer(1));
+    let head = Head { height: 99, slot: 101, id: blocks[98].id() };
+    let status = Status { network: genesis.network_id(), head, earliest: 1 };
+    let mut out = Vec::new();
+    chain.peer_connected(now, leader, &mut out);
+    answer(&mut chain, &mut out, Response { status, answer: Answer::Status });
+    let headers = blocks.iter().map(|block| *block.signed_header()).collect();
+    answer(&mut chain, &mut out, Response { status, answer: Answer::Headers(headers) });
+    let jobs: Vec<VerifyTicket> = out.iter().filter_map(job).collect();
+    assert!(!jobs.is_empty(), "{out:?}");
+    out.clear();
+    jobs.iter().for_each(|job| chain.on_headers_verified(now, *job, &Verified::Valid, &mut out));
+    assert!(matches!(request(&out), Some((_, Request::Blocks(_)))), "it does not rest: {out:?}");
+}
+
+fn job(effect: &Effect) -> Option<VerifyTicket> {
+    if let Effect::VerifyHeaders { ticket, .. } = effect { Some(*ticket) } else { None }
+}
+
+/// The last request.
+fn request(effects: &[Effect]) -> Option<(RequestId, Request)> {
+    let asked = |effect: &Effect| match effect {
+        Effect::Request { request, body, .. } => Some((*request, body.clone())),
+        _ => None,
+    };
+    effects.iter().rev().find_map(asked)
+}
+
+/// Answers the last request.
+fn answer(chain: &mut Chain, effects: &mut Vec<Effect>, response: Response) {
+    let (asked, _) = request(effects).expect("something is asked");
+    effects.clear();
+    chain.on_response(at(100), asked, Ok(response), effects);
+}
+
+fn is_busy(effect: &Effect) -> bool {
+    matches!(effect, Effect::Respond { response: Some(Response { answer: Answer::Busy, .. }), .. })
+}
+
+#[test]
+fn a_few_that_do_not_read_leave_something_for_others() {
+    let blocks = chain_of(20);
+    let mut world = World::new(1, &Config::default());
+    world.set_slot(20);
+    blocks.iter().for_each(|block| world.own(0, block));
+    let ids: Vec<BlockId> = blocks.iter().map(Block::id).collect();
+    let chain = &mut world.nodes[0].chain;
+    let mut out = Vec::new();
+    let (mut tickets, askers) = (0, 20);
+    let mut ask = |asker: u32, out: &mut Vec<Effect>| {
+        tickets += 1;
+        chain.on_request(at(20), peer(asker), ResponseTicket(tickets), Request::Blocks(ids.clone()), out);
+        chain.check();
+    };
+    for asker in 0..askers {
+        (0..10).for_each(|_| ask(asker, &mut out));
+    }
+    assert!(out.iter().filter(|effect| is_busy(effect)).count() > 100, "they ask for more than they get");
+    out.clear();
+    ask(askers, &mut out);
+    assert!(!out.is_empty() && !out.iter().any(is_busy), "{out:?}");
+}
+
+#[test]
+fn what_is_read_for_peers_that_have_gone_is_bounded_with_the_rest() {
+    let mut chain = Chain::new(genesis(), Config::default());
+    let (mut out, mut tickets) = (Vec::new(), 0);
+    for round in 0..50 {
+        chain.peer_connected(at(20), peer(round), &mut out);
+        for _ in 0..6 {
+            tickets += 1;
+            let unknown = BlockId(starling_crypto::Digest([7; 32]));
+            chain.on_request(at(20), peer(round), ResponseTicket(tickets), Request::Blocks(vec![unknown]), &mut out);
+        }
+        chain.peer_disconnected(at(20), peer(round), &mut out);
+    }
+    let loads = out.iter().filter(|effect| matches!(effect, Effect::Load { .. })).count();
+    assert!(loads <= Config::default().served_max, "{loads} at once");
+}
