@@ -312,7 +312,7 @@ mod tests {
             manager.recv(&mut buffer).ok().map(|length| String::from_utf8_lossy(&buffer[..length]).into_owned())
         };
         let notifier = Notifier::connect(path.as_os_str(), None).expect("reached");
-        let (release, held) = std::sync::mpsc::channel::<u32>();
+        let (release, held) = std::sync::mpsc::sync_channel::<u32>(1);
         // Virtual time stands still while the store is being opened, unless it is moved on.
         let mut opening = std::pin::pin!(patiently(&notifier, move || held.recv()));
         assert!(futures::poll!(&mut opening).is_pending());

@@ -298,7 +298,7 @@ fn who_asked_is_given_back_when_there_is_no_place_for_the_question() {
             .expect("a thread");
     let (release, held) = std::sync::mpsc::sync_channel::<()>(1);
     assert!(thread.query(move |_| held.recv().expect("is released")));
-    let (found, findings) = std::sync::mpsc::channel();
+    let (found, findings) = std::sync::mpsc::sync_channel(10_000);
     let ask = |asker: u32| {
         let found = found.clone();
         thread.ask(asker, move |_, asker| found.send(asker).expect("somebody listens"))

@@ -54,7 +54,7 @@ mod tests {
     fn what_does_not_fit_waits_until_it_does() {
         let room = Room::new(Some(10));
         let (first, second) = (room.take(6), room.take(4));
-        let (entered, enters) = mpsc::channel();
+        let (entered, enters) = mpsc::sync_channel(1);
         thread::scope(|scope| {
             scope.spawn(|| {
                 let _all = room.take(7);
