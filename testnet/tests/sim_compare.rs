@@ -41,6 +41,10 @@ fn runs_of_different_manifests_are_not_taken_for_seeds() {
     std::fs::write(path("tiny.toml"), MANIFEST).expect("written");
     said(&["sim", &path("tiny.toml"), "--seed", "3", "--out", &path("all/3")], 0);
     said(&["sim", &path("tiny.toml"), "--seed", "4", "--set", "blocks.producers=0", "--out", &path("all/4")], 0);
+    let other = said(&["compare", &path("all/3"), &path("all/4")], 0);
+    assert!(other.contains("one seed, 12 nodes\n") && other.contains("of different manifests"), "{other}");
+    let same = said(&["compare", &path("all/3"), &path("all/3")], 0);
+    assert!(!same.contains("different manifests"), "{same}");
     let refused = said(&["compare", &path("all"), &path("all/3")], 2);
     assert!(refused.contains("differ in more than the seed; name one of them"), "{refused}");
 }

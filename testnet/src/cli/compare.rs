@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::folder::{FolderError, kind, manifests, runs, summary, unlike};
 use super::{BAD, GOOD, USAGE, failed};
-use crate::manifest::RANDOM;
+use crate::manifest::{Manifest, RANDOM};
 use attacks::Attacks;
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -118,6 +118,11 @@ fn compare_runs(arguments: &Compare) -> Result<(String, Vec<String>), FolderErro
         seeds_of_one(&arguments.a)?;
         seeds_of_one(&arguments.b)?;
     }
+    let [of_a, of_b] = [&a, &b].map(|all| all.iter().flatten().next());
+    let words = |manifest: Option<&Manifest>| manifest.map_or_else(String::new, |it| format!(", {} nodes", it.nodes));
+    let words = [words(of_a), words(of_b)];
+    let unseeded = |manifest: Option<&Manifest>| manifest.map(|it| Manifest { seed: 0, ..it.clone() });
+    let alike = unseeded(of_a) == unseeded(of_b);
     let (a, b) = (summaries(&arguments.a)?, summaries(&arguments.b)?);
     let mut table = table(["", "A", "B", "B to A"]);
     let mut worse = Vec::new();
@@ -142,7 +147,14 @@ fn compare_runs(arguments: &Compare) -> Result<(String, Vec<String>), FolderErro
         table.add_row([vec![figure.label.to_owned()], side_by_side(figure, &both).into()].concat());
         worse.extend(too_much_worse(figure, &both, arguments.fail_above));
     }
-    say!("A: {}, {}\nB: {}, {}", arguments.a.display(), count(&a), arguments.b.display(), count(&b));
+    for ((side, dir), (runs, words)) in
+        [("A", &arguments.a), ("B", &arguments.b)].into_iter().zip([&a, &b].into_iter().zip(&words))
+    {
+        say!("{side}: {}, {}{words}", dir.display(), count(runs));
+    }
+    if !alike {
+        say!("The two are of different manifests, so not all that differs need come from the program.");
+    }
     Ok((aligned(table).to_string(), worse))
 }
 

@@ -57,7 +57,7 @@ pub(super) struct Sim {
     /// Folder for the results, new or empty [default: a new one under testnet-runs]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Watch all the time that nothing happens that never must
+    /// Watch all the time that nothing happens that never must: takes several times as long
     #[arg(long)]
     check: bool,
     /// How many seeds run at the same time [default: as many as there are processors]
