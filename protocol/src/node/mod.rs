@@ -373,7 +373,7 @@ impl Node {
             None => return false,
             Some(Verification::Relay { validation, candidate, peer }) => {
                 let verdict = self.admit(now, candidate, peer, &outcome);
-                if verdict == Verdict::Accept {
+                if verdict == Verdict::Accept && self.chain.head().height == 0 {
                     self.news(now);
                 }
                 return self.mesh_input(now, mesh::Input::Verdict { ticket: validation, verdict }, out);

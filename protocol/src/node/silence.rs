@@ -1,8 +1,9 @@
 //! A node that has seen nothing of its network for a while suspects that it is cut off.
 //!
 //! # Rules
-//! 1. *News* is a block or a transaction of others that was accepted, and every block that was fetched. Our own blocks are
-//!    none: whoever is cut off goes on making them.
+//! 1. *News* is a block of others that was accepted, and every block that was fetched. Our own blocks are none: whoever is cut off goes on making
+//!    them. A transaction of others is news only while the chain has no block: afterwards there should be more, and anybody can make
+//!    transactions.
 //! 2. After [`NodeConfig::suspect_after_slots`] slots, but at least [`PATIENCE_MIN`], without news the node looks for
 //!    peers at once, dials its bootnodes whatever failed before, asks all connected peers how they stand, and says so
 //!    ([`Event::CutOff`]). It does so again after twice as long, and so on up to [`DOUBLINGS_MAX`] times; news end it.

@@ -314,3 +314,23 @@ fn whether_the_chain_is_complete_is_not_known_until_a_peer_has_told() {
     bench.connect();
     assert!(!unheard(&bench), "one has told, whatever others will say");
 }
+
+/// Anybody can make transactions; to give blocks one has to pass on the chain.
+#[test]
+fn transactions_do_not_hide_that_there_are_no_blocks_any_more() {
+    for with_block in [false, true] {
+        let genesis = genesis(3);
+        let mut bench = Bench::new(&genesis);
+        bench.run_to_slot(1);
+        if with_block {
+            let first = block(&genesis, &origin(&genesis), 1, Vec::new());
+            assert_eq!(bench.judge_block(&first), ACCEPTED);
+        }
+        for number in 1..=20 {
+            bench.run_to_slot(1 + 2 * u64::from(number));
+            let sent = transaction(&genesis, number, 0, 10 + 2 * u64::from(number));
+            assert_eq!(bench.judge_transaction(&sent), ACCEPTED);
+        }
+        assert_eq!(bench.node.silent_slots(bench.now).is_some(), with_block);
+    }
+}
