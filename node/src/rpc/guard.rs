@@ -9,7 +9,7 @@
 //! # Origin
 //! None, or a configured one, compared as a string. `null`, which sandboxed pages and files send, is never allowed. Browsers send none with
 //! what a page merely loads, such as an image, but say in `Sec-Fetch-Site` (W3C, Fetch Metadata Request Headers) that another site asks for
-//! it: without an origin that is refused, too. Programs do not send that header.
+//! it: without an origin that is refused, too, unless somebody follows a link. Programs do not send that header.
 
 use super::codes::clip;
 use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
@@ -18,6 +18,9 @@ use std::net::IpAddr;
 
 /// By which site a browser says that it was made to ask.
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
+/// For what, and for what kind of thing.
+const SEC_FETCH_MODE: &str = "sec-fetch-mode";
+const SEC_FETCH_DEST: &str = "sec-fetch-dest";
 
 /// What is allowed beyond the machine itself.
 #[derive(Clone, Debug, Default)]
@@ -102,8 +105,13 @@ impl Guard {
         if let Some(origin) = headers.get(ORIGIN) {
             return Ok(Some(origin.clone()));
         }
-        match headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes) {
+        let said = |name| headers.get(name).map(HeaderValue::as_bytes);
+        match said(SEC_FETCH_SITE) {
             None | Some(b"none" | b"same-origin") => Ok(None),
+            // Whoever follows a link sees where it leads.
+            Some(_) if said(SEC_FETCH_MODE) == Some(b"navigate") && said(SEC_FETCH_DEST) == Some(b"document") => {
+                Ok(None)
+            }
             Some(_other_sites) => Err(Denied {
                 status: StatusCode::FORBIDDEN,
                 cause: "requests that a web page makes are not allowed".into(),
@@ -142,6 +150,7 @@ fn without_port(host: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hyper::header::HeaderName;
 
     const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 7));
 
@@ -230,6 +239,13 @@ mod tests {
         for site in ["cross-site", "same-site", "something new"] {
             assert!(from(site, None).is_err(), "{site}");
             from(site, Some(origin)).expect("an allowed page");
+        }
+        let mut link = HeaderMap::new();
+        let lines = [("host", "localhost"), ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")];
+        link.extend(lines.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))));
+        for (what, allowed) in [("document", true), ("iframe", false), ("image", false)] {
+            link.insert(SEC_FETCH_DEST, HeaderValue::from_static(what));
+            assert_eq!(guard.check(&Uri::from_static("/ready"), &link, LOCAL).is_ok(), allowed, "{what}");
         }
         for site in ["none", "same-origin"] {
             from(site, None).unwrap_or_else(|denied| panic!("{site}: {denied:?}"));

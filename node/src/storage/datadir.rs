@@ -195,7 +195,10 @@ impl Addresses {
         let path = DataDir::addresses_file(datadir);
         let written = bounded::read(&path, bounded::TEXT_BYTES_MAX).ok();
         let written: Option<Self> = written.and_then(|text| serde_json::from_slice(&text).ok());
-        if written.is_some_and(|written| written != *self) {
+        // Of a node that was killed they are of no use to anybody.
+        let is_of_another =
+            |written: Self| written != *self && Path::new("/proc").join(written.pid.to_string()).exists();
+        if written.is_some_and(is_of_another) {
             return;
         }
         if let Err(error) = std::fs::remove_file(&path)
@@ -264,12 +267,16 @@ mod tests {
         addresses.write(&path).expect("written");
         let text = std::fs::read_to_string(DataDir::addresses_file(&path)).expect("there");
         assert!(text.contains("12D3KooW"), "{text}");
-        let next = Addresses { rpc: SocketAddr::from(([127, 0, 0, 1], 2)), ..addresses.clone() };
+        let rpc = SocketAddr::from(([127, 0, 0, 1], 2));
+        let next = Addresses { rpc, pid: std::process::id(), ..addresses.clone() };
         next.write(&path).expect("written");
         addresses.remove(&path);
         assert!(DataDir::addresses_file(&path).exists(), "the next node's file is left");
         next.remove(&path);
         assert!(!DataDir::addresses_file(&path).exists());
+        Addresses { pid: u32::MAX, ..next }.write(&path).expect("written");
+        addresses.remove(&path);
+        assert!(!DataDir::addresses_file(&path).exists(), "that of a node which was killed is not");
 
         std::fs::remove_file(path.join("LOCK")).expect("there");
         std::os::unix::fs::symlink(&victim, path.join("LOCK")).expect("a link");

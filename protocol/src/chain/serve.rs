@@ -2,7 +2,7 @@
 //!
 //! A request counts as being answered until the driver says that the answer has gone out ([`Chain::on_responded`]). One
 //! peer has at most [`super::Config::served_per_peer_max`] of them, all together [`super::Config::served_max`]; further
-//! ones are told at once that we are busy. When more than half of all are under way a peer has one: otherwise a few that do not read what they ask for
+//! ones are told at once that we are busy. When more than half of all are under way a peer has one for blocks and one other: otherwise a few that do not read what they ask for
 //! would leave nothing for the others. What is being read from the disk for peers that have gone counts until it has come. So what answers take of memory, of the disk's queue and of the line is
 //! bounded, and nothing is queued for anybody.
 
@@ -19,8 +19,8 @@ use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Serve {
-    /// Requests whose answers have not gone out.
-    open: BTreeMap<ResponseTicket, PeerHandle>,
+    /// Requests whose answers have not gone out: of whom, and whether for blocks.
+    open: BTreeMap<ResponseTicket, (PeerHandle, bool)>,
     loads: BTreeMap<LoadTicket, Load>,
     tickets: u64,
     counters: ServeCounters,
@@ -62,7 +62,7 @@ impl Serve {
 
     /// The peer is gone, and nothing is on its way to it any more; what is read for it from the disk is still being read.
     pub(super) fn forget(&mut self, peer: PeerHandle) {
-        self.open.retain(|_, asker| *asker != peer);
+        self.open.retain(|_, (asker, _)| *asker != peer);
     }
 }
 
@@ -76,15 +76,17 @@ impl Chain {
         request: Request,
         out: &mut impl Sink<Effect>,
     ) {
-        let own = self.serve.open.values().filter(|asker| **asker == peer).count();
+        let own = self.serve.open.values().filter(|(asker, _)| *asker == peer).count();
+        let kind = (peer, matches!(request, Request::Blocks(_)));
+        let more = self.serve.open.values().any(|open| *open == kind);
         let open = self.serve.open.len().max(self.serve.loads.len());
         let half = open > self.config.served_max / 2;
-        if open >= self.config.served_max || own >= self.config.served_per_peer_max || own > 0 && half {
+        if open >= self.config.served_max || own >= self.config.served_per_peer_max || more && half {
             self.serve.counters.refused += 1;
             self.emit_response(ticket, Answer::Busy, out);
             return;
         }
-        self.serve.open.insert(ticket, peer);
+        self.serve.open.insert(ticket, kind);
         match request {
             Request::Status(status) => {
                 self.respond(ticket, Answer::Status, out);
@@ -182,8 +184,8 @@ impl Chain {
     pub(super) fn check_serve(&self) {
         let serve = &self.serve;
         assert!(serve.open.len() <= self.config.served_max, "too many requests are being answered");
-        for peer in serve.open.values() {
-            let own = serve.open.values().filter(|asker| *asker == peer).count();
+        for (peer, _) in serve.open.values() {
+            let own = serve.open.values().filter(|(asker, _)| asker == peer).count();
             assert!(own <= self.config.served_per_peer_max, "too many requests of one peer are being answered");
         }
     }

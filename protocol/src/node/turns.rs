@@ -9,7 +9,7 @@
 //!    block is made as soon as it is, or not at all when the slot has passed: a block that comes after its slot only
 //!    makes others undo theirs.
 //! 4. While blocks that a peer claims to have are being fetched, at most [`TURNS_LEFT_OUT_MAX`] turns are left out. They count anew only
-//!    when the head has moved and verified headers show that there is more. *Rationale:* a producer that has just started would build on what
+//!    when blocks that were fetched have moved the head, and one is forgotten every [`TURN_FORGOTTEN_SLOTS`] slots. *Rationale:* a producer that has just started would build on what
 //!    the others have left behind; peers that lie must not keep it from producing, and that others' blocks move the head does not make what they claim true.
 //! 5. A block that our key has signed and we have not, for a slot that began after we did, tells of *another node with our key*:
 //!    [`Event::KeyElsewhere`]. It can be nobody else, so nobody can have a false alarm raised.
@@ -39,6 +39,9 @@ const MADE_MAX: usize = 1_024;
 /// peer have timed out by then.
 const TURNS_LEFT_OUT_MAX: u32 = 3;
 
+/// After how many slots it is forgotten that a turn was left out. A guess: rarely enough that claims alone cost next to nothing.
+const TURN_FORGOTTEN_SLOTS: u64 = 256;
+
 /// For which slots we may sign.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
@@ -50,8 +53,8 @@ pub(super) struct Turns {
     recording: Option<(Ticket, u64)>,
     /// The slot in which a block is to be made when that is done.
     waiting: Option<u64>,
-    /// How many turns were left out, and the height of the head at the last one.
-    left_out: (u32, u64),
+    /// How many turns were left out, and the height of the head and the slot at the last one.
+    left_out: (u32, u64, u64),
     /// The slot in which this life began, if the network had.
     began: Option<u64>,
     /// The blocks that this life has made, by their slots; the last ones.
@@ -223,14 +226,15 @@ impl Node {
     /// Whether to leave out this turn, because the blocks to build on are being fetched.
     fn is_behind_peers(&mut self, now: Time, slot: u64, out: &mut impl Sink<Output>) -> bool {
         let sync = self.chain.sync_progress(now);
-        let (count, height_then) = self.turns.left_out;
-        // That others' blocks move the head says nothing of what is claimed. Only verified headers show that it is true.
-        let verified = sync.headers_ahead > 0 || sync.state == SyncState::Blocks;
-        let count = if verified && sync.height > height_then { 0 } else { count };
+        let (count, height_then, slot_then) = self.turns.left_out;
+        // That others' blocks move the head says nothing of what is claimed. Only that what was fetched is placed shows that it is true.
+        let comes_true = sync.blocks_per_second > 0.0 && sync.state == SyncState::Blocks && sync.height > height_then;
+        let forgotten = u32::try_from(slot.saturating_sub(slot_then) / TURN_FORGOTTEN_SLOTS).unwrap_or(u32::MAX);
+        let count = if comes_true { 0 } else { count.saturating_sub(forgotten) };
         let claimed = (sync.peer.is_some() || sync.waiting) && sync.target > sync.height;
         let behind = claimed && count < TURNS_LEFT_OUT_MAX;
         if behind {
-            self.turns.left_out = (count + 1, sync.height);
+            self.turns.left_out = (count + 1, sync.height, slot);
             out.emit(Output::Event(Event::BehindPeers { slot, height: sync.height, target: sync.target }));
         }
         behind

@@ -97,6 +97,11 @@ impl Window {
         self.entries.front().map(|entry| entry.position.height)
     }
 
+    /// Whether the first block has not come.
+    pub(super) fn first_is_awaited(&self) -> bool {
+        self.entries.front().is_some_and(|first| matches!(first.state, State::Missing | State::Requested(_)))
+    }
+
     /// The height of the first block, if nobody is asked for it.
     pub(super) fn first_is_missing(&self) -> Option<u64> {
         let first = self.entries.front()?;
@@ -238,7 +243,10 @@ impl Sync {
         let Some(session) = &mut self.session else { return };
         let (leader, count) = (session.leader, core::mem::take(&mut session.placing));
         match placed {
-            Ok(()) => session.rate.placed(at.now, count),
+            Ok(()) => {
+                session.placed += count;
+                session.rate.placed(at.now, count);
+            }
             Err(Some(fault)) => self.bar(leader, fault, out),
             Err(None) => {
                 self.rest(at.now, leader, local);

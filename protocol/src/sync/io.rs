@@ -35,8 +35,8 @@ pub const VERIFYING_TRANSACTIONS_MAX: usize = 8_192;
 pub const PLACED_AT_ONCE_MAX: usize = 64;
 /// Signatures of headers in one job: some two milliseconds of work.
 pub const HEADERS_PER_JOB: usize = 32;
-/// How often a peer may lead in vain before its claims say nothing any more.
-pub const LED_IN_VAIN_MAX: u32 = 3;
+/// How often a peer may lead nowhere before its claims say nothing any more beside those of others.
+pub const LED_NOWHERE_MAX: u32 = 3;
 /// How often a peer may fail to give what it says it has before it is at fault.
 pub const STRIKES_MAX: u32 = 4;
 /// How often the rest of a peer that goes on failing doubles.

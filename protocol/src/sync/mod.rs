@@ -14,7 +14,8 @@
 //!    again. Who does not answer is asked [`STRIKES_MAX`] times in all. When no block has come for [`Config::stall_after`], the next peer in turn is asked. A claimed height counts
 //!    for no more than there are slots.
 //! 2. *Headers.* While peers claim more than we have, or a chain of the same length whose end the fork choice prefers,
-//!    the one that claims most is *followed*, of those that have led us in vain least often: its headers are fetched with a locator, [`HEADERS_MAX`] at a time. They
+//!    one of them is *followed*, by turns the one that claims most, of those that have led us in vain least often, and the one that was not
+//!    followed for longest: its headers are fetched with a locator, [`HEADERS_MAX`] at a time. They
 //!    have to follow on each other and on the locator, and each is checked for its network, its height, whose turn its
 //!    slot was and the producer's signature before any block is asked for.
 //!    *Rationale:* headers cost 212 bytes for each block of up to megabytes, and from then on every block is known by
@@ -34,9 +35,10 @@
 //!    next block, that is said ([`Event::NobodyKeeps`]).
 //! 8. *Leading in vain.* Whoever was followed, and our chain did not become as long as it had claimed when that began, comes after all who
 //!    have done so less often, whatever the reason: to say late that one is busy, or to give one block at a time, is no fault that could be told
-//!    from misfortune. After [`LED_IN_VAIN_MAX`] times its claims say nothing of whether we are behind. A block that nobody gives for as long as
-//!    [`STRIKES_MAX`] requests may take ends the following of that chain. *Rationale:* otherwise two peers that claim much and take turns at
-//!    being busy, or one that withholds a block, keep us from all others for ever.
+//!    from misfortune. Every other time the one is followed that was not for longest; who has just come was followed just now. A block that
+//!    does not come for as long as [`STRIKES_MAX`] requests may take ends the following of that chain. *Rationale:* otherwise two peers that claim
+//!    much and take turns at being busy, or at coming again, or one that withholds a block, keep us from all others for ever.
+//!    Whoever has led [`LED_NOWHERE_MAX`] times without a single block says nothing of whether we are behind, if anybody else has told.
 //! 9. *Excess.* A peer that is busy says so and is asked again after [`Config::busy_pause`]. The same goes for our own
 //!    workers: a job that they refuse is offered again after that pause, and nothing else is done again. *Rationale:* an
 //!    answer of headers is many jobs. If it had to be verified without any refusal, workers that refuse one job in four
@@ -77,7 +79,7 @@ use crate::chain::Event;
 #[cfg(doc)]
 use crate::request::HEADERS_MAX;
 #[cfg(doc)]
-use io::{LED_IN_VAIN_MAX, STRIKES_MAX};
+use io::{LED_NOWHERE_MAX, STRIKES_MAX};
 
 /// The machine; see the head of this module. Whoever owns it hands in what it needs to know of the chain with each
 /// call.
@@ -91,6 +93,8 @@ pub struct Sync {
     asked_last: Option<PeerHandle>,
     counters: SyncCounters,
     tickets: u64,
+    /// How many chains were followed.
+    followed: u64,
     /// The height of which [`Event::NobodyKeeps`] was emitted last.
     told_nobody_keeps: Option<u64>,
 }
@@ -104,7 +108,7 @@ impl Sync {
 
     /// A peer is connected: it is told how we stand, and asked how it does.
     pub fn connected(&mut self, at: Moment, peer: PeerHandle, local: &dyn Local, out: &mut dyn Sink<Effect>) {
-        self.peers.insert(peer, Peer::default());
+        self.peers.insert(peer, Peer { followed_at: at.now, ..Peer::default() });
         if self.stall_at.is_none() {
             self.arm_stall(at.now, local);
         }

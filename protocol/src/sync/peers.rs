@@ -2,7 +2,7 @@
 
 use super::Sync;
 use super::io::{
-    BLOCK_REQUESTS_PER_PEER_MAX, CHUNK_BYTES_FIRST, CHUNK_BYTES_MIN, Config, Effect, LED_IN_VAIN_MAX, Local,
+    BLOCK_REQUESTS_PER_PEER_MAX, CHUNK_BYTES_FIRST, CHUNK_BYTES_MIN, Config, Effect, LED_NOWHERE_MAX, Local,
     REST_DOUBLINGS_MAX, STRIKES_MAX,
 };
 use super::requests::Timer;
@@ -32,9 +32,13 @@ pub(super) struct Peer {
     pub(super) in_flight: usize,
     /// Bytes of blocks in the next request.
     pub(super) chunk_bytes: usize,
-    strikes: u32,
-    /// How often it was followed and its chain did not become as long as it had claimed, since that was last otherwise.
+    pub(super) strikes: u32,
+    /// How often it was followed and our chain did not become as long as it had claimed, since that was last otherwise.
     pub(super) led_in_vain: u32,
+    /// How often it was followed and nothing at all came of it, since that was last otherwise.
+    pub(super) led_nowhere: u32,
+    /// When it was followed last, or has come.
+    pub(super) followed_at: Time,
     /// How often it was asked in vain how it stands, before it ever told.
     pub(super) status_failures: u32,
     /// When it is asked that again.
@@ -57,6 +61,8 @@ impl Default for Peer {
             chunk_bytes: CHUNK_BYTES_FIRST,
             strikes: 0,
             led_in_vain: 0,
+            led_nowhere: 0,
+            followed_at: Time::ZERO,
             status_failures: 0,
             ask_at: None,
             lacks_from: None,
@@ -65,9 +71,9 @@ impl Default for Peer {
 }
 
 impl Peer {
-    /// Whether what it claims is taken for a sign that we are behind: it is not, after it has led us in vain several times.
-    pub(super) fn is_believed(&self) -> bool {
-        !self.barred && self.led_in_vain < LED_IN_VAIN_MAX
+    /// Whether it has led us nowhere so often that its claims are worth less than what others say.
+    pub(super) fn is_doubted(&self) -> bool {
+        self.led_nowhere >= LED_NOWHERE_MAX
     }
 
     /// Whether it may be asked for something now.

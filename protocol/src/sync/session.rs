@@ -7,7 +7,7 @@ use super::io::{Effect, Local, STRIKES_MAX};
 use super::peers::Peer;
 use super::rate::Rate;
 use crate::chain::{Event, Moment, Position};
-use crate::id::PeerHandle;
+use crate::id::{BlockId, PeerHandle};
 use crate::mesh::Sink;
 use crate::time::Time;
 use core::cmp::Reverse;
@@ -20,6 +20,10 @@ pub(super) struct Session {
     pub(super) window: Window,
     /// Height of our head when it began.
     pub(super) from: u64,
+    /// Our head then.
+    began: BlockId,
+    /// How many blocks were placed.
+    pub(super) placed: u64,
     pub(super) rate: Rate,
     /// Nothing is handed to the workers before, because they had too much to do.
     pub(super) paused_until: Time,
@@ -61,12 +65,15 @@ impl Sync {
         }
     }
 
-    /// Whom to follow: of those that are ahead and keep what comes next, one that has not led in vain and has not failed lately,
-    /// and of these whoever claims most.
+    /// Whom to follow of those that are ahead and keep what comes next: by turns one that has not led in vain and has not failed lately, and of
+    /// these whoever claims most; and whoever was not followed for longest.
     pub(super) fn candidate(&self, at: Moment, local: &dyn Local) -> Option<PeerHandle> {
         let next = local.head().height + 1;
         let fits = |peer: &Peer| peer.is_rested(at.now) && peer.is_ahead(at, local) && peer.earliest <= next;
         let fitting = self.peers.iter().filter(|(_, peer)| fits(peer));
+        if !self.followed.is_multiple_of(2) {
+            return fitting.min_by_key(|(peer, state)| (state.followed_at, **peer)).map(|(peer, _)| *peer);
+        }
         fitting
             .max_by_key(|(peer, state)| {
                 (Reverse(state.led_in_vain), Reverse(state.rests), state.height, Reverse(**peer))
@@ -78,11 +85,17 @@ impl Sync {
         for peer in self.peers.values_mut() {
             peer.lacks_from = None;
         }
+        self.followed += 1;
+        if let Some(leader) = self.peers.get_mut(&leader) {
+            leader.followed_at = at.now;
+        }
         self.session = Some(Session {
             leader,
             stage: Stage::Wanted,
             window: Window::default(),
             from: local.head().height,
+            began: local.head().id,
+            placed: 0,
             rate: Rate::start(at.now),
             paused_until: Time::ZERO,
             started: false,
@@ -109,11 +122,14 @@ impl Sync {
     pub(super) fn end_if_done(&mut self, at: Moment, local: &dyn Local, out: &mut dyn Sink<Effect>) {
         let Some(session) = self.session.as_mut().filter(|session| session.placing == 0) else { return };
         let since = session.first_since(at.now);
+        let late = at.now.since(since) >= local.config().request_timeout * STRIKES_MAX;
         let (leader, claimed) = (session.leader, session.claimed);
-        let complete = if let Some(missing) = session.window.first_is_missing() {
-            let patient = at.now.since(since) < local.config().request_timeout * STRIKES_MAX;
+        let (began, placed) = (session.began, session.placed);
+        let complete = if late && session.window.first_is_awaited() {
+            false
+        } else if let Some(missing) = session.window.first_is_missing() {
             let hope = self.peers.values().any(|peer| peer.should_have(missing));
-            if patient && (hope || self.requests.blocks() > 0) {
+            if hope || self.requests.blocks() > 0 {
                 // Somebody rests, or is asked already.
                 return;
             }
@@ -125,7 +141,10 @@ impl Sync {
             return;
         };
         if let Some(leader) = self.peers.get_mut(&leader) {
-            leader.led_in_vain = if local.head().height < claimed { leader.led_in_vain.saturating_add(1) } else { 0 };
+            // What the mesh has brought meanwhile has come true as well.
+            let (reached, moved) = (local.head().height >= claimed, local.head().id != began);
+            leader.led_in_vain = if reached && moved { 0 } else { leader.led_in_vain.saturating_add(1) };
+            leader.led_nowhere = if placed > 0 || reached { 0 } else { leader.led_nowhere.saturating_add(1) };
         }
         self.end(out, complete);
         // It would be followed again at once.

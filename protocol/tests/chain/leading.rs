@@ -49,21 +49,89 @@ fn peers_that_take_turns_at_leading_nowhere_keep_nobody_from_an_honest_one() {
     }
 }
 
+/// It is known by then who they are.
+#[test]
+fn many_that_lead_nowhere_do_so_once_each() {
+    let blocks = chain_of(260);
+    let manners = [[Manner::BusyLate; 10].as_slice(), &[Manner::Honest]].concat();
+    let (mut world, joiner) = joining(&manners, &blocks[..200]);
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(world.head(joiner), Position::of(&blocks[199]));
+    world.run_for(Duration::from_secs(60));
+    blocks[200..].iter().for_each(|block| world.own(10, block));
+    world.disconnect(10, joiner);
+    world.connect(10, joiner);
+    world.run_for(Duration::from_secs(15));
+    assert_eq!(world.head(joiner), Position::of(&blocks[259]));
+}
+
+/// With each new identity a liar is as good as anybody who has just come.
+#[test]
+fn coming_again_keeps_nobody_from_an_honest_peer() {
+    let blocks = chain_of(200);
+    let (mut world, joiner) = joining(&[Manner::BusyLate, Manner::BusyLate, Manner::Busy], &blocks);
+    // The honest one has led in vain, because it was busy.
+    world.run_for(Duration::from_secs(20));
+    world.nodes[2].manner = Manner::Honest;
+    for second in 0..60 {
+        let liar = second / 2 % 2;
+        if second % 2 == 0 {
+            world.disconnect(liar, joiner);
+            world.connect(liar, joiner);
+        }
+        world.run_for(Duration::from_secs(1));
+    }
+    assert_eq!(world.head(joiner), Position::of(&blocks[199]));
+}
+
+/// Of what looks like a better end of the same length nothing can be placed.
+#[test]
+fn peers_that_pretend_to_have_a_better_end_keep_nobody_from_an_honest_one() {
+    let blocks = chain_of(201);
+    let (mut world, joiner) = joining(&[Manner::Honest, Manner::Honest, Manner::Busy], &blocks[..100]);
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.head(joiner), Position::of(&blocks[99]));
+    world.nodes[0].manner = Manner::PretendsLate;
+    world.nodes[1].manner = Manner::PretendsLate;
+    blocks[100..].iter().for_each(|block| world.own(2, block));
+    world.run_for(Duration::from_secs(20));
+    world.nodes[2].manner = Manner::Honest;
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(world.head(joiner), Position::of(&blocks[200]));
+}
+
+/// A peer alone is believed whatever became of following it: there is nobody else to ask.
+#[test]
+fn one_that_is_busy_for_long_is_believed_if_there_is_nobody_else() {
+    let blocks = chain_of(200);
+    let (mut world, joiner) = joining(&[Manner::BusyLate], &blocks);
+    world.run_for(Duration::from_secs(60));
+    let target = |world: &World| world.nodes[joiner].chain.sync_progress(world.now).target;
+    assert!(target(&world) >= 200, "{}", target(&world));
+    world.nodes[0].manner = Manner::Honest;
+    world.run_for(Duration::from_secs(20));
+    assert_eq!(world.head(joiner), Position::of(&blocks[199]));
+}
+
 #[test]
 fn a_block_that_nobody_gives_does_not_keep_a_node_from_other_chains() {
     let genesis = genesis();
     let withheld = chain_of(60);
     let other = blocks_after(&genesis, &Position { slot: 1, ..origin(&genesis) }, 55);
-    let mut world = World::new(3, &Config::default());
-    world.set_slot(100);
-    withheld.iter().for_each(|block| world.own(0, block));
-    other.iter().for_each(|block| world.own(1, block));
-    world.nodes[0].manner = Manner::Mute;
-    world.connect(0, 2);
-    world.connect(1, 2);
-    world.run_for(Duration::from_secs(60));
-    assert_eq!(world.head(2), Position::of(&other[54]));
-    assert_eq!(world.nodes[2].faults, [], "who does not answer may have a bad line");
+    for liars in [vec![Manner::Mute], vec![Manner::Evades, Manner::Evades]] {
+        let (honest, joiner) = (liars.len(), liars.len() + 1);
+        let mut world = World::new(joiner + 1, &Config::default());
+        world.set_slot(100);
+        for (node, manner) in liars.iter().enumerate() {
+            withheld.iter().for_each(|block| world.own(node, block));
+            world.nodes[node].manner = *manner;
+        }
+        other.iter().for_each(|block| world.own(honest, block));
+        (0..joiner).for_each(|node| world.connect(node, joiner));
+        world.run_for(Duration::from_secs(80));
+        assert_eq!(world.head(joiner), Position::of(&other[54]), "{liars:?}");
+        assert_eq!(world.nodes[joiner].faults, [], "who does not answer may have a bad line");
+    }
 }
 
 #[test]

@@ -74,6 +74,10 @@ pub(crate) enum Manner {
     Sips,
     /// Sends headers, and never answers when it is asked for blocks.
     Mute,
+    /// Sends headers, and says late that it has too much to do when it is asked for blocks.
+    Evades,
+    /// Says that its chain ends with a block that the fork choice would prefer, and then as late as it dares that it is busy.
+    PretendsLate,
 }
 
 pub(crate) struct Node {
@@ -464,6 +468,18 @@ impl World {
             }
             (Manner::Sips, _) => response.status.head.height = 1 << 40,
             (Manner::Mute, Answer::Blocks(_)) => return (delay, None),
+            (Manner::Evades, answer @ Answer::Blocks(_)) => {
+                *answer = Answer::Busy;
+                delay = Duration::from_millis(1_400);
+            }
+            (Manner::PretendsLate, answer) => {
+                response.status.head =
+                    Head { slot: 0, id: BlockId(starling_crypto::Digest([0; 32])), ..response.status.head };
+                if !matches!(answer, Answer::Status) {
+                    *answer = Answer::Busy;
+                    delay = Duration::from_millis(4_800);
+                }
+            }
             (Manner::Repeats, Answer::Headers(_)) => delay = self.repeats_after,
             (Manner::Slow, Answer::Blocks(_)) => delay = Duration::from_millis(4_000),
             // What the others say is honest, or what they are asked was changed already.

@@ -217,7 +217,8 @@ pub(super) fn compare(a: &Attacks, b: &Attacks, most: Option<f64>) -> (String, V
         let (rows, case_worse) = before.differences(after, most);
         both += 1;
         same += u64::from(rows.is_empty());
-        replayed += u64::from(before.traces.is_some() && before.traces == after.traces);
+        let ran = before.traces.as_ref().is_some_and(|traces| !traces.is_empty());
+        replayed += u64::from(ran && before.traces == after.traces);
         worse.extend(case_worse);
         for (number, [what, a, b, change]) in rows.into_iter().enumerate() {
             let name = if number == 0 { format!("{}\n{}", before.row, before.label) } else { String::new() };
