@@ -54,7 +54,7 @@ impl Sync {
     pub fn progress(&self, now: Time, height: u64) -> SyncProgress {
         // Whom all doubt is as good as any other.
         let others = self.peers.values().any(|peer| peer.told && !peer.barred && !peer.is_doubted());
-        let believed = || self.peers.values().filter(|peer| !peer.barred && !(others && peer.is_doubted()));
+        let believed = || self.peers.values().filter(|peer| !(peer.barred || others && peer.is_doubted()));
         let target = believed().map(|peer| peer.height).max().unwrap_or(0).max(height);
         let requests = self.requests.len();
         let mut usable = self.peers.values().filter(|peer| !peer.barred);
