@@ -1,7 +1,8 @@
 //! Many slots of a network in which everything goes wrong, and then nothing any more: safety throughout, liveness at the end.
 
+use crate::manners::Manner;
 use crate::support::*;
-use crate::world::{Manner, World};
+use crate::world::World;
 use proptest::prelude::*;
 use starling_protocol::block::Block;
 use starling_protocol::chain::{Config, Position, Template};

@@ -1,7 +1,8 @@
 //! Peers that are followed and lead nowhere, and those that ask too much.
 
+use crate::manners::Manner;
 use crate::support::*;
-use crate::world::{Manner, World};
+use crate::world::World;
 use starling_protocol::block::Block;
 use starling_protocol::chain::{Chain, Config, Effect, Position, RequestId, ResponseTicket, Verified, VerifyTicket};
 use starling_protocol::id::BlockId;
@@ -82,22 +83,6 @@ fn coming_again_keeps_nobody_from_an_honest_peer() {
         world.run_for(Duration::from_secs(1));
     }
     assert_eq!(world.head(joiner), Position::of(&blocks[199]));
-}
-
-/// Of what looks like a better end of the same length nothing can be placed.
-#[test]
-fn peers_that_pretend_to_have_a_better_end_keep_nobody_from_an_honest_one() {
-    let blocks = chain_of(201);
-    let (mut world, joiner) = joining(&[Manner::Honest, Manner::Honest, Manner::Busy], &blocks[..100]);
-    world.run_for(Duration::from_secs(10));
-    assert_eq!(world.head(joiner), Position::of(&blocks[99]));
-    world.nodes[0].manner = Manner::PretendsLate;
-    world.nodes[1].manner = Manner::PretendsLate;
-    blocks[100..].iter().for_each(|block| world.own(2, block));
-    world.run_for(Duration::from_secs(20));
-    world.nodes[2].manner = Manner::Honest;
-    world.run_for(Duration::from_secs(60));
-    assert_eq!(world.head(joiner), Position::of(&blocks[200]));
 }
 
 /// A peer alone is believed whatever became of following it: there is nobody else to ask.

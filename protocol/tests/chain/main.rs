@@ -5,6 +5,7 @@ mod basics;
 mod chaos;
 mod leading;
 mod lockstep;
+mod manners;
 mod model;
 mod support;
 mod syncing;

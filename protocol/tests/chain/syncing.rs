@@ -1,7 +1,8 @@
 //! Catching up.
 
+use crate::manners::Manner;
 use crate::support::*;
-use crate::world::{Manner, World};
+use crate::world::World;
 use starling_protocol::block::Block;
 use starling_protocol::chain::{
     Chain, Config, Effect, Event, PeerFault, Position, ResponseTicket, SERVED_PER_PEER_MAX,

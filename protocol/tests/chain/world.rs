@@ -1,5 +1,6 @@
 //! Several chains that talk to each other in virtual time: requests, answers and blocks take a while, may be lost, and some peers lie.
 
+use crate::manners::Manner;
 use crate::support::*;
 use bytes::Bytes;
 use starling_protocol::block::{Block, BlockError, SignedHeader};
@@ -11,7 +12,7 @@ use starling_protocol::genesis::Genesis;
 use starling_protocol::id::{BlockId, PeerHandle};
 use starling_protocol::mempool::{self, Mempool};
 use starling_protocol::random::Stream;
-use starling_protocol::request::{Answer, Head, Request, Response};
+use starling_protocol::request::{Answer, Request, Response};
 use starling_protocol::store::LoadRequest;
 use starling_protocol::sync::Checked;
 use starling_protocol::time::{Duration, Time};
@@ -23,62 +24,6 @@ use std::sync::Mutex;
 const LATENCY: Duration = Duration::from_millis(40);
 const VERIFYING: Duration = Duration::from_millis(3);
 const DISK: Duration = Duration::from_millis(5);
-
-/// How a node answers requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Manner {
-    Honest,
-    /// Never answers.
-    Silent,
-    /// Closes the stream.
-    Refuses,
-    /// Answers with bytes that are no response.
-    Garbage,
-    /// Claims a long chain and sends nothing.
-    Boasts,
-    /// Says that its chain ends with a block that the fork choice would prefer, and never gives it.
-    Pretends,
-    /// Sends blocks in the wrong order.
-    Shuffles,
-    /// Sends blocks whose signatures were spoilt.
-    Spoils,
-    /// Spoils the first signature of each answer of headers.
-    SpoilsFirst,
-    /// Sends what nobody asked for.
-    Unasked,
-    /// Sends one block at a time, as late as it dares.
-    Drips,
-    /// Answers each request for headers with the first ones of the chain.
-    Repeats,
-    /// Says that it has too much to do.
-    Busy,
-    /// Claims a long chain, and denies it when it is asked for headers.
-    Claims,
-    /// Sends headers, and says that it has not got the blocks.
-    Withholds,
-    /// Sends blocks whose signatures were spoilt, but not headers.
-    SpoilsSignatures,
-    /// Sends blocks with other bodies.
-    SpoilsBodies,
-    /// Sends blocks in the wrong order, but not headers.
-    Swaps,
-    /// Sends more blocks than were asked for.
-    Overflows,
-    /// Says that it is of another network.
-    Foreign,
-    /// Takes nearly as long as it may for blocks.
-    Slow,
-    /// Claims a long chain, and says as late as it dares that it has too much to do.
-    BusyLate,
-    /// Claims a long chain, and gives one header at a time as if there were no more, as late as it dares.
-    Sips,
-    /// Sends headers, and never answers when it is asked for blocks.
-    Mute,
-    /// Sends headers, and says late that it has too much to do when it is asked for blocks.
-    Evades,
-    /// Says that its chain ends with a block that the fork choice would prefer, and then as late as it dares that it is busy.
-    PretendsLate,
-}
 
 pub(crate) struct Node {
     pub(crate) chain: Chain,
@@ -390,112 +335,16 @@ impl World {
         }
     }
 
-    /// What a node of this manner says instead of its honest answer, and after how long.
+    /// What a node says instead of its honest answer, and after how long; nothing if it never answers.
     fn spoken_by(&self, node: usize, honest: Option<Response>) -> (Duration, Option<Result<Response, RequestFailure>>) {
-        let Some(mut response) = honest else { return (LATENCY, Some(Err(RequestFailure::Failed))) };
-        let mut delay = LATENCY;
-        match (self.nodes[node].manner, &mut response.answer) {
-            (Manner::Silent, _) => return (delay, None),
-            (Manner::Refuses, _) => return (delay, Some(Err(RequestFailure::Failed))),
-            (Manner::Garbage, _) => return (delay, Some(Err(RequestFailure::Malformed))),
-            (Manner::Busy, answer) => *answer = Answer::Busy,
-            (Manner::Boasts, answer) => {
-                response.status.head.height = 1 << 40;
-                match answer {
-                    Answer::Headers(headers) => headers.clear(),
-                    Answer::Blocks(blocks) => blocks.clear(),
-                    Answer::Status | Answer::Busy => {}
-                }
-            }
-            (Manner::Pretends, answer) => {
-                response.status.head =
-                    Head { slot: 0, id: BlockId(starling_crypto::Digest([0; 32])), ..response.status.head };
-                if let Answer::Headers(headers) = answer {
-                    headers.clear();
-                }
-            }
-            (Manner::Claims, Answer::Status) => response.status.head.height = 1 << 40,
-            (Manner::Claims, Answer::Headers(headers)) => {
-                response.status.head.height = 0;
-                headers.clear();
-            }
-            (Manner::Withholds, Answer::Blocks(blocks)) => blocks.iter_mut().for_each(|block| *block = Bytes::new()),
-            (Manner::Shuffles, Answer::Headers(headers)) => headers.reverse(),
-            (Manner::Shuffles | Manner::Swaps, Answer::Blocks(blocks)) => blocks.reverse(),
-            // A byte of a header's signature.
-            (Manner::Spoils, Answer::Headers(headers)) => {
-                headers.iter_mut().for_each(|header| header.signature.0[3] ^= 1);
-            }
-            (Manner::SpoilsFirst, Answer::Headers(headers)) => {
-                headers.iter_mut().take(1).for_each(|header| header.signature.0[3] ^= 1);
-            }
-            (Manner::Spoils | Manner::SpoilsSignatures, Answer::Blocks(blocks)) => {
-                blocks.iter_mut().for_each(|block| *block = spoilt(block, starling_protocol::block::HEADER_BYTES + 3));
-            }
-            // The last byte of a block, which is in its body.
-            (Manner::SpoilsBodies, Answer::Blocks(blocks)) => {
-                blocks.iter_mut().for_each(|block| *block = spoilt(block, block.len().saturating_sub(1)));
-            }
-            (Manner::Unasked, Answer::Headers(headers)) => {
-                let nowhere = BlockId(starling_crypto::Digest([9; 32]));
-                *headers = vec![*misplaced(&self.genesis, nowhere, 7, 3).signed_header()];
-            }
-            (Manner::Unasked, Answer::Blocks(blocks)) => {
-                *blocks = vec![misplaced(&self.genesis, self.genesis.block_id(), 5, 2).bytes().clone()];
-            }
-            (Manner::Overflows, Answer::Blocks(blocks)) => blocks.extend(blocks.clone()),
-            (Manner::Foreign, _) => {
-                response.status.network = starling_protocol::id::NetworkId(starling_crypto::Digest([1; 32]));
-            }
-            (Manner::Drips, answer) => {
-                match answer {
-                    Answer::Headers(headers) => headers.truncate(1),
-                    Answer::Blocks(blocks) => blocks.truncate(1),
-                    Answer::Status | Answer::Busy => {}
-                }
-                delay = Duration::from_millis(4_800);
-            }
-            (Manner::BusyLate | Manner::Sips, Answer::Status) => response.status.head.height = 1 << 40,
-            (Manner::BusyLate, answer) => {
-                response.status.head.height = 1 << 40;
-                *answer = Answer::Busy;
-                delay = Duration::from_millis(4_800);
-            }
-            (Manner::Sips, Answer::Headers(headers)) => {
-                headers.truncate(1);
-                response.status.head.height = headers.last().map_or(0, |last| last.header.height);
-                delay = Duration::from_millis(4_800);
-            }
-            (Manner::Sips, _) => response.status.head.height = 1 << 40,
-            (Manner::Mute, Answer::Blocks(_)) => return (delay, None),
-            (Manner::Evades, answer @ Answer::Blocks(_)) => {
-                *answer = Answer::Busy;
-                delay = Duration::from_millis(1_400);
-            }
-            (Manner::PretendsLate, answer) => {
-                response.status.head =
-                    Head { slot: 0, id: BlockId(starling_crypto::Digest([0; 32])), ..response.status.head };
-                if !matches!(answer, Answer::Status) {
-                    *answer = Answer::Busy;
-                    delay = Duration::from_millis(4_800);
-                }
-            }
-            (Manner::Repeats, Answer::Headers(_)) => delay = self.repeats_after,
-            (Manner::Slow, Answer::Blocks(_)) => delay = Duration::from_millis(4_000),
-            // What the others say is honest, or what they are asked was changed already.
-            _ => {}
-        }
-        let bytes = response.encode().into();
-        (delay, Some(Response::decode(&bytes, &self.genesis).map_err(|_error| RequestFailure::Malformed)))
+        let Some(response) = honest else { return (LATENCY, Some(Err(RequestFailure::Failed))) };
+        let manner = self.nodes[node].manner;
+        let delay = match (manner, &response.answer) {
+            (Manner::Repeats, Answer::Headers(_)) => self.repeats_after,
+            (_, answer) => manner.takes(answer).unwrap_or(LATENCY),
+        };
+        (delay, manner.says(response, &self.genesis))
     }
-}
-
-fn spoilt(block: &Bytes, at: usize) -> Bytes {
-    let mut bytes = block.to_vec();
-    if let Some(byte) = bytes.get_mut(at) {
-        *byte ^= 1;
-    }
-    bytes.into()
 }
 
 pub(crate) fn check(encoded: &Bytes, genesis: &Genesis) -> Checked {

@@ -47,25 +47,29 @@ impl Drop for Taken<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc;
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::thread;
 
     #[test]
-    fn what_does_not_fit_waits_until_it_does() {
-        let room = Room::new(Some(10));
-        let (first, second) = (room.take(6), room.take(4));
-        let (entered, enters) = mpsc::sync_channel(1);
+    fn no_more_go_on_than_fit_and_all_do_in_the_end() {
+        const RUNS: usize = 8;
+        let (room, all_there) = (Room::new(Some(10)), Barrier::new(RUNS));
+        let [inside, most, done] = [const { AtomicU64::new(0) }; 3];
         thread::scope(|scope| {
-            scope.spawn(|| {
-                let _all = room.take(7);
-                entered.send(()).expect("somebody listens");
-            });
-            drop(second);
-            // There are 6 taken and 7 wanted; whoever waits cannot have come in.
-            assert!(enters.try_recv().is_err());
-            drop(first);
-            enters.recv().expect("it comes in");
+            for _ in 0..RUNS {
+                scope.spawn(|| {
+                    all_there.wait();
+                    let _taken = room.take(4);
+                    most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    (0..1_000).for_each(|_| thread::yield_now());
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                    done.fetch_add(1, Ordering::SeqCst);
+                });
+            }
         });
+        let [most, done] = [most, done].map(AtomicU64::into_inner);
+        assert_eq!((most, done), (2, RUNS as u64));
         assert_eq!(*room.taken_mib.lock().expect("nobody panicked"), 0);
     }
 
