@@ -1,7 +1,7 @@
 //! The headers of the chain that is followed: asking for them, and what is checked before one is believed.
 
 use super::Sync;
-use super::io::{Effect, HEADERS_AHEAD_MAX, HEADERS_PER_JOB, Local};
+use super::io::{Effect, HEADERS_AHEAD_MAX, HEADERS_ASKED_MAX, HEADERS_PER_JOB, Local};
 use super::requests::{Purpose, Requests, Timer};
 use super::session::Session;
 use crate::block::SignedHeader;
@@ -9,7 +9,7 @@ use crate::chain::{Event, Moment, PeerFault, Position, RequestId, Verified, Veri
 use crate::id::{BlockId, PeerHandle};
 use crate::mesh::Sink;
 use crate::request::{HEADERS_MAX, LOCATOR_IDS_MAX, Request, Status};
-use crate::time::Time;
+use crate::time::{Duration, Time};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How far the headers have come.
@@ -17,12 +17,22 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) enum Stage {
     /// More are to be asked for when there is room.
     Wanted,
-    /// They are asked for.
-    Requested { request: RequestId, locator: Vec<BlockId> },
+    /// They are asked for, last of the leader; at the beginning of several peers, of which the first that gives any becomes the leader.
+    Requested(Vec<Asked>),
     /// They have come, and their signatures are being verified.
     Verifying(Batch),
     /// There are no more, or the peer gives no more.
     Done,
+}
+
+/// A request for headers.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    request: RequestId,
+    peer: PeerHandle,
+    locator: Vec<BlockId>,
+    /// What the peer claimed then.
+    claimed: u64,
 }
 
 /// The headers of one answer. They are verified in parts of [`HEADERS_PER_JOB`], each of which is a job of its own: when
@@ -67,8 +77,26 @@ enum Reading {
 }
 
 impl Session {
-    pub(super) fn awaits(&self, awaited: RequestId) -> bool {
-        matches!(self.stage, Stage::Requested { request, .. } if request == awaited)
+    fn asked(&self) -> &[Asked] {
+        if let Stage::Requested(asked) = &self.stage { asked } else { &[] }
+    }
+
+    /// Whether headers have not come and cannot have come: then whoever gives them first may be followed.
+    fn is_open(&self) -> bool {
+        matches!(self.stage, Stage::Requested(_)) && self.window.is_empty() && self.placing == 0
+    }
+
+    /// A request for headers is over. If others are not, whoever was asked last of them leads; if none is, the peer that it was sent to, and
+    /// there are no more headers.
+    fn take_asked(&mut self, request: RequestId) -> Option<Asked> {
+        let Stage::Requested(asked) = &mut self.stage else { return None };
+        let found = asked.remove(asked.iter().position(|asked| asked.request == request)?);
+        let next = asked.last();
+        (self.leader, self.claimed) = next.map_or((found.peer, found.claimed), |next| (next.peer, next.claimed));
+        if next.is_none() {
+            self.stage = Stage::Done;
+        }
+        Some(found)
     }
 
     pub(super) fn verifying(&self) -> usize {
@@ -78,7 +106,15 @@ impl Session {
 
     pub(super) fn check_stage(&self, requests: &Requests) {
         match &self.stage {
-            Stage::Requested { request, .. } => assert!(requests.get(*request).is_some(), "headers that nobody sends"),
+            Stage::Requested(asked) => {
+                let open = |asked: &Asked| requests.get(asked.request).is_some_and(|open| open.peer == asked.peer);
+                assert!(asked.iter().all(open), "headers that nobody sends");
+                assert!((1..=HEADERS_ASKED_MAX).contains(&asked.len()), "{} requests for headers", asked.len());
+                assert!(asked.last().is_some_and(|last| last.peer == self.leader), "the leader is asked last");
+                assert!(asked.len() == 1 || self.is_open(), "several peers are asked for one's headers");
+                let peers: BTreeSet<PeerHandle> = asked.iter().map(|asked| asked.peer).collect();
+                assert_eq!(peers.len(), asked.len(), "a peer is asked twice");
+            }
             Stage::Verifying(batch) => {
                 assert!(!batch.is_verified(), "a batch that waits for nothing");
                 let parts: BTreeSet<usize> = batch.jobs.values().chain(&batch.waiting).copied().collect();
@@ -119,10 +155,80 @@ impl Sync {
             // The first block of all stays: everybody has it.
             locator.drain(LOCATOR_IDS_MAX - 1..locator.len() - 1);
         }
+        self.ask_one_for_headers(now, leader, locator, local, out);
+    }
+
+    fn ask_one_for_headers(
+        &mut self,
+        now: Time,
+        peer: PeerHandle,
+        locator: Vec<BlockId>,
+        local: &dyn Local,
+        out: &mut dyn Sink<Effect>,
+    ) {
         let body = Request::Headers { locator: locator.clone(), headers_max: HEADERS_MAX };
-        let request = self.ask(now, (leader, Purpose::Headers), body, local, out);
-        if let Some(session) = &mut self.session {
-            session.stage = Stage::Requested { request, locator };
+        let request = self.ask(now, (peer, Purpose::Headers), body, local, out);
+        let claimed = self.peers.get(&peer).map_or(0, |peer| peer.height);
+        let Some(session) = &mut self.session else { return };
+        let asked = Asked { request, peer, locator, claimed };
+        match &mut session.stage {
+            Stage::Requested(others) => {
+                others.push(asked);
+                (session.leader, session.claimed) = (peer, claimed);
+            }
+            stage => *stage = Stage::Requested(vec![asked]),
+        }
+    }
+
+    /// While nothing has come of what was asked for: asks others, as many as time allows by now.
+    pub(super) fn ask_others_for_headers(&mut self, at: Moment, local: &dyn Local, out: &mut dyn Sink<Effect>) {
+        while let Some(session) = self.session.as_ref().filter(|session| session.is_open()) {
+            let Some(locator) = session.asked().last().map(|last| last.locator.clone()) else { return };
+            let asked: Vec<PeerHandle> = session.asked().iter().map(|asked| asked.peer).collect();
+            let another = if asked.len() < session.askable { self.candidate(at, &asked, local) } else { None };
+            let Some(another) = another else { return };
+            self.is_followed(at.now, another);
+            self.ask_one_for_headers(at.now, another, locator, local, out);
+        }
+    }
+
+    /// A request for headers takes long: if it is the last one, one peer more may be asked.
+    pub(super) fn headers_are_slow(&mut self, request: RequestId) {
+        if let Some(session) = &mut self.session
+            && session.asked().last().is_some_and(|last| last.request == request)
+        {
+            session.askable = HEADERS_ASKED_MAX.min(session.asked().len() + 1);
+        }
+    }
+
+    /// A request for headers has brought nothing.
+    pub(super) fn headers_failed(&mut self, request: RequestId) {
+        if let Some(asked) = self.session.as_mut().and_then(|session| session.take_asked(request)) {
+            self.asked_in_vain(asked.peer);
+        }
+    }
+
+    /// A peer gave no headers. If others may still give some, that is all that becomes of its having been followed.
+    fn asked_in_vain(&mut self, peer: PeerHandle) {
+        let others = self.session.as_ref().is_some_and(|session| !session.asked().is_empty());
+        if let Some(peer) = self.peers.get_mut(&peer).filter(|_| others) {
+            peer.led_in_vain = peer.led_in_vain.saturating_add(1);
+            peer.led_nowhere = peer.led_nowhere.saturating_add(1);
+        }
+    }
+
+    /// Headers have come: nobody else's are of use. Whoever was asked long ago has led in vain this time.
+    fn choose(&mut self, at: Moment, chosen: PeerHandle, claimed: u64, local: &dyn Local) {
+        let Some(session) = &mut self.session else { return };
+        (session.leader, session.claimed) = (chosen, claimed);
+        let Stage::Requested(others) = core::mem::replace(&mut session.stage, Stage::Done) else { return };
+        for other in others {
+            let waited = self.requests.get(other.request).map_or(Duration::ZERO, |open| at.now.since(open.sent));
+            if waited >= local.config().headers_slow_after
+                && let Some(peer) = self.peers.get_mut(&other.peer)
+            {
+                peer.led_in_vain = peer.led_in_vain.saturating_add(1);
+            }
         }
     }
 
@@ -137,11 +243,7 @@ impl Sync {
     ) {
         let ahead = self.peers.get(&peer).is_some_and(|peer| peer.is_ahead(at, local));
         let Some(session) = &mut self.session else { return };
-        let locator = match &mut session.stage {
-            Stage::Requested { request: awaited, locator } if *awaited == request => core::mem::take(locator),
-            _ => return,
-        };
-        session.stage = Stage::Done;
+        let Some(Asked { locator, claimed, .. }) = session.take_asked(request) else { return };
         let (before, known) = (session.last(local), session.window.last());
         let waiting = !session.window.is_empty();
         let few = headers.len() < usize::from(HEADERS_MAX);
@@ -157,7 +259,7 @@ impl Sync {
             }
             Reading::Nothing => {
                 // It claimed more than it says now that it is asked for it. That may be an honest race, once.
-                if session.claimed > status.head.height.max(height) {
+                if claimed > status.head.height.max(height) {
                     self.strike(at.now, peer, local, out);
                 }
             }
@@ -170,7 +272,10 @@ impl Sync {
             Reading::Known(last) if known.is_none_or(|known| last.height > known.height) => {
                 if status.head.height > last.height {
                     session.window.begin_after(last);
-                    session.stage = Stage::Wanted;
+                    self.choose(at, peer, claimed, local);
+                    if let Some(session) = &mut self.session {
+                        session.stage = Stage::Wanted;
+                    }
                 }
             }
             Reading::Known(_) => self.strike(at.now, peer, local, out),
@@ -183,9 +288,11 @@ impl Sync {
                     // An honest peer stops only where its chain ends.
                     self.strike(at.now, peer, local, out);
                 }
+                self.choose(at, peer, claimed, local);
                 self.take_headers(headers, more && !few, local, out);
             }
         }
+        self.asked_in_vain(peer);
     }
 
     fn take_headers(&mut self, headers: Vec<SignedHeader>, more: bool, local: &dyn Local, out: &mut dyn Sink<Effect>) {

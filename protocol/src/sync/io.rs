@@ -35,6 +35,8 @@ pub const VERIFYING_TRANSACTIONS_MAX: usize = 8_192;
 pub const PLACED_AT_ONCE_MAX: usize = 64;
 /// Signatures of headers in one job: some two milliseconds of work.
 pub const HEADERS_PER_JOB: usize = 32;
+/// Of how many peers headers are asked for at once, while none have come: half a megabyte of answers. A guess.
+pub const HEADERS_ASKED_MAX: usize = 4;
 /// How often a peer may lead nowhere before its claims say nothing any more beside those of others.
 pub const LED_NOWHERE_MAX: u32 = 3;
 /// How often a peer may fail to give what it says it has before it is at fault.
@@ -50,6 +52,8 @@ pub struct Config {
     /// After this long what a peer was asked for is asked of another one that can take it, and the slow one rests. An
     /// answer within this time also sets the pace: the next request is larger, and smaller after a later one.
     pub slow_after: Duration,
+    /// After this long another peer is asked for headers, too, while none have come.
+    pub headers_slow_after: Duration,
     /// After this long without a new head a peer is asked how it stands.
     pub stall_after: Duration,
     /// How long a peer rests that failed, the first time.
@@ -63,6 +67,7 @@ impl Default for Config {
         Self {
             request_timeout: Duration::from_secs(5),
             slow_after: Duration::from_millis(1_500),
+            headers_slow_after: Duration::from_millis(500),
             stall_after: Duration::from_secs(10),
             rest_first: Duration::from_secs(1),
             busy_pause: Duration::from_millis(250),

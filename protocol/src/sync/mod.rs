@@ -20,6 +20,9 @@
 //!    slot was and the producer's signature before any block is asked for.
 //!    *Rationale:* headers cost 212 bytes for each block of up to megabytes, and from then on every block is known by
 //!    its digest: whoever sends another one is at fault, and no honest peer ever is for somebody else's lie.
+//!    While none have come, one peer more is asked for them after each [`Config::headers_slow_after`], up to [`HEADERS_ASKED_MAX`] at a time, and the
+//!    first one that gives any is followed. *Rationale:* whoever claims much and answers late would cost its whole time otherwise, and of many peers
+//!    that do so each would.
 //! 3. *Blocks* are asked for by id, in runs, of every peer that should have them: the least occupied one first, then the one
 //!    with the best pace. A peer's runs grow while it answers quickly and shrink when it does not.
 //! 4. *Order.* Blocks are decoded and verified in parallel by the workers, and placed in order. What the chain makes of
@@ -79,7 +82,7 @@ use crate::chain::Event;
 #[cfg(doc)]
 use crate::request::HEADERS_MAX;
 #[cfg(doc)]
-use io::{LED_NOWHERE_MAX, STRIKES_MAX};
+use io::{HEADERS_ASKED_MAX, LED_NOWHERE_MAX, STRIKES_MAX};
 
 /// The machine; see the head of this module. Whoever owns it hands in what it needs to know of the chain with each
 /// call.
@@ -279,7 +282,12 @@ impl Sync {
         if let Some(state) = self.peers.get_mut(&peer) {
             state.in_flight += usize::from(blocks);
         }
-        let slow_at = blocks.then_some(now + config.slow_after);
+        let slow_after = match purpose {
+            Purpose::Status => None,
+            Purpose::Headers => Some(config.headers_slow_after),
+            Purpose::Blocks(_) => Some(config.slow_after),
+        };
+        let slow_at = slow_after.map(|after| now + after);
         self.requests.open(request, (peer, purpose), now, (now + config.request_timeout, slow_at));
         self.counters.sent += 1;
         out.emit(Effect::Request { request, peer, body });
@@ -354,11 +362,7 @@ impl Sync {
     fn take_back(&mut self, request: RequestId, open: &Open) {
         match &open.purpose {
             Purpose::Status => {}
-            Purpose::Headers => {
-                if self.session.as_ref().is_some_and(|session| session.awaits(request)) {
-                    self.leader_is_gone();
-                }
-            }
+            Purpose::Headers => self.headers_failed(request),
             Purpose::Blocks(blocks) => {
                 if let Some(session) = &mut self.session {
                     session.window.take_back(request, blocks);

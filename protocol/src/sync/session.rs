@@ -17,6 +17,8 @@ use core::cmp::Reverse;
 pub(super) struct Session {
     pub(super) leader: PeerHandle,
     pub(super) stage: Stage,
+    /// Of how many peers headers may be asked for by now, while none have come.
+    pub(super) askable: usize,
     pub(super) window: Window,
     /// Height of our head when it began.
     pub(super) from: u64,
@@ -48,7 +50,7 @@ impl Sync {
     ) -> bool {
         if self.session.is_none() {
             let askable = |peer: &PeerHandle| self.peers.get(peer).is_some_and(|peer| peer.is_rested(at.now));
-            match preferred.filter(askable).or_else(|| self.candidate(at, local)) {
+            match preferred.filter(askable).or_else(|| self.candidate(at, &[], local)) {
                 Some(leader) => self.follow(at, leader, local, out),
                 None => self.say_if_nobody_keeps(local.head().height + 1, out),
             }
@@ -65,12 +67,12 @@ impl Sync {
         }
     }
 
-    /// Whom to follow of those that are ahead and keep what comes next: by turns one that has not led in vain and has not failed lately, and of
+    /// Whom to follow of those that are ahead and keep what comes next, but for some: by turns one that has not led in vain and has not failed lately, and of
     /// these whoever claims most; and whoever was not followed for longest.
-    pub(super) fn candidate(&self, at: Moment, local: &dyn Local) -> Option<PeerHandle> {
+    pub(super) fn candidate(&self, at: Moment, but: &[PeerHandle], local: &dyn Local) -> Option<PeerHandle> {
         let next = local.head().height + 1;
         let fits = |peer: &Peer| peer.is_rested(at.now) && peer.is_ahead(at, local) && peer.earliest <= next;
-        let fitting = self.peers.iter().filter(|(_, peer)| fits(peer));
+        let fitting = self.peers.iter().filter(|(peer, state)| fits(state) && !but.contains(peer));
         if !self.followed.is_multiple_of(2) {
             return fitting.min_by_key(|(peer, state)| (state.followed_at, **peer)).map(|(peer, _)| *peer);
         }
@@ -85,13 +87,11 @@ impl Sync {
         for peer in self.peers.values_mut() {
             peer.lacks_from = None;
         }
-        self.followed += 1;
-        if let Some(leader) = self.peers.get_mut(&leader) {
-            leader.followed_at = at.now;
-        }
+        self.is_followed(at.now, leader);
         self.session = Some(Session {
             leader,
             stage: Stage::Wanted,
+            askable: 1,
             window: Window::default(),
             from: local.head().height,
             began: local.head().id,
@@ -106,6 +106,13 @@ impl Sync {
         self.ask_for_headers(at.now, local, out);
     }
 
+    pub(super) fn is_followed(&mut self, now: Time, peer: PeerHandle) {
+        self.followed += 1;
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.followed_at = now;
+        }
+    }
+
     /// Does everything that can be done now.
     pub(super) fn go_on(&mut self, at: Moment, local: &dyn Local, out: &mut dyn Sink<Effect>) {
         if self.session.is_none() && !self.start(at, None, local, out) {
@@ -115,6 +122,7 @@ impl Sync {
         self.verify_headers(at, out);
         self.verify_fetched(at, out);
         self.ask_for_headers(at.now, local, out);
+        self.ask_others_for_headers(at, local, out);
         self.ask_for_blocks(at, local, out);
         self.end_if_done(at, local, out);
     }

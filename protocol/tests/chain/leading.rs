@@ -66,6 +66,32 @@ fn many_that_lead_nowhere_do_so_once_each() {
     assert_eq!(world.head(joiner), Position::of(&blocks[259]));
 }
 
+/// Nobody has all the time that it takes for itself alone: ten liars of 4.8 s each would be 48 s.
+#[test]
+fn while_some_take_their_time_others_are_asked() {
+    let blocks = chain_of(200);
+    for liar in [Manner::BusyLate, Manner::Sips, Manner::Silent] {
+        let manners = [[liar; 10].as_slice(), &[Manner::Honest]].concat();
+        let (mut world, joiner) = joining(&manners, &blocks);
+        world.run_for(Duration::from_secs(30));
+        assert_eq!(world.head(joiner), Position::of(&blocks[199]), "{liar:?}");
+        assert_eq!(world.nodes[joiner].faults, [], "it might be misfortune");
+    }
+}
+
+/// Who is far away is followed like anybody else if nobody is nearer, and what it gives late is not asked for again.
+#[test]
+fn headers_that_come_late_are_taken_from_whoever_gives_them_first() {
+    let blocks = chain_of(200);
+    let (mut world, joiner) = joining(&[Manner::Far, Manner::Far, Manner::Far], &blocks);
+    // Whoever was asked last gives them a second later.
+    world.run_for(Duration::from_millis(2_800));
+    assert_eq!(world.head(joiner), Position::of(&blocks[199]));
+    assert_eq!(world.nodes[joiner].faults, []);
+    let asked = world.nodes[joiner].chain.sync_counters();
+    assert_eq!(asked.failed, 0, "{asked:?}");
+}
+
 /// With each new identity a liar is as good as anybody who has just come.
 #[test]
 fn coming_again_keeps_nobody_from_an_honest_peer() {

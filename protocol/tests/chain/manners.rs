@@ -60,6 +60,8 @@ pub(crate) enum Manner {
     Foreign,
     /// Takes nearly as long as it may for blocks.
     Slow,
+    /// Takes long for headers.
+    Far,
     /// Claims a long chain, and says as late as it dares that it has too much to do.
     BusyLate,
     /// Claims a long chain, and gives one header at a time as if there were no more, as late as it dares.
@@ -76,6 +78,7 @@ impl Manner {
         match (self, honest) {
             (Self::Drips, _) | (Self::Sips, Answer::Headers(_)) => Some(LATE),
             (Self::BusyLate, Answer::Headers(_) | Answer::Blocks(_) | Answer::Busy) => Some(LATE),
+            (Self::Far, Answer::Headers(_)) => Some(Duration::from_secs(2)),
             (Self::Slow, Answer::Blocks(_)) => Some(Duration::from_millis(4_000)),
             (Self::Evades, Answer::Blocks(_)) => Some(Duration::from_millis(1_400)),
             _ => None,
