@@ -91,6 +91,18 @@ fn two_blocks_for_a_slot_are_noticed_and_one_chain_remains() {
     assert_eq!((outcome.recovery.heads, outcome.delivered), (1, outcome.expected));
 }
 
+/// Those who claim much cost whoever comes back some time, and no more.
+#[test]
+fn liars_hold_up_whoever_comes_back_and_keep_nobody_away() {
+    let mut experiment = case("misled");
+    experiment.attackers[0].count = 60;
+    let misled = run(&experiment, Engine::default()).recovery;
+    assert_eq!((misled.came_back, misled.caught_up), (4, 4), "{misled:?}");
+    experiment.attackers.clear();
+    let alone = run(&experiment, Engine::default()).recovery;
+    assert!(alone.caught_up_s + 1.0 < misled.caught_up_s, "{alone:?} and {misled:?}");
+}
+
 /// A network that falls apart for good has neither one head nor one pool.
 #[test]
 fn what_does_not_heal_is_seen() {

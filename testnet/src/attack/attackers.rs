@@ -15,6 +15,7 @@
 use super::double::Equivocator;
 use super::flood::{Flood, Flooder};
 use super::links::Links;
+use super::mislead::{Lead, Misleader};
 use super::spam::{Spam, Spammer};
 use super::sybil::{Conduct, Conspiracy, Sybil};
 use super::{Adversary, Recruit, Setting};
@@ -122,6 +123,21 @@ pub const KINDS: &[Kind] = &[
         params: &[("times_cap", 10.0)],
     },
     Kind { name: "exchange", about: "prunes, and offers peers that do not exist", params: &[("times_cap", 10.0)] },
+    Kind {
+        name: "stall",
+        about: "does its part, claims a long chain, and says that it is busy when it is asked for it, as late as it dares",
+        params: &[],
+    },
+    Kind {
+        name: "sip",
+        about: "does its part, claims a long chain, and gives one header at a time, as late as it dares",
+        params: &[],
+    },
+    Kind {
+        name: "mute",
+        about: "does its part, gives headers of the chain, and never answers when it is asked for blocks",
+        params: &[],
+    },
 ];
 
 /// Some attackers of one kind.
@@ -369,6 +385,17 @@ impl Attackers {
         self.kind == "equivocate"
     }
 
+    /// Whether they are about the chain, so that without blocks there is nothing for them to do.
+    #[must_use]
+    pub fn need_blocks(&self) -> bool {
+        self.has_producers() || Lead::named(&self.kind).is_some()
+    }
+
+    /// Whether each of them is a whole machine.
+    pub(crate) fn are_machines(&self) -> bool {
+        self.need_blocks()
+    }
+
     /// Whether they send more of something than a node takes in.
     pub(crate) fn is_flood(&self) -> bool {
         Flood::named(&self.kind).is_some()
@@ -472,25 +499,20 @@ impl Attackers {
         }
         let mut random = Stream::new(seed, "attacker");
         let place = u32::try_from(all.len()).expect("fewer than 2^32 attackers");
-        let producer = parts.producer.clone();
-        let adversary: Box<dyn Adversary> = match (producer, Flood::named(&self.kind), self.spam(setting, place)) {
-            (Some(key), ..) => {
-                let links = Links::new(parts.targets.clone(), self.connections, &mut random);
-                let id = crate::sim::peer_id(setting.first + place);
-                Box::new(Equivocator::new(setting.genesis, key, id, links, seed))
-            }
-            (None, Some(flood), _) => {
-                let links = Links::new(parts.targets.clone(), self.connections, &mut random);
-                let topics = parts.topics.clone();
-                Box::new(Flooder::new(flood, self.param("times_cap"), topics, links, random))
-            }
-            (None, None, Some(spam)) => {
-                let links = Links::new(parts.targets.clone(), self.connections, &mut random);
-                let links = links.redialling(self.redial());
-                let spammer = Spammer::new(spam, self.param("per_s"), setting.genesis.clone(), links, random);
-                Box::new(spammer.turning(seconds(self.param("turn_s"))))
-            }
-            (None, None, None) => self.sybil(seed, self.conduct(setting), parts),
+        let id = crate::sim::peer_id(setting.first + place);
+        let links = Links::new(parts.targets.clone(), self.connections, &mut random);
+        let adversary: Box<dyn Adversary> = if let Some(key) = parts.producer.clone() {
+            Box::new(Equivocator::new(setting.genesis, key, id, links, seed))
+        } else if let Some(lead) = Lead::named(&self.kind) {
+            Box::new(Misleader::new(lead, setting.genesis, id, links, seed))
+        } else if let Some(flood) = Flood::named(&self.kind) {
+            Box::new(Flooder::new(flood, self.param("times_cap"), parts.topics.clone(), links, random))
+        } else if let Some(spam) = self.spam(setting, place) {
+            let links = links.redialling(self.redial());
+            let spammer = Spammer::new(spam, self.param("per_s"), setting.genesis.clone(), links, random);
+            Box::new(spammer.turning(seconds(self.param("turn_s"))))
+        } else {
+            self.sybil(seed, self.conduct(setting), parts)
         };
         all.push(Recruit { adversary, starts: at, ip });
     }

@@ -69,6 +69,8 @@ pub enum Demand {
     Eclipsed(f64),
     /// The same two minutes after a start.
     EclipsedLong(f64),
+    /// Nodes that come back have what they have missed within so many seconds.
+    CaughtUpS(f64),
     /// Honest links are taken for silent ones so many times a day and node at most.
     FalsePrunes(f64),
     /// There are so many times fewer false suspicions than with a fixed timeout.
@@ -218,6 +220,13 @@ impl Demand {
             Self::EclipsedLong(percent) => {
                 eclipsed("eclipsed for 2 min", percent, recovery.eclipsed_long, recovery.restarts_long)
             }
+            Self::CaughtUpS(limit_s) => {
+                let (came_back, caught_up) = (recovery.came_back, recovery.caught_up);
+                let all = caught_up == came_back && came_back > 0;
+                let finding = at_most("what was missed is there after", "s", recovery.caught_up_s, limit_s);
+                let measured = format!("{}, {caught_up} of {came_back}", finding.measured);
+                Finding { measured, holds: finding.holds && all, ..finding }
+            }
             Self::FalsePrunes(per_day) => {
                 let (found, days) = (outcome.false_prunes as f64, outcome.node_days);
                 let excluded = upper_limit(found) / days.max(1e-9);
@@ -362,6 +371,7 @@ mod tests {
             Demand::OneChain,
             Demand::Eclipsed(1.0),
             Demand::EclipsedLong(1.0),
+            Demand::CaughtUpS(60.0),
             Demand::FalsePrunes(0.001),
             Demand::FewerSuspicions(100.0),
             Demand::CrashesFoundS(5.0),
@@ -400,6 +410,9 @@ mod tests {
                 eclipsed: 0,
                 restarts_long: 200,
                 eclipsed_long: 0,
+                came_back: 12,
+                caught_up: 12,
+                caught_up_s: 3.0,
             },
             suspicion: Suspicion {
                 ours: 0,
@@ -436,6 +449,7 @@ mod tests {
                 heads: 2,
                 eclipsed: 20,
                 eclipsed_long: 20,
+                caught_up: 11,
                 ..good.recovery.clone()
             },
             suspicion: Suspicion { ours: 200, found: 3, ..good.suspicion.clone() },

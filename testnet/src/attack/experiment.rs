@@ -52,6 +52,8 @@ pub enum Study {
     Heals(Time),
     /// Whether nodes that were started again then have honest peers half a minute later.
     Restarts(Vec<(u32, Time)>),
+    /// How soon nodes that were down and come back then have what they have missed.
+    Returns(Vec<(u32, Time)>),
     /// Who is suspected rightly and wrongly, where these nodes stop for ever then.
     Suspects(Vec<(u32, Time)>),
     /// Whether the nodes agree about the chain in the end.
@@ -251,6 +253,7 @@ enum Studied {
     None,
     Heals(recovery::Healing),
     Restarts(recovery::Restarts),
+    Returns(recovery::Returns),
     Suspects(suspicion::Watch),
     Agreement,
 }
@@ -261,6 +264,7 @@ impl Studied {
             Study::None | Study::Links => Self::None,
             Study::Heals(at) => Self::Heals(recovery::Healing::new(*at)),
             Study::Restarts(restarts) => Self::Restarts(recovery::Restarts::new(restarts, world.scenario().end())),
+            Study::Returns(returns) => Self::Returns(recovery::Returns::new(returns)),
             Study::Suspects(crashes) => Self::Suspects(suspicion::Watch::new(crashes, world)),
             Study::Agreement => Self::Agreement,
         }
@@ -269,7 +273,7 @@ impl Studied {
     /// Between two looks, if they have to be closer together than usual.
     fn step(&self) -> Option<Duration> {
         match self {
-            Self::Heals(_) | Self::Suspects(_) => Some(Duration::from_millis(100)),
+            Self::Heals(_) | Self::Returns(_) | Self::Suspects(_) => Some(Duration::from_millis(100)),
             Self::None | Self::Restarts(_) | Self::Agreement => None,
         }
     }
@@ -279,6 +283,7 @@ impl Studied {
             Self::None | Self::Agreement => {}
             Self::Heals(healing) => healing.at(world, now),
             Self::Restarts(restarts) => restarts.at(world, now),
+            Self::Returns(returns) => returns.at(world, now),
             Self::Suspects(watch) => watch.at(world, now),
         }
     }
@@ -288,6 +293,7 @@ impl Studied {
             Self::None => {}
             Self::Heals(healing) => outcome.recovery = healing.finish(),
             Self::Restarts(restarts) => outcome.recovery = restarts.finish(),
+            Self::Returns(returns) => outcome.recovery = returns.finish(),
             Self::Suspects(watch) => outcome.suspicion = watch.finish(world),
             Self::Agreement => outcome.recovery.heads = Heads::of(world).chains() as u64,
         }

@@ -35,6 +35,16 @@ pub(super) const ROWS: &[Row] = &[
         controls: &[],
     },
     Row {
+        name: "misled",
+        about: "nodes that have missed blocks come back, and of five peers that they find four claim a long chain and do not give it, while they do their part in everything else",
+        demands: &[Demand::Everything, Demand::CaughtUpS(60.0)],
+        cases: |scale, seed| {
+            let case = |(label, kind)| network(label, misled(scale, seed, kind));
+            [("busy", "stall"), ("a header at a time", "sip"), ("headers without blocks", "mute")].map(case).into()
+        },
+        controls: &[],
+    },
+    Row {
         name: "partition",
         about: "two halves do not reach each other for 10 min, with producers in both",
         demands: &[Demand::OneHeadS(10.0), Demand::PendingSlots(2.0)],
@@ -155,6 +165,37 @@ fn restarts(scale: &Scale, seed: u64, who: &Restarts) -> Vec<Case> {
     ];
     let case = |(label, from_s, turn_s)| network(label, who.experiment(scale, seed, from_s, turn_s));
     cases.map(case).into()
+}
+
+/// A tenth of the nodes are down for half a minute, and come back one after the other.
+fn misled(scale: &Scale, seed: u64, kind: &str) -> Experiment {
+    const FROM_S: u64 = 20;
+    const DOWN: Duration = Duration::from_secs(30);
+    /// The first of them comes back so long before the last one.
+    const BETWEEN_MS: u64 = 10_000;
+    /// Longer than is demanded.
+    const LOOKED_AT: Duration = Duration::from_secs(70);
+    let mut experiment = scale.attacked(seed, FROM_S, vec![Attackers::new(kind, scale.per_node(4.0), 20)]);
+    let scenario = &mut experiment.scenario;
+    scenario.wiring = found();
+    (scenario.producers, scenario.slot) = (3, Duration::from_secs(1));
+    scenario.warm_up = Duration::from_secs(10);
+    scenario.duration = Duration::from_secs(FROM_S - 10) + DOWN + Duration::from_millis(BETWEEN_MS) + LOOKED_AT;
+    // Ends between two blocks.
+    scenario.drain = Duration::from_millis(9_800);
+    scenario.workloads[0].pace = Pace::Constant { messages_per_ks: scale.messages_per_ks / 10 };
+    // None of them is a producer.
+    let away: Vec<u32> = (5..number(scale.nodes)).step_by(10).collect();
+    let mut returns = Vec::new();
+    for (turn, node) in (0_u64..).zip(&away) {
+        let at = Time::from_secs(FROM_S) + Duration::from_millis(BETWEEN_MS * turn / away.len() as u64);
+        scenario.faults.push((at, Action::Stop(*node)));
+        scenario.faults.push((at + DOWN, Action::Start(*node)));
+        returns.push((*node, at + DOWN));
+    }
+    in_order(&mut scenario.faults);
+    experiment.study = Study::Returns(returns);
+    experiment
 }
 
 /// Even and odd numbers do not reach each other; the producers are the first four.

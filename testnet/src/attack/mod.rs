@@ -21,6 +21,7 @@
 //! | `flood` | peers that send too much of what is allowed |
 //! | `spam` | peers that send messages which are not valid, or not any more |
 //! | `double` | a producer that signs two blocks for one slot |
+//! | `mislead` | peers that claim much of their chain and do not give it |
 //! | [`engines`] | weaker engines, as controls |
 //! | [`experiment`] | one simulated attack or fault, and what is measured of it: `look`, `recovery`, `suspicion`, [`floor`] |
 //! | [`demand`] | what can be demanded of that, and whether it holds |
@@ -45,6 +46,7 @@ mod links;
 mod look;
 mod malformed;
 pub(crate) mod memory;
+mod mislead;
 pub(crate) mod processes;
 pub mod recovery;
 mod room;

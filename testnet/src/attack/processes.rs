@@ -13,6 +13,9 @@ const COUNT_MAX: u32 = 100;
 const SIMULATED_ONLY: &[(&str, &str)] = &[
     ("censor", "to know which account a node signs with, and the load of processes signs with accounts of its own"),
     ("equivocate", "the key of a producer that no node has"),
+    ("stall", "to follow the chain, and the processes of attackers verify nothing and have no disk"),
+    ("sip", "to follow the chain, and the processes of attackers verify nothing and have no disk"),
+    ("mute", "to follow the chain, and the processes of attackers verify nothing and have no disk"),
 ];
 
 /// Why attackers cannot be processes.

@@ -4,6 +4,7 @@
 //!   the first moment counts.
 //! - *Pending*: transactions that any node held as pending between the end of the division and the one head, those among them that
 //!   were in blocks which are not in the chain any more. Each has to be in the chain or pending at every node.
+//! - *Caught up*: a node that was down, and has missed blocks, has as long a chain as any honest node had when it came back.
 //! - *Eclipsed*: of a node's links in the mesh of transactions none leads to an honest node, half a minute after its start, and two minutes after it.
 
 use super::look::is_honest;
@@ -38,6 +39,12 @@ pub struct Recovery {
     pub restarts_long: u64,
     /// Of these, how many left a node without an honest peer in its mesh then.
     pub eclipsed_long: u64,
+    /// Nodes that came back and had missed blocks.
+    pub came_back: u64,
+    /// Of these, how many caught up.
+    pub caught_up: u64,
+    /// Seconds that the last of them took for it.
+    pub caught_up_s: f64,
 }
 
 impl Recovery {
@@ -47,6 +54,9 @@ impl Recovery {
         self.restarts_long += other.restarts_long;
         self.eclipsed_long += other.eclipsed_long;
         self.heads = self.heads.max(other.heads);
+        self.came_back += other.came_back;
+        self.caught_up += other.caught_up;
+        self.caught_up_s = self.caught_up_s.max(other.caught_up_s);
     }
 }
 
@@ -165,6 +175,44 @@ impl Restarts {
 
     pub(super) fn finish(self) -> Recovery {
         assert!(self.due.is_empty(), "a restart that was not looked at");
+        self.found
+    }
+}
+
+/// Nodes that come back and have missed blocks.
+#[derive(Debug)]
+pub(super) struct Returns {
+    /// When who comes back.
+    due: Vec<(Time, u32)>,
+    /// Who is back since when, and the height that it has to reach.
+    behind: Vec<(Time, u32, u64)>,
+    found: Recovery,
+}
+
+impl Returns {
+    pub(super) fn new(returns: &[(u32, Time)]) -> Self {
+        let due = returns.iter().map(|(node, at)| (*at, *node)).collect();
+        Self { due, behind: Vec::new(), found: Recovery::default() }
+    }
+
+    pub(super) fn at(&mut self, world: &World, now: Time) {
+        let highest = world.nodes().map(|node| node.chain().head().height).max().unwrap_or(0);
+        for (at, node) in self.due.extract_if(.., |(at, _)| *at <= now) {
+            self.found.came_back += 1;
+            self.behind.push((at, node, highest));
+        }
+        let height_of = |number: u32| {
+            let node = world.running().find(|(running, _)| *running == number);
+            node.map_or(0, |(_, node)| node.chain().head().height)
+        };
+        for (since, ..) in self.behind.extract_if(.., |(_, node, goal)| height_of(*node) >= *goal) {
+            self.found.caught_up += 1;
+            self.found.caught_up_s = self.found.caught_up_s.max(now.since(since).as_secs_f64());
+        }
+    }
+
+    pub(super) fn finish(self) -> Recovery {
+        assert!(self.due.is_empty(), "a node that never came back");
         self.found
     }
 }

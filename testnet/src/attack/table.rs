@@ -256,7 +256,7 @@ mod tests {
                             // And then they graft again.
                             Demand::HealedBeats(beats) => beats * HEARTBEAT_S + 60.0,
                             Demand::OutWithinS(limit_s) | Demand::OutOfBlocksWithinS(limit_s) => *limit_s,
-                            Demand::HealedS(limit_s) => *limit_s,
+                            Demand::HealedS(limit_s) | Demand::CaughtUpS(limit_s) => *limit_s,
                             _ => 0.0,
                         };
                         assert!(judged_s > demanded_s, "{} can fail: {judged_s} s of load, {demanded_s} s", row.name);

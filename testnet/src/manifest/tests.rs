@@ -566,6 +566,7 @@ fn what_does_nothing_is_refused() {
         (attack("censor", "count = 1\nparams.victim = 0.5"), "line 9 (attack.0.params.victim)", "a whole number"),
         (attack("withhold", "count = 1\nparams.topic = 0.5"), "line 9 (attack.0.params.topic)", "a whole number"),
         (attack("equivocate", "count = 1"), "line 7 (attack.0.kind)", "blocks.producers"),
+        (attack("stall", "count = 1"), "line 7 (attack.0.kind)", "blocks.producers"),
     ] {
         let error = error(&rest);
         assert!(error.contains(place) && error.contains(said), "{place}, {said:?}: {error}");

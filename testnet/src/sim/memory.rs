@@ -162,8 +162,9 @@ fn machines(scenario: &Scenario, attackers: &[Attackers]) -> u128 {
         + included * INCLUDED_BYTES
         + blocks(scenario) * BLOCK_BYTES;
     let links_bytes = link_ends(scenario) * LINK_BYTES;
+    let of_attackers = attackers.iter().filter(|some| some.are_machines()).map(|some| u128::from(some.count));
     links_bytes
-        + nodes * (NODE_BYTES + known + remembered)
+        + (nodes + of_attackers.sum::<u128>()) * (NODE_BYTES + known + remembered)
         + starts(scenario) * (NODE_BYTES + links_bytes / nodes.max(1))
 }
 
