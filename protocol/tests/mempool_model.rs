@@ -116,7 +116,7 @@ impl Naive {
         let load = |account: &Account, future_only: bool| -> usize {
             let items = self.of(account).into_iter().map(|item| &item.transaction);
             let counted = items.filter(|transaction| !future_only || !self.executable(transaction));
-            counted.map(|transaction| transaction.encoded_len() + OVERHEAD_BYTES).sum()
+            counted.map(|transaction| transaction.encoded_len() + config().place_bytes()).sum()
         };
         let future_only = self.items.iter().any(|item| !self.executable(&item.transaction));
         let accounts: BTreeSet<Account> = self.items.iter().map(|item| item.transaction.sender()).collect();

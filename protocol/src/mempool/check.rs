@@ -13,7 +13,7 @@ impl Mempool {
     pub fn check(&self) {
         let config = &self.config;
         assert!(self.entries.len() <= config.transactions_max, "too many transactions");
-        assert!(self.load() <= config.bytes_max, "too many bytes");
+        assert!(self.held_bytes() <= config.bytes_max, "too many bytes");
         self.entries.check();
         self.senders.check();
         match &self.loads {
@@ -35,7 +35,11 @@ impl Mempool {
                 let entry = self.entries.get(*place).expect("what waits is here");
                 let transaction = &entry.transaction;
                 assert_eq!((transaction.sender(), transaction.nonce()), (sender.account, *nonce), "a place");
-                assert_eq!((entry.sender, *load), (number, load_of(transaction)), "a sender's place, and a load");
+                assert_eq!(
+                    (entry.sender, *load),
+                    (number, load_of(transaction, config)),
+                    "a sender's place, and a load"
+                );
                 places += 1;
             }
         }

@@ -25,13 +25,16 @@
 //! payload's size and the proof of work are checked outside.
 //!
 //! # Eviction
-//! A transaction's *load* is its bytes and [`OVERHEAD_BYTES`], a sender's that of all its transactions here. While the
+//! A transaction's *load* is its bytes and what its place is worth ([`Config::place_bytes`]), a sender's that of all its transactions here. While the
 //! pool is over a bound, one transaction goes:
 //! 1. if there are future transactions, the last of the sender with the greatest load in future transactions;
 //! 2. else the last of the sender with the greatest load.
 //!
 //! "The last" is the one with the highest nonce, so that no eviction makes a gap. Among senders with equal loads the
 //! newcomer's gives way (no churn), then the one with the greatest key.
+//!
+//! A place is worth as many bytes as there are for each, so that both bounds count alike. *Rationale*: small transactions fill the places long before the
+//! bytes. If their senders' loads were bytes alone, whoever has few large ones would have to give way to whoever has many small ones.
 //!
 //! *Rationale*: without fees, fairness is all there is to go by. Dropping from the longest queue (stochastic fairness
 //! queueing, McKenney 1990) gives every sender its share whatever the others send. It does not stop somebody with
@@ -120,8 +123,8 @@ impl HasKey for Entry {
 const LOADS_FROM_PERCENT: usize = 50;
 const LOADS_UNTIL_PERCENT: usize = 25;
 
-fn load_of(transaction: &Transaction) -> u32 {
-    u32::try_from(transaction.encoded_len().saturating_add(OVERHEAD_BYTES)).unwrap_or(u32::MAX)
+fn load_of(transaction: &Transaction, config: &Config) -> u32 {
+    u32::try_from(transaction.encoded_len().saturating_add(config.place_bytes())).unwrap_or(u32::MAX)
 }
 
 impl Mempool {
@@ -192,7 +195,7 @@ impl Mempool {
         self.outcomes.forget(&id);
         self.bytes += transaction.encoded_len();
         self.arrivals += 1;
-        let (load, expiry_slot) = (load_of(&transaction), transaction.expiry_slot());
+        let (load, expiry_slot) = (load_of(&transaction, &self.config), transaction.expiry_slot());
         let place =
             self.entries.insert(Entry { transaction, message, source, sender, arrival: self.arrivals, arrival_slot });
         self.expiries.insert(expiry_slot, place);
@@ -513,7 +516,7 @@ impl Mempool {
 
     /// What has to go first while the pool is over a bound and a transaction of `newcomer` has just come.
     fn victim(&self, newcomer: Place) -> Option<Place> {
-        if self.entries.len() <= self.config.transactions_max && self.load() <= self.config.bytes_max {
+        if self.entries.len() <= self.config.transactions_max && self.held_bytes() <= self.config.bytes_max {
             return None;
         }
         let own = self.senders.get(newcomer);
@@ -527,7 +530,8 @@ impl Mempool {
         sender?.waiting().last().map(|waiting| waiting.place)
     }
 
-    fn load(&self) -> usize {
+    /// What the bound on bytes is about.
+    fn held_bytes(&self) -> usize {
         self.bytes + self.entries.len() * OVERHEAD_BYTES
     }
 
@@ -579,7 +583,7 @@ impl Mempool {
     /// Whether the pool has reached this share of one of its bounds.
     fn is_filled_to(&self, percent: usize) -> bool {
         let reaches = |value: usize, max: usize| value.saturating_mul(100) >= max.saturating_mul(percent);
-        reaches(self.entries.len(), self.config.transactions_max) || reaches(self.load(), self.config.bytes_max)
+        reaches(self.entries.len(), self.config.transactions_max) || reaches(self.held_bytes(), self.config.bytes_max)
     }
 
     /// The one place where a sender changes: keeps its figures and the indexes up to date.

@@ -160,6 +160,23 @@ fn whoever_has_most_gives_way_to_whoever_has_least() {
     pool.check();
 }
 
+/// Where places are scarce, many small ones weigh more than a few large ones.
+#[test]
+fn many_small_transactions_give_way_to_a_few_large_ones() {
+    let large = |nonce| transaction_expiring(2, nonce, NEVER, &[0; 900]);
+    let mut pool = pool(Config { transactions_max: 8, bytes_max: 8 * 2_048, ..Config::default() });
+    for nonce in 0..2 {
+        pool.insert(large(nonce), Source::Local, Some(0), 0).expect("room");
+    }
+    for nonce in 0..6 {
+        pool.insert(transaction(1, nonce), Source::Local, Some(0), 0).expect("room");
+    }
+    assert!(2 * large(0).encoded_len() > 6 * transaction(1, 0).encoded_len(), "the large ones have more bytes");
+    let inserted = pool.insert(large(2), Source::Local, Some(0), 0).expect("a fair share");
+    assert_eq!(inserted.evicted, [transaction(1, 5).id()]);
+    pool.check();
+}
+
 #[test]
 fn the_byte_bound_holds() {
     let room_for_two = 2 * (transaction(1, 0).encoded_len() + OVERHEAD_BYTES);

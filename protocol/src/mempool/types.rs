@@ -24,6 +24,14 @@ pub struct Config {
     pub expiry_grace_slots: u64,
 }
 
+impl Config {
+    /// What a place is worth in bytes, when it is asked who takes up most of the pool: as much as there is for each, and no less than it takes.
+    #[must_use]
+    pub fn place_bytes(&self) -> usize {
+        (self.bytes_max / self.transactions_max.max(1)).max(OVERHEAD_BYTES)
+    }
+}
+
 impl Default for Config {
     /// The figures are guesses that suit a node with some hundred MiB of memory: at 300 bytes a transaction, the count
     /// is reached first.
