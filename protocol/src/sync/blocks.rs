@@ -421,12 +421,10 @@ impl Sync {
         }
     }
 
-    /// A request takes long: others are asked for what it was to bring, if there are any.
-    pub(super) fn slow(&mut self, at: Moment, request: RequestId, local: &dyn Local) {
+    /// A request for blocks takes long: others are asked for what it was to bring, if there are any.
+    pub(super) fn blocks_are_slow(&mut self, at: Moment, request: RequestId, local: &dyn Local) {
         let Some(open) = self.requests.get(request) else { return };
-        let (peer, Purpose::Blocks(blocks)) = (open.peer, open.purpose.clone()) else {
-            return self.headers_are_slow(request);
-        };
+        let (peer, Purpose::Blocks(blocks)) = (open.peer, open.purpose.clone()) else { return };
         let Some((first, _)) = blocks.first() else { return };
         let mut others = self.peers.iter().filter(|(other, _)| **other != peer);
         if others.any(|(_, other)| other.should_have(*first) && other.is_rested(at.now) && other.has_room()) {

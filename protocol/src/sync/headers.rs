@@ -31,7 +31,7 @@ pub(super) struct Asked {
     request: RequestId,
     peer: PeerHandle,
     locator: Vec<BlockId>,
-    /// What the peer claimed then.
+    /// What the peer claimed when it was asked first.
     claimed: u64,
 }
 
@@ -81,7 +81,7 @@ impl Session {
         if let Stage::Requested(asked) = &self.stage { asked } else { &[] }
     }
 
-    /// Whether headers have not come and cannot have come: then whoever gives them first may be followed.
+    /// Whether headers are asked for and none of earlier ones wait for their blocks: then it does not matter whose come.
     fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Requested(_)) && self.window.is_empty() && self.placing == 0
     }
@@ -155,20 +155,20 @@ impl Sync {
             // The first block of all stays: everybody has it.
             locator.drain(LOCATOR_IDS_MAX - 1..locator.len() - 1);
         }
-        self.ask_one_for_headers(now, leader, locator, local, out);
+        let claimed = session.claimed;
+        self.ask_one_for_headers(now, (leader, claimed), locator, local, out);
     }
 
     fn ask_one_for_headers(
         &mut self,
         now: Time,
-        peer: PeerHandle,
+        (peer, claimed): (PeerHandle, u64),
         locator: Vec<BlockId>,
         local: &dyn Local,
         out: &mut dyn Sink<Effect>,
     ) {
         let body = Request::Headers { locator: locator.clone(), headers_max: HEADERS_MAX };
         let request = self.ask(now, (peer, Purpose::Headers), body, local, out);
-        let claimed = self.peers.get(&peer).map_or(0, |peer| peer.height);
         let Some(session) = &mut self.session else { return };
         let asked = Asked { request, peer, locator, claimed };
         match &mut session.stage {
@@ -185,10 +185,11 @@ impl Sync {
         while let Some(session) = self.session.as_ref().filter(|session| session.is_open()) {
             let Some(locator) = session.asked().last().map(|last| last.locator.clone()) else { return };
             let asked: Vec<PeerHandle> = session.asked().iter().map(|asked| asked.peer).collect();
-            let another = if asked.len() < session.askable { self.candidate(at, &asked, local) } else { None };
+            let another = if asked.len() < session.asked_max { self.candidate(at, &asked, local) } else { None };
             let Some(another) = another else { return };
             self.is_followed(at.now, another);
-            self.ask_one_for_headers(at.now, another, locator, local, out);
+            let claimed = self.peers.get(&another).map_or(0, |peer| peer.height);
+            self.ask_one_for_headers(at.now, (another, claimed), locator, local, out);
         }
     }
 
@@ -197,7 +198,7 @@ impl Sync {
         if let Some(session) = &mut self.session
             && session.asked().last().is_some_and(|last| last.request == request)
         {
-            session.askable = HEADERS_ASKED_MAX.min(session.asked().len() + 1);
+            session.asked_max = HEADERS_ASKED_MAX.min(session.asked().len() + 1);
         }
     }
 
@@ -284,15 +285,18 @@ impl Sync {
                     |last: &SignedHeader| status.head.height > last.header.height && last.header.slot < at.slot_ahead;
                 // What comes after is from the future, by our clock: nobody is blamed for that.
                 let more = !cut && headers.last().is_some_and(goes_on);
+                self.choose(at, peer, claimed, local);
                 if few && more {
                     // An honest peer stops only where its chain ends.
                     self.strike(at.now, peer, local, out);
                 }
-                self.choose(at, peer, claimed, local);
                 self.take_headers(headers, more && !few, local, out);
             }
         }
-        self.asked_in_vain(peer);
+        // What it claimed may have come another way.
+        if local.head().height < claimed {
+            self.asked_in_vain(peer);
+        }
     }
 
     fn take_headers(&mut self, headers: Vec<SignedHeader>, more: bool, local: &dyn Local, out: &mut dyn Sink<Effect>) {

@@ -217,7 +217,11 @@ impl Sync {
                         self.failed(at, request, &open, local);
                     }
                 }
-                Timer::Slow(request) => self.slow(at, request, local),
+                Timer::Slow(request) => match self.requests.get(request).map(|open| &open.purpose) {
+                    Some(Purpose::Headers) => self.headers_are_slow(request),
+                    Some(Purpose::Blocks(_)) => self.blocks_are_slow(at, request, local),
+                    Some(Purpose::Status) | None => {}
+                },
                 Timer::Stall => self.stalled(at.now, local, out),
                 Timer::Rested => {}
             }

@@ -112,6 +112,7 @@ impl Sync {
         }
         assert!(self.requests.iter().all(|(_, open)| self.peers.contains_key(&open.peer)), "a request to nobody");
         let Some(session) = &self.session else { return };
+        assert!(self.peers.get(&session.leader).is_none_or(|leader| !leader.barred), "a barred peer leads");
         session.window.check(&self.requests, local);
         assert!(session.window.len() <= HEADERS_AHEAD_MAX, "too many headers ahead");
         session.check_stage(&self.requests);

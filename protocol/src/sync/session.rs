@@ -18,7 +18,7 @@ pub(super) struct Session {
     pub(super) leader: PeerHandle,
     pub(super) stage: Stage,
     /// Of how many peers headers may be asked for by now, while none have come.
-    pub(super) askable: usize,
+    pub(super) asked_max: usize,
     pub(super) window: Window,
     /// Height of our head when it began.
     pub(super) from: u64,
@@ -91,7 +91,7 @@ impl Sync {
         self.session = Some(Session {
             leader,
             stage: Stage::Wanted,
-            askable: 1,
+            asked_max: 1,
             window: Window::default(),
             from: local.head().height,
             began: local.head().id,

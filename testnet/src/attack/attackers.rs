@@ -385,15 +385,9 @@ impl Attackers {
         self.kind == "equivocate"
     }
 
-    /// Whether they are about the chain, so that without blocks there is nothing for them to do.
-    #[must_use]
-    pub fn need_blocks(&self) -> bool {
+    /// Whether each of them is a whole machine that follows the chain: without blocks there is nothing for it to do.
+    pub(crate) fn follow_the_chain(&self) -> bool {
         self.has_producers() || Lead::named(&self.kind).is_some()
-    }
-
-    /// Whether each of them is a whole machine.
-    pub(crate) fn are_machines(&self) -> bool {
-        self.need_blocks()
     }
 
     /// Whether they send more of something than a node takes in.

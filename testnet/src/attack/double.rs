@@ -6,6 +6,7 @@
 //! word with each other, and end with the same chain.
 
 use super::links::Links;
+use super::machine::Machine;
 use crate::attack::Adversary;
 use starling_crypto::SecretKey;
 use starling_protocol::block::Block;
@@ -13,7 +14,7 @@ use starling_protocol::genesis::Genesis;
 use starling_protocol::id::{MessageId, PeerId};
 use starling_protocol::mesh::Sink;
 use starling_protocol::message::Payload;
-use starling_protocol::node::{Input, Node, NodeParts, Output};
+use starling_protocol::node::{Input, NodeParts, Output};
 use starling_protocol::rpc::Frame;
 use starling_protocol::time::Time;
 use std::sync::Arc;
@@ -21,8 +22,7 @@ use std::sync::Arc;
 /// A producer that signs two blocks for one slot.
 #[derive(Debug)]
 pub(super) struct Equivocator {
-    node: Node,
-    links: Links,
+    machine: Machine,
     twins: Twins,
 }
 
@@ -40,10 +40,8 @@ impl Equivocator {
     pub(super) fn new(genesis: &Genesis, key: SecretKey, id: PeerId, links: Links, seed: u64) -> Self {
         let parts = NodeParts::new(genesis.clone(), id, 1).expect("valid parts");
         let parts = parts.with_producer(key.clone()).expect("the genesis names the key");
-        let mut stream = [0; 32];
-        stream[..8].copy_from_slice(&seed.to_le_bytes());
-        let node = Node::new(parts, stream, Time::ZERO);
-        Self { node, links, twins: Twins { genesis: genesis.clone(), key, last: None } }
+        let machine = Machine::new(parts, links, seed);
+        Self { machine, twins: Twins { genesis: genesis.clone(), key, last: None } }
     }
 }
 
@@ -90,19 +88,14 @@ impl Sink<Output> for Twist<'_> {
 
 impl Adversary for Equivocator {
     fn handle(&mut self, now: Time, input: Input<'_>, out: &mut dyn Sink<Output>) {
-        if matches!(input, Input::WallClock { .. }) {
-            self.links.begin(out);
-        }
-        self.links.handle(now, &input);
-        self.node.handle(now, input, &mut Twist { out, twins: &mut self.twins });
+        self.machine.handle(now, input, &mut Twist { out, twins: &mut self.twins });
     }
 
     fn on_wake(&mut self, now: Time, out: &mut dyn Sink<Output>) {
-        self.links.on_wake(now, out);
-        self.node.on_wake(now, &mut Twist { out, twins: &mut self.twins });
+        self.machine.on_wake(now, &mut Twist { out, twins: &mut self.twins });
     }
 
     fn next_wake(&self) -> Option<Time> {
-        self.node.next_wake().map(|(at, _)| at).into_iter().chain(self.links.next_wake()).min()
+        self.machine.next_wake()
     }
 }

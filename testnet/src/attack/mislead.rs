@@ -5,12 +5,13 @@
 //! chain, forwards what it hears and stands in the meshes of others; only its answers to requests are changed on their way out.
 
 use super::links::Links;
+use super::machine::Machine;
 use crate::attack::Adversary;
 use bytes::Bytes;
 use starling_protocol::genesis::Genesis;
 use starling_protocol::id::PeerId;
 use starling_protocol::mesh::Sink;
-use starling_protocol::node::{Input, Node, NodeParts, Output};
+use starling_protocol::node::{Input, NodeParts, Output};
 use starling_protocol::request::{Answer, Request, Response, Status};
 use starling_protocol::time::{Duration, Time};
 use std::collections::VecDeque;
@@ -73,8 +74,7 @@ impl Lead {
 /// A peer that leads nowhere.
 #[derive(Debug)]
 pub(super) struct Misleader {
-    node: Node,
-    links: Links,
+    machine: Machine,
     lead: Lead,
     genesis: Genesis,
     /// Answers that are held back, in order: all for the same time.
@@ -85,10 +85,8 @@ impl Misleader {
     /// One under this id.
     pub(super) fn new(lead: Lead, genesis: &Genesis, id: PeerId, links: Links, seed: u64) -> Self {
         let parts = NodeParts::new(genesis.clone(), id, 1).expect("valid parts");
-        let mut stream = [0; 32];
-        stream[..8].copy_from_slice(&seed.to_le_bytes());
-        let node = Node::new(parts, stream, Time::ZERO);
-        Self { node, links, lead, genesis: genesis.clone(), late: VecDeque::new() }
+        let machine = Machine::new(parts, links, seed);
+        Self { machine, lead, genesis: genesis.clone(), late: VecDeque::new() }
     }
 }
 
@@ -130,25 +128,20 @@ impl Sink<Output> for Twist<'_> {
 
 impl Adversary for Misleader {
     fn handle(&mut self, now: Time, input: Input<'_>, out: &mut dyn Sink<Output>) {
-        if matches!(input, Input::WallClock { .. }) {
-            self.links.begin(out);
-        }
-        self.links.handle(now, &input);
-        let Self { node, lead, genesis, late, .. } = self;
-        node.handle(now, input, &mut Twist { now, lead: *lead, genesis, late, out });
+        let Self { machine, lead, genesis, late } = self;
+        machine.handle(now, input, &mut Twist { now, lead: *lead, genesis, late, out });
     }
 
     fn on_wake(&mut self, now: Time, out: &mut dyn Sink<Output>) {
-        self.links.on_wake(now, out);
         while self.late.front().is_some_and(|(at, _)| *at <= now) {
             self.late.pop_front().into_iter().for_each(|(_, output)| out.emit(output));
         }
-        let Self { node, lead, genesis, late, .. } = self;
-        node.on_wake(now, &mut Twist { now, lead: *lead, genesis, late, out });
+        let Self { machine, lead, genesis, late } = self;
+        machine.on_wake(now, &mut Twist { now, lead: *lead, genesis, late, out });
     }
 
     fn next_wake(&self) -> Option<Time> {
         let late = self.late.front().map(|(at, _)| *at);
-        self.node.next_wake().map(|(at, _)| at).into_iter().chain(late).chain(self.links.next_wake()).min()
+        self.machine.next_wake().into_iter().chain(late).min()
     }
 }

@@ -16,6 +16,7 @@
 //! | `attackers` | who attacks: the section of a manifest, checked, and the factory |
 //! | `processes` | which of them can be processes |
 //! | `links` | connections that an attacker keeps up |
+//! | `machine` | a node machine in an attacker's place |
 //! | `memory` | what they take of it, known before a run starts |
 //! | `sybil` | peers that join meshes and then do not do their part: the published attack and its relatives |
 //! | `flood` | peers that send too much of what is allowed |
@@ -44,6 +45,7 @@ mod flood;
 pub mod floor;
 mod links;
 mod look;
+mod machine;
 mod malformed;
 pub(crate) mod memory;
 mod mislead;

@@ -9,13 +9,15 @@ use std::fmt;
 /// More identities of one kind a host does not bear beside the nodes, however many entries they are written in.
 const COUNT_MAX: u32 = 100;
 
+const TO_FOLLOW_THE_CHAIN: &str = "to follow the chain, and the processes of attackers verify nothing and have no disk";
+
 /// Kinds that need what only the simulator gives, and what that is.
 const SIMULATED_ONLY: &[(&str, &str)] = &[
     ("censor", "to know which account a node signs with, and the load of processes signs with accounts of its own"),
     ("equivocate", "the key of a producer that no node has"),
-    ("stall", "to follow the chain, and the processes of attackers verify nothing and have no disk"),
-    ("sip", "to follow the chain, and the processes of attackers verify nothing and have no disk"),
-    ("mute", "to follow the chain, and the processes of attackers verify nothing and have no disk"),
+    ("stall", TO_FOLLOW_THE_CHAIN),
+    ("sip", TO_FOLLOW_THE_CHAIN),
+    ("mute", TO_FOLLOW_THE_CHAIN),
 ];
 
 /// Why attackers cannot be processes.
@@ -212,6 +214,7 @@ mod tests {
         assert!(refused("invalid:1,per_a=3").contains("have no parameter `per_a`; they have per_s"));
         assert!(refused("equivocate:1,slots=3").ends_with("have no parameter `slots`; they have none"));
         assert!(refused("censor:1").contains("simulator only") && refused("censor:1").contains("invalid"));
+        assert!(refused("stall:1").contains("simulator only") && refused("mute:1").contains("follow the chain"));
         assert!(refused("outrun:1").contains("turn after 60 s"));
         assert!(refused("iwant:1,at_s=20").contains("give a smaller at_s"));
         // A host bears no more of them because they are written in parts.

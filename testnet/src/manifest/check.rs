@@ -384,7 +384,7 @@ fn check_attack(manifest: &Manifest, attackers: &Attackers, path: &[Step]) -> Ch
         let message = format!("attackers must come from 0 s on and before {} s, when the run ends", total_s(manifest));
         return Err(Problem::new(&[path, &[Key("at_s")]].concat(), message));
     }
-    if attackers.need_blocks() && manifest.blocks.producers == 0 {
+    if attackers.follow_the_chain() && manifest.blocks.producers == 0 {
         let message = "there are no blocks in this network; give blocks.producers, at least 1";
         return Err(Problem::new(&[path, &[Key("kind")]].concat(), message));
     }

@@ -162,9 +162,9 @@ fn machines(scenario: &Scenario, attackers: &[Attackers]) -> u128 {
         + included * INCLUDED_BYTES
         + blocks(scenario) * BLOCK_BYTES;
     let links_bytes = link_ends(scenario) * LINK_BYTES;
-    let of_attackers = attackers.iter().filter(|some| some.are_machines()).map(|some| u128::from(some.count));
+    let whole = attackers.iter().filter(|some| some.follow_the_chain()).map(|some| u128::from(some.count));
     links_bytes
-        + (nodes + of_attackers.sum::<u128>()) * (NODE_BYTES + known + remembered)
+        + (nodes + whole.sum::<u128>()) * (NODE_BYTES + known + remembered)
         + starts(scenario) * (NODE_BYTES + links_bytes / nodes.max(1))
 }
 
@@ -338,6 +338,14 @@ mod tests {
         let worse = Degradation { number: 1, from, to, latency: Duration::ZERO, loss_ppm: 400_000 };
         scenario.faults = vec![(Time::from_secs(9), Action::Degrade(worse))];
         assert_eq!(kept_waiting(&scenario), 30 * 100 * 12 * 220);
+    }
+
+    #[test]
+    fn attackers_that_are_machines_take_what_nodes_take() {
+        let scenario = Scenario { producers: 1, ..Scenario::scale(100, 1) };
+        let with = |kind| machines(&scenario, &[Attackers::new(kind, 100, 20)]);
+        let (none, links) = (machines(&scenario, &[]), link_ends(&scenario) * LINK_BYTES);
+        assert_eq!((with("sybil"), with("stall")), (none, none + none - links));
     }
 
     #[test]
