@@ -27,4 +27,5 @@ pub mod measure;
 pub mod pages;
 pub mod report;
 pub mod sim;
+mod unwind;
 pub mod wan;

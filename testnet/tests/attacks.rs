@@ -138,7 +138,7 @@ fn a_table_that_was_stopped_goes_on_where_it_stopped() {
     let plan = |only: &[&str]| Plan {
         scale: TINY,
         only: only.iter().map(|name| (*name).to_owned()).collect(),
-        seeds: 1,
+        seeds: 1..=1,
         controls: true,
         out: folder.path().to_owned(),
         threads: 2,
@@ -179,7 +179,7 @@ fn a_table_that_was_stopped_goes_on_where_it_stopped() {
     assert!(!all[1].holds(), "it is what was written");
     write(&all);
     assert!(read("eclipse-node.html").is_ok() && read("report.html").expect("an index").contains(">2 of "));
-    let other_seeds = Plan { seeds: 2, ..plan(&[]) };
+    let other_seeds = Plan { seeds: 2..=2, ..plan(&[]) };
     let other_scale = Plan { scale: Scale { load_s: 8, ..TINY }, ..plan(&[]) };
     for other in [other_seeds, other_scale] {
         assert_eq!(suite::with_kept(&other, again.clone()).len(), 1, "{other:?}");

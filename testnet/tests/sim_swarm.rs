@@ -15,7 +15,7 @@ fn after_whatever_faults_everything_is_well_again() {
             .map(|seed| {
                 scope.spawn(move || {
                     let manifest = Manifest::random(seed);
-                    let simulated = simulate(&manifest, Path::new(""), (1, true), |_| {});
+                    let simulated = simulate(&manifest, Path::new(""), true, |_| {});
                     let simulated = simulated.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
                     assert!(!simulated.run.deliveries.messages().is_empty(), "seed {seed}: nothing was published");
                     let again = format!("again: starling-testnet sim random --seed {seed} --check");

@@ -13,9 +13,11 @@ use super::table::{BASELINE, Case, Fate, Row, Scale, Trial, rows};
 use crate::host;
 use crate::sim::Engine;
 use crate::sim::trace::TraceHash;
+use crate::unwind::caught;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,8 +30,8 @@ pub struct Plan {
     pub scale: Scale,
     /// The rows; all if empty.
     pub only: Vec<String>,
-    /// The seeds from 1 to this.
-    pub seeds: u64,
+    /// The seeds.
+    pub seeds: RangeInclusive<u64>,
     /// Whether weaker engines are run too.
     pub controls: bool,
     /// The folder of results.
@@ -125,10 +127,10 @@ pub struct RowResult {
 pub struct CaseResult {
     /// What sets it apart from the row's others.
     pub label: &'static str,
-    /// By seed, from 1 on.
-    pub runs: Vec<Ran>,
-    /// For each demand the worst seed's finding.
-    pub findings: Vec<Finding>,
+    /// By seed.
+    pub runs: Vec<(u64, Ran)>,
+    /// For each demand the worst seed, and its finding.
+    pub findings: Vec<(u64, Finding)>,
     /// Controls: the engine, what has to become of it, what became of it with the first seed.
     pub controls: Vec<(&'static str, Fate, Ran)>,
 }
@@ -137,8 +139,17 @@ impl CaseResult {
     /// Whether all that is demanded holds.
     #[must_use]
     pub fn holds(&self) -> bool {
-        let ran = self.runs.iter().all(Result::is_ok);
-        ran && self.findings.iter().all(|finding| finding.holds) && self.controls.iter().all(control_holds)
+        self.failing_seeds().is_empty()
+    }
+
+    /// The seeds of runs that failed, and those that are the worst of what does not hold; controls are run with the first.
+    #[must_use]
+    pub fn failing_seeds(&self) -> BTreeSet<u64> {
+        let failed = self.runs.iter().filter(|(_, ran)| ran.is_err()).map(|(seed, _)| *seed);
+        let short = self.findings.iter().filter(|(_, finding)| !finding.holds).map(|(seed, _)| *seed);
+        let is_harmless = self.controls.iter().any(|control| !control_holds(control));
+        let first = self.runs.first().filter(|_| is_harmless).map(|(seed, _)| *seed);
+        failed.chain(short).chain(first).collect()
     }
 }
 
@@ -292,10 +303,10 @@ pub fn with_kept(plan: &Plan, ran: Vec<RowResult>) -> Vec<RowResult> {
 fn jobs(rows: &[&'static Row], plan: &Plan) -> Vec<Job> {
     let mut jobs = Vec::new();
     for row in rows {
-        for seed in 1..=plan.seeds.max(1) {
+        for seed in plan.seeds.clone() {
             for Case { label, trial, repeats } in row.cases(&plan.scale, seed) {
                 let mut engines = vec![Engine::default()];
-                if seed == 1 && plan.controls {
+                if seed == *plan.seeds.start() && plan.controls {
                     engines.extend(row.controls.iter().map(|(engine, _)| *engine));
                 }
                 for repeat in 0..repeats {
@@ -326,12 +337,8 @@ impl Job {
             return Ok(Ok(outcome));
         }
         let _taken = room.take(self.trial.memory_mib());
-        let ran = catch_unwind(AssertUnwindSafe(|| self.trial.run(self.engine)));
-        let ran = match ran {
-            Ok(Ok(outcome)) => Ok(outcome),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(panic) => Err(format!("a node panicked: {}", words_of(&*panic))),
-        };
+        let ran = caught(|| self.trial.run(self.engine));
+        let ran = ran.and_then(|tried| tried.map_err(|error| error.to_string()));
         if let Ok(outcome) = &ran {
             let text = serde_json::to_string(outcome).expect("numbers and names can be written");
             let path = self.path(folder, digest, scale);
@@ -361,8 +368,8 @@ fn judgeable(run: Ran, baseline: &Ran) -> Ran {
 }
 
 /// Of several seeds' findings the one that counts: one that does not hold, if there is any, however little strain it shows.
-fn worst_of(findings: impl Iterator<Item = Finding>) -> Option<Finding> {
-    findings.max_by(|a, b| (!a.holds).cmp(&!b.holds).then(a.strain.total_cmp(&b.strain)))
+fn worst_of(findings: impl Iterator<Item = (u64, Finding)>) -> Option<(u64, Finding)> {
+    findings.max_by(|(_, a), (_, b)| (!a.holds).cmp(&!b.holds).then(a.strain.total_cmp(&b.strain)))
 }
 
 /// Whether there was an attack at all, where there should be one: a row that attackers have no part in shows nothing.
@@ -383,11 +390,6 @@ fn all_together(mut repeats: impl Iterator<Item = Option<Ran>>) -> Ran {
         all.add(&ran.unwrap_or_else(not_run)?);
     }
     Ok(all)
-}
-
-fn words_of(panic: &(dyn core::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word")
 }
 
 /// A digest of this very program and of the scale: whatever decides what a run finds is in them.
@@ -419,23 +421,24 @@ fn collect(rows: &[&'static Row], jobs: &[Job], results: &[Option<Ran>], plan: &
         all_together(repeats.cloned())
     };
     let own = Engine::default().name;
-    let seeds = 1..=plan.seeds.max(1);
-    let baselines: Vec<Ran> = seeds.clone().map(|seed| find(BASELINE, "", own, seed)).collect();
+    let seeds = || plan.seeds.clone();
+    let baselines: Vec<Ran> = seeds().map(|seed| find(BASELINE, "", own, seed)).collect();
     let case = |row: &'static Row, label: &'static str| {
-        let runs = seeds.clone().map(|seed| find(row.name, label, own, seed));
-        let runs: Vec<Ran> = runs.zip(&baselines).map(|(run, base)| judgeable(run, base)).collect();
+        let runs = seeds().zip(&baselines);
+        let runs: Vec<(u64, Ran)> =
+            runs.map(|(seed, base)| (seed, judgeable(find(row.name, label, own, seed), base))).collect();
+        let outcomes = || runs.iter().filter_map(|(seed, run)| Some((*seed, run.as_ref().ok()?)));
         let worst = |demand: &Demand| {
-            let both =
-                runs.iter().zip(&baselines).filter_map(|(run, base)| Some((run.as_ref().ok()?, base.as_ref().ok()?)));
-            let findings = both.map(|(run, base)| demand.judge(run, base, &plan.scale));
-            worst_of(findings)
+            let both = runs.iter().zip(&baselines);
+            let both = both.filter_map(|((seed, run), base)| Some((*seed, run.as_ref().ok()?, base.as_ref().ok()?)));
+            worst_of(both.map(|(seed, run, base)| (seed, demand.judge(run, base, &plan.scale))))
         };
-        let mut findings: Vec<Finding> = row.demands.iter().filter_map(worst).collect();
-        findings.extend(worst_of(runs.iter().flatten().filter_map(took_part)));
-        findings.extend(worst_of(runs.iter().flatten().filter_map(broke_rules)));
+        let mut findings: Vec<(u64, Finding)> = row.demands.iter().filter_map(worst).collect();
+        findings.extend(worst_of(outcomes().filter_map(|(seed, run)| Some((seed, took_part(run)?)))));
+        findings.extend(worst_of(outcomes().filter_map(|(seed, run)| Some((seed, broke_rules(run)?)))));
         let controls = row.controls.iter().filter(|_| plan.controls);
-        let controls =
-            controls.map(|(engine, fate)| (engine.name, *fate, find(row.name, label, engine.name, 1))).collect();
+        let control = |engine: &str| find(row.name, label, engine, *plan.seeds.start());
+        let controls = controls.map(|(engine, fate)| (engine.name, *fate, control(engine.name))).collect();
         CaseResult { label, runs, findings, controls }
     };
     let result = |row: &&'static Row| RowResult {
@@ -446,156 +449,4 @@ fn collect(rows: &[&'static Row], jobs: &[Job], results: &[Option<Ran>], plan: &
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    fn plan(only: &str) -> Plan {
-        let only = vec![only.to_owned()];
-        Plan { scale: Scale::FULL, only, seeds: 2, controls: true, out: PathBuf::new(), threads: 1 }
-    }
-
-    fn finding(holds: bool, strain: f64) -> Finding {
-        Finding { demanded: String::new(), measured: String::new(), holds, strain }
-    }
-
-    #[test]
-    fn a_seed_that_fails_is_not_hidden_by_one_with_more_strain() {
-        let worst = |findings: [Finding; 2]| worst_of(findings.into_iter()).expect("there are two");
-        assert_eq!(worst([finding(false, 0.6), finding(true, 0.8)]), finding(false, 0.6));
-        assert_eq!(worst([finding(true, 0.6), finding(true, 0.8)]), finding(true, 0.8));
-        assert_eq!(worst([finding(false, 1.0), finding(true, 1.0)]), finding(false, 1.0));
-    }
-
-    #[test]
-    fn without_its_baseline_nothing_holds() {
-        let outcome = || Ran::Ok(Outcome::default());
-        assert_eq!(judgeable(outcome(), &outcome()), outcome());
-        assert!(judgeable(outcome(), &Err("a node panicked".to_owned())).is_err());
-        assert_eq!(judgeable(Err("why".to_owned()), &Err("else".to_owned())), Err("why".to_owned()));
-    }
-
-    fn found(false_prunes: u64, node_days: f64) -> Option<Ran> {
-        Some(Ok(Outcome { false_prunes, node_days, ..Outcome::default() }))
-    }
-
-    /// A row that takes hours can be stopped at any time, and takes all processors that there are.
-    #[test]
-    fn every_repeat_is_a_run_of_its_own() {
-        let plan = plan("false-prunes");
-        let jobs = jobs(&chosen(&plan).expect("there is such a row"), &plan);
-        let repeats: Vec<&Job> = jobs.iter().filter(|job| job.row.name == "false-prunes").collect();
-        assert_eq!(repeats.len(), 2 * 201);
-        let seed = |job: &&Job| match &job.trial {
-            Trial::Network(experiment) => experiment.scenario.seed,
-            Trial::Decoders { seed, .. } => *seed,
-        };
-        assert_eq!(repeats.iter().map(seed).collect::<BTreeSet<_>>().len(), 2 * 201, "each has a seed of its own");
-        assert_eq!(repeats.iter().map(|job| job.name()).collect::<BTreeSet<_>>().len(), 2 * 201, "and a file");
-        assert_eq!(seed(&repeats[0]), 1);
-    }
-
-    /// A row that is not run has neither held nor failed.
-    #[test]
-    fn a_row_of_the_full_table_only_cannot_be_asked_of_the_quick_one() {
-        let full = plan("ten-thousand");
-        assert_eq!(chosen(&full).expect("it is there").len(), 2);
-        let quick = Plan { scale: Scale::QUICK, ..full };
-        let error = chosen(&quick).expect_err("it is not there").to_string();
-        assert!(error.contains("`ten-thousand` is not in the quick table") && error.contains("--quick"), "{error}");
-        let all = chosen(&Plan { only: Vec::new(), ..quick }).expect("nothing wrong is asked for");
-        assert_eq!(all.len(), rows().count() - 1);
-        assert!(all.iter().all(|row| !row.cases(&Scale::QUICK, 1).is_empty()));
-    }
-
-    /// The two tables can be given the same numbers of nodes and messages, and differ all the same.
-    #[test]
-    fn results_of_another_scale_are_not_taken_for_these() {
-        let full = Scale::FULL;
-        let quick = Scale { nodes: full.nodes, messages_per_ks: full.messages_per_ks, ..Scale::QUICK };
-        assert_ne!(digest(&full), digest(&quick));
-        assert_eq!(digest(&full), digest(&Scale::FULL));
-    }
-
-    /// The program does not fit into one piece, and differs at its end.
-    #[test]
-    fn results_of_another_program_are_not_taken_for_these() {
-        let of = |program: &[u8]| digest_of(program, &Scale::FULL);
-        let mut program = vec![7; 200_003];
-        let before = of(&program);
-        assert_eq!(of(&program), before);
-        *program.last_mut().expect("it is long") += 1;
-        assert_ne!(of(&program), before);
-        assert_ne!(of(&[]), before);
-        assert_eq!(
-            digest(&Scale::FULL),
-            digest_of(&*fs::read(std::env::current_exe().expect("a test")).expect("read"), &Scale::FULL)
-        );
-    }
-
-    /// The rows of which a folder has every result that the plan asks for, if it has the baseline's.
-    #[test]
-    fn rows_are_kept_whole_and_with_their_baseline_or_not_at_all() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let scale = Scale::QUICK;
-        let plan = Plan { scale, only: Vec::new(), seeds: 1, out: folder.path().to_owned(), ..plan("") };
-        let runs = folder.path().join("runs");
-        fs::create_dir(&runs).expect("a folder");
-        let digest = digest(&scale);
-        let files = |name: &str| {
-            let row = rows().find(|row| row.name == name).expect("it is in the table");
-            let path = |job: Job| job.path(&runs, &digest, &scale);
-            jobs(&[row], &plan).into_iter().map(path).collect::<Vec<_>>()
-        };
-        let text = serde_json::to_string(&Outcome::default()).expect("JSON");
-        for name in [BASELINE, "cold-boot", "degrade"] {
-            files(name).iter().for_each(|file| fs::write(file, &text).expect("written"));
-        }
-        let kept_of = |plan: &Plan, ran| with_kept(plan, ran).iter().map(|row| row.row.name).collect::<Vec<_>>();
-        let kept = || kept_of(&plan, Vec::new());
-        assert_eq!(kept(), [BASELINE, "degrade", "cold-boot"]);
-        assert_eq!(kept_of(&Plan { seeds: 2, ..plan.clone() }, Vec::new()), [""; 0], "there is one seed of each");
-        let (first, three) = (with_kept(&plan, Vec::new()).swap_remove(1), files("degrade"));
-        assert_eq!((three.len(), files("cold-boot").len()), (3, 4), "cases, an engine and its controls");
-        fs::remove_file(&three[1]).expect("removed");
-        assert_eq!(kept(), [BASELINE, "cold-boot"], "a case is missing");
-        assert_eq!(kept_of(&plan, vec![first]), [BASELINE, "degrade", "cold-boot"], "but it has just been run");
-        fs::write(&files("cold-boot")[2], "{}").expect("written");
-        assert_eq!(kept(), [BASELINE], "a control cannot be read");
-        let without = Plan { controls: false, ..plan.clone() };
-        assert_eq!(kept_of(&without, Vec::new()), [BASELINE, "cold-boot"], "nor need it be");
-        fs::remove_file(&files(BASELINE)[0]).expect("removed");
-        assert_eq!(kept_of(&without, Vec::new()), [""; 0], "nothing can be judged without it");
-    }
-
-    /// A report of something else is not overwritten, and a table that was stopped goes on.
-    #[test]
-    fn only_folders_of_tables_are_written_to() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let out = folder.path().join("out");
-        let fine = || own_or_empty(&out).map_err(|error| error.to_string());
-        let put = |name: &str| fs::write(out.join(name), "").expect("written");
-        assert_eq!(fine(), Ok(()), "new");
-        fs::create_dir_all(out.join("runs")).expect("made");
-        assert_eq!(fine(), Ok(()), "stopped before its first run");
-        put("runs/0-42-20000-baseline-starling-1.json");
-        assert_eq!(fine(), Ok(()), "stopped");
-        fs::create_dir(out.join("runs/seed-1")).expect("made");
-        assert!(fine().expect_err("others").contains("holds a folder `runs` of its own"));
-        fs::remove_dir(out.join("runs/seed-1")).expect("removed");
-        ["summary.json", "scenario.toml", "report.html", "nodes.csv"].iter().for_each(|name| put(name));
-        let said = fine().expect_err("a simulation");
-        assert!(said.contains("out holds nodes.csv, report.html, scenario.toml and 1 more, which"), "{said}");
-        put("attacks.json");
-        assert_eq!(fine(), Ok(()), "it has been this before");
-    }
-
-    #[test]
-    fn repeats_are_summed_up_and_none_may_be_missing() {
-        let all = all_together([found(1, 15.0), found(0, 15.0), found(2, 15.0)].into_iter()).expect("all were run");
-        assert_eq!((all.false_prunes, all.node_days), (3, 45.0));
-        assert!(all_together([found(1, 15.0), None].into_iter()).is_err());
-        assert_eq!(all_together([found(1, 15.0), Some(Err("why".to_owned()))].into_iter()), Err("why".to_owned()));
-        assert!(all_together([].into_iter()).is_err());
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
 //! `starling-testnet attacks`: the table of attacks.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{BAD, GOOD, USAGE, failed};
-use crate::attack::suite::{self, Plan, RowResult, SuiteError};
+use crate::attack::suite::{self, CaseResult, Plan, RowResult, SuiteError};
 use crate::attack::table::Scale;
 use crate::host;
 use crate::report::attacks;
@@ -42,6 +43,9 @@ pub(super) struct Attacks {
     /// How many seeds, from 1 on
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 1, value_parser = how_many_seeds)]
     seeds: u64,
+    /// This seed only
+    #[arg(long, value_name = "N", allow_negative_numbers = true, conflicts_with = "seeds", value_parser = clap::value_parser!(u64).range(1..=SEEDS_MAX))]
+    seed: Option<u64>,
     /// Honest nodes, in place of the table's own number
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(42..=20_000))]
     nodes: Option<u32>,
@@ -91,7 +95,7 @@ impl Attacks {
             scale: Scale { nodes, messages_per_ks, ..scale },
             controls: !self.no_controls,
             only: self.only.clone(),
-            seeds: self.seeds,
+            seeds: self.seed.map_or(1..=self.seeds, |seed| seed..=seed),
             out: self.out.clone().unwrap_or_else(|| PathBuf::from(usual)),
             threads: self.jobs.map_or_else(host::cores, usize::from),
         }
@@ -118,10 +122,16 @@ fn run(plan: &Plan) -> Result<Vec<RowResult>, SuiteError> {
 
 fn tell(rows: Vec<RowResult>, plan: &Plan) -> u8 {
     say!("{}", attacks::table(&rows));
-    let failures = rows.iter().filter(|row| !row.holds()).map(|row| row.row.name).collect::<Vec<_>>();
+    let failing: Vec<&RowResult> = rows.iter().filter(|row| !row.holds()).collect();
+    let failures: Vec<&str> = failing.iter().map(|row| row.row.name).collect();
+    let seeds: BTreeSet<u64> = failing.iter().flat_map(|row| &row.cases).flat_map(CaseResult::failing_seeds).collect();
+    let again = again(plan, &failures, &seeds);
     let ran = rows.len();
     let rows = suite::with_kept(plan, rows);
-    let seeds = if plan.seeds == 1 { "1 seed".to_owned() } else { format!("{} seeds", plan.seeds) };
+    let seeds = match (*plan.seeds.start(), *plan.seeds.end()) {
+        (first, last) if first == last => format!("seed {first}"),
+        (first, last) => format!("seeds {first} to {last}"),
+    };
     let title = format!("Attacks on {} nodes, {seeds}", plan.scale.nodes);
     if let Err(error) = attacks::write(&rows, &plan.scale, &title, &plan.out) {
         return failed(&error, BAD);
@@ -137,12 +147,12 @@ fn tell(rows: Vec<RowResult>, plan: &Plan) -> u8 {
         return GOOD;
     }
     note!("these do not hold: {}", failures.join(", "));
-    note!("again: {}", again(plan, &failures));
+    note!("again: {again}");
     BAD
 }
 
-/// The command that runs these rows anew, wherever their results are kept now.
-fn again(plan: &Plan, rows: &[&str]) -> String {
+/// The command that runs these rows anew with the seeds that failed, wherever their results are kept now.
+fn again(plan: &Plan, rows: &[&str], failing: &BTreeSet<u64>) -> String {
     let usual = if plan.scale.relative { Scale::QUICK } else { Scale::FULL };
     let mut command = "starling-testnet attacks".to_owned();
     let mut add = |words: String| command.extend([" ", &words]);
@@ -150,8 +160,10 @@ fn again(plan: &Plan, rows: &[&str]) -> String {
         add("--quick".into());
     }
     rows.iter().for_each(|row| add(format!("--only {row}")));
-    if plan.seeds > 1 {
-        add(format!("--seeds {}", plan.seeds));
+    match failing.last() {
+        Some(only) if failing.len() == 1 && *only > 1 => add(format!("--seed {only}")),
+        Some(last) if *last > 1 => add(format!("--seeds {last}")),
+        _ => {}
     }
     if plan.scale.nodes != usual.nodes {
         add(format!("--nodes {}", plan.scale.nodes));
@@ -175,12 +187,16 @@ mod tests {
         let plan = Plan {
             scale: Scale { nodes: 60, ..Scale::QUICK },
             only: Vec::new(),
-            seeds: 2,
+            seeds: 1..=5,
             controls: false,
             out: PathBuf::new(),
             threads: 1,
         };
-        let command = "starling-testnet attacks --quick --only dawn --only churn --seeds 2 --nodes 60 --no-controls --out testnet-runs/again";
-        assert_eq!(again(&plan, &["dawn", "churn"]), command);
+        for (failing, seeds) in [(&[1][..], ""), (&[4], " --seed 4"), (&[1, 3], " --seeds 3")] {
+            let command = format!(
+                "starling-testnet attacks --quick --only dawn --only churn{seeds} --nodes 60 --no-controls --out testnet-runs/again"
+            );
+            assert_eq!(again(&plan, &["dawn", "churn"], &failing.iter().copied().collect()), command);
+        }
     }
 }

@@ -11,6 +11,7 @@ use super::sim::Bar;
 use super::{BAD, GOOD, USAGE, failed};
 use crate::input::{LINKS_BYTES_MAX, TEXT_BYTES_MAX, text};
 use crate::manifest::{Manifest, ManifestError, Topology};
+use crate::sim::memory::fits;
 use crate::sim::run::{Simulated, simulate};
 use crate::{host, report};
 
@@ -50,6 +51,8 @@ pub(crate) enum FolderError {
     Io { path: PathBuf, source: io::Error },
     #[error("{} is not the summary of a simulation: {problem}", path.display())]
     Summary { path: PathBuf, problem: String },
+    #[error("{problem}")]
+    Kept { problem: String },
     #[error("--set {assignment} would do nothing here; use {option}")]
     Option { assignment: String, option: &'static str },
     #[error(transparent)]
@@ -106,14 +109,13 @@ pub(crate) fn keep_scenario(dir: &Path, manifest: &Manifest, base: &Path) -> Res
 fn manifest(dir: &Path) -> Result<Manifest, FolderError> {
     let path = dir.join(SCENARIO);
     let text = text(&path, TEXT_BYTES_MAX).map_err(|error| {
-        let problem = if dir.join("attacks.json").is_file() {
-            "it is one of `attacks`, whose runs begin anew with another --out; `compare` says which of them were the same".to_owned()
-        } else {
-            format!("the manifest {SCENARIO} cannot be read there ({error}); `sim` writes one, and `run --manifest`")
-        };
+        let problem = format!("the manifest {SCENARIO} cannot be read there ({error}); `sim` writes one");
         FolderError::NoRun { path: dir.to_owned(), problem }
     })?;
-    Ok(Manifest::parse(&text, &path.display().to_string())?)
+    Manifest::parse(&text, &path.display().to_string()).map_err(|error| {
+        let problem = format!("{error}\nit was written by another version of this tool, if nobody changed it");
+        FolderError::Kept { problem }
+    })
 }
 
 /// Of these runs one whose manifest differs from the first one's in more than the seed, if there is any. Those without a manifest are alike.
@@ -167,13 +169,16 @@ pub(super) fn is_simulation(dir: &Path) -> bool {
 
 /// The manifest and the summary of a simulation. A run of processes has a manifest too, but what happened there cannot be had again from it.
 pub(super) fn simulation(dir: &Path) -> Result<(Manifest, Value), FolderError> {
-    let (manifest, summary) = (manifest(dir)?, summary(dir)?);
+    let summary = summary(dir)?;
     let problem = match summary.get("kind") {
-        Some(Value::String(kind)) if kind == SIMULATION => return Ok((manifest, summary)),
+        Some(Value::String(kind)) if kind == SIMULATION => return Ok((manifest(dir)?, summary)),
         Some(Value::String(kind)) if kind == PROCESSES => {
-            "real processes ran there, which never do the same twice; simulate its scenario.toml with \
-                       `starling-testnet sim`"
-                .to_owned()
+            let instead = if dir.join(SCENARIO).is_file() {
+                "simulate its scenario.toml with `starling-testnet sim`"
+            } else {
+                "`starling-testnet sim quick` makes a run that can be had again"
+            };
+            format!("real processes ran there, which never do the same twice; {instead}")
         }
         Some(other) => format!("its `kind` must be \"{SIMULATION}\", and not {other}"),
         None => "its `kind` is missing".to_owned(),
@@ -196,9 +201,23 @@ pub(super) fn runs(dir: &Path) -> Result<Vec<PathBuf>, FolderError> {
     }
     runs.sort();
     if runs.is_empty() {
-        return Err(failed("there is no summary.json in it, nor in a folder inside".to_owned()));
+        return Err(failed(what_else(dir).to_owned()));
     }
     Ok(runs)
+}
+
+/// What a folder is, if it is not of single runs.
+fn what_else(dir: &Path) -> &'static str {
+    let has = |name: &str| dir.join(name).is_file();
+    if has("attacks.json") {
+        "it is one of `attacks`, whose runs begin anew with another --out; `compare` says which of them were the same"
+    } else if has("scaling.csv") {
+        "it is one of `sim scaling`, of which the figures are kept and not the runs; `sim scale --nodes N` makes one of them again"
+    } else if has("reality.json") {
+        "it is one of `reality`; name the folder of one of its simulations, `simulated` in that of a manifest"
+    } else {
+        "there is no summary.json in it, nor in a folder inside"
+    }
 }
 
 /// Simulates what is in a folder once more.
@@ -222,9 +241,13 @@ fn try_reproduce(dir: &Path) -> Result<bool, FolderError> {
         Ok((manifest, trace_hash(&summary, &run)?, run))
     });
     // All are looked at before the first is simulated, which may take long.
-    for (manifest, then, run) in runs.collect::<Result<Vec<_>, FolderError>>()? {
+    let runs = runs.collect::<Result<Vec<_>, FolderError>>()?;
+    for (manifest, _, run) in &runs {
+        fits(manifest, run, 1)?;
+    }
+    for (manifest, then, run) in runs {
         let bar = Bar::new();
-        let again = simulate(&manifest, &run, (1, false), |progress| bar.show(progress))?;
+        let again = simulate(&manifest, &run, false, |progress| bar.show(progress))?;
         bar.finish();
         let now = again.run.simulation.map_or_else(String::new, |simulation| simulation.trace_hash);
         if now == then {

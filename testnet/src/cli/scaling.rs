@@ -6,14 +6,21 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::folder::{FolderError, make_empty, out_folder};
-use super::sim::Bar;
-use super::{GOOD, USAGE, failed};
+use super::sim::{Bar, quoted};
+use super::{BAD, GOOD, USAGE, failed};
 use crate::manifest::Manifest;
 use crate::report::Manifest as Facts;
 use crate::report::format::{bytes, float};
 use crate::report::scaling::{Size, csv, page, table};
 use crate::sim::memory::fits;
 use crate::sim::run::simulate;
+
+pub(super) const EXAMPLES: &str = "Examples:
+  starling-testnet sim scaling
+  starling-testnet sim scaling --nodes-max 1000 --set links.profile=flat
+
+Sizes are 100, 200, 500, 1000, 2000, 5000 and 10000 nodes, as far as --nodes-max goes.
+Exit codes: 0 every transaction came to every node, with every size; 1 not so, or the results cannot be written; 2 usage.";
 
 #[derive(Debug, Args)]
 pub(super) struct Scaling {
@@ -36,7 +43,9 @@ const SIZES: [u32; 7] = [100, 200, 500, 1_000, 2_000, 5_000, 10_000];
 
 pub(super) fn scaling(arguments: &Scaling) -> u8 {
     match run(arguments) {
-        Ok(()) => GOOD,
+        Ok(true) => GOOD,
+        Ok(false) => BAD,
+        Err(error @ FolderError::Io { .. }) => failed(&error, BAD),
         Err(error) => failed(&error, USAGE),
     }
 }
@@ -50,7 +59,8 @@ fn option_for(assignment: &str) -> Option<&'static str> {
     }
 }
 
-fn run(arguments: &Scaling) -> Result<(), FolderError> {
+/// Whether every transaction came to every node, in networks of every size.
+fn run(arguments: &Scaling) -> Result<bool, FolderError> {
     if let Some((assignment, option)) = arguments.set.iter().find_map(|set| Some((set, option_for(set)?))) {
         return Err(FolderError::Option { assignment: assignment.clone(), option });
     }
@@ -60,17 +70,29 @@ fn run(arguments: &Scaling) -> Result<(), FolderError> {
     let sized = SIZES.into_iter().filter(|nodes| *nodes <= arguments.nodes_max);
     let sized = sized.map(|nodes| Ok((nodes, manifest.with(&[format!("nodes={nodes}")])?)));
     let sized: Vec<(u32, Manifest)> = sized.collect::<Result<_, FolderError>>()?;
-    for (_, manifest) in &sized {
-        fits(manifest, &base, 1)?;
+    for (nodes, manifest) in &sized {
+        let fitting = fits(manifest, &base, 1);
+        if fitting.is_err() {
+            note!("with {nodes} nodes; --nodes-max takes less:");
+        }
+        fitting?;
     }
     make_empty(&out)?;
     let mut sizes = Vec::new();
+    let mut good = true;
     let mut facts = String::new();
     for (nodes, manifest) in sized {
         let bar = Bar::new();
-        let simulated = simulate(&manifest, &base, (1, false), |progress| bar.show(progress))?;
+        let simulated = simulate(&manifest, &base, false, |progress| bar.show(progress))?;
         bar.finish();
         note!("{nodes} nodes simulated");
+        simulated.findings.iter().for_each(|finding| note!("{nodes} nodes: {finding}"));
+        if good && !simulated.findings.is_empty() {
+            let set =
+                arguments.set.iter().map(|assignment| format!(" --set {}", quoted(assignment))).collect::<String>();
+            note!("again: starling-testnet sim scale --nodes {nodes} --seed {}{set}", arguments.seed);
+            good = false;
+        }
         sizes.push(Size::of(&simulated.run));
         facts = in_common(&simulated.run.manifest);
     }
@@ -80,7 +102,7 @@ fn run(arguments: &Scaling) -> Result<(), FolderError> {
         fs::write(&path, content).map_err(|source| FolderError::Io { path, source })?;
     }
     say!("report           {}", out.join("report.html").display());
-    Ok(())
+    Ok(good)
 }
 
 /// What networks of all sizes have in common.

@@ -1,5 +1,6 @@
 //! `starling-testnet sim`: simulating a manifest.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -17,6 +18,7 @@ use crate::report::format::grouped;
 use crate::report::terminal;
 use crate::sim::memory::fits;
 use crate::sim::run::{Progress, Simulated, lasting_partition, simulate};
+use crate::unwind::caught;
 
 pub(super) const EXAMPLES: &str = "Examples:
   starling-testnet sim quick
@@ -26,7 +28,7 @@ pub(super) const EXAMPLES: &str = "Examples:
   starling-testnet sim scaling --nodes-max 5000
 
 Exit codes: 0 every node that runs at the end got every transaction, over the mesh or in a block (also in one that it \
-fetched later), and all of them agree about the chain; 1 not so; 2 usage.";
+fetched later), and all of them agree about the chain; 1 not so, or the results cannot be written; 2 usage.";
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -68,6 +70,7 @@ pub(super) struct Sim {
 #[derive(Debug, Subcommand)]
 enum Special {
     /// Simulate networks of growing size: hops and times to half, nearly all and all nodes
+    #[command(after_long_help = super::scaling::EXAMPLES)]
     Scaling(Scaling),
 }
 
@@ -136,6 +139,7 @@ pub(super) fn execute(sim: &Sim) -> u8 {
     }
     match run(sim) {
         Ok(code) => code,
+        Err(error @ FolderError::Io { .. }) => failed(&error, BAD),
         Err(error) => failed(&error, USAGE),
     }
 }
@@ -184,34 +188,46 @@ fn run(sim: &Sim) -> Result<u8, FolderError> {
     if manifest.workload.is_empty() && manifest.blocks.producers == 0 && scenario != RANDOM {
         note!("nothing was published: the manifest has neither a [[workload]] nor producers in [blocks]");
     }
-    let mut good = true;
-    for (seed, simulated) in &results {
-        if !several {
+    let mut failed = None;
+    for (seed, ran) in &results {
+        if let (Ok(simulated), false) = (ran, several) {
             say!("{}", terminal::figures(&simulated.run));
         }
-        for finding in &simulated.findings {
+        for finding in findings(ran) {
             note!("seed {seed}: {finding}");
+            failed.get_or_insert(*seed);
         }
-        good &= simulated.findings.is_empty();
     }
-    if several {
-        say!("{}", compare::spread(&out)?);
-        say!("results          {}", out.display());
-    } else {
-        say!("report           {}", out.join("report.html").display());
+    // Of a run that panicked there is no report.
+    if results.iter().any(|(_, ran)| ran.is_ok()) {
+        if several {
+            say!("{}", compare::spread(&out)?);
+            say!("results          {}", out.display());
+        } else {
+            say!("report           {}", out.join("report.html").display());
+        }
     }
-    if !good {
-        let again = set.iter().map(|assignment| format!(" --set {}", quoted(assignment))).collect::<String>();
-        let seed = results.iter().find(|(_, simulated)| !simulated.findings.is_empty()).map_or(0, |(seed, _)| *seed);
-        let check = if sim.check { " --check" } else { "" };
-        let scenario = quoted(scenario);
-        note!("again: starling-testnet sim {scenario} --seed {seed}{again}{check}");
+    let Some(seed) = failed else { return Ok(GOOD) };
+    let again = set.iter().map(|assignment| format!(" --set {}", quoted(assignment))).collect::<String>();
+    let check = if sim.check { " --check" } else { "" };
+    let scenario = quoted(scenario);
+    note!("again: starling-testnet sim {scenario} --seed {seed}{again}{check}");
+    Ok(BAD)
+}
+
+/// What a run has shown, or the words of the panic that ended it.
+type Ran = Result<Simulated, String>;
+
+/// What is wrong with a run.
+fn findings(ran: &Ran) -> &[String] {
+    match ran {
+        Ok(simulated) => &simulated.findings,
+        Err(panic) => std::slice::from_ref(panic),
     }
-    Ok(if good { GOOD } else { BAD })
 }
 
 /// A word as a shell takes it.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let plain = |character: char| character.is_ascii_alphanumeric() || "_-./=,:+@%".contains(character);
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();
@@ -239,20 +255,21 @@ impl Work<'_> {
         Ok(Manifest { seed, ..self.manifest.clone() })
     }
 
-    /// Runs each of these seeds, with something to do before each run and something with each result; in the order of seeds.
+    /// Runs each of these seeds, with something to do before each run and something with each result; in the order of seeds. A run that
+    /// panics ends itself only.
     fn each_seed(
         &self,
         seeds: &[u64],
         bar: &Bar,
         begin: impl Fn(u64, &Manifest) -> Result<(), FolderError> + Sync,
         done: impl Fn(u64, &Simulated) -> Result<(), FolderError> + Sync,
-    ) -> Result<Vec<(u64, Simulated)>, FolderError> {
+    ) -> Result<Vec<(u64, Ran)>, FolderError> {
         let next = AtomicUsize::new(0);
         let results = Mutex::new(Vec::new());
         let one = |seed: u64| -> Result<Simulated, FolderError> {
             let manifest = self.manifest(seed)?;
             begin(seed, &manifest)?;
-            let mut simulated = simulate(&manifest, self.base, (self.jobs, self.check), |progress| bar.show(progress))?;
+            let mut simulated = simulate(&manifest, self.base, self.check, |progress| bar.show_of(seed, progress))?;
             done(seed, &simulated)?;
             if seeds.len() > 1 {
                 // Of many runs only what was found is needed any more.
@@ -262,25 +279,22 @@ impl Work<'_> {
         };
         let work = || {
             while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let result = one(*seed);
-                if result.is_err() {
+                let ran = caught(|| one(*seed));
+                if let Ok(Err(_)) = ran {
                     next.store(seeds.len(), Ordering::Relaxed);
                 }
-                results.lock().expect("no worker panics while it holds the lock").push((*seed, result));
-                bar.one_done();
+                results.lock().expect("no worker panics while it holds the lock").push((*seed, ran));
+                bar.one_done(*seed);
             }
         };
-        std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..self.jobs).map(|_| scope.spawn(work)).collect();
-            for worker in workers {
-                if let Err(panic) = worker.join() {
-                    std::panic::resume_unwind(panic);
-                }
-            }
-        });
+        std::thread::scope(|scope| (0..self.jobs).for_each(|_| drop(scope.spawn(work))));
         let mut results = results.into_inner().expect("no worker panics while it holds the lock");
         results.sort_by_key(|(seed, _)| *seed);
-        results.into_iter().map(|(seed, result)| Ok((seed, result?))).collect()
+        let told = |ran: Result<Result<Simulated, FolderError>, String>| match ran {
+            Ok(result) => result.map(Ok),
+            Err(panic) => Ok(Err(panic)),
+        };
+        results.into_iter().map(|(seed, ran)| Ok((seed, told(ran)?))).collect()
     }
 }
 
@@ -289,8 +303,15 @@ impl Work<'_> {
 pub(super) struct Bar {
     bar: ProgressBar,
     runs: usize,
+    /// How far each is of the runs that go on together, by seed.
+    together: Mutex<BTreeMap<u64, Progress>>,
+    /// How many have ended.
+    done: AtomicUsize,
     plain: bool,
 }
+
+/// What a bar of several runs counts of each of them.
+const PERMILLE: u64 = 1_000;
 
 impl Bar {
     pub(super) fn new() -> Self {
@@ -299,36 +320,60 @@ impl Bar {
 
     fn for_runs(runs: usize) -> Self {
         // indicatif draws on standard error, and on nothing if that is no terminal.
-        let bar = ProgressBar::new(if runs > 1 { runs as u64 } else { 1 });
+        let bar = ProgressBar::new(if runs > 1 { runs as u64 * PERMILLE } else { 1 });
         let style = ProgressStyle::with_template("{spinner} {bar:32} {msg}");
         bar.set_style(style.expect("the template is well-formed").progress_chars("=> "));
-        Self { bar, runs, plain: !std::io::stderr().is_terminal() }
+        Self {
+            bar,
+            runs,
+            together: Mutex::default(),
+            done: AtomicUsize::new(0),
+            plain: !std::io::stderr().is_terminal(),
+        }
     }
 
-    /// Says how far a run is.
+    /// Says how far a run is that goes on alone.
     pub(super) fn show(&self, progress: Progress) {
-        let (now_s, end_s) = (progress.now.as_micros() / 1_000_000, progress.end.as_micros().div_ceil(1_000_000));
+        self.bar.set_length(progress.end.as_micros());
+        self.bar.set_position(progress.now.as_micros());
+        let words = format!("{}, {} events", simulated(progress), grouped(progress.events));
+        if self.plain && progress.now.as_micros().is_multiple_of(10_000_000) {
+            note!("{words}");
+        }
+        self.bar.set_message(words);
+    }
+
+    /// Says how far the run of a seed is.
+    fn show_of(&self, seed: u64, progress: Progress) {
         if self.runs == 1 {
-            self.bar.set_length(progress.end.as_micros());
-            self.bar.set_position(progress.now.as_micros());
-            self.bar.set_message(format!("{now_s} of {end_s} s simulated, {} events", grouped(progress.events)));
-            if self.plain && progress.now.as_micros().is_multiple_of(10_000_000) {
-                note!("{now_s} of {end_s} s simulated, {} events", grouped(progress.events));
-            }
-        } else {
-            self.bar.tick();
+            return self.show(progress);
+        }
+        let mut together = self.together.lock().expect("no worker panics while it holds the lock");
+        together.insert(seed, progress);
+        self.tell(&together);
+    }
+
+    fn one_done(&self, seed: u64) {
+        if self.runs == 1 {
+            return;
+        }
+        let mut together = self.together.lock().expect("no worker panics while it holds the lock");
+        together.remove(&seed);
+        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        self.tell(&together);
+        if self.plain {
+            note!("{done} of {} seeds", self.runs);
         }
     }
 
-    fn one_done(&self) {
-        if self.runs > 1 {
-            self.bar.inc(1);
-            let done = self.bar.position();
-            self.bar.set_message(format!("{done} of {} seeds", self.runs));
-            if self.plain {
-                note!("{done} of {} seeds", self.runs);
-            }
-        }
+    /// Says how many runs have ended, and how far the last is of those that go on.
+    fn tell(&self, together: &BTreeMap<u64, Progress>) {
+        let done = self.done.load(Ordering::Relaxed);
+        let permille = |it: &Progress| it.now.as_micros() * PERMILLE / it.end.as_micros().max(1);
+        self.bar.set_position(done as u64 * PERMILLE + together.values().map(permille).sum::<u64>());
+        let least = together.iter().min_by_key(|(_, progress)| permille(progress));
+        let least = least.map(|(seed, progress)| format!(", seed {seed} at {}", simulated(*progress)));
+        self.bar.set_message(format!("{done} of {} seeds{}", self.runs, least.unwrap_or_default()));
     }
 
     /// Takes the bar away.
@@ -337,9 +382,34 @@ impl Bar {
     }
 }
 
+/// How far a run is, in words.
+fn simulated(Progress { now, end, .. }: Progress) -> String {
+    format!("{} of {} s simulated", now.as_micros() / 1_000_000, end.as_micros().div_ceil(1_000_000))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::quoted;
+    use super::*;
+
+    /// Whoever tries a thousand seeds learns which of them brings a node down, and what becomes of the others.
+    #[test]
+    fn a_run_that_panics_is_a_finding_of_its_seed() {
+        let (manifest, base) = Manifest::named("quick").expect("a preset");
+        let manifest =
+            manifest.with(&["nodes=8", "topology.degree=4", "time.warm_up_s=1", "time.load_s=1"].map(str::to_owned)).expect("it can be");
+        let work = Work { manifest: &manifest, random: false, set: &[], base: &base, jobs: 2, check: false };
+        let done = |seed, _: &Simulated| {
+            assert_ne!(seed, 2, "a wrong turn");
+            Ok(())
+        };
+        let results = work.each_seed(&[1, 2, 3], &Bar::for_runs(3), |_, _| Ok(()), done).expect("nothing is written");
+        assert_eq!(
+            results.iter().map(|(seed, ran)| (*seed, ran.is_ok())).collect::<Vec<_>>(),
+            [(1, true), (2, false), (3, true)]
+        );
+        let found = findings(&results[1].1);
+        assert!(found.len() == 1 && found[0].contains("panicked") && found[0].contains("a wrong turn"), "{found:?}");
+    }
 
     #[test]
     fn words_are_quoted_as_a_shell_needs_it() {

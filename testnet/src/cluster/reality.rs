@@ -26,6 +26,7 @@ use crate::measure::statistics::nearest_rank;
 use crate::measure::{Class, ClassStatistics};
 use crate::report::format::{float, milliseconds};
 use crate::report::{self, Run};
+use crate::sim::memory::fits;
 use crate::sim::run::simulate;
 
 /// Below this a p99 is a matter of single deliveries.
@@ -84,6 +85,9 @@ pub struct Reality {
 /// If the folder is not empty, a run cannot be made, or its folder not be written.
 pub async fn reality(options: &RealityOptions) -> Result<Reality, ClusterError> {
     let mut reality = Reality::default();
+    for (manifest, base) in &options.manifests {
+        fits(manifest, base, 1)?;
+    }
     make_empty(&options.out)?;
     for (manifest, base) in &options.manifests {
         let dir = options.out.join(&manifest.name);
@@ -116,7 +120,7 @@ pub async fn reality(options: &RealityOptions) -> Result<Reality, ClusterError> 
 
 fn simulated(manifest: &Manifest, base: &Path, out: &Path) -> Result<Played, ClusterError> {
     make_empty(out)?;
-    let simulated = simulate(manifest, base, (1, false), |_| {})?;
+    let simulated = simulate(manifest, base, false, |_| {})?;
     keep_scenario(out, manifest, base).map_err(|error| ClusterError::Lost(error.to_string()))?;
     report::write(&simulated.run, out).map_err(file_error("complete", out))?;
     Ok(Played { run: simulated.run, findings: simulated.findings })

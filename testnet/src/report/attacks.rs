@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::format::{float, grouped, milliseconds};
 use super::plot::{Axis, Plot, escape};
-use crate::attack::demand::Demand;
+use crate::attack::demand::{Demand, Finding};
 use crate::attack::experiment::Outcome;
 use crate::attack::suite::{self, CaseResult, Ran, RowResult};
 use crate::attack::table::{self, Fate, Scale};
@@ -54,15 +54,25 @@ fn has_controls(rows: &[RowResult]) -> bool {
 }
 
 fn demanded(case: &CaseResult) -> String {
-    case.findings.iter().map(|finding| finding.demanded.clone()).collect::<Vec<_>>().join("\n")
+    case.findings.iter().map(|(_, finding)| finding.demanded.clone()).collect::<Vec<_>>().join("\n")
 }
 
 fn measured(case: &CaseResult) -> String {
-    let findings = case.findings.iter();
     let mark = |holds: bool| if holds { "" } else { " !" };
-    let mut lines: Vec<String> = findings.map(|found| format!("{}{}", found.measured, mark(found.holds))).collect();
-    lines.extend(case.runs.iter().filter_map(|run| run.as_ref().err().cloned()));
+    let words = |(seed, found): &(u64, Finding)| {
+        let seed = seed_of(case, *seed, found.holds);
+        format!("{}{}{seed}", found.measured, mark(found.holds))
+    };
+    let mut lines: Vec<String> = case.findings.iter().map(words).collect();
+    let panicked =
+        |(seed, ran): &(u64, Ran)| ran.as_ref().err().map(|why| format!("{why}{}", seed_of(case, *seed, false)));
+    lines.extend(case.runs.iter().filter_map(panicked));
     lines.join("\n")
+}
+
+/// Which seed it was, where that is needed to see it again: where something does not hold, and there are several.
+fn seed_of(case: &CaseResult, seed: u64, holds: bool) -> String {
+    if holds || case.runs.len() < 2 { String::new() } else { format!(" (seed {seed})") }
 }
 
 fn controls(case: &CaseResult) -> String {
@@ -159,15 +169,18 @@ fn json(rows: &[RowResult], extent: &Extent, scale: &Scale) -> Value {
         let findings: Vec<Value> = case
             .findings
             .iter()
-            .map(|it| json!({ "demanded": it.demanded, "measured": it.measured, "holds": it.holds }))
+            .map(|(seed, it)| json!({ "demanded": it.demanded, "measured": it.measured, "holds": it.holds, "seed": seed }))
             .collect();
         let controls: Vec<Value> = case
             .controls
             .iter()
             .map(|(engine, fate, ran)| json!({ "engine": engine, "expected": fate.words(), "outcome": ran.as_ref().ok() }))
             .collect();
-        let runs: Vec<Value> = case.runs.iter().map(|run| json!(run.as_ref().ok())).collect();
-        json!({ "case": case.label, "holds": case.holds(), "findings": findings, "controls": controls, "runs": runs })
+        let runs: Vec<Value> = case.runs.iter().map(|(_, run)| json!(run.as_ref().ok())).collect();
+        let seeds: Vec<u64> = case.runs.iter().map(|(seed, _)| *seed).collect();
+        json!({
+            "case": case.label, "holds": case.holds(), "findings": findings, "controls": controls, "seeds": seeds, "runs": runs
+        })
     };
     let row = |row: &RowResult| {
         let cases: Vec<Value> = row.cases.iter().map(case).collect();
@@ -264,10 +277,11 @@ fn page(row: &RowResult, title: &str) -> String {
             writeln!(body, "<h2>{}</h2>", escape(case.label)).expect("writing to a string");
         }
         body.push_str("<table class=\"words\"><tr><th>demanded<th>measured (worst seed)<th>verdict</tr>\n");
-        for finding in &case.findings {
+        for (seed, finding) in &case.findings {
             let verdict = if finding.holds { "holds" } else { "<b>does not hold</b>" };
             let (demanded, measured) = (escape(&finding.demanded), escape(&finding.measured));
-            writeln!(body, "<tr><td>{demanded}<td>{measured}<td>{verdict}</tr>").expect("writing to a string");
+            let seed = if case.runs.len() > 1 { format!(" (seed {seed})") } else { String::new() };
+            writeln!(body, "<tr><td>{demanded}<td>{measured}{seed}<td>{verdict}</tr>").expect("writing to a string");
         }
         body.push_str("</table>\n");
         if has_figures(case) {
@@ -282,12 +296,12 @@ fn page(row: &RowResult, title: &str) -> String {
 
 /// Whether a network was tried, of which there is something to count. A run that failed is told of all the same.
 fn has_figures(case: &CaseResult) -> bool {
-    case.runs.iter().any(|run| run.as_ref().map_or(true, |outcome| outcome.nodes > 0))
+    case.runs.iter().any(|(_, run)| run.as_ref().map_or(true, |outcome| outcome.nodes > 0))
 }
 
 /// How large the network and how many the attackers.
 fn network(case: &CaseResult) -> String {
-    let Some(Ok(outcome)) = case.runs.first() else { return String::new() };
+    let Some((_, Ok(outcome))) = case.runs.first() else { return String::new() };
     let attackers = match outcome.attackers {
         0 => "no attacker".to_owned(),
         1 => "1 attacker".to_owned(),
@@ -302,7 +316,7 @@ fn network(case: &CaseResult) -> String {
 
 /// Why deliveries are missing where nobody demands them all.
 fn losses(demands: &[Demand], case: &CaseResult) -> String {
-    let mut runs = case.runs.iter().filter_map(|run| run.as_ref().ok());
+    let mut runs = case.runs.iter().filter_map(|(_, run)| run.as_ref().ok());
     if runs.all(|outcome| outcome.delivered == outcome.expected) {
         return String::new();
     }
@@ -323,7 +337,7 @@ fn figures(case: &CaseResult) -> String {
         "<div class=\"scroll\"><table><tr><th>engine<th>seed<th>delivered<th>p50<th>p99<th>max<th>copies<th>mesh degree<th>refused<th>sent away\
          <th>rejected of one<th>verified of one<th>node memory<th>honest prunes</tr>\n",
     );
-    let mut add = |seed: usize, ran: &Ran| {
+    let mut add = |seed: u64, ran: &Ran| {
         let line = match ran {
             Ok(outcome) => cells(seed, outcome),
             Err(error) => format!("<tr><td>-<td>{seed}<td colspan=\"12\">{}</tr>", escape(error)),
@@ -331,12 +345,13 @@ fn figures(case: &CaseResult) -> String {
         html.push_str(&line);
         html.push('\n');
     };
-    case.runs.iter().zip(1..).for_each(|(ran, seed)| add(seed, ran));
-    case.controls.iter().for_each(|(_, _, ran)| add(1, ran));
+    case.runs.iter().for_each(|(seed, ran)| add(*seed, ran));
+    let first = case.runs.first().map_or(1, |(seed, _)| *seed);
+    case.controls.iter().for_each(|(_, _, ran)| add(first, ran));
     html + "</table></div>\n"
 }
 
-fn cells(seed: usize, outcome: &Outcome) -> String {
+fn cells(seed: u64, outcome: &Outcome) -> String {
     let Outcome { engine, delivered, expected, p50_us, p99_us, max_us, copies, degree, refused, graylisted, .. } =
         outcome;
     let Outcome { rejected_max, verified_max, memory_bytes, false_prunes, .. } = outcome;
@@ -355,7 +370,7 @@ fn cells(seed: usize, outcome: &Outcome) -> String {
 /// The share of links in meshes of transactions that lead to honest nodes over the time of the first seed's run; nothing where nobody
 /// attacks, because it is all of them then.
 fn chart(case: &CaseResult) -> String {
-    let Some(Ok(outcome)) = case.runs.first() else { return String::new() };
+    let Some((_, Ok(outcome))) = case.runs.first() else { return String::new() };
     // Before the first links there are none to honest nodes either.
     let linked = outcome.honest_share.iter().skip_while(|share| **share <= 0.0);
     if outcome.attackers == 0 {
@@ -396,9 +411,9 @@ mod tests {
     /// A row of the table with a case of this outcome, all demands judged.
     fn row(name: &str, label: &'static str, outcome: &Outcome) -> RowResult {
         let row = table::rows().find(|row| row.name == name).expect("it is in the table");
-        let findings = row.demands.iter().map(|demand| demand.judge(outcome, outcome, &SCALE)).collect();
+        let findings = row.demands.iter().map(|demand| (1, demand.judge(outcome, outcome, &SCALE))).collect();
         let controls = row.controls.iter().map(|(engine, fate)| (engine.name, *fate, Ok(outcome.clone()))).collect();
-        let case = CaseResult { label, runs: vec![Ok(outcome.clone())], findings, controls };
+        let case = CaseResult { label, runs: vec![(1, Ok(outcome.clone()))], findings, controls };
         RowResult { row, cases: vec![case] }
     }
 
@@ -467,6 +482,26 @@ mod tests {
             !bytes.contains("<svg") && !bytes.contains("mesh degree") && bytes.contains("none in 5 inputs"),
             "{bytes}"
         );
+    }
+
+    /// Of several seeds it is said which of them fails, so that it can be run again.
+    #[test]
+    fn what_does_not_hold_names_its_seed() {
+        let mut lossy = row("cold-boot", "", &Outcome { delivered: 700, ..attacked() });
+        assert!(measured(&lossy.cases[0]).contains("missing) !") && !measured(&lossy.cases[0]).contains("seed"));
+        lossy.cases[0].runs.push((2, Err("a node panicked: why".to_owned())));
+        let shown = measured(&lossy.cases[0]);
+        assert!(
+            shown.contains("(490 missing) ! (seed 1)") && shown.ends_with("a node panicked: why (seed 2)"),
+            "{shown}"
+        );
+        let of_what_holds = shown.lines().filter(|line| !line.contains(" !") && !line.contains("panicked"));
+        assert!(
+            of_what_holds.clone().count() > 0 && of_what_holds.clone().all(|line| !line.contains("seed")),
+            "{shown}"
+        );
+        let case = &json(&[lossy.clone()], &Extent::of(&[lossy], &SCALE), &SCALE)["rows"][0]["cases"][0];
+        assert_eq!((&case["seeds"], &case["findings"][0]["seed"]), (&json!([1, 2]), &json!(1)));
     }
 
     #[test]

@@ -10,7 +10,6 @@ use starling_protocol::time::{Duration, Time, micros};
 
 use super::faults::{self, Action};
 use super::heads::Heads;
-use super::memory::fits;
 use super::{Scenario, World};
 use crate::attack::recruits;
 use crate::host;
@@ -42,19 +41,19 @@ pub struct Simulated {
     pub findings: Vec<String>,
 }
 
-/// Runs a manifest. Paths in it count from `folder`.
+/// Runs a manifest. Paths in it count from `folder`. A run that is `watched` checks the rules of [`super::safety`] all the time.
+///
+/// Whether there is memory for it is asked before ([`super::memory::fits`]), of all runs that are to be made together: this process keeps what
+/// earlier runs have taken, so that what the system has left says little about a later one.
 ///
 /// # Errors
-/// When the manifest cannot be run, or would not fit into the memory that there is if `jobs` of its kind run at the same time.
-///
-/// A run that is `watched` checks the rules of [`super::safety`] all the time.
+/// When the manifest cannot be run.
 pub fn simulate(
     manifest: &Manifest,
     folder: &Path,
-    (jobs, watched): (usize, bool),
+    watched: bool,
     mut progress: impl FnMut(Progress),
 ) -> Result<Simulated, ManifestError> {
-    fits(manifest, folder, jobs)?;
     let started = host::date_time();
     let (began, worked_s) = (Instant::now(), host::own_thread_s());
     let mut world = world(manifest, folder)?;
