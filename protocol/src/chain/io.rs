@@ -142,10 +142,9 @@ pub enum RequestFailure {
 pub enum Relay {
     /// Pass it on.
     Accept,
-    /// Do not pass it on; its sender may be honest.
+    /// Do not pass it on; its sender may be honest. Whatever this node knows and others may not know speaks against a block and never against who
+    /// sent it: a producer could have honest nodes blame each other otherwise, by giving some of them what it keeps from the others.
     Ignore(IgnoreReason),
-    /// Whoever sent it should have known better.
-    Reject(RejectReason),
 }
 
 /// Why a block is not passed on.
@@ -169,14 +168,14 @@ pub enum IgnoreReason {
         /// The block's slot.
         slot: u64,
     },
-    /// It is invalid, or follows a block that is, for a reason that relays do not check.
-    #[error("the block, or one before it, is known to hold an invalid transaction")]
+    /// It is invalid, or follows a block that is, for a reason that not everybody who passes it on can know.
+    #[error("the block, or one before it, is known to be invalid")]
     Invalid,
 }
 
-/// Why a block's sender is to blame.
+/// Why a block cannot stand where it says that it does. Its producer is to blame, and no relay that lacks the parent can know.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Copy, thiserror::Error)]
-pub enum RejectReason {
+pub enum Misplaced {
     /// The height does not follow from the parent's.
     #[error("height {height} does not follow on the parent's, {parent}")]
     Height {
@@ -206,7 +205,7 @@ pub enum Invalid {
     Nonce(#[from] NonceError),
     /// Height or slot do not follow on the parent's.
     #[error(transparent)]
-    Position(#[from] RejectReason),
+    Position(#[from] Misplaced),
     /// It follows an invalid block.
     #[error("it follows block {0}, which is invalid")]
     Ancestor(BlockId),

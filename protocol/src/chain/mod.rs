@@ -69,9 +69,8 @@ use crate::transaction::Transaction;
 use accounts::{Accounts, Undo};
 use fetch::Fetch;
 pub use io::{
-    CLOCK_ALLOWANCE, Config, Effect, Event, IgnoreReason, Invalid, LoadTicket, Location, Moment, NonceError, PeerFault,
-    Position, RejectReason, Relay, RequestFailure, RequestId, ResponseTicket, SERVED_PER_PEER_MAX, Verified,
-    VerifyTicket,
+    CLOCK_ALLOWANCE, Config, Effect, Event, IgnoreReason, Invalid, LoadTicket, Location, Misplaced, Moment, NonceError,
+    PeerFault, Position, Relay, RequestFailure, RequestId, ResponseTicket, SERVED_PER_PEER_MAX, Verified, VerifyTicket,
 };
 use orphans::{Orphan, Orphans};
 use relay::{Headers, InvalidBlocks};
@@ -501,7 +500,7 @@ impl Chain {
     }
 
     /// Whether height and slot follow on the parent's, if the parent is known.
-    fn follows(&self, block: &Block) -> Result<(), RejectReason> {
+    fn follows(&self, block: &Block) -> Result<(), Misplaced> {
         self.header_follows(block.header())
     }
 

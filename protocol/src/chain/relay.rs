@@ -1,7 +1,7 @@
 //! What may be relayed, and what is remembered of producers' faults.
 
 use super::Chain;
-use super::io::{Effect, Event, IgnoreReason, Moment, RejectReason, Relay};
+use super::io::{Effect, Event, IgnoreReason, Invalid, Misplaced, Moment, Position, Relay};
 use crate::block::{Header, SignedHeader};
 use crate::id::BlockId;
 use crate::mesh::Sink;
@@ -24,9 +24,6 @@ impl Chain {
         if self.invalid.contains(&id) || self.invalid.contains(&header.parent) {
             return Relay::Ignore(IgnoreReason::Invalid);
         }
-        if let Err(reason) = self.header_follows(header) {
-            return Relay::Reject(reason);
-        }
         if slot <= self.tree.root().slot || slot.saturating_add(self.config.relay_slots_max) < at.slot {
             return Relay::Ignore(IgnoreReason::Late { slot });
         }
@@ -38,26 +35,34 @@ impl Chain {
 
     /// Judges a block by its header after its signature was verified, and remembers the header. On [`Relay::Accept`]
     /// the block should be relayed, its body verified, and the result given to [`Chain::insert_block`].
+    ///
+    /// That height and slot do not follow on the parent's is held against the block only now: whoever wants it to be ignored at no risk has to
+    /// have its producer's signature.
     pub fn check_relay(&mut self, at: Moment, header: &SignedHeader, out: &mut impl Sink<Effect>) -> Relay {
         let relay = self.precheck_relay(at, &header.header);
-        if relay == Relay::Accept {
-            self.record_header(header, out);
-            let id = header.header.id();
-            if self.tree.position(&id).is_none() && !self.orphans.contains(&id) {
-                self.fetch.body_awaited(at, id);
-            }
+        if relay != Relay::Accept {
+            return relay;
+        }
+        self.record_header(header, out);
+        let position = Position { id: header.header.id(), height: header.header.height, slot: header.header.slot };
+        if let Err(reason) = self.header_follows(&header.header) {
+            self.mark_invalid(&position, Invalid::Position(reason), out);
+            return Relay::Ignore(IgnoreReason::Invalid);
+        }
+        if self.tree.position(&position.id).is_none() && !self.orphans.contains(&position.id) {
+            self.fetch.body_awaited(at, position.id);
         }
         relay
     }
 
     /// Whether height and slot follow on the parent's, if the parent is known.
-    pub(super) fn header_follows(&self, header: &Header) -> Result<(), RejectReason> {
+    pub(super) fn header_follows(&self, header: &Header) -> Result<(), Misplaced> {
         let Some(parent) = self.tree.position(&header.parent) else { return Ok(()) };
         let (height, slot) = (header.height, header.slot);
         if parent.height.checked_add(1) != Some(height) {
-            Err(RejectReason::Height { height, parent: parent.height })
+            Err(Misplaced::Height { height, parent: parent.height })
         } else if slot <= parent.slot {
-            Err(RejectReason::Slot { slot, parent: parent.slot })
+            Err(Misplaced::Slot { slot, parent: parent.slot })
         } else {
             Ok(())
         }

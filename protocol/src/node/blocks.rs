@@ -387,6 +387,5 @@ fn verdict_of(relay: Relay) -> Verdict {
     match relay {
         Relay::Accept => Verdict::Accept,
         Relay::Ignore(_) => Verdict::Ignore,
-        Relay::Reject(_) => Verdict::Reject,
     }
 }

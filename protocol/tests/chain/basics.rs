@@ -4,7 +4,7 @@ use crate::support::*;
 use bytes::Bytes;
 use starling_protocol::block::Block;
 use starling_protocol::chain::{
-    Chain, Config, Effect, Event, IgnoreReason, Invalid, NonceError, PeerFault, Position, RejectReason, Relay,
+    Chain, Config, Effect, Event, IgnoreReason, Invalid, Misplaced, NonceError, PeerFault, Position, Relay,
     ResponseTicket, Verified,
 };
 use starling_protocol::genesis::Genesis;
@@ -226,12 +226,22 @@ fn relaying_asks_for_no_more_than_a_header_can_tell() {
     assert_eq!(judge(&rig, &early), Relay::Ignore(IgnoreReason::Early { slot: 61 }));
     let late = rig.block(&origin, 60 - Config::default().relay_slots_max - 1, vec![]);
     assert_eq!(judge(&rig, &late), Relay::Ignore(IgnoreReason::Late { slot: 27 }));
-    let height = misplaced(&rig.genesis, parent.id(), 55, 3);
-    assert_eq!(judge(&rig, &height), Relay::Reject(RejectReason::Height { height: 3, parent: 1 }));
-    let slot = misplaced(&rig.genesis, parent.id(), 50, 2);
-    assert_eq!(judge(&rig, &slot), Relay::Reject(RejectReason::Slot { slot: 50, parent: 50 }));
     let unknown = misplaced(&rig.genesis, next.id(), 59, 30);
     assert_eq!(judge(&rig, &unknown), Relay::Accept, "without the parent nothing speaks against it");
+    // What the parent tells is held against the block once its producer is known to have signed it.
+    for (block, reason) in [
+        (misplaced(&rig.genesis, parent.id(), 55, 3), Misplaced::Height { height: 3, parent: 1 }),
+        (misplaced(&rig.genesis, parent.id(), 50, 2), Misplaced::Slot { slot: 50, parent: 50 }),
+    ] {
+        assert_eq!(judge(&rig, &block), Relay::Accept, "the signature is to be verified first");
+        let mut effects = Vec::new();
+        let relay = rig.chain.check_relay(at(60), block.signed_header(), &mut effects);
+        assert_eq!(relay, Relay::Ignore(IgnoreReason::Invalid));
+        let height = block.header().height;
+        let invalid = Event::Invalid { block: block.id(), height, reason: Invalid::Position(reason) };
+        assert!(events(&effects).contains(&&invalid), "{effects:?}");
+        assert_eq!(judge(&rig, &block), Relay::Ignore(IgnoreReason::Invalid), "known from now on");
+    }
 }
 
 #[test]

@@ -227,15 +227,39 @@ fn blocks_are_judged_cheaply_first_and_blame_falls_where_it_is_due() {
     assert_eq!(bench.judge_block(&by_another), BADLY_SIGNED);
     assert_eq!(bench.judge_block(&block(&genesis, &start, 52, Vec::new())), IGNORED, "from the future");
     assert_eq!(bench.judge_block(&block(&genesis, &start, 3, Vec::new())), IGNORED, "long past");
-    assert_eq!(
-        bench.judge_block(&misplaced(&good, |header| header.height = 2)),
-        REJECTED,
-        "the height does not follow"
-    );
+    assert_eq!(bench.judge_block(&misplaced(&good, |header| header.height = 2)), USELESS, "the height does not follow");
     assert_eq!(bench.judge_block(&good), ACCEPTED);
     assert_eq!(bench.node.chain().head(), Position::of(&good));
     let before_parent = block(&genesis, &Position { slot: 40, ..Position::of(&good) }, 47, Vec::new());
-    assert_eq!(bench.judge_block(&before_parent), REJECTED, "the slot is not after the parent's");
+    assert_eq!(
+        bench.judge_block(&before_parent),
+        USELESS,
+        "the slot is not after the parent's, and its producer signed that"
+    );
+}
+
+/// The lowest byte of the height in an encoded block.
+const HEIGHT_AT: usize = 40;
+
+/// A producer gives a block to some nodes, and one that cannot follow it to the others, who cannot know. They pass it on.
+#[test]
+fn nobody_is_blamed_for_what_only_the_parent_tells() {
+    let genesis = genesis(1);
+    let [mut lacks_it, mut has_it] = [(); 2].map(|()| Bench::new(&genesis));
+    let parent = block(&genesis, &origin(&genesis), 3, Vec::new());
+    let same_slot = block(&genesis, &Position { height: 1, ..Position::of(&parent) }, 3, Vec::new());
+    for bench in [&mut lacks_it, &mut has_it] {
+        bench.run_to_slot(3);
+    }
+    assert_eq!(lacks_it.judge_block(&same_slot), ACCEPTED);
+    assert_eq!(has_it.judge_block(&parent), ACCEPTED);
+    // Whoever makes such a block up has no signature for it.
+    let mut forged = same_slot.bytes().to_vec();
+    forged[HEIGHT_AT] += 1;
+    assert_eq!(has_it.judge(&genesis.block_topic().clone(), &forged), BADLY_SIGNED);
+    assert_eq!(has_it.judge_block(&same_slot), USELESS);
+    let invalid = |output: &Output| matches!(output, Output::Event(Event::Chain(chain::Event::Invalid { .. })));
+    assert!(has_it.out.iter().any(invalid), "it is remembered against the block");
 }
 
 #[test]

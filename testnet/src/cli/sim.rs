@@ -395,8 +395,9 @@ mod tests {
     #[test]
     fn a_run_that_panics_is_a_finding_of_its_seed() {
         let (manifest, base) = Manifest::named("quick").expect("a preset");
-        let manifest =
-            manifest.with(&["nodes=8", "topology.degree=4", "time.warm_up_s=1", "time.load_s=1"].map(str::to_owned)).expect("it can be");
+        let manifest = manifest
+            .with(&["nodes=8", "topology.degree=4", "time.warm_up_s=1", "time.load_s=1"].map(str::to_owned))
+            .expect("it can be");
         let work = Work { manifest: &manifest, random: false, set: &[], base: &base, jobs: 2, check: false };
         let done = |seed, _: &Simulated| {
             assert_ne!(seed, 2, "a wrong turn");
