@@ -8,8 +8,8 @@
 //!   [`Config::sync_gap`] blocks or more away: in height, or in parents already fetched one after the other, which is what a
 //!   fork of equal height looks like.
 //!
-//! While we catch up, no parent is asked for: what waits may well come with it. When that ends, what still waits is
-//! asked for.
+//! While we catch up, no parent is asked for once headers have come: what waits may well come with them. When that ends, what still waits is
+//! asked for. *Rationale:* until headers have come, nothing but a claim says that anything will.
 
 use super::io::{Config, Effect, Moment, PeerFault, Position, RequestFailure, RequestId, Verified, VerifyTicket};
 use super::{Chain, Invalid};
@@ -125,7 +125,7 @@ impl Fetch {
 impl Chain {
     /// Asks for the missing parents of all blocks that wait, unless that has been done or catching up may bring them.
     pub(super) fn want_missing(&mut self, at: Moment, depth: u64, out: &mut dyn Sink<Effect>) {
-        if self.sync.is_running() {
+        if self.sync.is_bringing() {
             return;
         }
         let unasked = self.orphans.missing().filter(|(parent, _)| !self.fetch.wants.contains_key(parent));

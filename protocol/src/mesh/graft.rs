@@ -111,6 +111,25 @@ impl Mesh {
         self.prune_for(now, topic, peer, reason, backoff, out);
     }
 
+    /// Tells a peer that has left our mesh after bringing nothing to keep away from it.
+    pub(super) fn keep_away(
+        &mut self,
+        now: Time,
+        topic: TopicIndex,
+        peer: PeerHandle,
+        brought: bool,
+        out: &mut impl Sink<Output>,
+    ) {
+        let prune = self.config.prune;
+        let Some(id) = self.peers.get(peer).map(|slot| slot.rest.id) else { return };
+        let backoff = if brought {
+            prune.backoff
+        } else {
+            self.backoffs.set_growing(now, topic, id, prune.backoff, prune.silent_backoff_max)
+        };
+        self.send_prune(now, topic, peer, backoff, false, out);
+    }
+
     /// As [`Mesh::prune`], keeping the two apart for this long.
     pub(super) fn prune_for(
         &mut self,
@@ -246,7 +265,7 @@ impl Mesh {
                 _ => self.config.prune.backoff,
             };
             self.backoffs.set(now, index, slot.rest.id, backoff);
-            if self.remove_from_mesh(now, index, peer, PruneReason::ByPeer, out) && !refused {
+            if self.peer_left_mesh(now, index, peer, PruneReason::ByPeer, out) && !refused {
                 self.refill_mesh(now, index, out);
             }
             let believed = || !self.scores.is_below(peer, self.scores.thresholds().accept_peer_exchange);

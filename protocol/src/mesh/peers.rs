@@ -6,6 +6,7 @@
 
 use super::pulse::{Lived, Rhythm};
 use super::topic::TopicSet;
+use super::trial::Use;
 use crate::id::{Direction, PeerHandle, PeerId, Version};
 use crate::memory::{Fetch, boxed_bytes};
 use crate::time::{Duration, Time};
@@ -69,6 +70,8 @@ pub(super) struct TopicLink {
     pub(super) brought_at: Option<Time>,
     /// When it last brought a copy of an accepted message, the first or a further one, that we had not sent to it.
     pub(super) served_at: Option<Time>,
+    /// What was known of its use when it left our mesh by itself.
+    pub(super) left: Option<Use>,
 }
 
 /// What a peer has used up since the last heartbeat.

@@ -10,6 +10,7 @@ use super::io::{Event, Output, PruneReason, Sink};
 use super::peers::{Budget, PeerRest, PeerSlot, TopicLink};
 use super::pulse::Rhythm;
 use super::topic::{TopicIndex, TopicSet};
+use super::trial::Use;
 use super::{Mesh, send};
 use crate::id::{Direction, PeerHandle, PeerId, Topic, Version};
 use crate::rpc::{Frame, Subscription};
@@ -54,7 +55,10 @@ impl Mesh {
                 rtt: None,
                 record: None,
                 rhythm: Rhythm::new(self.pulse.lived()),
-                links: vec![TopicLink { grafted_at: Time::ZERO, brought_at: None, served_at: None }; self.topics.len()],
+                links: vec![
+                    TopicLink { grafted_at: Time::ZERO, brought_at: None, served_at: None, left: None };
+                    self.topics.len()
+                ],
             }),
         });
         self.queue_for_gossip(peer);
@@ -138,7 +142,7 @@ impl Mesh {
         if let Some(slot) = self.peers.get_mut(peer) {
             slot.subscribed.remove(topic);
         }
-        if self.remove_from_mesh(now, topic, peer, PruneReason::Unsubscribed, out) {
+        if self.peer_left_mesh(now, topic, peer, PruneReason::Unsubscribed, out) {
             self.refill_mesh(now, topic, out);
         }
         if let Some(fanout) = &mut self.states[topic.index()].fanout {
@@ -199,7 +203,7 @@ impl Mesh {
         let mesh = &mut self.states[topic.index()].mesh;
         let Err(position) = mesh.binary_search(&peer) else { return false };
         mesh.insert(position, peer);
-        self.begin_use(topic, position);
+        self.begin_use(topic, position, peer);
         if let Some(slot) = self.peers.get_mut(peer) {
             if slot.mesh.is_empty() {
                 // Outside the mesh it had little to say to us.
@@ -224,10 +228,38 @@ impl Mesh {
         reason: PruneReason,
         out: &mut impl Sink<Output>,
     ) -> bool {
+        self.take_from_mesh(now, topic, peer, reason, out).is_some()
+    }
+
+    /// As [`Mesh::remove_from_mesh`], of a peer that has left by itself and may come back.
+    pub(super) fn peer_left_mesh(
+        &mut self,
+        now: Time,
+        topic: TopicIndex,
+        peer: PeerHandle,
+        reason: PruneReason,
+        out: &mut impl Sink<Output>,
+    ) -> bool {
+        let known = self.take_from_mesh(now, topic, peer, reason, out);
+        if let Some(known) = known {
+            self.remember_use(now, topic, peer, known, out);
+        }
+        known.is_some()
+    }
+
+    /// Takes the peer out of our mesh, and tells what was known of its use. None when it is not there.
+    fn take_from_mesh(
+        &mut self,
+        now: Time,
+        topic: TopicIndex,
+        peer: PeerHandle,
+        reason: PruneReason,
+        out: &mut impl Sink<Output>,
+    ) -> Option<Use> {
         let mesh = &mut self.states[topic.index()].mesh;
-        let Ok(position) = mesh.binary_search(&peer) else { return false };
+        let position = mesh.binary_search(&peer).ok()?;
         mesh.remove(position);
-        self.end_use(topic, position, peer);
+        let known = self.end_use(topic, position, peer);
         // What was to be announced was pushed to it.
         let state = &mut self.states[topic.index()];
         if let Some(turn) = state.announced_at.get_mut(peer.index()) {
@@ -238,6 +270,6 @@ impl Mesh {
         }
         self.scores.pruned(now, peer, topic);
         out.emit(Output::Event(Event::Pruned { peer, topic: self.topics.name(topic).clone(), reason }));
-        true
+        Some(known)
     }
 }

@@ -38,6 +38,9 @@
 //! - Nothing counts of a trial in which we were away ([`super::pulse`]), and nobody is taken to be gone before what came meanwhile is
 //!   read.
 //! - Who leaves the mesh because it was silent, and has brought a message of late, may come back soon: it keeps the shortest backoff.
+//! - **Who leaves the mesh by itself and comes back is who it was**, in the same connection: what is known of its use stays, and to leave while it is tried is half of
+//!   a failure. Who has failed too often by then is told to keep away, like anybody who brings nothing. *Rationale:* whoever unsubscribes, subscribes and grafts in one RPC would
+//!   never be found out otherwise. Honest peers leave as well, and seldom in a trial.
 //!
 //! What this leaves an attacker: it keeps its place by bringing every message that we hold back, within the time of a trial. If it counts what it is
 //! sent it knows that the fifth message at the latest is held back, or the sixth where we have dialled it and it sends
@@ -243,19 +246,42 @@ impl Trials {
 
 impl Mesh {
     /// A peer has entered the mesh in this place.
-    pub(super) fn begin_use(&mut self, topic: TopicIndex, place: usize) {
+    pub(super) fn begin_use(&mut self, topic: TopicIndex, place: usize, peer: PeerHandle) {
         let patience = self.config.trial.messages;
-        self.states[topic.index()].uses.insert(
-            place,
-            Use { silent: 0, patience, failures: 0, standstills: 0, tried_in: 0, spared: 0, brought: false },
-        );
+        let known = self.peers.get_mut(peer).and_then(|slot| slot.rest.links[topic.index()].left.take());
+        let unknown = Use { silent: 0, patience, failures: 0, standstills: 0, tried_in: 0, spared: 0, brought: false };
+        self.states[topic.index()].uses.insert(place, known.unwrap_or(unknown));
     }
 
-    /// The peer has left the mesh, in which it was in this place.
-    pub(super) fn end_use(&mut self, topic: TopicIndex, place: usize, peer: PeerHandle) {
-        self.states[topic.index()].uses.remove(place);
-        self.trials.end((peer, topic));
+    /// The peer has left the mesh, in which it was in this place. What is known of its use, a trial that was not over included.
+    pub(super) fn end_use(&mut self, topic: TopicIndex, place: usize, peer: PeerHandle) -> Use {
+        let mut known = self.states[topic.index()].uses.remove(place);
+        if self.trials.end((peer, topic)).is_some_and(|trial| trial.held.is_some()) {
+            known.failures = known.failures.saturating_add(WHOLE / 2);
+        }
         self.trials.in_vain.remove(&(peer, topic));
+        known
+    }
+
+    /// The peer has left the mesh by itself, and may come back.
+    pub(super) fn remember_use(
+        &mut self,
+        now: Time,
+        topic: TopicIndex,
+        peer: PeerHandle,
+        known: Use,
+        out: &mut impl Sink<Output>,
+    ) {
+        if self.has_failed(&known) {
+            self.keep_away(now, topic, peer, known.brought, out);
+        } else if let Some(slot) = self.peers.get_mut(peer) {
+            slot.rest.links[topic.index()].left = Some(known);
+        }
+    }
+
+    /// Whether a peer was tried in vain as often as it may be.
+    fn has_failed(&self, known: &Use) -> bool {
+        known.strikes() >= u16::from(self.config.trial.strikes.saturating_mul(WHOLE))
     }
 
     fn use_of(&mut self, topic: TopicIndex, peer: PeerHandle) -> Option<&mut Use> {
@@ -438,7 +464,7 @@ impl Mesh {
             tried.counted = true;
         }
         let Some(known) = self.use_of(topic, peer) else { return };
-        let strikes = u16::from(known.failures) + u16::from(known.standstills);
+        let strikes = known.strikes();
         if strikes >= u16::from(most) && !self.replace(now, topic, peer, out) {
             let enough = self.config.degree.target / 2;
             if strikes >= u16::from(most) * 2 && self.useful_links(topic) >= enough {
@@ -500,6 +526,11 @@ impl Mesh {
 impl Use {
     fn has_brought(&mut self) {
         (self.silent, self.standstills, self.tried_in, self.spared, self.brought) = (0, 0, 0, 0, true);
+    }
+
+    /// What counts against the peer.
+    fn strikes(&self) -> u16 {
+        u16::from(self.failures) + u16::from(self.standstills)
     }
 
     /// Whether a suspect is tried by this message, where chance draws a number below the one it is given.

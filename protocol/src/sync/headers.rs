@@ -67,8 +67,8 @@ impl Batch {
 enum Reading {
     /// New headers that follow on what we have, and whether there were more, whose time has not come.
     Headers(Vec<SignedHeader>, bool),
-    /// Headers of blocks that we have, up to this one.
-    Known(Position),
+    /// Headers of blocks that we have, up to this one, and whether there were more, whose time has not come.
+    Known(Position, bool),
     /// Nothing that we could use.
     Nothing,
     /// It belongs to a fork that began below our root.
@@ -83,7 +83,12 @@ impl Session {
 
     /// Whether headers are asked for and none of earlier ones wait for their blocks: then it does not matter whose come.
     fn is_open(&self) -> bool {
-        matches!(self.stage, Stage::Requested(_)) && self.window.is_empty() && self.placing == 0
+        matches!(self.stage, Stage::Requested(_)) && !self.is_bringing()
+    }
+
+    /// Whether headers have come whose blocks are not placed.
+    pub(super) fn is_bringing(&self) -> bool {
+        matches!(self.stage, Stage::Verifying(_)) || !self.window.is_empty() || self.placing > 0
     }
 
     /// A request for headers is over. If others are not, whoever was asked last of them leads; if none is, the peer that it was sent to, and
@@ -270,7 +275,14 @@ impl Sync {
                 out.emit(Effect::Event(Event::DeepFork { block, height, root_height, from: Some(peer) }));
                 self.rest(at.now, peer, local);
             }
-            Reading::Known(last) if known.is_none_or(|known| last.height > known.height) => {
+            // As with headers that are new: an honest peer stops only where its chain ends. One that tells what we have a piece at a time would be
+            // followed for as long as that lasts, and nobody else.
+            Reading::Known(last, cut) if few => {
+                if !cut && status.head.height > last.height && last.slot < at.slot_ahead {
+                    self.strike(at.now, peer, local, out);
+                }
+            }
+            Reading::Known(last, _) if known.is_none_or(|known| last.height > known.height) => {
                 if status.head.height > last.height {
                     session.window.begin_after(last);
                     self.choose(at, peer, claimed, local);
@@ -279,7 +291,7 @@ impl Sync {
                     }
                 }
             }
-            Reading::Known(_) => self.strike(at.now, peer, local, out),
+            Reading::Known(..) => self.strike(at.now, peer, local, out),
             Reading::Headers(headers, cut) => {
                 let goes_on =
                     |last: &SignedHeader| status.head.height > last.header.height && last.header.slot < at.slot_ahead;
@@ -399,7 +411,7 @@ fn read(
     };
     let have = headers.iter().take_while(|header| local.position(&header.header.id()).is_some()).count();
     if have == headers.len() {
-        return Reading::Known(last);
+        return Reading::Known(last, cut);
     }
     headers.drain(..have);
     // Those that wait to be placed end elsewhere: the peer follows another fork by now. It is asked anew afterwards.

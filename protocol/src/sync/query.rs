@@ -5,6 +5,7 @@ use super::io::{
     BLOCK_REQUESTS_PER_PEER_MAX, HEADERS_AHEAD_MAX, Local, STRIKES_MAX, SyncCounters, SyncProgress, SyncState,
 };
 use super::requests::Purpose;
+use super::session::Session;
 use crate::id::PeerHandle;
 use crate::time::{Duration, Time};
 use core::cmp::Reverse;
@@ -20,6 +21,12 @@ impl Sync {
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.session.is_some()
+    }
+
+    /// Whether somebody's chain is being followed and has headers that we lack.
+    #[must_use]
+    pub fn is_bringing(&self) -> bool {
+        self.session.as_ref().is_some_and(Session::is_bringing)
     }
 
     /// Whether the peer is connected and may be asked.

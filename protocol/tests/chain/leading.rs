@@ -4,7 +4,9 @@ use crate::manners::Manner;
 use crate::support::*;
 use crate::world::World;
 use starling_protocol::block::Block;
-use starling_protocol::chain::{Chain, Config, Effect, Position, RequestId, ResponseTicket, Verified, VerifyTicket};
+use starling_protocol::chain::{
+    Chain, Config, Effect, PeerFault, Position, RequestId, ResponseTicket, Verified, VerifyTicket,
+};
 use starling_protocol::id::BlockId;
 use starling_protocol::request::{Answer, Head, Request, Response, Status};
 use starling_protocol::time::Duration;
@@ -90,6 +92,51 @@ fn headers_that_come_late_are_taken_from_whoever_gives_them_first() {
     assert_eq!(world.nodes[joiner].faults, []);
     let asked = world.nodes[joiner].chain.sync_counters();
     assert_eq!(asked.failed, 0, "{asked:?}");
+}
+
+/// A header every half a second, of all that one has, would take minutes in which nobody else is asked.
+#[test]
+fn nobody_is_told_for_long_what_it_has() {
+    let blocks = chain_of(220);
+    let mut world = World::new(3, &Config::default());
+    world.set_slot(260);
+    let (liar, honest, joiner) = (0, 1, 2);
+    world.nodes[liar].manner = Manner::Rehearses;
+    blocks.iter().for_each(|block| world.own(honest, block));
+    for node in [liar, joiner] {
+        blocks[..200].iter().for_each(|block| world.own(node, block));
+    }
+    world.connect(liar, joiner);
+    world.run_for(Duration::from_millis(600));
+    world.connect(honest, joiner);
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.head(joiner), Position::of(&blocks[219]));
+    world.run_for(Duration::from_secs(30));
+    assert!(
+        world.nodes[joiner]
+            .faults
+            .iter()
+            .all(|(peer, fault)| (*peer, *fault) == (World::handle(liar), PeerFault::Useless))
+    );
+}
+
+/// A claim alone keeps nobody from asking for a block that is missing.
+#[test]
+fn a_missing_parent_is_asked_for_while_a_claim_leads_nowhere() {
+    let blocks = chain_of(60);
+    let mut world = World::new(3, &Config::default());
+    world.set_slot(70);
+    let (liar, honest, node) = (0, 1, 2);
+    world.nodes[liar].manner = Manner::BusyLate;
+    blocks[..58].iter().for_each(|block| (0..3).for_each(|node| world.own(node, block)));
+    world.connect(liar, node);
+    world.connect(honest, node);
+    world.run_for(Duration::from_secs(2));
+    assert!(world.nodes[node].chain.sync_progress(world.now).target > 60, "somebody claims more");
+    blocks[58..].iter().for_each(|block| world.own(honest, block));
+    world.send_block(honest, node, &blocks[59]);
+    world.run_for(Duration::from_millis(500));
+    assert_eq!(world.head(node), Position::of(&blocks[59]));
 }
 
 /// With each new identity a liar is as good as anybody who has just come.

@@ -42,6 +42,8 @@ pub(crate) enum Manner {
     Drips,
     /// Answers each request for headers with the first ones of the chain.
     Repeats,
+    /// Claims a long chain, and answers each request for headers with the next one of the chain that the asker has, from the first on, before others would be asked.
+    Rehearses,
     /// Says that it has too much to do.
     Busy,
     /// Claims a long chain, and denies it when it is asked for headers.
@@ -79,6 +81,7 @@ impl Manner {
             (Self::Drips, _) | (Self::Sips, Answer::Headers(_)) => Some(LATE),
             (Self::BusyLate, Answer::Headers(_) | Answer::Blocks(_) | Answer::Busy) => Some(LATE),
             (Self::Far, Answer::Headers(_)) => Some(Duration::from_secs(2)),
+            (Self::Rehearses, Answer::Headers(_)) => Some(Duration::from_millis(400)),
             (Self::Slow, Answer::Blocks(_)) => Some(Duration::from_millis(4_000)),
             (Self::Evades, Answer::Blocks(_)) => Some(Duration::from_millis(1_400)),
             _ => None,
@@ -113,7 +116,7 @@ impl Manner {
                 status.head.height = headers.first().map_or(0, |only| only.header.height);
             }
             (Self::Claims, Answer::Headers(_)) => status.head.height = 0,
-            (Self::Boasts | Self::BusyLate | Self::Sips, _) | (Self::Claims, Answer::Status) => {
+            (Self::Boasts | Self::BusyLate | Self::Sips | Self::Rehearses, _) | (Self::Claims, Answer::Status) => {
                 status.head.height = LONG;
             }
             (Self::Pretends, _) => {

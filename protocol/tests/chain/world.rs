@@ -39,6 +39,8 @@ pub(crate) struct Node {
     /// Batches that the disk has not written, and the most that there were.
     unwritten: usize,
     pub(crate) unwritten_max: usize,
+    /// How many headers [`Manner::Rehearses`] has told of those that the asker has.
+    rehearsed: u64,
 }
 
 enum Happening {
@@ -93,6 +95,7 @@ impl World {
             asked: (0, 0),
             unwritten: 0,
             unwritten_max: 0,
+            rehearsed: 0,
         };
         Self {
             nodes: (0..nodes).map(|_| node()).collect(),
@@ -310,6 +313,14 @@ impl World {
                 let body = match body {
                     Request::Headers { headers_max, .. } if self.nodes[to].manner == Manner::Repeats => {
                         Request::Headers { locator: vec![self.genesis.block_id()], headers_max }
+                    }
+                    Request::Headers { locator, .. } if self.nodes[to].manner == Manner::Rehearses => {
+                        let told = self.nodes[to].rehearsed;
+                        let id = self.nodes[to].chain.block_at(told).map_or(self.genesis.block_id(), Block::id);
+                        let goes_on = locator.first() == Some(&id);
+                        self.nodes[to].rehearsed = if goes_on { told + 1 } else { 1 };
+                        let locator = vec![if goes_on { id } else { self.genesis.block_id() }];
+                        Request::Headers { locator, headers_max: 1 }
                     }
                     body => body,
                 };

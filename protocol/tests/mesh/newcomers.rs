@@ -3,7 +3,7 @@
 use crate::bench::{Bench, config, message, topic};
 use starling_protocol::id::{Direction, PeerHandle, Version};
 use starling_protocol::mesh::{MeshConfig, Verdict};
-use starling_protocol::rpc::Frame;
+use starling_protocol::rpc::{Frame, Rpc, Subscription};
 use starling_protocol::time::Duration;
 
 /// A mesh of so many peers that we dialled, and nobody else to graft.
@@ -188,4 +188,54 @@ fn there_may_be_as_many_newcomers_as_is_configured() {
     for taken in [true, true, false] {
         assert_eq!(asks(&mut bench).1, taken);
     }
+}
+
+/// In one RPC: it unsubscribes, subscribes, and asks for its place again.
+fn slip_out_and_in(bench: &mut Bench, peer: PeerHandle) {
+    let subscription = |subscribe| Subscription { subscribe, topic: topic() };
+    bench.rpc(
+        peer,
+        &Rpc { subscriptions: vec![subscription(false), subscription(true)], graft: vec![topic()], ..Rpc::default() },
+    );
+}
+
+/// Whoever leaves and comes back is known by what it has not brought, and by leaving while it was tried.
+#[test]
+fn nobody_keeps_a_place_by_leaving_it_again_and_again() {
+    for direction in [Direction::Inbound, Direction::Outbound] {
+        let (mut bench, peers) = bench(config(), 6);
+        bring(&mut bench, &peers, 0);
+        let squatter = bench.connect(direction, Version::V1_2);
+        bench.graft_from(squatter);
+        assert!(bench.in_mesh(squatter));
+        let mut number = 0;
+        while bench.in_mesh(squatter) {
+            number += 1;
+            assert!(number < 100, "{direction:?}: it brings nothing and stays");
+            bring(&mut bench, &peers, number);
+            if number.is_multiple_of(5) {
+                slip_out_and_in(&mut bench, squatter);
+            }
+            bench.pass(Duration::from_millis(50));
+        }
+        bench.take();
+        slip_out_and_in(&mut bench, squatter);
+        assert!(!bench.in_mesh(squatter), "{direction:?}: it is to keep away");
+        assert!(asks(&mut bench).1, "{direction:?}: others have their turn");
+    }
+}
+
+/// An honest peer that leaves for reasons of its own loses nothing by it.
+#[test]
+fn who_has_brought_much_and_leaves_is_welcome_again() {
+    let (mut bench, peers) = bench(config(), 6);
+    for number in 0..40 {
+        bring(&mut bench, &peers, number);
+        if number.is_multiple_of(4) {
+            slip_out_and_in(&mut bench, peers[0]);
+            assert!(bench.in_mesh(peers[0]), "after {number} messages");
+        }
+        bench.pass(Duration::from_millis(50));
+    }
+    assert!(asks(&mut bench).1, "it is no newcomer");
 }
