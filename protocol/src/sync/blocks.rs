@@ -5,6 +5,7 @@ use super::io::{
     BLOCK_REQUESTS_MAX, CHUNK_BLOCKS_MAX, Checked, Effect, Local, PLACED_AT_ONCE_MAX, VERIFYING_BLOCKS_MAX,
     VERIFYING_TRANSACTIONS_MAX, WINDOW_BLOCKS_MAX, WINDOW_BYTES_MAX,
 };
+use super::peers::Peer;
 use super::requests::{Open, Purpose, Requests};
 use crate::block::{BLOCK_OVERHEAD_BYTES, Block, SignedHeader, encoded_id};
 use crate::chain::{Moment, PeerFault, Position, RequestId, Verified, VerifyTicket};
@@ -323,7 +324,7 @@ impl Sync {
     /// Asks for the blocks that nobody is asked for.
     pub(super) fn ask_for_blocks(&mut self, at: Moment, local: &dyn Local, out: &mut dyn Sink<Effect>) {
         let response = Response::bytes_max(local.genesis());
-        while self.requests.blocks() < BLOCK_REQUESTS_MAX
+        while self.requests.awaited() < BLOCK_REQUESTS_MAX
             && let Some(session) = &self.session
             && let Some(place) = session.window.first_missing()
         {
@@ -333,7 +334,8 @@ impl Sync {
                 .peers
                 .iter()
                 .filter(|(_, peer)| peer.should_have(first) && peer.is_rested(at.now) && peer.has_room());
-            let best = fitting.min_by_key(|(peer, state)| (state.in_flight, Reverse(state.chunk_bytes), **peer));
+            let order = |peer: &Peer| (peer.in_flight, peer.rests, Reverse(peer.chunk_bytes));
+            let best = fitting.min_by_key(|(peer, state)| (order(state), **peer));
             let Some((peer, state)) = best else { return };
             let held = session.window.held_bytes + (self.requests.blocks() + 1) * response;
             let count = match (held <= WINDOW_BYTES_MAX, place) {
@@ -430,6 +432,7 @@ impl Sync {
         if others.any(|(_, other)| other.should_have(*first) && other.is_rested(at.now) && other.has_room()) {
             let taken = self.session.as_mut().map_or(0, |session| session.window.take_back(request, &blocks));
             self.counters.reassigned += taken;
+            self.requests.give_up(request);
             self.rest(at.now, peer, local);
         } else {
             self.requests.slow_again(request, at.now + local.config().slow_after);

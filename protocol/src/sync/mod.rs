@@ -24,7 +24,7 @@
 //!    first one that gives any is followed. *Rationale:* whoever claims much and answers late would cost its whole time otherwise, and of many peers
 //!    that do so each would.
 //! 3. *Blocks* are asked for by id, in runs, of every peer that should have them: the least occupied one first, then the one
-//!    with the best pace. A peer's runs grow while it answers quickly and shrink when it does not.
+//!    that was late or failed least often since it delivered, then the one with the best pace. A peer's runs grow while it answers quickly and shrink when it does not.
 //! 4. *Order.* Blocks are decoded and verified in parallel by the workers, and placed in order. What the chain makes of
 //!    them (a longer fork is adopted, a shorter one waits) is its business.
 //! 5. *Slow peers.* What was asked for and has not come after [`Config::slow_after`] is asked of another peer, if one

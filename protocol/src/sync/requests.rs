@@ -12,6 +12,8 @@ pub(super) struct Requests {
     timers: BTreeSet<(Time, Timer)>,
     /// How many of the open ones are for blocks.
     blocks: usize,
+    /// How many of these bring nothing that others are not asked for.
+    given_up: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -22,6 +24,8 @@ pub(super) struct Open {
     deadline: Time,
     /// When others may be asked for what it is to bring.
     slow_at: Option<Time>,
+    /// Whether they are.
+    given_up: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +59,7 @@ impl Requests {
         self.timers.insert((deadline, Timer::Deadline(request)));
         self.timers.extend(slow_at.map(|at| (at, Timer::Slow(request))));
         self.blocks += usize::from(matches!(purpose, Purpose::Blocks(_)));
-        self.open.insert(request, Open { peer, purpose, sent, deadline, slow_at });
+        self.open.insert(request, Open { peer, purpose, sent, deadline, slow_at, given_up: false });
     }
 
     pub(super) fn close(&mut self, request: RequestId) -> Option<Open> {
@@ -65,6 +69,7 @@ impl Requests {
             self.timers.remove(&(at, Timer::Slow(request)));
         }
         self.blocks -= usize::from(matches!(open.purpose, Purpose::Blocks(_)));
+        self.given_up -= usize::from(open.given_up);
         Some(open)
     }
 
@@ -87,6 +92,21 @@ impl Requests {
     /// How many are for blocks.
     pub(super) fn blocks(&self) -> usize {
         self.blocks
+    }
+
+    /// How many are for blocks that nobody else is asked for.
+    pub(super) fn awaited(&self) -> usize {
+        self.blocks - self.given_up
+    }
+
+    /// What this one is to bring is asked of others: it keeps nobody from being asked, unless there are many such.
+    pub(super) fn give_up(&mut self, request: RequestId) {
+        if self.given_up < BLOCK_REQUESTS_MAX
+            && let Some(open) = self.open.get_mut(&request).filter(|open| !open.given_up)
+        {
+            open.given_up = true;
+            self.given_up += 1;
+        }
     }
 
     /// Has a request noticed as slow at this time again.
@@ -133,7 +153,9 @@ impl Requests {
 
     pub(super) fn check(&self) {
         let blocks = self.open.values().filter(|open| matches!(open.purpose, Purpose::Blocks(_))).count();
-        assert!(blocks == self.blocks && blocks <= BLOCK_REQUESTS_MAX, "{blocks} requests for blocks");
+        let given_up = self.open.values().filter(|open| open.given_up).count();
+        assert_eq!((blocks, given_up), (self.blocks, self.given_up), "requests for blocks");
+        assert!(self.awaited() <= BLOCK_REQUESTS_MAX && given_up <= BLOCK_REQUESTS_MAX, "{blocks} requests for blocks");
         for (request, open) in &self.open {
             assert!(self.timers.contains(&(open.deadline, Timer::Deadline(*request))), "a request without deadline");
         }

@@ -316,7 +316,8 @@ fn losing_messages_delays_and_does_not_wedge() {
             }
             world.send_block(0, 3, block);
         }
-        world.run_for(Duration::from_secs(120));
+        // Where half is lost, of a request and its answer one in four comes through: some seconds, or some minutes.
+        world.run_for(Duration::from_secs(600));
         assert_eq!(world.head(3), Position::of(&blocks[399]), "{lost_percent} % lost");
         assert_eq!(world.nodes[3].faults, [], "loss is nobody's fault");
     }
@@ -432,6 +433,15 @@ fn slow_peers_do_not_hold_up_a_fast_one() {
     assert_eq!(world.head(4), Position::of(&blocks[999]));
     assert_eq!(world.nodes[4].faults, [], "to be slow is no fault");
     assert!(world.nodes[4].chain.sync_counters().reassigned > 0);
+}
+
+/// As many as may be asked at a time, and the honest one after them.
+#[test]
+fn those_who_never_answer_do_not_hold_up_whoever_does() {
+    let blocks = chain_of(600);
+    let manners = [[Manner::Mute; 8].as_slice(), &[Manner::Honest]].concat();
+    let world = join(&blocks, &manners, Duration::from_millis(3_500));
+    assert_eq!(world.head(9), Position::of(&blocks[599]));
 }
 
 #[test]
