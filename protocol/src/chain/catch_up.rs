@@ -198,7 +198,10 @@ impl Chain {
                     let height = self.head.height;
                     out.emit(Effect::Event(Event::SyncEnded { peer, height, complete }));
                 }
-                self.want_missing(at, 0, out);
+                // If another chain is followed by now, requests for it are still to be said, and come first; the next block that waits asks for its parent.
+                if !self.sync.is_running() {
+                    self.want_missing(at, 0, out);
+                }
             }
         }
     }

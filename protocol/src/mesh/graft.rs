@@ -19,7 +19,8 @@
 //!
 //! A refusal is a PRUNE and sets the backoff. A received PRUNE takes the peer out of our mesh and sets the backoff that it
 //! names, clamped at decode and added with saturation (CVE-2026-33040, CVE-2026-34219). A PRUNE for a topic that we have
-//! not joined is ignored. Its peers are passed on only when the pruner's score is high enough.
+//! not joined is ignored. Its peers are passed on only when the pruner's score is high enough and it was in our mesh. *Rationale:* an offer has to be
+//! verified, sixteen signatures of it; whoever is in no mesh of ours would have us do that hundreds of times with one RPC.
 
 use super::backoff::Violation;
 use super::io::{Output, PruneReason, Sink};
@@ -265,11 +266,12 @@ impl Mesh {
                 _ => self.config.prune.backoff,
             };
             self.backoffs.set(now, index, slot.rest.id, backoff);
-            if self.peer_left_mesh(now, index, peer, PruneReason::ByPeer, out) && !refused {
+            let left = self.peer_left_mesh(now, index, peer, PruneReason::ByPeer, out);
+            if left && !refused {
                 self.refill_mesh(now, index, out);
             }
             let believed = || !self.scores.is_below(peer, self.scores.thresholds().accept_peer_exchange);
-            if !prune.peers.is_empty() && believed() {
+            if left && !prune.peers.is_empty() && believed() {
                 let candidates = prune.peers.iter().take(self.config.exchange.peers_max).cloned().collect();
                 out.emit(Output::PeerExchangeCandidates { peer, candidates });
             }

@@ -18,18 +18,19 @@
 //!   have recently needed after their announcement (mean plus twice the mean deviation, smoothed as the round-trip
 //!   estimate of RFC 6298), within configured bounds; with a maximum of zero every message is asked for at once.
 //! - **Whom to ask:** the announcer with the fewest strikes, then with the fewest requests in flight, then the earliest. A
-//!   retry or a broken promise is a strike; a delivery on request halves them. *Rationale:* an attacker who announces
-//!   everything first and delivers nothing is soon asked last.
+//!   retry or a broken promise is a strike; a delivery on request before the retry halves them. *Rationale:* an attacker who announces
+//!   everything first and delivers nothing, or as late as it dares, is soon asked last.
+//! - **The more have been asked for a message, the sooner the next one is**: the longest retry time is halved with each, down to the shortest. *Rationale:* how
+//!   long a round trip takes is what the peer makes of it, and a dozen who each take the longest would hold a message up for as many seconds.
 //! - **At most one broken promise per peer and moment of asking**, however many messages that request named (as in
 //!   go-libp2p-pubsub, which follows up one message of each request). *Rationale:* one lost IWANT is one fault.
-//! - A full list of announcers takes a new one in place of a waiting one with more strikes.
 //!
 //! # Limits and cost
 //!
-//! Each peer has at most `announced_max` messages on file and each message at most `announcers_max` announcers, so memory is
-//! bounded by connected peers times `announced_max` (some 150 bytes each). There is no bound over all peers.
-//! *Rationale:* a shared one could be filled by some to starve the others. Operations are logarithmic; [`Promises::due`] is
-//! that per message due, and [`Promises::next_due`] looks at one element.
+//! Each peer has at most `announced_max` messages on file, so memory is bounded by connected peers times `announced_max` (some 150 bytes each). There is
+//! no bound over all peers, nor for a message. *Rationale:* a shared one could be filled by some to starve the others: with twelve announcers of a message at most,
+//! twelve who announced it at once and did not deliver it kept out whoever would have. Operations take logarithmic time and that of going through a message's announcers;
+//! [`Promises::due`] is that per message due, and [`Promises::next_due`] looks at one element.
 
 use super::io::Arrival;
 use crate::id::{MessageId, PeerHandle};
@@ -51,12 +52,10 @@ pub struct PromiseConfig {
     pub retry_rtts: u32,
     /// The shortest retry time.
     pub retry_min: Duration,
-    /// The longest retry time, and that towards a peer of unknown round-trip time.
+    /// The longest retry time, and that towards a peer of unknown round-trip time, for the first peer that is asked for a message.
     pub retry_max: Duration,
     /// The time after which an undelivered message is a broken promise; at least `retry_max`.
     pub follow_up: Duration,
-    /// Announcers remembered for each message.
-    pub announcers_max: usize,
     /// Messages on file for each peer.
     pub announced_max: usize,
 }
@@ -74,8 +73,7 @@ impl Default for PromiseConfig {
             retry_max: Duration::from_secs(1),
             // The specification's IWantFollowupTime in go-libp2p-pubsub and rust.
             follow_up: Duration::from_secs(3),
-            // Guesses: a message is advertised by about D_lazy peers and those of one more heartbeat.
-            announcers_max: 12,
+            // A guess.
             announced_max: 2_048,
         }
     }
@@ -96,10 +94,17 @@ impl PromiseConfig {
         }
     }
 
+    /// How long the next announcer is not asked after this one, when so many were asked before it.
+    fn retry_after(&self, rtt: Option<Duration>, asked: usize) -> Duration {
+        let halvings = u32::try_from(asked).unwrap_or(u32::MAX).min(20);
+        let most = (self.retry_max / (1 << halvings)).max(self.retry_min);
+        rtt.map_or(most, |rtt| rtt.saturating_mul(self.retry_rtts).clamp(self.retry_min, most))
+    }
+
     /// # Errors
     /// When bounds contradict each other or leave room for nothing.
     pub fn validate(&self) -> Result<(), PromiseConfigError> {
-        if self.announcers_max == 0 || self.announced_max == 0 {
+        if self.announced_max == 0 {
             return Err(PromiseConfigError::NoRoom);
         }
         if self.wait_min > self.wait_initial || self.wait_initial > self.wait_max {
@@ -116,7 +121,7 @@ impl PromiseConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PromiseConfigError {
     /// A bound is zero.
-    #[error("announcers_max and announced_max must be at least 1")]
+    #[error("announced_max must be at least 1")]
     NoRoom,
     /// The waits are out of order.
     #[error("the waits before a request must rise from wait_min over wait_initial to wait_max")]
@@ -166,7 +171,11 @@ struct Announcer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AnnouncerState {
     Waiting,
-    Asked { at: Time },
+    Asked {
+        at: Time,
+        /// When the next one is asked.
+        until: Time,
+    },
     Failed,
 }
 
@@ -188,8 +197,7 @@ impl Promises {
         Self { config, entries: BTreeMap::new(), peers: BTreeMap::new(), timers: BTreeSet::new(), wait }
     }
 
-    /// A connected peer announced a message that we want. False when it is not put on file, because the peer or the message
-    /// has too much there already.
+    /// A connected peer announced a message that we want. False when it is not put on file, because the peer has too much there already.
     pub fn announced(&mut self, now: Time, id: MessageId, peer: PeerHandle) -> bool {
         let known = self.peers.entry(peer).or_default();
         if known.announced.contains(&id) {
@@ -198,25 +206,11 @@ impl Promises {
         if known.announced.len() >= self.config.announced_max {
             return false;
         }
-        let strikes = known.strikes;
         let wait = self.wait.get(&self.config);
         let entry = self.entries.entry(id).or_insert_with(|| {
             self.timers.insert((now + wait, id));
             Entry { announced_at: now, announcers: Vec::new(), ask_at: now + wait, timer: now + wait }
         });
-        if entry.announcers.len() >= self.config.announcers_max {
-            let strikes_of = |announcer: &Announcer| self.peers.get(&announcer.peer).map_or(0, |known| known.strikes);
-            let worst = (0..entry.announcers.len())
-                .filter(|index| entry.announcers[*index].state == AnnouncerState::Waiting)
-                .max_by_key(|index| strikes_of(&entry.announcers[*index]));
-            let Some(worst) = worst.filter(|index| strikes_of(&entry.announcers[*index]) > strikes) else {
-                return false;
-            };
-            let displaced = entry.announcers.remove(worst);
-            if let Some(state) = self.peers.get_mut(&displaced.peer) {
-                state.announced.remove(&id);
-            }
-        }
         entry.announcers.push(Announcer { peer, state: AnnouncerState::Waiting });
         if let Some(state) = self.peers.get_mut(&peer) {
             state.announced.insert(id);
@@ -261,12 +255,16 @@ impl Promises {
             return Arrival::Pushed;
         }
         let Some(entry) = self.take(id) else { return Arrival::Pushed };
-        let asked = entry.announcers.iter().any(|other| other.peer == peer && other.state != AnnouncerState::Waiting);
-        if !asked {
-            self.wait.sample(now.since(entry.announced_at), &self.config);
-            return Arrival::Pushed;
-        }
-        if let Some(state) = self.peers.get_mut(&peer) {
+        let state = entry.announcers.iter().find(|other| other.peer == peer).map(|announcer| announcer.state);
+        let in_time = match state {
+            None | Some(AnnouncerState::Waiting) => {
+                self.wait.sample(now.since(entry.announced_at), &self.config);
+                return Arrival::Pushed;
+            }
+            Some(AnnouncerState::Asked { until, .. }) => now <= until,
+            Some(AnnouncerState::Failed) => false,
+        };
+        if let Some(state) = self.peers.get_mut(&peer).filter(|_| in_time) {
             state.strikes /= 2;
         }
         Arrival::Pulled
@@ -347,7 +345,6 @@ impl Promises {
         let mut in_flight: BTreeMap<PeerHandle, u32> = BTreeMap::new();
         let mut announced: BTreeSet<(PeerHandle, MessageId)> = BTreeSet::new();
         for (id, entry) in &self.entries {
-            assert!(entry.announcers.len() <= self.config.announcers_max, "announcers stay bounded");
             let settled = |other: &Announcer| other.state == AnnouncerState::Failed;
             assert!(!entry.announcers.iter().all(settled), "a message that nobody can deliver is forgotten");
             assert!(self.timers.contains(&(entry.timer, *id)), "every message has its timer");
@@ -372,7 +369,7 @@ impl Promises {
     fn follow_up(&mut self, now: Time, id: MessageId, broken: &mut BTreeSet<(PeerHandle, Time)>) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         for announcer in &mut entry.announcers {
-            let AnnouncerState::Asked { at } = announcer.state else { continue };
+            let AnnouncerState::Asked { at, .. } = announcer.state else { continue };
             if at + self.config.follow_up > now {
                 continue;
             }
@@ -399,7 +396,7 @@ impl Promises {
         })?;
         // Whoever was asked last has let the retry time pass.
         let asked_at = |announcer: &Announcer| match announcer.state {
-            AnnouncerState::Asked { at } => Some(at),
+            AnnouncerState::Asked { at, .. } => Some(at),
             AnnouncerState::Waiting | AnnouncerState::Failed => None,
         };
         if let Some(late) =
@@ -408,15 +405,13 @@ impl Promises {
         {
             state.strikes = state.strikes.saturating_add(1);
         }
+        let asked = entry.announcers.iter().filter(|other| other.state != AnnouncerState::Waiting).count();
         let peer = entry.announcers[next].peer;
-        entry.announcers[next].state = AnnouncerState::Asked { at: now };
         let state = self.peers.entry(peer).or_default();
         state.in_flight += 1;
-        let retry = match state.rtt {
-            Some(rtt) => rtt.saturating_mul(self.config.retry_rtts).clamp(self.config.retry_min, self.config.retry_max),
-            None => self.config.retry_max,
-        };
-        entry.ask_at = now + retry;
+        let until = now + self.config.retry_after(state.rtt, asked);
+        entry.announcers[next].state = AnnouncerState::Asked { at: now, until };
+        entry.ask_at = until;
         Some(peer)
     }
 
@@ -440,7 +435,7 @@ impl Promises {
     fn timer_of(&self, entry: &Entry) -> Time {
         let moments = entry.announcers.iter().map(|announcer| match announcer.state {
             AnnouncerState::Waiting => entry.ask_at,
-            AnnouncerState::Asked { at } => at + self.config.follow_up,
+            AnnouncerState::Asked { at, .. } => at + self.config.follow_up,
             AnnouncerState::Failed => Time::MAX,
         });
         moments.min().unwrap_or(Time::MAX)

@@ -403,8 +403,10 @@ fn offers_are_bounded_and_believed_only_from_good_peers() {
     bench.judge(Verdict::Accept);
     assert!(bench.mesh.score(good) >= 1.0);
     let offered = |number| ExchangedPeer { id: PeerId::from_number(number), signed_record: None };
-    let prune = vec![Prune { topic: topic(), backoff_seconds: Some(1), peers: (100..200).map(offered).collect() }];
-    let rpc = Rpc { prune, ..Rpc::default() };
+    let prune = Prune { topic: topic(), backoff_seconds: Some(1), peers: (100..200).map(offered).collect() };
+    // Each offer has to be verified, and one is enough.
+    let rpc = Rpc { prune: vec![prune; 32], ..Rpc::default() };
+    assert!(bench.in_mesh(good) && bench.in_mesh(stranger));
     bench.take();
     bench.rpc(stranger, &rpc);
     bench.rpc(good, &rpc);
@@ -417,6 +419,8 @@ fn offers_are_bounded_and_believed_only_from_good_peers() {
         })
         .collect();
     assert_eq!(candidates, [(good, 16)]);
+    bench.rpc(good, &rpc);
+    assert!(!bench.take().iter().any(|output| matches!(output, Output::PeerExchangeCandidates { .. })), "in no mesh");
 }
 
 #[test]
