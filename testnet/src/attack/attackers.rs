@@ -12,7 +12,7 @@
 //! drop = 0.5
 //! ```
 
-use super::double::Equivocator;
+use super::double::{Equivocator, Second};
 use super::flood::{Flood, Flooder};
 use super::links::Links;
 use super::mislead::{Lead, Misleader};
@@ -80,6 +80,11 @@ pub const KINDS: &[Kind] = &[
         params: &[REGRAFT, REGRAFT_SPREAD],
     },
     Kind {
+        name: "slip",
+        about: "drops all, and leaves each mesh and asks for its place again in one RPC before it can be found out",
+        params: &[("every_s", 0.3), REGRAFT, REGRAFT_SPREAD],
+    },
+    Kind {
         name: "whitewash",
         about: "drops all, and comes again under a new id",
         params: &[("life_s", 20.0), ("lives", 6.0), REGRAFT, REGRAFT_SPREAD],
@@ -113,6 +118,11 @@ pub const KINDS: &[Kind] = &[
         params: &[("per_s", 10.0)],
     },
     Kind { name: "equivocate", about: "makes two blocks for each slot of a producer whose key it has", params: &[] },
+    Kind {
+        name: "misplace",
+        about: "makes two blocks for each slot of a producer whose key it has, of which the second follows the first and cannot, one for half of its peers, one for the others",
+        params: &[],
+    },
     Kind { name: "ihave", about: "announces messages that do not exist", params: &[("times_cap", 10.0)] },
     Kind { name: "iwant", about: "asks for everything again and again", params: &[("times_cap", 10.0)] },
     Kind { name: "idontwant", about: "refuses messages that do not exist", params: &[("times_cap", 10.0)] },
@@ -334,7 +344,7 @@ impl Attackers {
                 "topic" => (0.0, 1.0, "0 for transactions or 1 for blocks"),
                 // What a flooder sends at a time is made at once.
                 "times_cap" => (0.001, 1e3, "from 0.001 to a thousand"),
-                "per_s" | "life_s" | "redial_s" => (0.001, 1e6, "from 0.001 to a million"),
+                "per_s" | "every_s" | "life_s" | "redial_s" => (0.001, 1e6, "from 0.001 to a million"),
                 "lives" => (1.0, 1e6, "from 1 to a million"),
                 _ => (0.0, 1e6, "from 0 to a million"),
             };
@@ -382,7 +392,7 @@ impl Attackers {
     /// Whether each of them has the key of a producer.
     #[must_use]
     pub fn has_producers(&self) -> bool {
-        self.kind == "equivocate"
+        Second::named(&self.kind).is_some()
     }
 
     /// Whether each of them is a whole machine that follows the chain: without blocks there is nothing for it to do.
@@ -495,8 +505,9 @@ impl Attackers {
         let place = u32::try_from(all.len()).expect("fewer than 2^32 attackers");
         let id = crate::sim::peer_id(setting.first + place);
         let links = Links::new(parts.targets.clone(), self.connections, &mut random);
-        let adversary: Box<dyn Adversary> = if let Some(key) = parts.producer.clone() {
-            Box::new(Equivocator::new(setting.genesis, key, id, links, seed))
+        let doubles = Second::named(&self.kind).zip(parts.producer.clone());
+        let adversary: Box<dyn Adversary> = if let Some((second, key)) = doubles {
+            Box::new(Equivocator::new(second, (setting.genesis, key), id, links, seed))
         } else if let Some(lead) = Lead::named(&self.kind) {
             Box::new(Misleader::new(lead, setting.genesis, id, links, seed))
         } else if let Some(flood) = Flood::named(&self.kind) {
@@ -556,6 +567,7 @@ impl Attackers {
             regraft: length(self.param("regraft_s")),
             regraft_spread: length(self.param("regraft_spread_s")),
             leaves: None,
+            slips: (self.kind == "slip").then(|| length(self.param("every_s"))),
         }
     }
 }

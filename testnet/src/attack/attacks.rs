@@ -134,15 +134,17 @@ pub(super) const ROWS: &[Row] = &[
         name: "equivocation",
         about: "one of four producers makes two blocks for each of its slots and sends each to half of its peers",
         demands: &[Demand::Everything, Demand::OneChain],
+        cases: |scale, seed| vec![plain(with_producer(scale, seed, "equivocate"))],
+        controls: &[],
+    },
+    Row {
+        name: "misplaced-blocks",
+        about: "one of four producers gives half of its peers a block and the others one that follows it and cannot, which these pass on without knowing",
+        demands: &[Demand::Everything, Demand::OneChain, Demand::NobodyBlamed],
+        // A block cannot be higher than its slot: some slots have to be empty before.
         cases: |scale, seed| {
-            let mut experiment = scale.attacked(seed, scale.warm_up_s, vec![Attackers::new("equivocate", 1, 40)]);
-            experiment.study = Study::Agreement;
-            let scenario = &mut experiment.scenario;
-            (scenario.producers, scenario.absent_producers) = (3, 1);
-            scenario.slot = Duration::from_secs(1);
-            scenario.workloads[0].pace = Pace::Constant { messages_per_ks: scale.messages_per_ks / 4 };
-            // Ends between two blocks.
-            scenario.drain = Duration::from_millis(9_800);
+            let mut experiment = with_producer(scale, seed, "misplace");
+            experiment.attackers[0].at_s = scale.warm_up_s as f64;
             vec![plain(experiment)]
         },
         controls: &[],
@@ -196,6 +198,18 @@ pub(super) const ROWS: &[Row] = &[
         cases: |scale, seed| vec![plain(many(scale, seed, Attackers::new("collude", scale.per_node(4.0), 100)))],
         controls: &[],
     },
+    persistent(
+        "slip-away",
+        "sybils bring nothing, and leave each mesh and ask for their places again three times a second: four for each node with 100 connections each, or four of the five peers that nodes find and dial",
+        |scale, seed| {
+            let mut dialled = many(scale, seed, Attackers::new("slip", scale.per_node(4.0), 20));
+            dialled.scenario.wiring = found();
+            vec![
+                network("they dial", many(scale, seed, Attackers::new("slip", scale.per_node(4.0), 100))),
+                network("found and dialled", dialled),
+            ]
+        },
+    ),
     persistent(
         "slow-drip",
         "four sybils for each node, with 100 connections each, forward one message of twenty",
@@ -296,6 +310,19 @@ pub(super) const ROWS: &[Row] = &[
         controls: &[],
     },
 ];
+
+/// A network in which one of four producers is an attacker of this kind, connected with 40 nodes.
+fn with_producer(scale: &Scale, seed: u64, kind: &str) -> Experiment {
+    let mut experiment = scale.attacked(seed, scale.warm_up_s, vec![Attackers::new(kind, 1, 40)]);
+    experiment.study = Study::Agreement;
+    let scenario = &mut experiment.scenario;
+    (scenario.producers, scenario.absent_producers) = (3, 1);
+    scenario.slot = Duration::from_secs(1);
+    scenario.workloads[0].pace = Pace::Constant { messages_per_ks: scale.messages_per_ks / 4 };
+    // Ends between two blocks.
+    scenario.drain = Duration::from_millis(9_800);
+    experiment
+}
 
 /// Nodes that find each other: they find attackers, too, and dial them.
 pub(super) fn found() -> Wiring {

@@ -65,6 +65,8 @@ pub enum Demand {
     PendingSlots(f64),
     /// The nodes agree about the chain in the end.
     OneChain,
+    /// No peer is sent away for its score, and no honest one taken out of a mesh.
+    NobodyBlamed,
     /// Of nodes that are started again, less than so many in a hundred have no honest peer.
     Eclipsed(f64),
     /// The same two minutes after a start.
@@ -215,6 +217,11 @@ impl Demand {
                 let measured = format!("{} ({} equivocations seen)", recovery.heads, outcome.equivocations);
                 // Nothing is shown where nobody equivocated.
                 Finding { measured, holds: finding.holds && outcome.equivocations > 0, ..finding }
+            }
+            Self::NobodyBlamed => {
+                let (sent_away, pruned) = (outcome.graylisted, outcome.false_prunes);
+                let measured = format!("{sent_away} sent away, {pruned} taken out of meshes");
+                Finding { measured, ..count("peers blamed", sent_away + pruned, 0) }
             }
             Self::Eclipsed(percent) => eclipsed("eclipsed", percent, recovery.eclipsed, recovery.restarts),
             Self::EclipsedLong(percent) => {
@@ -369,6 +376,7 @@ mod tests {
             Demand::OneHeadS(10.0),
             Demand::PendingSlots(2.0),
             Demand::OneChain,
+            Demand::NobodyBlamed,
             Demand::Eclipsed(1.0),
             Demand::EclipsedLong(1.0),
             Demand::CaughtUpS(60.0),

@@ -1,9 +1,11 @@
 //! A producer that signs two blocks for one slot.
 //!
 //! It is a node machine with a producer's key, honest but for one thing: of each block of its own that carries transactions it makes a second
-//! one, for the same slot and on the same parent, without the last of them, and sends the first one to half of its peers and the second one
-//! to the others. Nobody else can make such blocks, and both are valid by themselves, so nodes have to choose among them without a
-//! word with each other, and end with the same chain.
+//! one, for the same slot, without the last of them, and sends the first one to half of its peers and the second one to the others. Nobody else can make such blocks.
+//!
+//! - On the same parent, both are valid by themselves, so nodes have to choose among them without a word with each other, and end with the same chain.
+//! - On the first one, the second is valid for whoever does not know that, and for nobody else, since a block has to be of a later slot than its parent. So one half of the
+//!   nodes passes on what the other half knows to be wrong.
 
 use super::links::Links;
 use super::machine::Machine;
@@ -26,9 +28,30 @@ pub(super) struct Equivocator {
     twins: Twins,
 }
 
+/// What the second block follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Second {
+    /// What the first one follows.
+    SameParent,
+    /// The first one.
+    First,
+}
+
+impl Second {
+    /// That of a kind of attackers; none if they make no second block.
+    pub(super) fn named(kind: &str) -> Option<Self> {
+        match kind {
+            "equivocate" => Some(Self::SameParent),
+            "misplace" => Some(Self::First),
+            _ => None,
+        }
+    }
+}
+
 /// The blocks that others are sent in place of its own.
 #[derive(Debug)]
 struct Twins {
+    second: Second,
     genesis: Genesis,
     key: SecretKey,
     /// The last block of its own, and the other one for the same slot.
@@ -37,11 +60,17 @@ struct Twins {
 
 impl Equivocator {
     /// One with this key, under this id.
-    pub(super) fn new(genesis: &Genesis, key: SecretKey, id: PeerId, links: Links, seed: u64) -> Self {
+    pub(super) fn new(
+        second: Second,
+        (genesis, key): (&Genesis, SecretKey),
+        id: PeerId,
+        links: Links,
+        seed: u64,
+    ) -> Self {
         let parts = NodeParts::new(genesis.clone(), id, 1).expect("valid parts");
         let parts = parts.with_producer(key.clone()).expect("the genesis names the key");
         let machine = Machine::new(parts, links, seed);
-        Self { machine, twins: Twins { genesis: genesis.clone(), key, last: None } }
+        Self { machine, twins: Twins { second, genesis: genesis.clone(), key, last: None } }
     }
 }
 
@@ -57,7 +86,11 @@ impl Twins {
             return None;
         }
         let (_, fewer) = block.transactions().split_last()?;
-        let place = (header.slot, header.height, header.parent);
+        let place = match self.second {
+            Second::SameParent => (header.slot, header.height, header.parent),
+            Second::First => (header.slot, header.height + 1, block.id()),
+        };
+        let fewer = if self.second == Second::First { &[] } else { fewer };
         let twin = Block::produce(&self.genesis, &self.key, place, fewer.to_vec()).ok()?;
         let twin = Payload::new(self.genesis.block_topic(), twin.bytes());
         self.last = Some((payload.id(), twin.clone()));

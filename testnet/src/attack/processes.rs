@@ -15,6 +15,7 @@ const TO_FOLLOW_THE_CHAIN: &str = "to follow the chain, and the processes of att
 const SIMULATED_ONLY: &[(&str, &str)] = &[
     ("censor", "to know which account a node signs with, and the load of processes signs with accounts of its own"),
     ("equivocate", "the key of a producer that no node has"),
+    ("misplace", "the key of a producer that no node has"),
     ("stall", TO_FOLLOW_THE_CHAIN),
     ("sip", TO_FOLLOW_THE_CHAIN),
     ("mute", TO_FOLLOW_THE_CHAIN),

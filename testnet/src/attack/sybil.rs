@@ -55,6 +55,8 @@ pub(super) struct Conduct {
     pub(super) regraft_spread: Duration,
     /// Ends its connections then, for another one to come in its place.
     pub(super) leaves: Option<Time>,
+    /// So often, leaves each mesh and asks for its place again at once.
+    pub(super) slips: Option<Duration>,
 }
 
 /// What conspirators share.
@@ -143,6 +145,7 @@ pub(super) struct Sybil {
     /// What others have told up to here.
     told: u64,
     listens_at: Option<Time>,
+    slips_at: Option<Time>,
     left: bool,
 }
 
@@ -172,6 +175,7 @@ impl Sybil {
             exchanged: Default::default(),
             told: 0,
             listens_at: None,
+            slips_at: None,
             left: false,
         }
     }
@@ -190,6 +194,19 @@ impl Sybil {
     fn graft(&mut self, peer: PeerHandle, place: usize, out: &mut dyn Sink<Output>) {
         self.mesh[place].insert(peer);
         out.emit(Output::Send { peer, frame: Frame::Graft(self.topics[place].clone()) });
+    }
+
+    /// Leaves all meshes and asks for its places again, in one RPC to each peer.
+    fn slip(&self, out: &mut dyn Sink<Output>) {
+        for (topic, mesh) in self.topics.iter().zip(&self.mesh) {
+            for peer in mesh.iter().copied() {
+                for subscribe in [false, true] {
+                    let subscription = Subscription { subscribe, topic: topic.clone() };
+                    out.emit(Output::Send { peer, frame: Frame::Subscription(subscription) });
+                }
+                out.emit(Output::Send { peer, frame: Frame::Graft(topic.clone()) });
+            }
+        }
     }
 
     fn rpc(&mut self, now: Time, peer: PeerHandle, rpc: &Rpc, out: &mut dyn Sink<Output>) {
@@ -322,6 +339,7 @@ impl Adversary for Sybil {
                 self.links.begin(out);
                 let listens = self.conduct.wormhole || self.conduct.colludes;
                 self.listens_at = listens.then_some(now + LISTEN);
+                self.slips_at = self.conduct.slips.map(|every| now + every);
             }
             Input::Rpc { peer, rpc, .. } => self.rpc(now, *peer, rpc, out),
             Input::Disconnected { peer } => {
@@ -349,6 +367,10 @@ impl Adversary for Sybil {
             self.regrafts.remove(&due);
             self.graft(due.1, due.2, out);
         }
+        if let Some(every) = self.conduct.slips.filter(|_| self.slips_at.is_some_and(|at| at <= now)) {
+            self.slips_at = Some(now + every);
+            self.slip(out);
+        }
         if self.listens_at.is_some_and(|at| at <= now) {
             if self.conduct.colludes {
                 self.listens_at = Some(now + COLLUDE);
@@ -366,6 +388,7 @@ impl Adversary for Sybil {
             return None;
         }
         let regraft = self.regrafts.first().map(|(at, ..)| *at);
-        [regraft, self.listens_at, self.links.next_wake(), self.conduct.leaves].into_iter().flatten().min()
+        let others = [self.listens_at, self.slips_at, self.links.next_wake(), self.conduct.leaves];
+        others.into_iter().chain([regraft]).flatten().min()
     }
 }
