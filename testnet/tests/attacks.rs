@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use starling_protocol::time::{Duration, Time};
 use starling_testnet::attack::experiment::{Experiment, Outcome, Study};
 use starling_testnet::attack::suite::{self, Plan, RowResult, SuiteError};
-use starling_testnet::attack::table::{Scale, Trial, rows};
+use starling_testnet::attack::table::{Fate, Scale, Trial, rows};
 use starling_testnet::attack::{Attackers, engines};
 use starling_testnet::report;
 use starling_testnet::sim::{Engine, Pace};
@@ -46,6 +46,17 @@ fn silent_sybils_harm_weaker_engines_and_not_ours() {
     assert!(push.delivered * 2 < push.expected, "{} of {}", push.delivered, push.expected);
     let classic = run(&cold_boot, engines::GOSSIPSUB_1_0);
     assert!(classic.p99_us > 10 * ours.p99_us, "{} and {}", classic.p99_us, ours.p99_us);
+    let flood = run(&cold_boot, engines::FLOODSUB);
+    assert!(
+        Fate::DeliversAtGreatCost.holds(&flood),
+        "{} copies of {} of {}",
+        flood.copies,
+        flood.delivered,
+        flood.expected
+    );
+    assert!(Fate::Loses.holds(&push) && !Fate::Loses.holds(&ours) && !Fate::DeliversAtGreatCost.holds(&ours));
+    let flash = case("covert-flash");
+    assert!(Fate::Loses.holds(&run(&flash, engines::SQUARE_ROOT_PUSH)));
     let again = run(&cold_boot, Engine::default());
     assert_eq!((&again.trace, again.events), (&ours.trace, ours.events), "the same seed, the same run");
 }

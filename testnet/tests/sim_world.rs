@@ -181,6 +181,36 @@ fn worse_paths_slow_computers_and_slow_disks_cost_time() {
     assert!(slow > base + 20_000, "{base} and {slow} us");
 }
 
+/// A node publishes what it was given when that is on its disk, and makes blocks when it takes it to be time.
+#[test]
+fn slow_disks_delay_what_is_to_be_kept_and_wrong_clocks_move_blocks() {
+    let published = |faults: Vec<(Time, Action)>| {
+        let world = run(Scenario { faults, ..small(16, 7) });
+        let messages = world.observer().messages().iter().filter(|message| message.published > at(5));
+        messages.map(|message| (message.is_block, message.origin, message.published)).collect::<Vec<_>>()
+    };
+    let usual = published(Vec::new());
+    let of = |all: &[(bool, u32, Time)], block| {
+        let times = all.iter().filter(|(is_block, ..)| *is_block == block);
+        times.map(|(_, origin, time)| (*origin, time.as_micros() % 1_000_000)).collect::<Vec<_>>()
+    };
+    let slow = published((0..16).map(|node| (at(3), Action::Disk(node, 50_000))).collect());
+    let sum = |all: &[(bool, u32, Time)]| {
+        let transactions = all.iter().filter(|(is_block, ..)| !is_block);
+        transactions.map(|(.., time)| time.as_micros()).sum::<u64>() / of(all, false).len() as u64
+    };
+    assert_eq!(of(&usual, false).len(), of(&slow, false).len());
+    assert!(sum(&slow) > sum(&usual) + 10_000, "{} and {}", sum(&usual), sum(&slow));
+    let producer = of(&usual, true)[0].0;
+    let behind = published(vec![(at(3), Action::Clock(producer, -300_000))]);
+    let of_producer = |all: &[(bool, u32, Time)]| {
+        of(all, true).into_iter().filter(|(origin, _)| *origin == producer).map(|(_, time)| time).collect::<Vec<_>>()
+    };
+    let (right, wrong) = (of_producer(&usual), of_producer(&behind));
+    assert!(right.len() > 3 && right.iter().all(|us| *us < 50_000), "{right:?}");
+    assert!(wrong.len() > 3 && wrong.iter().all(|us| (300_000..350_000).contains(us)), "{wrong:?}");
+}
+
 #[test]
 fn nodes_that_discover_each_other_have_the_links_that_they_want() {
     let mut scenario = small(40, 6);

@@ -13,7 +13,7 @@ const TO_FOLLOW_THE_CHAIN: &str = "to follow the chain, and the processes of att
 
 /// Kinds that need what only the simulator gives, and what that is.
 const SIMULATED_ONLY: &[(&str, &str)] = &[
-    ("censor", "to know which account a node signs with, and the load of processes signs with accounts of its own"),
+    ("censor", "to know which account a node signs with, which the processes of attackers are not told"),
     ("equivocate", "the key of a producer that no node has"),
     ("misplace", "the key of a producer that no node has"),
     ("stall", TO_FOLLOW_THE_CHAIN),

@@ -70,6 +70,8 @@ const FIGURES: &[Figure] = &[
     figure("blocks: copies", &["classes", "block", "copies_per_delivery"], 3, false),
     figure("blocks: frame bytes", &["classes", "block", "frame_bytes_per_delivery"], 0, false),
     figure("bytes sent", &["socket_bytes"], 0, false),
+    figure("ready after (s)", &["ready_s"], 1, false),
+    figure("one head after healing (s)", &["partition", "one_head_after_s"], 2, false),
 ];
 
 /// A share such as `10%` or `10`.

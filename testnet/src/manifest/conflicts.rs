@@ -115,7 +115,8 @@ fn partitions(manifest: &Manifest) -> Checked {
                     let message = format!(
                         "it overlaps with the partition fault.{other}, which lasts {until}; heal that one first, or describe both as one"
                     );
-                    return Err(Problem::new(&[Key("fault"), Index(number), Key("at_s")], message));
+                    let place = [Key("fault"), Index(number), Key("at_s")];
+                    return Err(Problem::new(&place, message).beside(&[Key("fault"), Index(other)]));
                 }
                 parted = Some((number, for_s.map_or(Time::MAX, |for_s| at + duration(for_s))));
             }

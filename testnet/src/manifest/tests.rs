@@ -199,6 +199,8 @@ fn files_that_cannot_be_used_are_said_with_the_line_that_names_them() {
     assert!(binary.contains("cannot read") && binary.contains("as a manifest") && binary.contains("quick"), "{binary}");
     let endless = named(&[b'x'; 100_000]).expect_err("no manifest").to_string();
     assert!(endless.contains("my.toml") && endless.len() < 2_000, "{} bytes", endless.len());
+    let unclosed = named(b"format = 1\nnodes = [9\nseed = 1\n").expect_err("no manifest").to_string();
+    assert!(unclosed.contains("my.toml") && unclosed.contains("line 3"), "{unclosed}");
     let folder = Manifest::named(folder.path().to_str().expect("a path in UTF-8")).expect_err("a folder").to_string();
     assert!(folder.contains("directory"), "{folder}");
 }

@@ -276,9 +276,11 @@ impl Checker for NothingLeft {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sim::link::Busy;
     use crate::sim::{Scenario, Wiring};
     use starling_protocol::id::Direction;
     use starling_protocol::node::{Input, Output};
+    use starling_protocol::send_queue::{PushResult, SendQueue};
 
     /// A network of which every node is connected with all others.
     fn connected() -> World {
@@ -323,6 +325,46 @@ mod tests {
         }
         let (peer, far) = (handles[1], world.machines[0].lines[one].far);
         assert_eq!(violation(&world), format!("node 0 is connected with {far}, whom it does not know as {peer:?}"));
+    }
+
+    #[test]
+    fn a_peer_that_is_gone_and_kept_is_seen() {
+        let mut world = connected();
+        let (now, peer) = (world.now(), world.machines[0].handles()[2]);
+        let mut said: Vec<Output> = Vec::new();
+        let node = world.machines[0].actor.node_mut().expect("it runs");
+        node.handle(now, Input::Disconnected { peer }, &mut said);
+        assert_eq!(violation(&world), "node 0 knows 4 peers and has 5 connections");
+    }
+
+    #[test]
+    fn a_wake_that_is_lost_is_seen() {
+        let mut world = connected();
+        world.machines[3].wake_at = Time::MAX;
+        let said = violation(&world);
+        assert!(said.starts_with("node 3 wants to be woken at ") && said.ends_with(" and will not be"), "{said}");
+    }
+
+    #[test]
+    fn a_queue_that_holds_too_much_is_seen() {
+        let mut world = connected();
+        assert_eq!(QueueBounds.look(&world), None);
+        let most = SendQueueConfig::default().bytes_max;
+        let mut queue = SendQueue::new(SendQueueConfig { bytes_max: most * 4, ..SendQueueConfig::default() });
+        let topic = starling_protocol::id::Topic::new("topic");
+        for number in 0_u8.. {
+            let large = starling_protocol::message::Payload::new(&topic, &[number; 60_000]);
+            let frame = Frame::Publish { payload: large, class: starling_protocol::rpc::Class::Forward };
+            assert!(matches!(queue.push(world.now(), frame), PushResult::Ok));
+            if queue.bytes() > most {
+                break;
+            }
+        }
+        let (writing, bodies) = (None, std::collections::VecDeque::new());
+        let busy = Busy { queue, writing, bodies, body_next: false, waits: false, queued: false };
+        world.machines[2].lines[0].busy = Some(Box::new(busy));
+        let said = QueueBounds.look(&world).expect("a rule is broken");
+        assert!(said.starts_with("a queue of node 2 holds ") && said.ends_with(&format!("more than {most}")), "{said}");
     }
 
     #[test]

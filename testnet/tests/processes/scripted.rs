@@ -93,6 +93,14 @@ fn killed_paused_and_parted_nodes_have_everything_in_the_end() {
     );
     assert!(ended.stdout.contains("one head again"), "{}", ended.stdout);
     assert_eq!(summary["verdict"], serde_json::json!({ "good": true, "one_chain": true, "findings": [] }));
+    // The simulator comes to the same verdict on it.
+    let simulated = folder.dir.path().join("simulated");
+    let manifest = folder.dir.path().join("small.toml");
+    let ended = Tool::start(&simulated, &["sim", manifest.to_str().expect("a path in UTF-8")]).end(DEADLINE);
+    assert_eq!(ended.code, Some(0), "{}\n{}", ended.stdout, ended.stderr);
+    let simulated = fs::read_to_string(simulated.join("summary.json")).expect("a summary");
+    let simulated: Value = serde_json::from_str(&simulated).expect("JSON");
+    assert_eq!((&simulated["kind"], &simulated["verdict"]), (&Value::from("simulation"), &summary["verdict"]));
     let partition = &summary["partition"];
     assert!(partition["healed_at_s"].as_f64().is_some_and(|at_s| (8.4..30.0).contains(&at_s)), "{partition}");
     assert!(partition["one_head_after_s"].as_f64().is_some_and(|after_s| after_s >= 0.0), "{partition}");
