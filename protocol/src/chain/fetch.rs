@@ -137,7 +137,7 @@ impl Chain {
                 let mut started = false;
                 self.with_sync(at, out, |sync, chain, out| started = sync.start(at, from, chain, out));
                 if started {
-                    return;
+                    continue;
                 }
             }
             let awaited = self.fetch.bodies_awaited.get(&parent).copied().filter(|until| *until > at.now);

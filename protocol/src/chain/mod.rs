@@ -16,9 +16,9 @@
 //! # The way of a block that the mesh brings
 //! ```text
 //! Block::decode            size, encoding, network, turn, transaction root         on error: Reject
-//! Chain::precheck_relay    not from the future, not long past, follows its parent  as it says
+//! Chain::precheck_relay    not from the future, not long past, not known invalid   as it says
 //! verify_header_signature  by a worker                                             on error: Reject
-//! Chain::check_relay       the same again, and at most two blocks a slot           as it says; then the mesh relays
+//! Chain::check_relay       the same again, and follows its parent if that is here  as it says; then the mesh relays
 //! verify_bodies            by a worker
 //! Chain::insert_block      with the result
 //! ```

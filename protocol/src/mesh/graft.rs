@@ -19,8 +19,8 @@
 //!
 //! A refusal is a PRUNE and sets the backoff. A received PRUNE takes the peer out of our mesh and sets the backoff that it
 //! names, clamped at decode and added with saturation (CVE-2026-33040, CVE-2026-34219). A PRUNE for a topic that we have
-//! not joined is ignored. Its peers are passed on only when the pruner's score is high enough and it was in our mesh. *Rationale:* an offer has to be
-//! verified, sixteen signatures of it; whoever is in no mesh of ours would have us do that hundreds of times with one RPC.
+//! not joined is ignored. Its peers are passed on only when the pruner's score is high enough, and once for each time that it enters our mesh. *Rationale:* an offer has to be
+//! verified, sixteen signatures of it; whoever pleased would have us do that hundreds of times with one RPC.
 
 use super::backoff::Violation;
 use super::io::{Output, PruneReason, Sink};
@@ -86,6 +86,9 @@ impl Mesh {
     /// Adds the peer to our mesh and tells it.
     pub(super) fn graft(&mut self, now: Time, topic: TopicIndex, peer: PeerHandle, out: &mut impl Sink<Output>) {
         if self.insert_into_mesh(now, topic, peer, out) {
+            if let Some(slot) = self.peers.get_mut(peer) {
+                slot.rest.links[topic.index()].sought = true;
+            }
             self.counters.grafts_sent += 1;
             send(out, peer, Frame::Graft(self.topics.name(topic).clone()));
         }
@@ -259,19 +262,27 @@ impl Mesh {
                 self.counters.prunes_ignored += 1;
                 continue;
             };
-            let Some(slot) = self.peers.get(peer) else { return };
-            let refused = now.since(slot.rest.links[index.index()].grafted_at) < REFUSAL_TIME;
+            let Some(slot) = self.peers.get_mut(peer) else { return };
+            let link = &mut slot.rest.links[index.index()];
+            let refused = now.since(link.grafted_at) < REFUSAL_TIME;
+            let may_offer = !prune.peers.is_empty() && core::mem::take(&mut link.may_offer);
+            let sought = link.sought;
             let backoff = match prune.backoff_seconds {
                 Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
                 _ => self.config.prune.backoff,
             };
             self.backoffs.set(now, index, slot.rest.id, backoff);
-            let left = self.peer_left_mesh(now, index, peer, PruneReason::ByPeer, out);
+            // Whom we asked and who has no room was never in: what happened meanwhile says nothing of it.
+            let left = if refused && sought {
+                self.leave_as_it_was(now, index, peer, out)
+            } else {
+                self.peer_left_mesh(now, index, peer, PruneReason::ByPeer, out)
+            };
             if left && !refused {
                 self.refill_mesh(now, index, out);
             }
             let believed = || !self.scores.is_below(peer, self.scores.thresholds().accept_peer_exchange);
-            if left && !prune.peers.is_empty() && believed() {
+            if may_offer && believed() {
                 let candidates = prune.peers.iter().take(self.config.exchange.peers_max).cloned().collect();
                 out.emit(Output::PeerExchangeCandidates { peer, candidates });
             }

@@ -72,6 +72,16 @@ pub(super) struct TopicLink {
     pub(super) served_at: Option<Time>,
     /// What was known of its use when it left our mesh by itself.
     pub(super) left: Option<Use>,
+    /// Whether it is in our mesh, or was last, because we asked it.
+    pub(super) sought: bool,
+    /// Whether a PRUNE of it may offer peers: once for each time that it enters.
+    pub(super) may_offer: bool,
+}
+
+impl TopicLink {
+    /// Of a peer that was never in our mesh.
+    pub(super) const NEVER: Self =
+        Self { grafted_at: Time::ZERO, brought_at: None, served_at: None, left: None, sought: false, may_offer: false };
 }
 
 /// What a peer has used up since the last heartbeat.

@@ -8,7 +8,7 @@
 //! - Each message is asked of one announcer at a time. When it does not arrive within the *retry* time, the next announcer is
 //!   asked. As long as one announcer delivers, the message arrives, however many others are silent.
 //! - A peer that was asked, and whose message has not arrived from anybody within the *follow-up* time, has broken a promise.
-//!   *Rationale for two times:* asking somebody else early costs at most a duplicate, while blame must allow for a slow line.
+//!   *Rationale for two times:* asking somebody else early costs at most a duplicate for each of `asked_max` peers, while blame must allow for a slow line.
 //! - A message that arrives, from whomever, settles every promise for it.
 //!   *Rationale:* the others may have dropped it because we said IDONTWANT.
 //!
@@ -18,8 +18,9 @@
 //!   have recently needed after their announcement (mean plus twice the mean deviation, smoothed as the round-trip
 //!   estimate of RFC 6298), within configured bounds; with a maximum of zero every message is asked for at once.
 //! - **Whom to ask:** the announcer with the fewest strikes, then with the fewest requests in flight, then the earliest. A
-//!   retry or a broken promise is a strike; a delivery on request before the retry halves them. *Rationale:* an attacker who announces
-//!   everything first and delivers nothing, or as late as it dares, is soon asked last.
+//!   retry or a broken promise is a strike. A delivery on request halves them, and one after the retry takes that strike back and no more. *Rationale:* an attacker who announces
+//!   everything first and delivers nothing is soon asked last, and of several who deliver by turns, as late as they dare, each but the one whose turn it is. Large messages on
+//!   slow lines always come after the retry, which is nobody's fault.
 //! - **The more have been asked for a message, the sooner the next one is**: the longest retry time is halved with each, down to the shortest. *Rationale:* how
 //!   long a round trip takes is what the peer makes of it, and a dozen who each take the longest would hold a message up for as many seconds.
 //! - **At most one broken promise per peer and moment of asking**, however many messages that request named (as in
@@ -58,6 +59,8 @@ pub struct PromiseConfig {
     pub follow_up: Duration,
     /// Messages on file for each peer.
     pub announced_max: usize,
+    /// Peers that are asked for one message at the same time; another one is when the first of them has had the follow-up time.
+    pub asked_max: usize,
 }
 
 impl Default for PromiseConfig {
@@ -73,8 +76,9 @@ impl Default for PromiseConfig {
             retry_max: Duration::from_secs(1),
             // The specification's IWantFollowupTime in go-libp2p-pubsub and rust.
             follow_up: Duration::from_secs(3),
-            // A guess.
+            // Guesses. So many copies may share our line.
             announced_max: 2_048,
+            asked_max: 16,
         }
     }
 }
@@ -104,7 +108,7 @@ impl PromiseConfig {
     /// # Errors
     /// When bounds contradict each other or leave room for nothing.
     pub fn validate(&self) -> Result<(), PromiseConfigError> {
-        if self.announced_max == 0 {
+        if self.announced_max == 0 || self.asked_max == 0 {
             return Err(PromiseConfigError::NoRoom);
         }
         if self.wait_min > self.wait_initial || self.wait_initial > self.wait_max {
@@ -121,7 +125,7 @@ impl PromiseConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PromiseConfigError {
     /// A bound is zero.
-    #[error("announced_max must be at least 1")]
+    #[error("announced_max and asked_max must be at least 1")]
     NoRoom,
     /// The waits are out of order.
     #[error("the waits before a request must rise from wait_min over wait_initial to wait_max")]
@@ -173,8 +177,8 @@ enum AnnouncerState {
     Waiting,
     Asked {
         at: Time,
-        /// When the next one is asked.
-        until: Time,
+        /// Whether another one was asked since, which is a strike.
+        struck: bool,
     },
     Failed,
 }
@@ -256,16 +260,15 @@ impl Promises {
         }
         let Some(entry) = self.take(id) else { return Arrival::Pushed };
         let state = entry.announcers.iter().find(|other| other.peer == peer).map(|announcer| announcer.state);
-        let in_time = match state {
-            None | Some(AnnouncerState::Waiting) => {
+        let strikes = self.peers.get_mut(&peer).map(|known| &mut known.strikes);
+        match (state, strikes) {
+            (None | Some(AnnouncerState::Waiting), _) => {
                 self.wait.sample(now.since(entry.announced_at), &self.config);
                 return Arrival::Pushed;
             }
-            Some(AnnouncerState::Asked { until, .. }) => now <= until,
-            Some(AnnouncerState::Failed) => false,
-        };
-        if let Some(state) = self.peers.get_mut(&peer).filter(|_| in_time) {
-            state.strikes /= 2;
+            (Some(AnnouncerState::Asked { struck: false, .. }), Some(strikes)) => *strikes /= 2,
+            (Some(AnnouncerState::Asked { struck: true, .. }), Some(strikes)) => *strikes = strikes.saturating_sub(1),
+            _ => {}
         }
         Arrival::Pulled
     }
@@ -394,24 +397,31 @@ impl Promises {
             let state = self.peers.get(&entry.announcers[*index].peer);
             state.map_or((0, 0), |state| (state.strikes, state.in_flight))
         })?;
-        // Whoever was asked last has let the retry time pass.
         let asked_at = |announcer: &Announcer| match announcer.state {
             AnnouncerState::Asked { at, .. } => Some(at),
             AnnouncerState::Waiting | AnnouncerState::Failed => None,
         };
-        if let Some(late) =
-            entry.announcers.iter().filter(|other| asked_at(other).is_some()).max_by_key(|other| asked_at(other))
-            && let Some(state) = self.peers.get_mut(&late.peer)
+        let open = || entry.announcers.iter().filter_map(asked_at);
+        if open().count() >= self.config.asked_max {
+            entry.ask_at = open().min().map_or(now, |at| at + self.config.follow_up);
+            return None;
+        }
+        // Whoever was asked last has let the retry time pass.
+        let late = (0..entry.announcers.len()).filter(|index| asked_at(&entry.announcers[*index]).is_some());
+        if let Some(late) = late.max_by_key(|index| asked_at(&entry.announcers[*index]))
+            && let AnnouncerState::Asked { struck, .. } = &mut entry.announcers[late].state
         {
-            state.strikes = state.strikes.saturating_add(1);
+            *struck = true;
+            if let Some(state) = self.peers.get_mut(&entry.announcers[late].peer) {
+                state.strikes = state.strikes.saturating_add(1);
+            }
         }
         let asked = entry.announcers.iter().filter(|other| other.state != AnnouncerState::Waiting).count();
         let peer = entry.announcers[next].peer;
         let state = self.peers.entry(peer).or_default();
         state.in_flight += 1;
-        let until = now + self.config.retry_after(state.rtt, asked);
-        entry.announcers[next].state = AnnouncerState::Asked { at: now, until };
-        entry.ask_at = until;
+        entry.ask_at = now + self.config.retry_after(state.rtt, asked);
+        entry.announcers[next].state = AnnouncerState::Asked { at: now, struck: false };
         Some(peer)
     }
 

@@ -55,10 +55,7 @@ impl Mesh {
                 rtt: None,
                 record: None,
                 rhythm: Rhythm::new(self.pulse.lived()),
-                links: vec![
-                    TopicLink { grafted_at: Time::ZERO, brought_at: None, served_at: None, left: None };
-                    self.topics.len()
-                ],
+                links: vec![TopicLink::NEVER; self.topics.len()],
             }),
         });
         self.queue_for_gossip(peer);
@@ -211,7 +208,8 @@ impl Mesh {
                 slot.rest.rhythm = Rhythm::new(slot.heard);
             }
             slot.mesh.insert(topic);
-            slot.rest.links[topic.index()].grafted_at = now;
+            let link = &mut slot.rest.links[topic.index()];
+            (link.grafted_at, link.sought, link.may_offer) = (now, false, true);
         }
         self.scores.grafted(now, peer, topic);
         out.emit(Output::Event(Event::Grafted { peer, topic: self.topics.name(topic).clone() }));
@@ -228,7 +226,12 @@ impl Mesh {
         reason: PruneReason,
         out: &mut impl Sink<Output>,
     ) -> bool {
-        self.take_from_mesh(now, topic, peer, reason, out).is_some()
+        let known = self.take_from_mesh(now, topic, peer, reason, out);
+        if let Some(slot) = self.peers.get_mut(peer) {
+            // We part from it with a back-off, after which it begins anew.
+            slot.rest.links[topic.index()].left = None;
+        }
+        known.is_some()
     }
 
     /// As [`Mesh::remove_from_mesh`], of a peer that has left by itself and may come back.
@@ -245,6 +248,17 @@ impl Mesh {
             self.remember_use(now, topic, peer, known, out);
         }
         known.is_some()
+    }
+
+    /// As [`Mesh::remove_from_mesh`], of a peer that was asked and refuses: what was known of it before stays as it was.
+    pub(super) fn leave_as_it_was(
+        &mut self,
+        now: Time,
+        topic: TopicIndex,
+        peer: PeerHandle,
+        out: &mut impl Sink<Output>,
+    ) -> bool {
+        self.take_from_mesh(now, topic, peer, PruneReason::ByPeer, out).is_some()
     }
 
     /// Takes the peer out of our mesh, and tells what was known of its use. None when it is not there.

@@ -39,7 +39,7 @@
 //!   read.
 //! - Who leaves the mesh because it was silent, and has brought a message of late, may come back soon: it keeps the shortest backoff.
 //! - **Who leaves the mesh by itself and comes back is who it was**, in the same connection: what is known of its use stays, and to leave while it is tried is half of
-//!   a failure. Who has failed too often by then is told to keep away, like anybody who brings nothing. *Rationale:* whoever unsubscribes, subscribes and grafts in one RPC would
+//!   a failure, awaited or not. Who has failed too often by then is told to keep away, like anybody who brings nothing. Whom we asked for its place and who refuses was never in. *Rationale:* whoever unsubscribes, subscribes and grafts in one RPC would
 //!   never be found out otherwise. Honest peers leave as well, and seldom in a trial.
 //!
 //! What this leaves an attacker: it keeps its place by bringing every message that we hold back, within the time of a trial. If it counts what it is
@@ -248,7 +248,7 @@ impl Mesh {
     /// A peer has entered the mesh in this place.
     pub(super) fn begin_use(&mut self, topic: TopicIndex, place: usize, peer: PeerHandle) {
         let patience = self.config.trial.messages;
-        let known = self.peers.get_mut(peer).and_then(|slot| slot.rest.links[topic.index()].left.take());
+        let known = self.peers.get(peer).and_then(|slot| slot.rest.links[topic.index()].left);
         let unknown = Use { silent: 0, patience, failures: 0, standstills: 0, tried_in: 0, spared: 0, brought: false };
         self.states[topic.index()].uses.insert(place, known.unwrap_or(unknown));
     }
@@ -256,7 +256,7 @@ impl Mesh {
     /// The peer has left the mesh, in which it was in this place. What is known of its use, a trial that was not over included.
     pub(super) fn end_use(&mut self, topic: TopicIndex, place: usize, peer: PeerHandle) -> Use {
         let mut known = self.states[topic.index()].uses.remove(place);
-        if self.trials.end((peer, topic)).is_some_and(|trial| trial.held.is_some()) {
+        if self.trials.end((peer, topic)).is_some() {
             known.failures = known.failures.saturating_add(WHOLE / 2);
         }
         self.trials.in_vain.remove(&(peer, topic));
@@ -272,10 +272,12 @@ impl Mesh {
         known: Use,
         out: &mut impl Sink<Output>,
     ) {
-        if self.has_failed(&known) {
+        let has_failed = self.has_failed(&known);
+        if let Some(slot) = self.peers.get_mut(peer) {
+            slot.rest.links[topic.index()].left = Some(known).filter(|_| !has_failed);
+        }
+        if has_failed {
             self.keep_away(now, topic, peer, known.brought, out);
-        } else if let Some(slot) = self.peers.get_mut(peer) {
-            slot.rest.links[topic.index()].left = Some(known);
         }
     }
 

@@ -183,7 +183,8 @@ impl Window {
         let held: usize = self.entries.iter().map(|entry| entry.state.held_bytes()).sum();
         assert_eq!(held, self.held_bytes, "bytes of blocks that have come");
         let response = Response::bytes_max(local.genesis());
-        let bytes_max = WINDOW_BYTES_MAX + response;
+        // The block that all others wait for is asked for in any case, beside requests that are given up.
+        let bytes_max = WINDOW_BYTES_MAX + 2 * response;
         assert!(held + requests.blocks() * response <= bytes_max, "{held} bytes of blocks wait to be placed");
         let mut transactions = 0;
         for (index, entry) in self.entries.iter().enumerate() {
@@ -341,7 +342,7 @@ impl Sync {
             let count = match (held <= WINDOW_BYTES_MAX, place) {
                 (true, _) => CHUNK_BLOCKS_MAX,
                 // All others wait for this one, so it is worth a little more than there is room for.
-                (false, 0) if session.window.held_bytes + (self.requests.blocks()) * response <= WINDOW_BYTES_MAX => 1,
+                (false, 0) if held - response <= WINDOW_BYTES_MAX || self.requests.awaited() == 0 => 1,
                 (false, _) => return,
             };
             let mut bytes = 0;

@@ -15,8 +15,8 @@ pub const WINDOW_BLOCKS_MAX: usize = 512;
 /// Bytes of blocks that have come and are not placed, or that a request under way may bring, at most; beyond that only
 /// the block that all others wait for is asked for.
 pub const WINDOW_BYTES_MAX: usize = 32 << 20;
-/// Requests for blocks under way at once, beside as many that are late and whose blocks are asked of others. With the longest responses, half of
-/// [`WINDOW_BYTES_MAX`].
+/// Requests for blocks under way at once, beside as many that are late and whose blocks are asked of others. With responses of 2 MiB, all of
+/// [`WINDOW_BYTES_MAX`] together.
 pub const BLOCK_REQUESTS_MAX: usize = 8;
 /// Requests for blocks under way to one peer; fewer than a peer refuses ([`crate::chain::SERVED_PER_PEER_MAX`]).
 pub const BLOCK_REQUESTS_PER_PEER_MAX: usize = 2;

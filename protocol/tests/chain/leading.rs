@@ -3,6 +3,7 @@
 use crate::manners::Manner;
 use crate::support::*;
 use crate::world::World;
+use starling_crypto::Digest;
 use starling_protocol::block::Block;
 use starling_protocol::chain::{
     Chain, Config, Effect, PeerFault, Position, RequestId, ResponseTicket, Verified, VerifyTicket,
@@ -134,6 +135,13 @@ fn a_missing_parent_is_asked_for_while_a_claim_leads_nowhere() {
     world.run_for(Duration::from_secs(2));
     assert!(world.nodes[node].chain.sync_progress(world.now).target > 60, "somebody claims more");
     blocks[58..].iter().for_each(|block| world.own(honest, block));
+    // One that waits for something far away keeps no other from its parent.
+    for first in 0..4 {
+        let far = misplaced(&genesis(), BlockId(Digest([first; 32])), 65 + u64::from(first), 64);
+        world.send_block(liar, node, &far);
+    }
+    world.run_for(Duration::from_millis(100));
+    assert_eq!(world.nodes[node].chain.orphans().0, 4);
     world.send_block(honest, node, &blocks[59]);
     world.run_for(Duration::from_millis(500));
     assert_eq!(world.head(node), Position::of(&blocks[59]));

@@ -419,8 +419,19 @@ fn offers_are_bounded_and_believed_only_from_good_peers() {
         })
         .collect();
     assert_eq!(candidates, [(good, 16)]);
+    let offers = |bench: &mut Bench| {
+        bench.take().iter().filter(|output| matches!(output, Output::PeerExchangeCandidates { .. })).count()
+    };
     bench.rpc(good, &rpc);
-    assert!(!bench.take().iter().any(|output| matches!(output, Output::PeerExchangeCandidates { .. })), "in no mesh");
+    assert_eq!(offers(&mut bench), 0, "in no mesh");
+    // Whoever leaves the topic says so first, and offers peers then.
+    bench.pass(S * 3);
+    bench.graft_from(good);
+    assert!(bench.in_mesh(good));
+    bench.take();
+    let subscriptions = vec![Subscription { subscribe: false, topic: topic() }];
+    bench.rpc(good, &Rpc { subscriptions, ..rpc });
+    assert_eq!(offers(&mut bench), 1);
 }
 
 #[test]

@@ -202,7 +202,9 @@ fn slip_out_and_in(bench: &mut Bench, peer: PeerHandle) {
 /// Whoever leaves and comes back is known by what it has not brought, and by leaving while it was tried.
 #[test]
 fn nobody_keeps_a_place_by_leaving_it_again_and_again() {
-    for direction in [Direction::Inbound, Direction::Outbound] {
+    // A little before a trial is over, and long after it, when one that says nothing is awaited.
+    let times = [Direction::Inbound, Direction::Outbound].map(|direction| [5, 40].map(|every| (direction, every)));
+    for (direction, every) in times.into_iter().flatten() {
         let (mut bench, peers) = bench(config(), 6);
         bring(&mut bench, &peers, 0);
         let squatter = bench.connect(direction, Version::V1_2);
@@ -211,9 +213,9 @@ fn nobody_keeps_a_place_by_leaving_it_again_and_again() {
         let mut number = 0;
         while bench.in_mesh(squatter) {
             number += 1;
-            assert!(number < 100, "{direction:?}: it brings nothing and stays");
+            assert!(number < 400, "{direction:?}, {every}: it brings nothing and stays");
             bring(&mut bench, &peers, number);
-            if number.is_multiple_of(5) {
+            if number.is_multiple_of(every) {
                 slip_out_and_in(&mut bench, squatter);
             }
             bench.pass(Duration::from_millis(50));
@@ -223,6 +225,33 @@ fn nobody_keeps_a_place_by_leaving_it_again_and_again() {
         assert!(!bench.in_mesh(squatter), "{direction:?}: it is to keep away");
         assert!(asks(&mut bench).1, "{direction:?}: others have their turn");
     }
+}
+
+/// A peer without room was never in the mesh, however often it was asked and whatever came while its answer was under way.
+#[test]
+fn nothing_is_held_against_whoever_refuses() {
+    let mut bench = Bench::joined(config());
+    let members: Vec<PeerHandle> = (0..4).map(|_| bench.subscriber_of(Direction::Outbound, Version::V1_2)).collect();
+    let full = bench.subscriber_of(Direction::Outbound, Version::V1_2);
+    let (mut number, mut asked) = (0, 0);
+    for _ in 0..60 {
+        bench.heartbeat();
+        if bench.in_mesh(full) {
+            asked += 1;
+            // A round trip in which there are many messages.
+            for _ in 0..12 {
+                number += 1;
+                bring(&mut bench, &members, number);
+                bench.pass(Duration::from_millis(8));
+            }
+            bench.prune_from(full, Some(2));
+            assert_eq!(pruned_for(&bench, full), None, "after {asked} refusals");
+            bench.take();
+        }
+        bench.pass(Duration::from_millis(500));
+    }
+    assert!(asked > 12, "it was asked {asked} times");
+    assert!(bench.mesh.score(full) >= 0.0);
 }
 
 /// An honest peer that leaves for reasons of its own loses nothing by it.

@@ -200,9 +200,10 @@ pub(super) const ROWS: &[Row] = &[
     },
     persistent(
         "slip-away",
-        "sybils bring nothing, and leave each mesh and ask for their places again three times a second: four for each node with 100 connections each, or four of the five peers that nodes find and dial",
+        "sybils bring nothing, and leave each mesh and ask for their places again: four for each node with 100 connections each do so three times a second, four of five peers that nodes find and dial every 2 s",
         |scale, seed| {
-            let mut dialled = many(scale, seed, Attackers::new("slip", scale.per_node(4.0), 20));
+            // Longer than a trial, and shorter than one that says nothing is awaited.
+            let mut dialled = many(scale, seed, Attackers::new("slip", scale.per_node(4.0), 20).with("every_s", 2.0));
             dialled.scenario.wiring = found();
             vec![
                 network("they dial", many(scale, seed, Attackers::new("slip", scale.per_node(4.0), 100))),
