@@ -2,7 +2,8 @@
 //!
 //! A request counts as being answered until the driver says that the answer has gone out ([`Chain::on_responded`]). One
 //! peer has at most [`super::Config::served_per_peer_max`] of them, all together [`super::Config::served_max`]; further
-//! ones are told at once that we are busy. When more than half of all are under way a peer has one for blocks and one other: otherwise a few that do not read what they ask for
+//! ones are told at once that we are busy. When more than half of all are under way a peer has one for blocks and one other, and none if it took [`SLOW`] or longer over its last
+//! answer: otherwise some that do not read what they ask for
 //! would leave nothing for the others. What is being read from the disk for peers that have gone counts until it has come. So what answers take of memory, of the disk's queue and of the line is
 //! bounded, and nothing is queued for anybody.
 
@@ -14,13 +15,22 @@ use crate::id::{BlockId, PeerHandle};
 use crate::mesh::Sink;
 use crate::request::{Answer, BLOCKS_MAX, HEADERS_MAX, RESPONSE_BLOCK_BYTES_MAX, Request, Response};
 use crate::store::LoadRequest;
+use crate::time::{Duration, Time};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Whose answer has taken so long to go out is not served where places are few. Two seconds bring 2 MiB over a line of some 8 Mbit/s.
+const SLOW: Duration = Duration::from_secs(2);
+
+/// Of whom a request is, and whether it is for blocks.
+type Kind = (PeerHandle, bool);
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Serve {
-    /// Requests whose answers have not gone out: of whom, and whether for blocks.
-    open: BTreeMap<ResponseTicket, (PeerHandle, bool)>,
+    /// Requests whose answers have not gone out: of whom, and whether for blocks; and since when.
+    open: BTreeMap<ResponseTicket, (Kind, Time)>,
+    /// Connected peers whose last answer took long to go out.
+    slow: BTreeSet<PeerHandle>,
     loads: BTreeMap<LoadTicket, Load>,
     tickets: u64,
     counters: ServeCounters,
@@ -62,7 +72,13 @@ impl Serve {
 
     /// The peer is gone, and nothing is on its way to it any more; what is read for it from the disk is still being read.
     pub(super) fn forget(&mut self, peer: PeerHandle) {
-        self.open.retain(|_, (asker, _)| *asker != peer);
+        self.open.retain(|_, ((asker, _), _)| *asker != peer);
+        self.slow.remove(&peer);
+    }
+
+    /// How many answers to a peer are under way.
+    fn of(&self, peer: PeerHandle) -> usize {
+        self.open.values().filter(|((asker, _), _)| *asker == peer).count()
     }
 }
 
@@ -76,9 +92,9 @@ impl Chain {
         request: Request,
         out: &mut impl Sink<Effect>,
     ) {
-        let own = self.serve.open.values().filter(|(asker, _)| *asker == peer).count();
+        let own = self.serve.of(peer);
         let kind = (peer, matches!(request, Request::Blocks(_)));
-        let more = self.serve.open.values().any(|open| *open == kind);
+        let more = self.serve.slow.contains(&peer) || self.serve.open.values().any(|(open, _)| *open == kind);
         let open = self.serve.open.len().max(self.serve.loads.len());
         let half = open > self.config.served_max / 2;
         if open >= self.config.served_max || own >= self.config.served_per_peer_max || more && half {
@@ -86,7 +102,7 @@ impl Chain {
             self.emit_response(ticket, Answer::Busy, out);
             return;
         }
-        self.serve.open.insert(ticket, kind);
+        self.serve.open.insert(ticket, (kind, at.now));
         match request {
             Request::Status(status) => {
                 self.respond(ticket, Answer::Status, out);
@@ -133,8 +149,13 @@ impl Chain {
     }
 
     /// The answer to a request has gone out, or cannot any more.
-    pub fn on_responded(&mut self, ticket: ResponseTicket) {
-        self.serve.open.remove(&ticket);
+    pub fn on_responded(&mut self, now: Time, ticket: ResponseTicket) {
+        let Some(((peer, _), since)) = self.serve.open.remove(&ticket) else { return };
+        if now.since(since) >= SLOW {
+            self.serve.slow.insert(peer);
+        } else {
+            self.serve.slow.remove(&peer);
+        }
     }
 
     /// What peers asked for.
@@ -184,8 +205,8 @@ impl Chain {
     pub(super) fn check_serve(&self) {
         let serve = &self.serve;
         assert!(serve.open.len() <= self.config.served_max, "too many requests are being answered");
-        for (peer, _) in serve.open.values() {
-            let own = serve.open.values().filter(|(asker, _)| asker == peer).count();
+        for ((peer, _), _) in serve.open.values() {
+            let own = serve.of(*peer);
             assert!(own <= self.config.served_per_peer_max, "too many requests of one peer are being answered");
         }
     }

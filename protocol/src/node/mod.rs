@@ -200,7 +200,7 @@ impl Node {
             Input::Request { ticket, peer, body } => self.block_request(now, (ticket, peer), body, out),
             Input::Response { ticket, body } => self.block_response(now, ticket, body.as_ref(), out),
             Input::Loaded { ticket, blocks } => self.blocks_loaded(now, ticket, blocks, out),
-            Input::Responded { ticket } => self.chain.on_responded(ResponseTicket(ticket.0)),
+            Input::Responded { ticket } => self.chain.on_responded(now, ResponseTicket(ticket.0)),
             Input::Earliest { height } => self.chain.set_earliest(height),
             Input::Persisted { ticket, durable } => self.persisted(now, ticket, durable, out),
             Input::StorageBack => self.storage_is_back(out),

@@ -283,6 +283,45 @@ fn a_few_that_do_not_read_leave_something_for_others() {
     assert!(!out.is_empty() && !out.iter().any(is_busy), "{out:?}");
 }
 
+/// Whoever has held its places for long once has none of the last half of them any more, however many such peers there are.
+#[test]
+fn many_that_do_not_read_leave_something_for_others() {
+    let blocks = chain_of(20);
+    let mut world = World::new(1, &Config::default());
+    world.set_slot(20);
+    blocks.iter().for_each(|block| world.own(0, block));
+    let ids: Vec<BlockId> = blocks.iter().map(Block::id).collect();
+    let chain = &mut world.nodes[0].chain;
+    let (mut tickets, mut out, askers) = (0, Vec::new(), 100);
+    // They are served until there is no place left, and read nothing for ten seconds; then the same again.
+    for round in 0..5 {
+        let (begins, ends) = (at(20 + 10 * round), at(30 + 10 * round));
+        let first = tickets + 1;
+        for asker in (0..askers).flat_map(|asker| [asker; 6]) {
+            tickets += 1;
+            chain.on_request(begins, peer(asker), ResponseTicket(tickets), Request::Blocks(ids.clone()), &mut out);
+        }
+        out.clear();
+        tickets += 1;
+        chain.on_request(begins, peer(askers), ResponseTicket(tickets), Request::Blocks(ids.clone()), &mut out);
+        assert_eq!(out.iter().any(is_busy), round < 3, "in round {round}");
+        chain.on_responded(begins.now, ResponseTicket(tickets));
+        (first..tickets).for_each(|ticket| chain.on_responded(ends.now, ResponseTicket(ticket)));
+        chain.check();
+        out.clear();
+    }
+    // A quick answer makes up for it.
+    tickets += 1;
+    chain.on_request(at(80), peer(0), ResponseTicket(tickets), Request::Blocks(ids.clone()), &mut out);
+    chain.on_responded(at(80).now, ResponseTicket(tickets));
+    for asker in (1..askers).flat_map(|asker| [asker; 6]).chain([0]) {
+        tickets += 1;
+        out.clear();
+        chain.on_request(at(81), peer(asker), ResponseTicket(tickets), Request::Blocks(ids.clone()), &mut out);
+    }
+    assert!(!out.iter().any(is_busy), "{out:?}");
+}
+
 #[test]
 fn what_is_read_for_peers_that_have_gone_is_bounded_with_the_rest() {
     let mut chain = Chain::new(genesis(), Config::default());

@@ -541,7 +541,7 @@ fn what_a_peer_may_have_asked_at_once_is_bounded_and_the_rest_is_refused() {
     assert_eq!(answers.iter().filter(busy).count(), 2);
     assert_eq!(chain.serve_counters().refused, 2);
     // Once an answer has gone out there is room for another.
-    chain.on_responded(ResponseTicket(0));
+    chain.on_responded(at(20).now, ResponseTicket(0));
     answers.clear();
     chain.on_request(at(20), peer(7), ResponseTicket(99), Request::Blocks(ids), &mut answers);
     assert_eq!(answers.iter().filter(busy).count(), 0);

@@ -263,7 +263,7 @@ impl World {
             }
             Effect::Respond { ticket, response } => {
                 let (to, request) = self.awaiting.remove(&ticket).expect("each request is answered once");
-                self.call(node, |chain, _, _| chain.on_responded(ticket));
+                self.call(node, |chain, at, _| chain.on_responded(at.now, ticket));
                 let (delay, response) = self.spoken_by(node, response);
                 if let Some(response) = response {
                     self.post(delay, true, Happening::Response { to, from: node, request, response });
