@@ -188,7 +188,12 @@ impl Sync {
         match response {
             Ok(response) => {
                 self.take_status(at, open.peer, &response.status, local, out);
-                self.answered(at, request, &open, response, local, out);
+                // Of whom that has told to be of another network nothing else is of use.
+                if self.may_ask(open.peer) {
+                    self.answered(at, request, &open, response, local, out);
+                } else {
+                    self.take_back(request, &open);
+                }
             }
             Err(failure) => {
                 if failure == RequestFailure::Malformed {
