@@ -274,7 +274,7 @@ impl Mesh {
             self.backoffs.set(now, index, slot.rest.id, backoff);
             // Whom we asked and who has no room was never in: what happened meanwhile says nothing of it.
             let left = if refused && sought {
-                self.leave_as_it_was(now, index, peer, out)
+                self.take_from_mesh(now, index, peer, PruneReason::ByPeer, out).is_some()
             } else {
                 self.peer_left_mesh(now, index, peer, PruneReason::ByPeer, out)
             };

@@ -227,7 +227,9 @@ impl Mesh {
         out: &mut impl Sink<Output>,
     ) -> bool {
         let known = self.take_from_mesh(now, topic, peer, reason, out);
-        if let Some(slot) = self.peers.get_mut(peer) {
+        if known.is_some()
+            && let Some(slot) = self.peers.get_mut(peer)
+        {
             // We part from it with a back-off, after which it begins anew.
             slot.rest.links[topic.index()].left = None;
         }
@@ -250,19 +252,8 @@ impl Mesh {
         known.is_some()
     }
 
-    /// As [`Mesh::remove_from_mesh`], of a peer that was asked and refuses: what was known of it before stays as it was.
-    pub(super) fn leave_as_it_was(
-        &mut self,
-        now: Time,
-        topic: TopicIndex,
-        peer: PeerHandle,
-        out: &mut impl Sink<Output>,
-    ) -> bool {
-        self.take_from_mesh(now, topic, peer, PruneReason::ByPeer, out).is_some()
-    }
-
-    /// Takes the peer out of our mesh, and tells what was known of its use. None when it is not there.
-    fn take_from_mesh(
+    /// Takes the peer out of our mesh, and tells what was known of its use; what was known before it entered stays. None when it is not there.
+    pub(super) fn take_from_mesh(
         &mut self,
         now: Time,
         topic: TopicIndex,
