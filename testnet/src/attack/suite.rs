@@ -367,9 +367,11 @@ fn judgeable(run: Ran, baseline: &Ran) -> Ran {
     }
 }
 
-/// Of several seeds' findings the one that counts: one that does not hold, if there is any, however little strain it shows.
+/// Of several seeds' findings the one that counts: one that does not hold, if there is any, however little strain it shows; the first of those that
+/// are alike.
 fn worst_of(findings: impl Iterator<Item = (u64, Finding)>) -> Option<(u64, Finding)> {
-    findings.max_by(|(_, a), (_, b)| (!a.holds).cmp(&!b.holds).then(a.strain.total_cmp(&b.strain)))
+    let worse = |a: &Finding, b: &Finding| (!a.holds).cmp(&!b.holds).then(a.strain.total_cmp(&b.strain));
+    findings.max_by(|(first, a), (second, b)| worse(a, b).then(second.cmp(first)))
 }
 
 /// Whether there was an attack at all, where there should be one: a row that attackers have no part in shows nothing.

@@ -213,6 +213,11 @@ fn frame(title: &str, body: &str) -> String {
 fn index(rows: &[RowResult], extent: &Extent, title: &str) -> String {
     let of = format!("{} of {} rows: ", rows.len(), extent.of);
     let mut body = verdict(rows.iter().all(RowResult::holds), &of);
+    let failing = rows.iter().filter(|row| !row.holds()).map(|row| row.row.name);
+    let failing: Vec<String> = failing.map(|name| format!("<a href=\"{name}.html\">{name}</a>")).collect();
+    if !failing.is_empty() {
+        writeln!(body, "<p>These do not: {}.</p>", failing.join(", ")).expect("writing to a string");
+    }
     body.push_str(&extent.words());
     let controlled = has_controls(rows);
     let heading = |heading: &&str| controlled || *heading != "controls";
@@ -386,18 +391,21 @@ fn chart(case: &CaseResult) -> String {
     let seconds = float(outcome.honest_share.len() as u64);
     let mut plot = Plot::new(
         Axis::ending_at("Seconds since the start of the run, first seed", seconds),
-        Axis::shares("Links in meshes of transactions to honest nodes (%)"),
+        Axis::shares("Links to honest nodes (%)"),
     );
     let marks =
         [("attackers come", outcome.attackers_come_s, 0.12), ("attackers turn", outcome.attackers_turn_s, 0.04)];
-    for (label, at_s, height) in marks {
-        if let Some(at_s) = at_s.filter(|at_s| *at_s <= seconds) {
-            plot.line("bound", [(at_s, 0.0), (at_s, 1.0)]);
-            plot.label("bound", (at_s, height), at_s > seconds / 2.0, label);
-        }
+    let marks = marks.into_iter().filter_map(|(label, at_s, height)| Some((label, at_s?, height)));
+    let marks: Vec<_> = marks.filter(|(_, at_s, _)| *at_s <= seconds).collect();
+    for (_, at_s, _) in &marks {
+        plot.line("bound", [(*at_s, 0.0), (*at_s, 1.0)]);
     }
     let points = (1_u64..).zip(&outcome.honest_share);
     plot.line("transaction", points.map(|(second, share)| (float(second), *share)));
+    // Over the lines, or they would be struck out.
+    for (label, at_s, height) in marks {
+        plot.label("bound", (at_s, height), at_s > seconds / 2.0, label);
+    }
     let title = "Share of the links in meshes of transactions that lead to honest nodes";
     format!("<figure class=\"card transaction\"><h3>{title}</h3>\n{}</figure>\n", plot.finish(title))
 }
@@ -454,6 +462,9 @@ mod tests {
         let page = index(&rows, &extent, "Attacks");
         let of = table::rows().count() - 1;
         assert!(page.contains(&format!(">2 of {of} rows: not all that is demanded holds.")), "{page}");
+        let failing =
+            "<p>These do not: <a href=\"baseline.html\">baseline</a>, <a href=\"cold-boot.html\">cold-boot</a>.</p>";
+        assert!(page.contains(failing), "{page}");
         assert!(page.contains("seeds: eclipse-network, ") && page.contains("quick table: ten-thousand."), "{page}");
         assert!(page.contains("floodsub delivers all at 30 copies and more"), "{page}");
         assert_eq!(json(&rows, &extent, &SCALE)["rows_missing"].as_array().map(Vec::len), Some(of - 2));

@@ -17,6 +17,7 @@ fn a_seed_that_fails_is_not_hidden_by_one_with_more_strain() {
     assert_eq!(worst([finding(1, false, 0.6), finding(2, true, 0.8)]), finding(1, false, 0.6));
     assert_eq!(worst([finding(1, true, 0.6), finding(2, true, 0.8)]), finding(2, true, 0.8));
     assert_eq!(worst([finding(1, false, 1.0), finding(2, true, 1.0)]), finding(1, false, 1.0));
+    assert_eq!(worst([finding(1, true, 0.5), finding(2, true, 0.5)]), finding(1, true, 0.5));
 }
 
 /// Of many seeds those are run again that show what is wrong.
