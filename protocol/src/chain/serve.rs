@@ -2,9 +2,8 @@
 //!
 //! A request counts as being answered until the driver says that the answer has gone out ([`Chain::on_responded`]). One
 //! peer has at most [`super::Config::served_per_peer_max`] of them, all together [`super::Config::served_max`]; further
-//! ones are told at once that we are busy. When more than half of all are under way a peer has one for blocks and one other, and none if it took [`SLOW`] or longer over its last
-//! answer: otherwise some that do not read what they ask for
-//! would leave nothing for the others. What is being read from the disk for peers that have gone counts until it has come. So what answers take of memory, of the disk's queue and of the line is
+//! ones are told at once that we are busy. When more than half of all are under way a peer has one for blocks and one other, and none if it took [`SLOW`] or longer over
+//! an answer and has not taken as many bytes in less time since: otherwise some that do not read what they ask for would leave nothing for the others. What is being read from the disk for peers that have gone counts until it has come. So what answers take of memory, of the disk's queue and of the line is
 //! bounded, and nothing is queued for anybody.
 
 use super::Chain;
@@ -17,23 +16,30 @@ use crate::request::{Answer, BLOCKS_MAX, HEADERS_MAX, RESPONSE_BLOCK_BYTES_MAX, 
 use crate::store::LoadRequest;
 use crate::time::{Duration, Time};
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Whose answer has taken so long to go out is not served where places are few. Two seconds bring 2 MiB over a line of some 8 Mbit/s.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// Of whom a request is, and whether it is for blocks.
-type Kind = (PeerHandle, bool);
-
 #[derive(Clone, Debug, Default)]
 pub(super) struct Serve {
-    /// Requests whose answers have not gone out: of whom, and whether for blocks; and since when.
-    open: BTreeMap<ResponseTicket, (Kind, Time)>,
-    /// Connected peers whose last answer took long to go out.
-    slow: BTreeSet<PeerHandle>,
+    /// Requests whose answers have not gone out.
+    open: BTreeMap<ResponseTicket, Open>,
+    /// Connected peers of which an answer took long to go out, and how many bytes they have to take quickly before they are like others: as many as
+    /// that answer had. *Rationale:* a small one goes out to whoever reads nothing.
+    slow: BTreeMap<PeerHandle, usize>,
     loads: BTreeMap<LoadTicket, Load>,
     tickets: u64,
     counters: ServeCounters,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    peer: PeerHandle,
+    /// Whether it is for blocks.
+    blocks: bool,
+    /// What the answer has, and since when it is on its way.
+    answer: Option<(usize, Time)>,
 }
 
 /// What peers asked for, counted since the start.
@@ -72,13 +78,13 @@ impl Serve {
 
     /// The peer is gone, and nothing is on its way to it any more; what is read for it from the disk is still being read.
     pub(super) fn forget(&mut self, peer: PeerHandle) {
-        self.open.retain(|_, ((asker, _), _)| *asker != peer);
+        self.open.retain(|_, open| open.peer != peer);
         self.slow.remove(&peer);
     }
 
     /// How many answers to a peer are under way.
     fn of(&self, peer: PeerHandle) -> usize {
-        self.open.values().filter(|((asker, _), _)| *asker == peer).count()
+        self.open.values().filter(|open| open.peer == peer).count()
     }
 }
 
@@ -93,19 +99,20 @@ impl Chain {
         out: &mut impl Sink<Effect>,
     ) {
         let own = self.serve.of(peer);
-        let kind = (peer, matches!(request, Request::Blocks(_)));
-        let more = self.serve.slow.contains(&peer) || self.serve.open.values().any(|(open, _)| *open == kind);
+        let blocks = matches!(request, Request::Blocks(_));
+        let has = |open: &Open| open.peer == peer && open.blocks == blocks;
+        let more = self.serve.slow.contains_key(&peer) || self.serve.open.values().any(has);
         let open = self.serve.open.len().max(self.serve.loads.len());
         let half = open > self.config.served_max / 2;
         if open >= self.config.served_max || own >= self.config.served_per_peer_max || more && half {
             self.serve.counters.refused += 1;
-            self.emit_response(ticket, Answer::Busy, out);
+            self.emit_response(at.now, ticket, Answer::Busy, out);
             return;
         }
-        self.serve.open.insert(ticket, (kind, at.now));
+        self.serve.open.insert(ticket, Open { peer, blocks, answer: None });
         match request {
             Request::Status(status) => {
-                self.respond(ticket, Answer::Status, out);
+                self.respond(at.now, ticket, Answer::Status, out);
                 self.heard(at, peer, &status, out);
             }
             Request::Headers { locator, headers_max } => {
@@ -116,22 +123,22 @@ impl Chain {
                 match common.or(whole.then_some(0)) {
                     Some(height) => {
                         let headers = self.headers_after(height, headers_max);
-                        self.respond(ticket, Answer::Headers(headers), out);
+                        self.respond(at.now, ticket, Answer::Headers(headers), out);
                     }
                     None => self.load(ticket, Wanted::Headers, LoadRequest::Headers { locator, headers_max }, out),
                 }
             }
-            Request::Blocks(ids) => self.serve_blocks(ticket, ids, out),
+            Request::Blocks(ids) => self.serve_blocks(at.now, ticket, ids, out),
         }
     }
 
     /// The answer to [`Effect::Load`]: as [`LoadRequest`] says, or nothing if the disk failed.
-    pub fn on_loaded(&mut self, ticket: LoadTicket, loaded: Vec<Bytes>, out: &mut impl Sink<Effect>) {
+    pub fn on_loaded(&mut self, now: Time, ticket: LoadTicket, loaded: Vec<Bytes>, out: &mut impl Sink<Effect>) {
         let Some(Load { ticket, wanted }) = self.serve.loads.remove(&ticket) else { return };
         if loaded.is_empty() && !matches!((&wanted, self.earliest), (Wanted::Headers, 2..)) {
             // The disk failed or lags behind. To say how long our chain is and send nothing would look like a lie.
             self.serve.counters.failed += 1;
-            self.emit_response(ticket, Answer::Busy, out);
+            self.emit_response(now, ticket, Answer::Busy, out);
             return;
         }
         let answer = match wanted {
@@ -145,16 +152,21 @@ impl Chain {
                 Answer::Blocks(up_to(filled, RESPONSE_BLOCK_BYTES_MAX as usize))
             }
         };
-        self.respond(ticket, answer, out);
+        self.respond(now, ticket, answer, out);
     }
 
     /// The answer to a request has gone out, or cannot any more.
     pub fn on_responded(&mut self, now: Time, ticket: ResponseTicket) {
-        let Some(((peer, _), since)) = self.serve.open.remove(&ticket) else { return };
+        let Some(Open { peer, answer: Some((bytes, since)), .. }) = self.serve.open.remove(&ticket) else { return };
+        let slow = &mut self.serve.slow;
         if now.since(since) >= SLOW {
-            self.serve.slow.insert(peer);
-        } else {
-            self.serve.slow.remove(&peer);
+            let most = slow.get(&peer).copied().unwrap_or_default().max(bytes);
+            slow.insert(peer, most);
+        } else if let Some(left) = slow.get(&peer).copied() {
+            match left.saturating_sub(bytes) {
+                0 => slow.remove(&peer),
+                left => slow.insert(peer, left),
+            };
         }
     }
 
@@ -164,7 +176,7 @@ impl Chain {
         self.serve.counters()
     }
 
-    fn serve_blocks(&mut self, ticket: ResponseTicket, mut ids: Vec<BlockId>, out: &mut dyn Sink<Effect>) {
+    fn serve_blocks(&mut self, now: Time, ticket: ResponseTicket, mut ids: Vec<BlockId>, out: &mut dyn Sink<Effect>) {
         ids.truncate(usize::from(BLOCKS_MAX));
         let in_memory =
             |id| self.tree.get(id).or_else(|| Some(&self.orphans.get(id)?.block)).map(Block::bytes).cloned();
@@ -173,7 +185,7 @@ impl Chain {
         let missing: Vec<BlockId> = missing.map(|(id, _)| *id).collect();
         if missing.is_empty() {
             let blocks = up_to(places.into_iter().flatten(), RESPONSE_BLOCK_BYTES_MAX as usize);
-            self.respond(ticket, Answer::Blocks(blocks), out);
+            self.respond(now, ticket, Answer::Blocks(blocks), out);
         } else {
             let what = LoadRequest::Blocks { ids: missing, bytes_max: RESPONSE_BLOCK_BYTES_MAX };
             self.load(ticket, Wanted::Blocks(places), what, out);
@@ -186,12 +198,15 @@ impl Chain {
         blocks.map(|block| *block.signed_header()).collect()
     }
 
-    fn respond(&mut self, ticket: ResponseTicket, answer: Answer, out: &mut dyn Sink<Effect>) {
+    fn respond(&mut self, now: Time, ticket: ResponseTicket, answer: Answer, out: &mut dyn Sink<Effect>) {
         self.serve.counters.served += 1;
-        self.emit_response(ticket, answer, out);
+        self.emit_response(now, ticket, answer, out);
     }
 
-    fn emit_response(&self, ticket: ResponseTicket, answer: Answer, out: &mut dyn Sink<Effect>) {
+    fn emit_response(&mut self, now: Time, ticket: ResponseTicket, answer: Answer, out: &mut dyn Sink<Effect>) {
+        if let Some(open) = self.serve.open.get_mut(&ticket) {
+            open.answer = Some((bytes_of(&answer), now));
+        }
         out.emit(Effect::Respond { ticket, response: Some(Response { status: self.own_status(), answer }) });
     }
 
@@ -205,10 +220,19 @@ impl Chain {
     pub(super) fn check_serve(&self) {
         let serve = &self.serve;
         assert!(serve.open.len() <= self.config.served_max, "too many requests are being answered");
-        for ((peer, _), _) in serve.open.values() {
-            let own = serve.of(*peer);
+        for open in serve.open.values() {
+            let own = serve.of(open.peer);
             assert!(own <= self.config.served_per_peer_max, "too many requests of one peer are being answered");
         }
+    }
+}
+
+/// How many bytes an answer brings, beside the status.
+fn bytes_of(answer: &Answer) -> usize {
+    match answer {
+        Answer::Headers(headers) => headers.len() * SIGNED_HEADER_BYTES,
+        Answer::Blocks(blocks) => blocks.iter().map(Bytes::len).sum(),
+        Answer::Status | Answer::Busy => 0,
     }
 }
 

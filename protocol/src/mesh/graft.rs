@@ -106,16 +106,22 @@ impl Mesh {
         let prune = self.config.prune;
         let backoff = match reason {
             PruneReason::Unsubscribed => prune.unsubscribe_backoff,
-            PruneReason::Silent if self.is_newcomer(topic, peer) => {
-                let Some(id) = self.peers.get(peer).map(|slot| slot.rest.id) else { return };
-                self.backoffs.set_growing(now, topic, id, prune.backoff, prune.silent_backoff_max)
-            }
+            PruneReason::Silent => self.silent_backoff(now, topic, peer, !self.is_newcomer(topic, peer)),
             _ => prune.backoff,
         };
         self.prune_for(now, topic, peer, reason, backoff, out);
     }
 
-    /// Tells a peer that has left our mesh after bringing nothing to keep away from it.
+    /// For how long a peer that was tried in vain is kept out of our mesh: longer each time that it has brought nothing.
+    fn silent_backoff(&mut self, now: Time, topic: TopicIndex, peer: PeerHandle, brought: bool) -> Duration {
+        let prune = self.config.prune;
+        match self.peers.get(peer).filter(|_| !brought).map(|slot| slot.rest.id) {
+            Some(id) => self.backoffs.set_growing(now, topic, id, prune.backoff, prune.silent_backoff_max),
+            None => prune.backoff,
+        }
+    }
+
+    /// Tells a peer that has left our mesh by itself, and was tried in vain too often, to keep away from it.
     pub(super) fn keep_away(
         &mut self,
         now: Time,
@@ -124,13 +130,7 @@ impl Mesh {
         brought: bool,
         out: &mut impl Sink<Output>,
     ) {
-        let prune = self.config.prune;
-        let Some(id) = self.peers.get(peer).map(|slot| slot.rest.id) else { return };
-        let backoff = if brought {
-            prune.backoff
-        } else {
-            self.backoffs.set_growing(now, topic, id, prune.backoff, prune.silent_backoff_max)
-        };
+        let backoff = self.silent_backoff(now, topic, peer, brought);
         self.send_prune(now, topic, peer, backoff, false, out);
     }
 

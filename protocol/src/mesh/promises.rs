@@ -411,8 +411,9 @@ impl Promises {
         if let Some(late) = late.max_by_key(|index| asked_at(&entry.announcers[*index]))
             && let AnnouncerState::Asked { struck, .. } = &mut entry.announcers[late].state
         {
-            *struck = true;
-            if let Some(state) = self.peers.get_mut(&entry.announcers[late].peer) {
+            // Whoever was asked after it may have gone: then it is the last one again, and was struck for it.
+            let is_news = !core::mem::replace(struck, true);
+            if let Some(state) = self.peers.get_mut(&entry.announcers[late].peer).filter(|_| is_news) {
                 state.strikes = state.strikes.saturating_add(1);
             }
         }

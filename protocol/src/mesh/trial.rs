@@ -283,7 +283,12 @@ impl Mesh {
 
     /// Whether a peer was tried in vain as often as it may be.
     fn has_failed(&self, known: &Use) -> bool {
-        known.strikes() >= u16::from(self.config.trial.strikes.saturating_mul(WHOLE))
+        known.strikes() >= u16::from(self.strikes_max())
+    }
+
+    /// How many strikes a peer may have, in the measure of [`WHOLE`].
+    fn strikes_max(&self) -> u8 {
+        self.config.trial.strikes.saturating_mul(WHOLE)
     }
 
     fn use_of(&mut self, topic: TopicIndex, peer: PeerHandle) -> Option<&mut Use> {
@@ -448,7 +453,7 @@ impl Mesh {
 
     /// Counts a fault of a peer of the mesh, and replaces it if there were too many.
     fn blame(&mut self, now: Time, topic: TopicIndex, peer: PeerHandle, fault: Fault, out: &mut impl Sink<Output>) {
-        let most = self.config.trial.strikes.saturating_mul(WHOLE);
+        let most = self.strikes_max();
         let Some(known) = self.use_of(topic, peer) else { return };
         match fault {
             Fault::Failed => known.failures = known.failures.saturating_add(WHOLE),

@@ -341,8 +341,10 @@ impl Sync {
             let held = session.window.held_bytes + (self.requests.blocks() + 1) * response;
             let count = match (held <= WINDOW_BYTES_MAX, place) {
                 (true, _) => CHUNK_BLOCKS_MAX,
-                // All others wait for this one, so it is worth a little more than there is room for.
-                (false, 0) if held - response <= WINDOW_BYTES_MAX || self.requests.awaited() == 0 => 1,
+                // All others wait for this one, so it is worth a little more than there is room for, and once more beside requests that are
+                // given up.
+                (false, 0) if held - response <= WINDOW_BYTES_MAX => 1,
+                (false, 0) if held - 2 * response <= WINDOW_BYTES_MAX && self.requests.awaited() == 0 => 1,
                 (false, _) => return,
             };
             let mut bytes = 0;

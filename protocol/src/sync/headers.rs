@@ -192,7 +192,7 @@ impl Sync {
             let asked: Vec<PeerHandle> = session.asked().iter().map(|asked| asked.peer).collect();
             let another = if asked.len() < session.asked_max { self.candidate(at, &asked, local) } else { None };
             let Some(another) = another else { return };
-            self.is_followed(at.now, another);
+            self.note_chosen(at.now, another);
             let claimed = self.peers.get(&another).map_or(0, |peer| peer.height);
             self.ask_one_for_headers(at.now, (another, claimed), locator, local, out);
         }
@@ -226,7 +226,8 @@ impl Sync {
     /// Headers have come: nobody else's are of use. Whoever was asked long ago has led in vain this time.
     fn choose(&mut self, at: Moment, chosen: PeerHandle, claimed: u64, local: &dyn Local) {
         let Some(session) = &mut self.session else { return };
-        (session.leader, session.claimed) = (chosen, claimed);
+        // Whoever is to be asked for the next ones has its time as well.
+        (session.leader, session.claimed, session.asked_max) = (chosen, claimed, 1);
         let Stage::Requested(others) = core::mem::replace(&mut session.stage, Stage::Done) else { return };
         for other in others {
             let waited = self.requests.get(other.request).map_or(Duration::ZERO, |open| at.now.since(open.sent));

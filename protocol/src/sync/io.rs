@@ -13,7 +13,7 @@ pub const HEADERS_AHEAD_MAX: usize = 2_048;
 /// How far beyond the first block that is missing others are asked for, in blocks. A guess: a second or two of work.
 pub const WINDOW_BLOCKS_MAX: usize = 512;
 /// Bytes of blocks that have come and are not placed, or that a request under way may bring, at most; beyond that only
-/// the block that all others wait for is asked for.
+/// the block that all others wait for is asked for, of two peers at most.
 pub const WINDOW_BYTES_MAX: usize = 32 << 20;
 /// Requests for blocks under way at once, beside as many that are late and whose blocks are asked of others. With responses of 2 MiB, all of
 /// [`WINDOW_BYTES_MAX`] together.

@@ -96,7 +96,7 @@ pub struct Sync {
     asked_last: Option<PeerHandle>,
     counters: SyncCounters,
     tickets: u64,
-    /// How many chains were followed.
+    /// How often a peer was chosen to be asked for headers.
     followed: u64,
     /// The height of which [`Event::NobodyKeeps`] was emitted last.
     told_nobody_keeps: Option<u64>,
@@ -187,20 +187,19 @@ impl Sync {
         self.returned(&open);
         match response {
             Ok(response) => {
-                self.take_status(at, open.peer, &response.status, local, out);
-                // Of whom that has told to be of another network nothing else is of use.
-                if self.may_ask(open.peer) {
+                if response.status.network == local.status().network {
+                    self.note(at, open.peer, &response.status);
                     self.answered(at, request, &open, response, local, out);
                 } else {
-                    self.take_back(request, &open);
+                    // Of whom that has told to be of another network nothing else is of use.
+                    self.take_back_from(request, &open, PeerFault::OtherNetwork, out);
                 }
             }
-            Err(failure) => {
-                if failure == RequestFailure::Malformed {
-                    self.bar(open.peer, PeerFault::Malformed, out);
-                }
-                self.failed(at, request, &open, local);
+            Err(RequestFailure::Malformed) => {
+                self.counters.failed += 1;
+                self.take_back_from(request, &open, PeerFault::Malformed, out);
             }
+            Err(_) => self.failed(at, request, &open, local),
         }
         self.go_on(at, local, out);
     }
@@ -349,10 +348,7 @@ impl Sync {
             (Purpose::Blocks(asked), Answer::Blocks(blocks)) => {
                 self.blocks_came(at, request, (open, asked), blocks, local, out);
             }
-            _ => {
-                self.bar(open.peer, PeerFault::Malformed, out);
-                self.take_back(request, open);
-            }
+            _ => self.take_back_from(request, open, PeerFault::Malformed, out),
         }
     }
 
@@ -378,6 +374,13 @@ impl Sync {
                 }
             }
         }
+    }
+
+    /// As [`Sync::take_back`] and [`Sync::bar`], in this order: whoever was asked for headers beside another peer has
+    /// promised nothing yet, and leads no more when it is barred.
+    fn take_back_from(&mut self, request: RequestId, open: &Open, fault: PeerFault, out: &mut dyn Sink<Effect>) {
+        self.take_back(request, open);
+        self.bar(open.peer, fault, out);
     }
 
     fn drop_requests_of(&mut self, peer: PeerHandle) {

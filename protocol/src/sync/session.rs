@@ -87,7 +87,7 @@ impl Sync {
         for peer in self.peers.values_mut() {
             peer.lacks_from = None;
         }
-        self.is_followed(at.now, leader);
+        self.note_chosen(at.now, leader);
         self.session = Some(Session {
             leader,
             stage: Stage::Wanted,
@@ -106,7 +106,7 @@ impl Sync {
         self.ask_for_headers(at.now, local, out);
     }
 
-    pub(super) fn is_followed(&mut self, now: Time, peer: PeerHandle) {
+    pub(super) fn note_chosen(&mut self, now: Time, peer: PeerHandle) {
         self.followed += 1;
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.followed_at = now;

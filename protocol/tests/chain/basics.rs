@@ -430,13 +430,13 @@ fn answers_from_disk_are_bounded_and_an_empty_one_is_no_lie() {
     assert_eq!(ask(3, 5, after()), refused(5), "three in all");
 
     let mut effects = Vec::new();
-    rig.chain.on_loaded(first, vec![], &mut effects);
+    rig.chain.on_loaded(at(20).now, first, vec![], &mut effects);
     assert_eq!(effects, [refused(1)], "there are such blocks, so an empty answer would look like a lie");
     effects.clear();
-    rig.chain.on_loaded(second, vec![Bytes::new()], &mut effects);
+    rig.chain.on_loaded(at(20).now, second, vec![Bytes::new()], &mut effects);
     assert_eq!(effects, [respond(2, Answer::Blocks(vec![Bytes::new()]))], "there is no such block");
     effects.clear();
-    rig.chain.on_loaded(second, vec![], &mut effects);
+    rig.chain.on_loaded(at(20).now, second, vec![], &mut effects);
     assert_eq!(effects, [], "each is answered once");
 }
 

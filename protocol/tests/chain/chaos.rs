@@ -222,23 +222,6 @@ fn two_chains_of_one_length_do_not_remain() {
     check(&run(&scenario), &scenario).expect("all agree");
 }
 
-/// Drawn once: it was asked for headers beside another one, and what came with the wrong name of the network was followed.
-#[test]
-fn a_peer_of_another_network_does_not_lead() {
-    let scenario = Scenario {
-        seed: 13_847_092_491_172_238_306,
-        lost_percent: 38,
-        shed_percent: 0,
-        jitter_ms: 1_500,
-        cut: Some((5, 12, 2)),
-        liar: Manner::Foreign,
-        joins_at: 10,
-        equivocating_percent: 18,
-        invalid_percent: 16,
-    };
-    check(&run(&scenario), &scenario).expect("all agree");
-}
-
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     let scenario = Scenario {

@@ -3,12 +3,14 @@
 use crate::manners::Manner;
 use crate::support::*;
 use crate::world::World;
+use bytes::Bytes;
 use starling_crypto::Digest;
-use starling_protocol::block::Block;
+use starling_protocol::block::{Block, SignedHeader};
 use starling_protocol::chain::{
-    Chain, Config, Effect, PeerFault, Position, RequestId, ResponseTicket, Verified, VerifyTicket,
+    Chain, Config, Effect, LoadTicket, Moment, PeerFault, Position, RequestFailure, RequestId, ResponseTicket,
+    Verified, VerifyTicket,
 };
-use starling_protocol::id::BlockId;
+use starling_protocol::id::{BlockId, NetworkId, PeerHandle};
 use starling_protocol::request::{Answer, Head, Request, Response, Status};
 use starling_protocol::time::Duration;
 
@@ -113,12 +115,77 @@ fn nobody_is_told_for_long_what_it_has() {
     world.run_for(Duration::from_secs(10));
     assert_eq!(world.head(joiner), Position::of(&blocks[219]));
     world.run_for(Duration::from_secs(30));
-    assert!(
-        world.nodes[joiner]
-            .faults
-            .iter()
-            .all(|(peer, fault)| (*peer, *fault) == (World::handle(liar), PeerFault::Useless))
-    );
+    assert_eq!(world.nodes[joiner].faults, [(World::handle(liar), PeerFault::Useless)]);
+}
+
+/// A machine that has these blocks, and two peers that claim 99 more; with the request for headers of the first one that is asked, and of
+/// the second one half a second later.
+fn asking_two(own: &[Block]) -> (Chain, Status, [RequestId; 2], Vec<Effect>) {
+    // So that headers of all of them are known, as many as one answer has.
+    let mut world = World::new(1, &Config { undo_depth: 1_024, tree_blocks_max: 2_048, ..Config::default() });
+    let last = own.last().map_or_else(|| origin(&genesis()), Position::of);
+    world.set_slot(last.slot + 100);
+    own.iter().for_each(|block| world.own(0, block));
+    let mut chain = world.nodes.remove(0).chain;
+    let head = Head { height: last.height + 99, slot: last.slot + 99, id: BlockId(Digest([9; 32])) };
+    let status = Status { network: genesis().network_id(), head, earliest: 1 };
+    let now = at(last.slot + 100);
+    let mut out = Vec::new();
+    for number in 0..4 {
+        chain.peer_connected(now, peer(number), &mut out);
+        chain.on_request(now, peer(number), ResponseTicket(number.into()), Request::Status(status), &mut out);
+    }
+    let (first, _) = headers_requests(&out).pop().expect("one is asked");
+    chain.on_wake(half_a_second_after(now), &mut out);
+    let asked = headers_requests(&out);
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    (chain, status, [first, asked[1].0], Vec::new())
+}
+
+fn half_a_second_after(at: Moment) -> Moment {
+    Moment { now: at.now + Config::default().sync.headers_slow_after, ..at }
+}
+
+fn headers_requests(effects: &[Effect]) -> Vec<(RequestId, PeerHandle)> {
+    let asked = |effect: &Effect| match effect {
+        Effect::Request { request, peer, body: Request::Headers { .. } } => Some((*request, *peer)),
+        _ => None,
+    };
+    effects.iter().filter_map(asked).collect()
+}
+
+/// Whoever is asked beside another one has promised nothing, so what it does wrong is its own affair.
+#[test]
+fn nobody_takes_another_ones_answer_with_it() {
+    let headers: Vec<SignedHeader> = chain_of(99).iter().map(|block| *block.signed_header()).collect();
+    let good = |status| Response { status, answer: Answer::Headers(headers.clone()) };
+    let foreign = |status| Ok(good(Status { network: NetworkId(Digest([7; 32])), ..status }));
+    let confused = |status| Ok(Response { status, answer: Answer::Blocks(vec![]) });
+    let wrongs: [&dyn Fn(Status) -> Result<Response, RequestFailure>; 3] =
+        [&foreign, &confused, &|_| Err(RequestFailure::Malformed)];
+    for wrong in wrongs {
+        let (mut chain, status, [first, second], mut out) = asking_two(&[]);
+        let now = half_a_second_after(at(100));
+        chain.on_response(now, second, wrong(status), &mut out);
+        assert!(out.iter().any(|effect| matches!(effect, Effect::PeerFault { .. })), "{out:?}");
+        assert!(!out.iter().any(|effect| job(effect).is_some()), "{out:?}");
+        chain.check();
+        out.clear();
+        chain.on_response(now, first, Ok(good(status)), &mut out);
+        assert!(out.iter().any(|effect| job(effect).is_some()), "{out:?}");
+        chain.check();
+    }
+}
+
+/// Each time that headers are asked for it takes half a second until somebody else is asked for them, too.
+#[test]
+fn whoever_is_chosen_has_its_time_for_the_next_headers() {
+    let own = chain_of(600);
+    let (mut chain, status, [_, second], mut out) = asking_two(&own);
+    let now = half_a_second_after(at(700));
+    let known = own[..512].iter().map(|block| *block.signed_header()).collect();
+    chain.on_response(now, second, Ok(Response { status, answer: Answer::Headers(known) }), &mut out);
+    assert_eq!(headers_requests(&out).len(), 1, "{out:?}");
 }
 
 /// A claim alone keeps nobody from asking for a block that is missing.
@@ -235,6 +302,10 @@ fn whoever_sends_headers_from_the_future_has_not_stopped_short() {
     assert!(matches!(request(&out), Some((_, Request::Blocks(_)))), "it does not rest: {out:?}");
 }
 
+fn load(effect: &Effect) -> Option<LoadTicket> {
+    if let Effect::Load { ticket, .. } = effect { Some(*ticket) } else { None }
+}
+
 fn job(effect: &Effect) -> Option<VerifyTicket> {
     if let Effect::VerifyHeaders { ticket, .. } = effect { Some(*ticket) } else { None }
 }
@@ -307,10 +378,21 @@ fn many_that_do_not_read_leave_something_for_others() {
         assert_eq!(out.iter().any(is_busy), round < 3, "in round {round}");
         chain.on_responded(begins.now, ResponseTicket(tickets));
         (first..tickets).for_each(|ticket| chain.on_responded(ends.now, ResponseTicket(ticket)));
+        // A small answer goes out to whoever reads nothing, so it is no sign of reading.
+        let small =
+            [Request::Blocks(vec![BlockId(Digest([7; 32]))]), Request::Headers { locator: vec![], headers_max: 1 }];
+        for (asker, request) in (0..askers).flat_map(|asker| small.clone().map(|request| (asker, request))) {
+            tickets += 1;
+            chain.on_request(ends, peer(asker), ResponseTicket(tickets), request, &mut out);
+            let loads: Vec<LoadTicket> = out.iter().filter_map(load).collect();
+            out.clear();
+            loads.into_iter().for_each(|load| chain.on_loaded(ends.now, load, vec![Bytes::new()], &mut out));
+            chain.on_responded(ends.now, ResponseTicket(tickets));
+        }
         chain.check();
         out.clear();
     }
-    // A quick answer makes up for it.
+    // A large one that is quick makes up for it.
     tickets += 1;
     chain.on_request(at(80), peer(0), ResponseTicket(tickets), Request::Blocks(ids.clone()), &mut out);
     chain.on_responded(at(80).now, ResponseTicket(tickets));

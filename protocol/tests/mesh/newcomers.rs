@@ -199,12 +199,21 @@ fn slip_out_and_in(bench: &mut Bench, peer: PeerHandle) {
     );
 }
 
+/// It says that it leaves, and asks again as soon as it said that it would be back.
+fn leave_and_ask(bench: &mut Bench, peer: PeerHandle) {
+    bench.prune_from(peer, Some(1));
+    bench.pass(Duration::from_millis(1_500));
+    bench.graft_from(peer);
+}
+
 /// Whoever leaves and comes back is known by what it has not brought, and by leaving while it was tried.
 #[test]
 fn nobody_keeps_a_place_by_leaving_it_again_and_again() {
     // A little before a trial is over, and long after it, when one that says nothing is awaited.
     let times = [Direction::Inbound, Direction::Outbound].map(|direction| [5, 40].map(|every| (direction, every)));
-    for (direction, every) in times.into_iter().flatten() {
+    let ways: [fn(&mut Bench, PeerHandle); 2] = [slip_out_and_in, leave_and_ask];
+    let all = times.into_iter().flatten().flat_map(|(direction, every)| ways.map(|way| (direction, every, way)));
+    for (direction, every, leave) in all {
         let (mut bench, peers) = bench(config(), 6);
         bring(&mut bench, &peers, 0);
         let squatter = bench.connect(direction, Version::V1_2);
@@ -216,12 +225,12 @@ fn nobody_keeps_a_place_by_leaving_it_again_and_again() {
             assert!(number < 400, "{direction:?}, {every}: it brings nothing and stays");
             bring(&mut bench, &peers, number);
             if number.is_multiple_of(every) {
-                slip_out_and_in(&mut bench, squatter);
+                leave(&mut bench, squatter);
             }
             bench.pass(Duration::from_millis(50));
         }
         bench.take();
-        slip_out_and_in(&mut bench, squatter);
+        leave(&mut bench, squatter);
         assert!(!bench.in_mesh(squatter), "{direction:?}: it is to keep away");
         assert!(asks(&mut bench).1, "{direction:?}: others have their turn");
     }

@@ -496,15 +496,14 @@ impl Attackers {
             for life in 0..whole(self.param("lives")).max(1) {
                 let begins = at + length(self.param("life_s")) * u32::try_from(life).unwrap_or(u32::MAX);
                 let conduct = Conduct { leaves: Some(begins + length(self.param("life_s"))), ..self.conduct(setting) };
-                let adversary = self.sybil(seed ^ (life as u64) << 32, conduct, parts);
+                let adversary = self.sybil(self.means(seed ^ (life as u64) << 32, parts), conduct, parts);
                 all.push(Recruit { adversary, starts: begins, ip });
             }
             return;
         }
-        let mut random = Stream::new(seed, "attacker");
+        let (links, random) = self.means(seed, parts);
         let place = u32::try_from(all.len()).expect("fewer than 2^32 attackers");
         let id = crate::sim::peer_id(setting.first + place);
-        let links = Links::new(parts.targets.clone(), self.connections, &mut random);
         let doubles = Second::named(&self.kind).zip(parts.producer.clone());
         let adversary: Box<dyn Adversary> = if let Some((second, key)) = doubles {
             Box::new(Equivocator::new(second, (setting.genesis, key), id, links, seed))
@@ -517,14 +516,18 @@ impl Attackers {
             let spammer = Spammer::new(spam, self.param("per_s"), setting.genesis.clone(), links, random);
             Box::new(spammer.turning(seconds(self.param("turn_s"))))
         } else {
-            self.sybil(seed, self.conduct(setting), parts)
+            self.sybil((links, random), self.conduct(setting), parts)
         };
         all.push(Recruit { adversary, starts: at, ip });
     }
 
-    fn sybil(&self, seed: u64, conduct: Conduct, parts: &Parts) -> Box<dyn Adversary> {
+    /// The links that an attacker seeks, and its chance.
+    fn means(&self, seed: u64, parts: &Parts) -> (Links, Stream) {
         let mut random = Stream::new(seed, "attacker");
-        let links = Links::new(parts.targets.clone(), self.connections, &mut random);
+        (Links::new(parts.targets.clone(), self.connections, &mut random), random)
+    }
+
+    fn sybil(&self, (links, random): (Links, Stream), conduct: Conduct, parts: &Parts) -> Box<dyn Adversary> {
         Box::new(Sybil::new(conduct, parts.topics.clone(), links, parts.conspiracy.clone(), random))
     }
 

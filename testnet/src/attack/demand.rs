@@ -469,6 +469,11 @@ mod tests {
             assert!(holds.holds && !fails.holds, "{demand:?}: {holds:?} {fails:?}");
             assert!(fails.strain >= holds.strain, "{demand:?}");
         }
+        // Each part of a demand counts by itself.
+        let fails = |demand: Demand, outcome: Outcome| !demand.judge(&outcome, &baseline, &Scale::QUICK).holds;
+        let late = Recovery { caught_up_s: 61.0, ..good.recovery };
+        assert!(fails(Demand::CaughtUpS(60.0), Outcome { recovery: late, ..good.clone() }));
+        assert!(fails(Demand::NobodyBlamed, Outcome { graylisted: 1, ..good }));
         // A slow baseline does not excuse itself.
         let slow = Outcome { p99_us: 140_000, ..baseline };
         assert!(!Demand::P99Ms(130.0).judge(&slow, &slow, &Scale::QUICK).holds);

@@ -1,10 +1,10 @@
 //! A producer that signs two blocks for one slot.
 //!
 //! It is a node machine with a producer's key, honest but for one thing: of each block of its own that carries transactions it makes a second
-//! one, for the same slot, without the last of them, and sends the first one to half of its peers and the second one to the others. Nobody else can make such blocks.
+//! one, for the same slot, and sends the first one to half of its peers and the second one to the others. Nobody else can make such blocks.
 //!
-//! - On the same parent, both are valid by themselves, so nodes have to choose among them without a word with each other, and end with the same chain.
-//! - On the first one, the second is valid for whoever does not know that, and for nobody else, since a block has to be of a later slot than its parent. So one half of the
+//! - On the same parent, without the last transaction, both are valid by themselves, so nodes have to choose among them without a word with each other, and end with the same chain.
+//! - On the first one, and empty, the second is valid for whoever does not know that, and for nobody else, since a block has to be of a later slot than its parent. So one half of the
 //!   nodes passes on what the other half knows to be wrong.
 
 use super::links::Links;
@@ -86,12 +86,11 @@ impl Twins {
             return None;
         }
         let (_, fewer) = block.transactions().split_last()?;
-        let place = match self.second {
-            Second::SameParent => (header.slot, header.height, header.parent),
-            Second::First => (header.slot, header.height + 1, block.id()),
+        let (place, transactions) = match self.second {
+            Second::SameParent => ((header.slot, header.height, header.parent), fewer),
+            Second::First => ((header.slot, header.height + 1, block.id()), &[][..]),
         };
-        let fewer = if self.second == Second::First { &[] } else { fewer };
-        let twin = Block::produce(&self.genesis, &self.key, place, fewer.to_vec()).ok()?;
+        let twin = Block::produce(&self.genesis, &self.key, place, transactions.to_vec()).ok()?;
         let twin = Payload::new(self.genesis.block_topic(), twin.bytes());
         self.last = Some((payload.id(), twin.clone()));
         Some(twin)

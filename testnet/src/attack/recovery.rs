@@ -197,14 +197,16 @@ impl Returns {
 
     pub(super) fn at(&mut self, world: &World, now: Time) {
         let highest = world.nodes().map(|node| node.chain().head().height).max().unwrap_or(0);
-        for (at, node) in self.due.extract_if(.., |(at, _)| *at <= now) {
-            self.found.came_back += 1;
-            self.behind.push((at, node, highest));
-        }
         let height_of = |number: u32| {
             let node = world.running().find(|(running, _)| *running == number);
             node.map_or(0, |(_, node)| node.chain().head().height)
         };
+        for (at, node) in self.due.extract_if(.., |(at, _)| *at <= now) {
+            if height_of(node) < highest {
+                self.found.came_back += 1;
+                self.behind.push((at, node, highest));
+            }
+        }
         for (since, ..) in self.behind.extract_if(.., |(_, node, goal)| height_of(*node) >= *goal) {
             self.found.caught_up += 1;
             self.found.caught_up_s = self.found.caught_up_s.max(now.since(since).as_secs_f64());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::folder::{FolderError, make_empty, out_folder};
-use super::sim::{Bar, quoted};
+use super::sim::{Bar, set_words};
 use super::{BAD, GOOD, USAGE, failed};
 use crate::manifest::Manifest;
 use crate::report::Manifest as Facts;
@@ -88,8 +88,7 @@ fn run(arguments: &Scaling) -> Result<bool, FolderError> {
         note!("{nodes} nodes simulated");
         simulated.findings.iter().for_each(|finding| note!("{nodes} nodes: {finding}"));
         if good && !simulated.findings.is_empty() {
-            let set =
-                arguments.set.iter().map(|assignment| format!(" --set {}", quoted(assignment))).collect::<String>();
+            let set = set_words(&arguments.set);
             note!("again: starling-testnet sim scale --nodes {nodes} --seed {}{set}", arguments.seed);
             good = false;
         }

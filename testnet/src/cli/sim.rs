@@ -208,7 +208,7 @@ fn run(sim: &Sim) -> Result<u8, FolderError> {
         }
     }
     let Some(seed) = failed else { return Ok(GOOD) };
-    let again = set.iter().map(|assignment| format!(" --set {}", quoted(assignment))).collect::<String>();
+    let again = set_words(&set);
     let check = if sim.check { " --check" } else { "" };
     let scenario = quoted(scenario);
     note!("again: starling-testnet sim {scenario} --seed {seed}{again}{check}");
@@ -226,8 +226,13 @@ fn findings(ran: &Ran) -> &[String] {
     }
 }
 
+/// The `--set` of a command that is to be repeated.
+pub(super) fn set_words(set: &[String]) -> String {
+    set.iter().map(|assignment| format!(" --set {}", quoted(assignment))).collect()
+}
+
 /// A word as a shell takes it.
-pub(super) fn quoted(word: &str) -> String {
+fn quoted(word: &str) -> String {
     let plain = |character: char| character.is_ascii_alphanumeric() || "_-./=,:+@%".contains(character);
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();

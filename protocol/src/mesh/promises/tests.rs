@@ -192,6 +192,20 @@ fn those_who_announce_first_and_deliver_late_keep_nobody_out() {
     assert!(asked_after_ms[1..].iter().all(|after_ms| *after_ms <= 1_030), "{asked_after_ms:?}");
 }
 
+/// It is late once, whoever of those that were asked after it leaves.
+#[test]
+fn one_late_delivery_is_one_strike() {
+    let mut promises = promises();
+    (0..3).for_each(|slot| assert!(promises.announced(at(0), id(1), peer(slot))));
+    assert_eq!(asks(&promises.due(at(30))), [(0, 1)]);
+    assert_eq!(asks(&promises.due(at(1_030))), [(1, 1)]);
+    promises.disconnected(peer(1));
+    assert_eq!(asks(&promises.due(at(1_530))), [(2, 1)]);
+    assert_eq!(promises.delivered(at(1_600), &id(1), peer(0)), Arrival::Pulled);
+    [0, 3].into_iter().for_each(|slot| assert!(promises.announced(at(2_000), id(2), peer(slot))));
+    assert_eq!(asks(&promises.due(at(2_100))), [(0, 2)], "it is as good as one that was never asked");
+}
+
 #[test]
 fn contradictory_times_are_refused() {
     PromiseConfig::default().validate().expect("the defaults are valid");
@@ -358,10 +372,10 @@ impl Model {
                     continue;
                 }
                 if let Some((_, late)) = open.into_iter().max_by_key(|(asked_ms, _)| *asked_ms) {
-                    *self.strikes.entry(late).or_default() += 1;
                     for (_, fact) in list.iter_mut().filter(|(slot, _)| *slot == late) {
-                        if let Fact::Asked(_, struck) = fact {
+                        if let Fact::Asked(_, struck @ false) = fact {
                             *struck = true;
+                            *self.strikes.entry(late).or_default() += 1;
                         }
                     }
                 }
