@@ -199,8 +199,8 @@ pub static SETTINGS: &[Setting] = &[
         value_name: "N",
         kind: Kind::Count { min: 1, max: SUSPECT_AFTER_SLOTS_MAX },
         default: DefaultValue::Is(SUSPECT_AFTER_SLOTS),
-        help: "After so many slots, but at least 10 s, without a block or transaction of others the node suspects that it is \
-               cut off: it says so, asks its peers and looks for new ones. Raise it where many slots stay empty.",
+        help: "After so many slots, but at least 10 s, without a block of others (or, while the chain has no block, a transaction) the \
+               node suspects that it is cut off: it says so, asks its peers and looks for new ones. Raise it where many slots stay empty.",
         ..Setting::BASE
     },
     Setting {

@@ -5,8 +5,8 @@
 //!
 //! # Promises of this module
 //!
-//! - Each message is asked of one announcer at a time. When it does not arrive within the *retry* time, the next announcer is
-//!   asked. As long as one announcer delivers, the message arrives, however many others are silent.
+//! - Each message is asked of one announcer, and of one more each time that it does not arrive within the *retry* time, of `asked_max` at a time at
+//!   most. As long as one announcer delivers, the message arrives, however many others are silent.
 //! - A peer that was asked, and whose message has not arrived from anybody within the *follow-up* time, has broken a promise.
 //!   *Rationale for two times:* asking somebody else early costs at most a duplicate for each of `asked_max` peers, while blame must allow for a slow line.
 //! - A message that arrives, from whomever, settles every promise for it.

@@ -158,18 +158,21 @@ pub struct Attackers {
     #[schemars(extend("enum" = kinds()))]
     pub kind: String,
     /// How many there are at a time.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub count: u32,
     /// When they come, in seconds from the start of the run.
     #[serde(default)]
     pub at_s: f64,
     /// Connections that each seeks.
     #[serde(default = "twenty")]
+    #[schemars(range(min = 1))]
     pub connections: usize,
     /// With whom: `all` nodes, `publishers`, or a list of numbers of nodes.
     #[serde(default)]
     pub targets: Targets,
     /// How many share an address.
     #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub per_ip: u32,
     /// What the kind can be told, by name: see docs/ATTACKS.md.
     #[serde(default)]
@@ -363,7 +366,7 @@ impl Attackers {
             let range = "at least 1: without connections they do nothing";
             return Err(AttackersError::Range { what: "connections".into(), found: 0.0, range });
         }
-        in_range("per_ip", f64::from(self.per_ip), 1.0, 1e6, "at least 1")?;
+        in_range("per_ip", f64::from(self.per_ip), 1.0, 1e6, "from 1 to a million")?;
         match &self.targets {
             Targets::Named(name) if !matches!(name.as_str(), "all" | "publishers") => {
                 Err(AttackersError::Targets { found: name.clone() })

@@ -22,7 +22,7 @@ pub(super) const EXAMPLES: &str = "Examples:
 What each run has found is kept in the folder, so a table that was stopped goes on where it stopped when it is \
 given the same --out. A folder with anything else in it is refused. A changed program begins anew. The report shows every row of which the folder has all results; what is printed, and \
 the exit code, are of the rows that were asked for.
-Exit codes: 0 all that is demanded holds; 1 it does not; 2 usage.";
+Exit codes: 0 all that is demanded holds; 1 it does not, or the results cannot be written; 2 usage.";
 
 /// More seeds than this at once are surely a mistake.
 const SEEDS_MAX: u64 = 1_000;

@@ -180,7 +180,9 @@ pub(super) fn simulation(dir: &Path) -> Result<(Manifest, Value), FolderError> {
             };
             format!("real processes ran there, which never do the same twice; {instead}")
         }
-        Some(other) => format!("its `kind` must be \"{SIMULATION}\", and not {other}"),
+        Some(other) => format!(
+            "its `kind` must be \"{SIMULATION}\", and not {other}; give a folder that `starling-testnet sim` has written"
+        ),
         None => "its `kind` is missing".to_owned(),
     };
     Err(FolderError::Summary { path: dir.join("summary.json"), problem })

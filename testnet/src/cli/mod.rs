@@ -127,7 +127,7 @@ fn error_of(error: clap::Error) -> clap::Error {
 }
 
 /// Says what went wrong.
-fn failed(error: &dyn std::error::Error, code: u8) -> u8 {
+fn failed(error: &dyn std::fmt::Display, code: u8) -> u8 {
     note!("error: {error}");
     code
 }

@@ -36,7 +36,6 @@ pub(super) struct Sim {
     #[command(subcommand)]
     special: Option<Special>,
     /// The path of a manifest, or the name of a preset
-    #[arg(required_unless_present_any = ["list", "schema"])]
     scenario: Option<String>,
     /// Name the presets
     #[arg(long)]
@@ -82,7 +81,11 @@ pub(super) struct Seeds(u64, u64);
 const SEEDS_MAX: u64 = 10_000;
 
 fn count(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_no_number| format!("write a whole number from 2 to {}", crate::manifest::NODES_MAX))
+    let most = crate::manifest::NODES_MAX;
+    text.parse()
+        .ok()
+        .filter(|nodes| (2..=most).contains(nodes))
+        .ok_or_else(|| format!("write a whole number from 2 to {most}"))
 }
 
 fn seed(text: &str) -> Result<u64, String> {
@@ -137,15 +140,20 @@ pub(super) fn execute(sim: &Sim) -> u8 {
         crate::output::write(format_args!("{}", schema()));
         return GOOD;
     }
-    match run(sim) {
+    let Some(scenario) = &sim.scenario else {
+        return failed(
+            &"no scenario is given: name a manifest or a preset, which `starling-testnet sim --list` lists",
+            USAGE,
+        );
+    };
+    match run(sim, scenario) {
         Ok(code) => code,
         Err(error @ FolderError::Io { .. }) => failed(&error, BAD),
         Err(error) => failed(&error, USAGE),
     }
 }
 
-fn run(sim: &Sim) -> Result<u8, FolderError> {
-    let scenario = sim.scenario.as_deref().unwrap_or_default();
+fn run(sim: &Sim, scenario: &str) -> Result<u8, FolderError> {
     let set = sim.assignments();
     let as_it_is = set.is_empty() && sim.seed.is_none() && sim.seeds.is_none();
     let (manifest, base) = if as_it_is { Manifest::named(scenario) } else { Manifest::named_to_be_set(scenario) }?;

@@ -358,7 +358,7 @@ impl RunArguments {
             return Ok(Task::Network(Box::new(self.network.options(TX_RATE)?)));
         };
         let seed = network.seed.map(|seed| format!("seed={seed}"));
-        let set: Vec<String> = seed.into_iter().chain(set).collect();
+        let set: Vec<String> = set.into_iter().chain(seed).collect();
         let (manifest, base) = Manifest::named_for_processes(&name, !set.is_empty())?;
         let manifest = if set.is_empty() { manifest } else { manifest.with(&set)? };
         manifest.for_processes()?;

@@ -111,6 +111,13 @@ pub async fn reality(options: &RealityOptions) -> Result<Reality, ClusterError> 
             reality.findings.extend(side.findings(options.within_percent));
             reality.sides.push(side);
         }
+        if reality.sides.iter().all(|side| side.manifest != manifest.name) {
+            reality.findings.push(format!(
+                "{}: neither transactions nor blocks came to {DELIVERIES_MIN} deliveries in both runs, which are too few to judge; \
+                 give it more messages or nodes",
+                manifest.name
+            ));
+        }
     }
     let path = options.out.join("reality.json");
     let text = serde_json::to_string_pretty(&reality.sides).expect("figures and names are always JSON");

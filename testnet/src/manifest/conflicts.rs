@@ -121,7 +121,8 @@ fn partitions(manifest: &Manifest) -> Checked {
                 parted = Some((number, for_s.map_or(Time::MAX, |for_s| at + duration(for_s))));
             }
             Fault::Heal { .. } if present.is_none() => {
-                let message = "there is nothing to heal: no partition lasts until then";
+                let message =
+                    "there is nothing to heal: no partition lasts until then; remove it, or begin one before it";
                 return Err(Problem::new(&[Key("fault"), Index(number), Key("at_s")], message));
             }
             Fault::Heal { .. } => parted = None,

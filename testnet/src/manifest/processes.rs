@@ -56,9 +56,12 @@ fn check_fault(fault: &Fault) -> Result<(), (&'static str, String)> {
         Fault::Clock { .. } => impossible("a process cannot be given a clock of its own without changing the host's"),
         Fault::SlowCpu { .. } => impossible("a process is made slow by control groups"),
         Fault::SlowDisk { .. } => impossible("a disk is made slow by control groups"),
-        Fault::Degrade { latency_ms, .. } if *latency_ms > ADDED_MS_MAX => {
-            Err(("latency_ms", format!("emulated links can be made slower by at most {ADDED_MS_MAX} ms")))
-        }
+        Fault::Degrade { latency_ms, .. } if *latency_ms > ADDED_MS_MAX => Err((
+            "latency_ms",
+            format!(
+                "emulated links can be made slower by at most {ADDED_MS_MAX} ms; give less, or simulate the manifest with `starling-testnet sim`"
+            ),
+        )),
         _ => Ok(()),
     }
 }

@@ -310,7 +310,8 @@ fn set(document: &mut toml::Value, path: &str, value: toml::Value) -> Result<(),
                     .parse()
                     .map_err(|_not_a_number| format!("{step:?} is no number of an entry; write 0 for the first"))?;
                 let entry = array.get_mut(index).ok_or_else(|| match count {
-                    0 => "the manifest has no such entry, and --set adds none; write it into a manifest of your own"
+                    0 => "the manifest has no such entry; give the whole list, such as --set 'attack=[{ kind = \"sybil\", count = 1 }]', or write \
+                          it into a manifest of your own"
                         .into(),
                     1 => "there is only entry 0".to_owned(),
                     _ => format!("there are only the entries 0 to {}", count - 1),
