@@ -266,7 +266,11 @@ impl Chain {
                 return;
             }
             Checked::Block(block, Verified::BodyInvalid(error)) => {
-                return self.mark_invalid(&Position::of(&block), Invalid::Body(error), out);
+                self.fetch.no_longer_wanted(&id);
+                if !self.is_of_the_future(at, &block, out) {
+                    self.mark_invalid(&Position::of(&block), Invalid::Body(error), out);
+                }
+                return;
             }
             Checked::Shed | Checked::Block(_, Verified::Shed) => None,
             Checked::Block(_, Verified::HeaderInvalid) => Some(PeerFault::BadSignature),

@@ -446,6 +446,9 @@ impl Chain {
             self.sync.saw(from, position.height);
         }
         self.fetch.no_longer_wanted(&position.id);
+        if self.is_of_the_future(at, &block, out) {
+            return Placed::Refused;
+        }
         if self.tree.position(&position.id).is_some() || self.orphans.contains(&position.id) {
             return Placed::Known;
         }
@@ -502,6 +505,17 @@ impl Chain {
     /// Whether height and slot follow on the parent's, if the parent is known.
     fn follows(&self, block: &Block) -> Result<(), Misplaced> {
         self.header_follows(block.header())
+    }
+
+    /// Whether the slot of a block has not come; then what waits for it is dropped, because no block follows on a later one. *Rationale:*
+    /// a producer may sign blocks of slots that are far away, and have them fetched as the parents of one of today. On such a head nobody could
+    /// build until its slot has come.
+    fn is_of_the_future(&mut self, at: Moment, block: &Block, out: &mut dyn Sink<Effect>) -> bool {
+        let early = block.header().slot > at.slot_ahead;
+        if early {
+            self.drop_orphans_of(&block.id(), out);
+        }
+        early
     }
 
     /// Drops the blocks that wait for this one, directly or not.

@@ -18,6 +18,9 @@ use crate::time::{Duration, Time};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
+/// How much of answers somebody has to take at least who was slow over one. As much as goes out to whoever reads nothing: a guess, above the
+/// first window of a stream.
+const FORGIVEN_FOR_MIN: usize = 512 << 10;
 /// Whose answer has taken so long to go out is not served where places are few. Two seconds bring 2 MiB over a line of some 8 Mbit/s.
 const SLOW: Duration = Duration::from_secs(2);
 
@@ -26,7 +29,7 @@ pub(super) struct Serve {
     /// Requests whose answers have not gone out.
     open: BTreeMap<ResponseTicket, Open>,
     /// Connected peers of which an answer took long to go out, and how many bytes they have to take quickly before they are like others: as many as
-    /// that answer had. *Rationale:* a small one goes out to whoever reads nothing.
+    /// that answer had, or [`FORGIVEN_FOR_MIN`]. *Rationale:* a small one goes out to whoever reads nothing.
     slow: BTreeMap<PeerHandle, usize>,
     loads: BTreeMap<LoadTicket, Load>,
     tickets: u64,
@@ -160,7 +163,7 @@ impl Chain {
         let Some(Open { peer, answer: Some((bytes, since)), .. }) = self.serve.open.remove(&ticket) else { return };
         let slow = &mut self.serve.slow;
         if now.since(since) >= SLOW {
-            let most = slow.get(&peer).copied().unwrap_or_default().max(bytes);
+            let most = slow.get(&peer).copied().unwrap_or(FORGIVEN_FOR_MIN).max(bytes);
             slow.insert(peer, most);
         } else if let Some(left) = slow.get(&peer).copied() {
             match left.saturating_sub(bytes) {

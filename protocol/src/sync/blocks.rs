@@ -357,7 +357,8 @@ impl Sync {
             let blocks: Vec<(u64, BlockId)> = run.map(|entry| (entry.position.height, entry.position.id)).collect();
             let peer = *peer;
             let body = Request::Blocks(blocks.iter().map(|(_, id)| *id).collect());
-            let request = self.ask(at.now, (peer, Purpose::Blocks(blocks.clone())), body, local, out);
+            let slow_after = Some(local.config().slow_after);
+            let request = self.ask(at.now, (peer, Purpose::Blocks(blocks.clone())), slow_after, body, local, out);
             let Some(session) = &mut self.session else { return };
             for (height, id) in &blocks {
                 if let Some(entry) = session.window.get_mut(*height, id)
@@ -387,7 +388,12 @@ impl Sync {
             asked.iter().zip(&blocks).any(wrong).then_some(PeerFault::WrongBlock)
         };
         let came = blocks.len();
-        let lacks = asked.iter().zip(&blocks).find(|(_, block)| block.is_empty()).map(|((height, _), _)| *height);
+        let missing = asked.iter().zip(&blocks).filter(|(_, block)| block.is_empty());
+        let missing: Vec<(u64, BlockId)> = missing.map(|(asked, _)| *asked).collect();
+        // What it was asked for while another chain was followed says nothing of this one.
+        let lacks = self.session.as_mut().and_then(|session| {
+            missing.iter().find(|(height, id)| session.window.get_mut(*height, id).is_some()).map(|(height, _)| *height)
+        });
         if let Some(session) = &mut self.session {
             for ((height, id), block) in
                 asked.iter().zip(blocks).filter(|(_, block)| fault.is_none() && !block.is_empty())
@@ -414,7 +420,7 @@ impl Sync {
         if let Some(state) = self.peers.get_mut(&peer) {
             if let Some(height) = lacks {
                 state.lacks_from = Some(state.lacks_from.map_or(height, |lacks_from| lacks_from.min(height)));
-            } else {
+            } else if missing.is_empty() {
                 state.delivered(at.now.since(open.sent), local.config());
             }
         }

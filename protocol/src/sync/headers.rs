@@ -31,8 +31,10 @@ pub(super) struct Asked {
     request: RequestId,
     peer: PeerHandle,
     locator: Vec<BlockId>,
-    /// What the peer claimed when it was asked first.
-    claimed: u64,
+    /// As [`Session::claimed`].
+    claimed: Option<u64>,
+    /// As [`Session::turn`].
+    turn: Option<Time>,
 }
 
 /// The headers of one answer. They are verified in parts of [`HEADERS_PER_JOB`], each of which is a job of its own: when
@@ -97,7 +99,8 @@ impl Session {
         let Stage::Requested(asked) = &mut self.stage else { return None };
         let found = asked.remove(asked.iter().position(|asked| asked.request == request)?);
         let next = asked.last();
-        (self.leader, self.claimed) = next.map_or((found.peer, found.claimed), |next| (next.peer, next.claimed));
+        let last = next.unwrap_or(&found);
+        (self.leader, self.claimed, self.turn) = (last.peer, last.claimed, last.turn);
         if next.is_none() {
             self.stage = Stage::Done;
         }
@@ -160,26 +163,28 @@ impl Sync {
             // The first block of all stays: everybody has it.
             locator.drain(LOCATOR_IDS_MAX - 1..locator.len() - 1);
         }
-        let claimed = session.claimed;
-        self.ask_one_for_headers(now, (leader, claimed), locator, local, out);
+        let (claimed, turn) = (session.claimed, session.turn);
+        self.ask_one_for_headers(now, (leader, claimed, turn), locator, local, out);
     }
 
     fn ask_one_for_headers(
         &mut self,
         now: Time,
-        (peer, claimed): (PeerHandle, u64),
+        (peer, claimed, turn): (PeerHandle, Option<u64>, Option<Time>),
         locator: Vec<BlockId>,
         local: &dyn Local,
         out: &mut dyn Sink<Effect>,
     ) {
         let body = Request::Headers { locator: locator.clone(), headers_max: HEADERS_MAX };
-        let request = self.ask(now, (peer, Purpose::Headers), body, local, out);
+        let config = local.config();
+        let slow_after = if turn.is_some() { config.slow_after } else { config.headers_slow_after };
+        let request = self.ask(now, (peer, Purpose::Headers), Some(slow_after), body, local, out);
         let Some(session) = &mut self.session else { return };
-        let asked = Asked { request, peer, locator, claimed };
+        let asked = Asked { request, peer, locator, claimed, turn };
         match &mut session.stage {
             Stage::Requested(others) => {
                 others.push(asked);
-                (session.leader, session.claimed) = (peer, claimed);
+                (session.leader, session.claimed, session.turn) = (peer, claimed, turn);
             }
             stage => *stage = Stage::Requested(vec![asked]),
         }
@@ -192,9 +197,9 @@ impl Sync {
             let asked: Vec<PeerHandle> = session.asked().iter().map(|asked| asked.peer).collect();
             let another = if asked.len() < session.asked_max { self.candidate(at, &asked, local) } else { None };
             let Some(another) = another else { return };
-            self.note_chosen(at.now, another);
-            let claimed = self.peers.get(&another).map_or(0, |peer| peer.height);
-            self.ask_one_for_headers(at.now, (another, claimed), locator, local, out);
+            let turn = self.note_chosen(at.now, another);
+            let claimed = self.peers.get(&another).and_then(|peer| peer.claimed(at, local));
+            self.ask_one_for_headers(at.now, (another, claimed, turn), locator, local, out);
         }
     }
 
@@ -224,14 +229,21 @@ impl Sync {
     }
 
     /// Headers have come: nobody else's are of use. Whoever was asked long ago has led in vain this time.
-    fn choose(&mut self, at: Moment, chosen: PeerHandle, claimed: u64, local: &dyn Local) {
+    fn choose(
+        &mut self,
+        at: Moment,
+        (chosen, claimed, turn): (PeerHandle, Option<u64>, Option<Time>),
+        local: &dyn Local,
+    ) {
         let Some(session) = &mut self.session else { return };
         // Whoever is to be asked for the next ones has its time as well.
-        (session.leader, session.claimed, session.asked_max) = (chosen, claimed, 1);
+        (session.leader, session.claimed, session.turn, session.asked_max) = (chosen, claimed, turn, 1);
         let Stage::Requested(others) = core::mem::replace(&mut session.stage, Stage::Done) else { return };
         for other in others {
             let waited = self.requests.get(other.request).map_or(Duration::ZERO, |open| at.now.since(open.sent));
-            if waited >= local.config().headers_slow_after
+            if let Some(before) = other.turn.filter(|_| waited < local.config().slow_after) {
+                self.give_turn_back(other.peer, before);
+            } else if waited >= local.config().headers_slow_after
                 && let Some(peer) = self.peers.get_mut(&other.peer)
             {
                 peer.led_in_vain = peer.led_in_vain.saturating_add(1);
@@ -250,7 +262,7 @@ impl Sync {
     ) {
         let ahead = self.peers.get(&peer).is_some_and(|peer| peer.is_ahead(at, local));
         let Some(session) = &mut self.session else { return };
-        let Some(Asked { locator, claimed, .. }) = session.take_asked(request) else { return };
+        let Some(Asked { locator, claimed, turn, .. }) = session.take_asked(request) else { return };
         let (before, known) = (session.last(local), session.window.last());
         let waiting = !session.window.is_empty();
         let few = headers.len() < usize::from(HEADERS_MAX);
@@ -266,7 +278,7 @@ impl Sync {
             }
             Reading::Nothing => {
                 // It claimed more than it says now that it is asked for it. That may be an honest race, once.
-                if claimed > status.head.height.max(height) {
+                if claimed.is_some_and(|claimed| claimed > status.head.height.max(height)) {
                     self.strike(at.now, peer, local, out);
                 }
             }
@@ -286,7 +298,7 @@ impl Sync {
             Reading::Known(last, _) if known.is_none_or(|known| last.height > known.height) => {
                 if status.head.height > last.height {
                     session.window.begin_after(last);
-                    self.choose(at, peer, claimed, local);
+                    self.choose(at, (peer, claimed, turn), local);
                     if let Some(session) = &mut self.session {
                         session.stage = Stage::Wanted;
                     }
@@ -298,7 +310,7 @@ impl Sync {
                     |last: &SignedHeader| status.head.height > last.header.height && last.header.slot < at.slot_ahead;
                 // What comes after is from the future, by our clock: nobody is blamed for that.
                 let more = !cut && headers.last().is_some_and(goes_on);
-                self.choose(at, peer, claimed, local);
+                self.choose(at, (peer, claimed, turn), local);
                 if few && more {
                     // An honest peer stops only where its chain ends.
                     self.strike(at.now, peer, local, out);
@@ -307,7 +319,7 @@ impl Sync {
             }
         }
         // What it claimed may have come another way.
-        if local.head().height < claimed {
+        if claimed.is_some_and(|claimed| local.head().height < claimed) {
             self.asked_in_vain(peer);
         }
     }

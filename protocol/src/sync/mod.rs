@@ -21,8 +21,9 @@
 //!    *Rationale:* headers cost 212 bytes for each block of up to megabytes, and from then on every block is known by
 //!    its digest: whoever sends another one is at fault, and no honest peer ever is for somebody else's lie.
 //!    While none have come, one peer more is asked for them after each [`Config::headers_slow_after`], up to [`HEADERS_ASKED_MAX`] at a time, and the
-//!    first one that gives any is followed. *Rationale:* whoever claims much and answers late would cost its whole time otherwise, and of many peers
-//!    that do so each would.
+//!    first one that gives any is followed. Whoever is asked because it is its turn has [`Config::slow_after`] to itself, and its turn again if another
+//!    one is followed before that. *Rationale:* whoever claims much and answers late would cost its whole time otherwise, and of many peers
+//!    that do so each would. And whoever answers first with next to nothing would use up everybody's turn.
 //! 3. *Blocks* are asked for by id, in runs, of every peer that should have them: the least occupied one first, then the one
 //!    that was late or failed least often since it delivered, then the one with the best pace. A peer's runs grow while it answers quickly and shrink when it does not.
 //! 4. *Order.* Blocks are decoded and verified in parallel by the workers, and placed in order. What the chain makes of
@@ -70,7 +71,7 @@ use crate::chain::{Moment, PeerFault, RequestFailure, RequestId};
 use crate::id::PeerHandle;
 use crate::mesh::Sink;
 use crate::request::{Answer, Request, Response, Status};
-use crate::time::Time;
+use crate::time::{Duration, Time};
 pub use io::{Checked, Config, Effect, Local, SyncCounters, SyncProgress, SyncState};
 use peers::Peer;
 use requests::{Open, Purpose, Requests, Timer};
@@ -272,14 +273,15 @@ impl Sync {
         if self.requests.iter().any(|(_, open)| asked(open)) {
             return;
         }
-        self.ask(now, (peer, Purpose::Status), Request::Status(local.status()), local, out);
+        self.ask(now, (peer, Purpose::Status), None, Request::Status(local.status()), local, out);
     }
 
-    /// Sends a request.
+    /// Sends a request, which takes long after so much time.
     fn ask(
         &mut self,
         now: Time,
         (peer, purpose): (PeerHandle, Purpose),
+        slow_after: Option<Duration>,
         body: Request,
         local: &dyn Local,
         out: &mut dyn Sink<Effect>,
@@ -290,11 +292,6 @@ impl Sync {
         if let Some(state) = self.peers.get_mut(&peer) {
             state.in_flight += usize::from(blocks);
         }
-        let slow_after = match purpose {
-            Purpose::Status => None,
-            Purpose::Headers => Some(config.headers_slow_after),
-            Purpose::Blocks(_) => Some(config.slow_after),
-        };
         let slow_at = slow_after.map(|after| now + after);
         self.requests.open(request, (peer, purpose), now, (now + config.request_timeout, slow_at));
         self.counters.sent += 1;

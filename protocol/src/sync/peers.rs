@@ -14,7 +14,8 @@ use crate::time::{Duration, Time};
 
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
-    /// The highest block that the peer is known, or says, to have; never more than there are slots.
+    /// The highest block that the peer is known, or says, to have; never more than there are slots. What it has passed on counts, which may
+    /// follow on nothing.
     pub(super) height: u64,
     /// Where it said last that its chain ends.
     pub(super) head: Option<Head>,
@@ -84,6 +85,10 @@ impl Peer {
     /// Whether it claims a chain that we would have in place of ours: one that is longer, or one of the same length that the fork choice
     /// prefers and we do not know.
     pub(super) fn is_ahead(&self, at: Moment, local: &dyn Local) -> bool {
+        self.is_ahead_with(self.height, at, local)
+    }
+
+    fn is_ahead_with(&self, height: u64, at: Moment, local: &dyn Local) -> bool {
         let ours = local.head();
         let preferred = |theirs: &Head| {
             theirs.height == ours.height
@@ -92,7 +97,14 @@ impl Peer {
                 && local.position(&theirs.id).is_none()
                 && !local.is_invalid(&theirs.id)
         };
-        self.height > ours.height || self.head.as_ref().is_some_and(preferred)
+        height > ours.height || self.head.as_ref().is_some_and(preferred)
+    }
+
+    /// The height that it says its chain has, if that or the end of it makes it one that we would have in place of ours. What it has passed on
+    /// says nothing of what it claims: whoever has a producer's key makes blocks of any height, which honest peers pass on.
+    pub(super) fn claimed(&self, at: Moment, local: &dyn Local) -> Option<u64> {
+        let told = self.head.map(|head| head.height.min(at.slot_ahead))?;
+        self.is_ahead_with(told, at, local).then_some(told)
     }
 
     /// Whether it should have the block of this height of the chain that is being followed.

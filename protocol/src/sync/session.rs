@@ -17,6 +17,8 @@ use core::cmp::Reverse;
 pub(super) struct Session {
     pub(super) leader: PeerHandle,
     pub(super) stage: Stage,
+    /// Whether the leader was chosen because it was its turn, and when it had its last one.
+    pub(super) turn: Option<Time>,
     /// Of how many peers headers may be asked for by now, while none have come.
     pub(super) asked_max: usize,
     pub(super) window: Window,
@@ -31,8 +33,8 @@ pub(super) struct Session {
     pub(super) paused_until: Time,
     /// Whether [`Event::SyncStarted`] was emitted.
     pub(super) started: bool,
-    /// What the peer claimed when it began.
-    pub(super) claimed: u64,
+    /// What the leader claimed when it was chosen, if it claimed a chain that we would have in place of ours.
+    pub(super) claimed: Option<u64>,
     /// Blocks that are being placed.
     pub(super) placing: u64,
     /// The height of the first block that is not placed, and since when it is the first.
@@ -74,6 +76,7 @@ impl Sync {
         let fits = |peer: &Peer| peer.is_rested(at.now) && peer.is_ahead(at, local) && peer.earliest <= next;
         let fitting = self.peers.iter().filter(|(peer, state)| fits(state) && !but.contains(peer));
         if !self.followed.is_multiple_of(2) {
+            // As [`Sync::note_chosen`] has it.
             return fitting.min_by_key(|(peer, state)| (state.followed_at, **peer)).map(|(peer, _)| *peer);
         }
         fitting
@@ -87,10 +90,11 @@ impl Sync {
         for peer in self.peers.values_mut() {
             peer.lacks_from = None;
         }
-        self.note_chosen(at.now, leader);
+        let turn = self.note_chosen(at.now, leader);
         self.session = Some(Session {
             leader,
             stage: Stage::Wanted,
+            turn,
             asked_max: 1,
             window: Window::default(),
             from: local.head().height,
@@ -99,18 +103,27 @@ impl Sync {
             rate: Rate::start(at.now),
             paused_until: Time::ZERO,
             started: false,
-            claimed: self.peers.get(&leader).map_or(0, |leader| leader.height),
+            claimed: self.peers.get(&leader).and_then(|leader| leader.claimed(at, local)),
             placing: 0,
             first: None,
         });
         self.ask_for_headers(at.now, local, out);
     }
 
-    pub(super) fn note_chosen(&mut self, now: Time, peer: PeerHandle) {
+    /// Notes that a peer is asked for headers. If that is because it is its turn, returns when it had its last one.
+    pub(super) fn note_chosen(&mut self, now: Time, peer: PeerHandle) -> Option<Time> {
+        let is_turn = !self.followed.is_multiple_of(2);
         self.followed += 1;
+        let before = self.peers.get_mut(&peer).map(|peer| core::mem::replace(&mut peer.followed_at, now));
+        before.filter(|_| is_turn)
+    }
+
+    /// A peer whose turn it was has had too little time for it: it is its turn again, the next time.
+    pub(super) fn give_turn_back(&mut self, peer: PeerHandle, before: Time) {
         if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.followed_at = now;
+            peer.followed_at = before;
         }
+        self.followed |= 1;
     }
 
     /// Does everything that can be done now.
@@ -148,7 +161,7 @@ impl Sync {
         } else {
             return;
         };
-        if let Some(leader) = self.peers.get_mut(&leader) {
+        if let Some((leader, claimed)) = self.peers.get_mut(&leader).zip(claimed) {
             // What the mesh has brought meanwhile has come true as well.
             let (reached, moved) = (local.head().height >= claimed, local.head().id != began);
             leader.led_in_vain = if reached && moved { 0 } else { leader.led_in_vain.saturating_add(1) };

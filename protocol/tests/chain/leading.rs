@@ -120,7 +120,7 @@ fn nobody_is_told_for_long_what_it_has() {
 
 /// A machine that has these blocks, and two peers that claim 99 more; with the request for headers of the first one that is asked, and of
 /// the second one half a second later.
-fn asking_two(own: &[Block]) -> (Chain, Status, [RequestId; 2], Vec<Effect>) {
+pub(crate) fn asking_two(own: &[Block]) -> (Chain, Status, [(RequestId, PeerHandle); 2]) {
     // So that headers of all of them are known, as many as one answer has.
     let mut world = World::new(1, &Config { undo_depth: 1_024, tree_blocks_max: 2_048, ..Config::default() });
     let last = own.last().map_or_else(|| origin(&genesis()), Position::of);
@@ -135,18 +135,18 @@ fn asking_two(own: &[Block]) -> (Chain, Status, [RequestId; 2], Vec<Effect>) {
         chain.peer_connected(now, peer(number), &mut out);
         chain.on_request(now, peer(number), ResponseTicket(number.into()), Request::Status(status), &mut out);
     }
-    let (first, _) = headers_requests(&out).pop().expect("one is asked");
+    assert_eq!(headers_requests(&out).len(), 1, "one is asked");
     chain.on_wake(half_a_second_after(now), &mut out);
     let asked = headers_requests(&out);
     assert_eq!(asked.len(), 2, "{asked:?}");
-    (chain, status, [first, asked[1].0], Vec::new())
+    (chain, status, [asked[0], asked[1]])
 }
 
-fn half_a_second_after(at: Moment) -> Moment {
+pub(crate) fn half_a_second_after(at: Moment) -> Moment {
     Moment { now: at.now + Config::default().sync.headers_slow_after, ..at }
 }
 
-fn headers_requests(effects: &[Effect]) -> Vec<(RequestId, PeerHandle)> {
+pub(crate) fn headers_requests(effects: &[Effect]) -> Vec<(RequestId, PeerHandle)> {
     let asked = |effect: &Effect| match effect {
         Effect::Request { request, peer, body: Request::Headers { .. } } => Some((*request, *peer)),
         _ => None,
@@ -164,7 +164,8 @@ fn nobody_takes_another_ones_answer_with_it() {
     let wrongs: [&dyn Fn(Status) -> Result<Response, RequestFailure>; 3] =
         [&foreign, &confused, &|_| Err(RequestFailure::Malformed)];
     for wrong in wrongs {
-        let (mut chain, status, [first, second], mut out) = asking_two(&[]);
+        let (mut chain, status, [(first, _), (second, _)]) = asking_two(&[]);
+        let mut out = Vec::new();
         let now = half_a_second_after(at(100));
         chain.on_response(now, second, wrong(status), &mut out);
         assert!(out.iter().any(|effect| matches!(effect, Effect::PeerFault { .. })), "{out:?}");
@@ -181,7 +182,8 @@ fn nobody_takes_another_ones_answer_with_it() {
 #[test]
 fn whoever_is_chosen_has_its_time_for_the_next_headers() {
     let own = chain_of(600);
-    let (mut chain, status, [_, second], mut out) = asking_two(&own);
+    let (mut chain, status, [_, (second, _)]) = asking_two(&own);
+    let mut out = Vec::new();
     let now = half_a_second_after(at(700));
     let known = own[..512].iter().map(|block| *block.signed_header()).collect();
     chain.on_response(now, second, Ok(Response { status, answer: Answer::Headers(known) }), &mut out);
@@ -306,7 +308,7 @@ fn load(effect: &Effect) -> Option<LoadTicket> {
     if let Effect::Load { ticket, .. } = effect { Some(*ticket) } else { None }
 }
 
-fn job(effect: &Effect) -> Option<VerifyTicket> {
+pub(crate) fn job(effect: &Effect) -> Option<VerifyTicket> {
     if let Effect::VerifyHeaders { ticket, .. } = effect { Some(*ticket) } else { None }
 }
 
@@ -392,16 +394,39 @@ fn many_that_do_not_read_leave_something_for_others() {
         chain.check();
         out.clear();
     }
-    // A large one that is quick makes up for it.
-    tickets += 1;
-    chain.on_request(at(80), peer(0), ResponseTicket(tickets), Request::Blocks(ids.clone()), &mut out);
-    chain.on_responded(at(80).now, ResponseTicket(tickets));
+    // As many bytes as it might have left unread make up for it.
+    let bytes: usize = blocks.iter().map(|block| block.bytes().len()).sum();
+    for _ in 0..=(512 << 10) / bytes {
+        tickets += 1;
+        chain.on_request(at(80), peer(0), ResponseTicket(tickets), Request::Blocks(ids.clone()), &mut out);
+        chain.on_responded(at(80).now, ResponseTicket(tickets));
+    }
     for asker in (1..askers).flat_map(|asker| [asker; 6]).chain([0]) {
         tickets += 1;
         out.clear();
         chain.on_request(at(81), peer(asker), ResponseTicket(tickets), Request::Blocks(ids.clone()), &mut out);
     }
     assert!(!out.iter().any(is_busy), "{out:?}");
+}
+
+/// Of those who read nothing at all.
+#[test]
+fn a_small_answer_is_no_sign_of_reading() {
+    let mut world = World::new(1, &Config::default());
+    world.set_slot(20);
+    let status = world.nodes[0].chain.own_status();
+    let chain = &mut world.nodes[0].chain;
+    let (mut out, mut tickets) = (Vec::new(), 0);
+    let mut ask = |asker: u32, begins: u64, ends: Option<u64>| {
+        tickets += 1;
+        chain.on_request(at(begins), peer(asker), ResponseTicket(tickets), Request::Status(status), &mut out);
+        ends.into_iter().for_each(|ends| chain.on_responded(at(ends).now, ResponseTicket(tickets)));
+        out.drain(..).any(|effect| is_busy(&effect))
+    };
+    assert!(!ask(0, 20, Some(30)), "it leaves a status unread for ten seconds");
+    assert!(!ask(0, 30, Some(30)), "and reads one");
+    assert!((1..=33).all(|asker| !ask(asker, 31, None)));
+    assert!(ask(0, 31, None) && !ask(34, 31, None));
 }
 
 #[test]

@@ -468,7 +468,9 @@ impl<'a> Play<'a> {
     /// That so much may be asked at once.
     fn check_counts(&self, peer: PeerHandle) {
         let blocks = || self.open.values().filter(|open| matches!(open.body, Request::Blocks(_)));
-        assert!(blocks().count() <= BLOCK_REQUESTS_MAX);
+        // Beside those that are late, whose blocks others may be asked for.
+        let in_time = |open: &&Open| self.now.since(open.sent) < self.local.config().slow_after;
+        assert!(blocks().filter(in_time).count() <= BLOCK_REQUESTS_MAX && blocks().count() <= 2 * BLOCK_REQUESTS_MAX);
         assert!(blocks().filter(|open| open.peer == peer).count() <= BLOCK_REQUESTS_PER_PEER_MAX);
     }
 

@@ -7,6 +7,7 @@ mod leading;
 mod lockstep;
 mod manners;
 mod model;
+mod producers;
 mod support;
 mod syncing;
 mod world;
