@@ -113,8 +113,8 @@ pub struct Driver {
     stored: mpsc::Receiver<StorageAnswer>,
     restored: Restored,
     storage_log: StorageLog,
-    loads: mpsc::Sender<(Ticket, Vec<Bytes>)>,
-    loaded: mpsc::Receiver<(Ticket, Vec<Bytes>)>,
+    loads: mpsc::Sender<(Ticket, Option<Vec<Bytes>>)>,
+    loaded: mpsc::Receiver<(Ticket, Option<Vec<Bytes>>)>,
     commands: mpsc::Receiver<Command>,
     observer: Observer,
     keeping: Keeping,
@@ -315,10 +315,10 @@ impl Driver {
                 Output::Load { ticket, what } => {
                     let answer = self.loads.clone();
                     let asked = self.storage.query(move |store| {
-                        let loaded = store.load(&what).unwrap_or_else(|error| {
+                        let loaded = store.load(&what).inspect_err(|error| {
                             rate_limited!(error, %error, "stored blocks could not be read");
-                            Vec::new()
                         });
+                        let loaded = loaded.ok();
                         // The channel holds more answers than the machine asks for at a time, those for peers that have gone included, and a
                         // stopping driver wants none.
                         let _stopped = answer.try_send((ticket, loaded));
@@ -348,7 +348,7 @@ impl Driver {
             match answer {
                 Answer::NotVerified(ticket) => self.feed(Input::Verified { ticket, outcome: Outcome::Shed }),
                 Answer::NotPersisted(ticket) => self.feed(Input::Persisted { ticket, durable: false }),
-                Answer::NotLoaded(ticket) => self.feed(Input::Loaded { ticket, blocks: Vec::new() }),
+                Answer::NotLoaded(ticket) => self.feed(Input::Loaded { ticket, blocks: None }),
                 Answer::Exchanged(id, addresses, source) => self.heard_of(id, &addresses, source),
             }
         }

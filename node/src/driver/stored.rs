@@ -74,9 +74,9 @@ impl Driver {
         }
     }
 
-    /// Hands over blocks that were read for a peer. That some are missing because they have just been pruned is known to the
+    /// Hands over blocks that were read for a peer, or that they could not be read. That some are missing because they have just been pruned is known to the
     /// machine before it answers: a peer that is told otherwise takes the answer for a lie.
-    pub(super) fn loaded(&mut self, ticket: Ticket, blocks: Vec<Bytes>) {
+    pub(super) fn loaded(&mut self, ticket: Ticket, blocks: Option<Vec<Bytes>>) {
         self.tell_earliest();
         self.feed(Input::Loaded { ticket, blocks });
     }

@@ -59,7 +59,7 @@ impl TestNode {
     /// Starts it with what an earlier run left behind.
     pub(crate) async fn start_in(datadir: TempDir, genesis: &Genesis, number: u8, bootnodes: &[Multiaddr]) -> Self {
         let settings = settings(datadir.path(), genesis, number, bootnodes);
-        let service = Service::start(settings, Notifier::default()).await.expect("the node starts");
+        let service = Box::pin(Service::start(settings, Notifier::default())).await.expect("the node starts");
         let handle = service.handle();
         let address = service.listening()[0].clone();
         let peer_id = service.peer_id().to_string();

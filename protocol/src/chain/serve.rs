@@ -135,15 +135,23 @@ impl Chain {
         }
     }
 
-    /// The answer to [`Effect::Load`]: as [`LoadRequest`] says, or nothing if the disk failed.
-    pub fn on_loaded(&mut self, now: Time, ticket: LoadTicket, loaded: Vec<Bytes>, out: &mut impl Sink<Effect>) {
+    /// The answer to [`Effect::Load`]: as [`LoadRequest`] says, or none if the disk failed.
+    pub fn on_loaded(
+        &mut self,
+        now: Time,
+        ticket: LoadTicket,
+        loaded: Option<Vec<Bytes>>,
+        out: &mut impl Sink<Effect>,
+    ) {
         let Some(Load { ticket, wanted }) = self.serve.loads.remove(&ticket) else { return };
-        if loaded.is_empty() && !matches!((&wanted, self.earliest), (Wanted::Headers, 2..)) {
+        // Who has pruned may have no header that follows on what the peer has, and says from where on it keeps them.
+        let may_be_none = matches!((&wanted, self.earliest), (Wanted::Headers, 2..));
+        let Some(loaded) = loaded.filter(|loaded| may_be_none || !loaded.is_empty()) else {
             // The disk failed or lags behind. To say how long our chain is and send nothing would look like a lie.
             self.serve.counters.failed += 1;
             self.emit_response(now, ticket, Answer::Busy, out);
             return;
-        }
+        };
         let answer = match wanted {
             Wanted::Headers => {
                 let headers = loaded.iter().map_while(|header| header_of(header));

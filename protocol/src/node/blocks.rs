@@ -301,7 +301,13 @@ impl Node {
         self.chain_effects(now, effects, out);
     }
 
-    pub(super) fn blocks_loaded(&mut self, now: Time, ticket: Ticket, blocks: Vec<Bytes>, out: &mut impl Sink<Output>) {
+    pub(super) fn blocks_loaded(
+        &mut self,
+        now: Time,
+        ticket: Ticket,
+        blocks: Option<Vec<Bytes>>,
+        out: &mut impl Sink<Output>,
+    ) {
         let mut effects = Vec::new();
         self.chain.on_loaded(now, LoadTicket(ticket.0), blocks, &mut effects);
         self.chain_effects(now, effects, out);

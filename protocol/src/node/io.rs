@@ -179,8 +179,8 @@ pub enum Input<'a> {
     Loaded {
         /// Which query.
         ticket: Ticket,
-        /// What [`LoadRequest`] says; nothing if the store failed.
-        blocks: Vec<Bytes>,
+        /// What [`LoadRequest`] says; none if the store failed.
+        blocks: Option<Vec<Bytes>>,
     },
     /// Unix time in microseconds at [`Time::ZERO`]; given at the start and whenever the wall clock was set.
     WallClock {

@@ -401,6 +401,13 @@ fn a_template_extends_the_head_and_no_slot_is_signed_for_twice() {
     assert!(rig.chain.produce_candidate(10, &pool).is_some());
 }
 
+fn answered(effects: &[Effect]) -> Answer {
+    match effects {
+        [Effect::Respond { response: Some(Response { answer, .. }), .. }] => answer.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn answers_from_disk_are_bounded_and_an_empty_one_is_no_lie() {
     let mut rig = Rig::with(Config { undo_depth: 4, served_per_peer_max: 2, served_max: 3, ..Config::default() });
@@ -426,18 +433,33 @@ fn answers_from_disk_are_bounded_and_an_empty_one_is_no_lie() {
         panic!("blocks below the root are on disk");
     };
     assert_eq!(ask(1, 3, after()), refused(3), "two for one peer");
-    assert!(matches!(ask(2, 4, after()), Effect::Load { .. }));
+    let Effect::Load { ticket: third, .. } = ask(2, 4, after()) else { panic!("they are on disk") };
     assert_eq!(ask(3, 5, after()), refused(5), "three in all");
 
     let mut effects = Vec::new();
-    rig.chain.on_loaded(at(20).now, first, vec![], &mut effects);
+    rig.chain.on_loaded(at(20).now, first, Some(vec![]), &mut effects);
     assert_eq!(effects, [refused(1)], "there are such blocks, so an empty answer would look like a lie");
     effects.clear();
-    rig.chain.on_loaded(at(20).now, second, vec![Bytes::new()], &mut effects);
+    rig.chain.on_loaded(at(20).now, second, Some(vec![Bytes::new()]), &mut effects);
     assert_eq!(effects, [respond(2, Answer::Blocks(vec![Bytes::new()]))], "there is no such block");
     effects.clear();
-    rig.chain.on_loaded(at(20).now, second, vec![], &mut effects);
+    rig.chain.on_loaded(at(20).now, second, None, &mut effects);
     assert_eq!(effects, [], "each is answered once");
+
+    // Who has pruned may have none, which is no failure.
+    rig.chain.set_earliest(5);
+    rig.chain.on_loaded(at(20).now, third, None, &mut effects);
+    let mut answers = vec![answered(&effects)];
+    for loaded in [Some(vec![]), None] {
+        effects.clear();
+        rig.chain.on_responded(at(20).now, ResponseTicket(4));
+        let after = Request::Headers { locator: locator.clone(), headers_max: 9 };
+        rig.chain.on_request(at(20), peer(2), ResponseTicket(4), after, &mut effects);
+        let Some(Effect::Load { ticket, .. }) = effects.pop() else { panic!("they are on disk") };
+        rig.chain.on_loaded(at(20).now, ticket, loaded, &mut effects);
+        answers.push(answered(&effects));
+    }
+    assert_eq!(answers, [Answer::Busy, Answer::Headers(vec![]), Answer::Busy]);
 }
 
 #[test]

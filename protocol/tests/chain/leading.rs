@@ -388,7 +388,7 @@ fn many_that_do_not_read_leave_something_for_others() {
             chain.on_request(ends, peer(asker), ResponseTicket(tickets), request, &mut out);
             let loads: Vec<LoadTicket> = out.iter().filter_map(load).collect();
             out.clear();
-            loads.into_iter().for_each(|load| chain.on_loaded(ends.now, load, vec![Bytes::new()], &mut out));
+            loads.into_iter().for_each(|load| chain.on_loaded(ends.now, load, Some(vec![Bytes::new()]), &mut out));
             chain.on_responded(ends.now, ResponseTicket(tickets));
         }
         chain.check();

@@ -341,7 +341,7 @@ impl World {
             }
             Happening::Loaded { node, ticket, what } => {
                 let blocks = self.nodes[node].store.load(&what);
-                self.call(node, |chain, at, out| chain.on_loaded(at.now, ticket, blocks, out));
+                self.call(node, |chain, at, out| chain.on_loaded(at.now, ticket, Some(blocks), out));
             }
         }
     }

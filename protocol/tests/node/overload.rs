@@ -155,15 +155,15 @@ fn late_answers_are_harmless() {
         bench.input(Input::Response { ticket, body: Some(Bytes::from_static(b"garbage")) });
         bench.input(Input::Response { ticket, body: None });
     }
-    bench.input(Input::Loaded { ticket: loads[0], blocks: vec![orphan.bytes().clone()] });
-    bench.input(Input::Loaded { ticket: loads[0], blocks: Vec::new() });
+    bench.input(Input::Loaded { ticket: loads[0], blocks: Some(vec![orphan.bytes().clone()]) });
+    bench.input(Input::Loaded { ticket: loads[0], blocks: None });
     let answered = |output: &&Output| matches!(output, Output::Respond { ticket: Ticket(900), .. });
     assert_eq!(bench.out.iter().filter(answered).count(), 1);
     for ticket in 1_000..1_010 {
         let ticket = Ticket(ticket);
         bench.input(Input::Verified { ticket, outcome: Outcome::Valid });
         bench.input(Input::Response { ticket, body: Some(Bytes::from_static(b"garbage")) });
-        bench.input(Input::Loaded { ticket, blocks: Vec::new() });
+        bench.input(Input::Loaded { ticket, blocks: None });
         bench.input(Input::Persisted { ticket, durable: true });
     }
     assert!(bench.score(other) >= 0.0, "the former occupant's answers are not held against the new one");

@@ -444,7 +444,7 @@ impl World {
                 let life = effects.life;
                 self.shared.rare_in(done, node, life, Rare::Loaded { ticket, blocks });
             }
-            Rare::Loaded { ticket, blocks } => self.input(at, node, Input::Loaded { ticket, blocks }),
+            Rare::Loaded { ticket, blocks } => self.input(at, node, Input::Loaded { ticket, blocks: Some(blocks) }),
             Rare::Request { ticket, peer, body } => {
                 if self.machines[node as usize].line(peer).is_some() {
                     self.input(at, node, Input::Request { ticket, peer, body: &body });

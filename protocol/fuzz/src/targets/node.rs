@@ -200,7 +200,7 @@ impl Driver<'_> {
                 let blocks = (0..choices.below(4)).map(|_| self.world.block(choices).bytes().clone()).collect();
                 if !self.loads.is_empty() {
                     let ticket = self.loads.swap_remove(index % self.loads.len());
-                    self.handle(Input::Loaded { ticket, blocks });
+                    self.handle(Input::Loaded { ticket, blocks: Some(blocks) });
                 }
             }
             14 => {

@@ -489,7 +489,7 @@ impl World {
             Happening::Load { ticket, what } => {
                 let blocks = self.machines[index].store.load(&what);
                 self.machines[index].tickets.load.take(ticket);
-                self.input(index, Input::Loaded { ticket, blocks });
+                self.input(index, Input::Loaded { ticket, blocks: Some(blocks) });
             }
         }
     }

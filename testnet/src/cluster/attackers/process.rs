@@ -214,7 +214,7 @@ impl Host {
             match self.port.carry_out(output) {
                 Some(Output::Verify { ticket, .. }) => self.feed(Input::Verified { ticket, outcome: Outcome::Shed }),
                 Some(Output::Persist { ticket, .. }) => self.feed(Input::Persisted { ticket, durable: false }),
-                Some(Output::Load { ticket, .. }) => self.feed(Input::Loaded { ticket, blocks: Vec::new() }),
+                Some(Output::Load { ticket, .. }) => self.feed(Input::Loaded { ticket, blocks: None }),
                 _ => {}
             }
         }
