@@ -75,8 +75,7 @@ impl Sync {
         let next = local.head().height + 1;
         let fits = |peer: &Peer| peer.is_rested(at.now) && peer.is_ahead(at, local) && peer.earliest <= next;
         let fitting = self.peers.iter().filter(|(peer, state)| fits(state) && !but.contains(peer));
-        if !self.followed.is_multiple_of(2) {
-            // As [`Sync::note_chosen`] has it.
+        if self.goes_by_turns() {
             return fitting.min_by_key(|(peer, state)| (state.followed_at, **peer)).map(|(peer, _)| *peer);
         }
         fitting
@@ -110,9 +109,14 @@ impl Sync {
         self.ask_for_headers(at.now, local, out);
     }
 
+    /// Whether the next peer is chosen by whose turn it is, which is every other time.
+    fn goes_by_turns(&self) -> bool {
+        !self.followed.is_multiple_of(2)
+    }
+
     /// Notes that a peer is asked for headers. If that is because it is its turn, returns when it had its last one.
     pub(super) fn note_chosen(&mut self, now: Time, peer: PeerHandle) -> Option<Time> {
-        let is_turn = !self.followed.is_multiple_of(2);
+        let is_turn = self.goes_by_turns();
         self.followed += 1;
         let before = self.peers.get_mut(&peer).map(|peer| core::mem::replace(&mut peer.followed_at, now));
         before.filter(|_| is_turn)
