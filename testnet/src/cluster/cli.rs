@@ -352,13 +352,17 @@ fn percent(text: &str) -> Result<f64, String> {
     number.filter(|share| (0.0..=1e6).contains(share)).ok_or_else(|| "write a share such as 15%".to_owned())
 }
 
+/// What is set of a manifest. The last one counts, which is the seed, as in a simulation.
+fn assignments(set: Vec<String>, seed: Option<u64>) -> Vec<String> {
+    set.into_iter().chain(seed.map(|seed| format!("seed={seed}"))).collect()
+}
+
 impl RunArguments {
     fn task(self) -> Result<Task, ClusterError> {
         let Self { manifest: Some(name), set, network, .. } = self else {
             return Ok(Task::Network(Box::new(self.network.options(TX_RATE)?)));
         };
-        let seed = network.seed.map(|seed| format!("seed={seed}"));
-        let set: Vec<String> = set.into_iter().chain(seed).collect();
+        let set = assignments(set, network.seed);
         let (manifest, base) = Manifest::named_for_processes(&name, !set.is_empty())?;
         let manifest = if set.is_empty() { manifest } else { manifest.with(&set)? };
         manifest.for_processes()?;
@@ -482,6 +486,13 @@ mod tests {
     struct Cli {
         #[command(subcommand)]
         command: Command,
+    }
+
+    #[test]
+    fn a_seed_counts_more_than_one_that_is_set() {
+        let manifest = Manifest::parse("format = 1\nnodes = 2\n", "two").expect("a manifest");
+        let with = |seed| manifest.with(&assignments(vec!["seed=5".into()], seed)).expect("it can be set").seed;
+        assert_eq!((with(None), with(Some(3))), (5, 3));
     }
 
     #[test]

@@ -111,18 +111,22 @@ pub async fn reality(options: &RealityOptions) -> Result<Reality, ClusterError> 
             reality.findings.extend(side.findings(options.within_percent));
             reality.sides.push(side);
         }
-        if reality.sides.iter().all(|side| side.manifest != manifest.name) {
-            reality.findings.push(format!(
-                "{}: neither transactions nor blocks came to {DELIVERIES_MIN} deliveries in both runs, which are too few to judge; \
-                 give it more messages or nodes",
-                manifest.name
-            ));
-        }
+        reality.findings.extend(unjudged(&manifest.name, &reality.sides));
     }
     let path = options.out.join("reality.json");
     let text = serde_json::to_string_pretty(&reality.sides).expect("figures and names are always JSON");
     std::fs::write(&path, text + "\n").map_err(file_error("write", path))?;
     Ok(reality)
+}
+
+/// That there was too little of a manifest to judge.
+fn unjudged(manifest: &str, sides: &[Side]) -> Option<String> {
+    sides.iter().all(|side| side.manifest != manifest).then(|| {
+        format!(
+            "{manifest}: neither transactions nor blocks came to {DELIVERIES_MIN} deliveries in both runs, which are too few to judge; \
+             give it more messages or nodes"
+        )
+    })
 }
 
 fn simulated(manifest: &Manifest, base: &Path, out: &Path) -> Result<Played, ClusterError> {
@@ -232,6 +236,14 @@ mod tests {
         let error = simulated(&manifest, Path::new(""), dir.path()).map(drop).expect_err("not empty");
         assert!(matches!(error, ClusterError::OutNotEmpty(_)), "{error}");
         assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 1);
+    }
+
+    #[test]
+    fn a_manifest_of_which_nothing_could_be_judged_is_found() {
+        let sides = [side([1_000, 1_000], false)];
+        assert_eq!(unjudged("m", &sides), None);
+        let finding = unjudged("other", &sides).expect("nothing of it was judged");
+        assert!(finding.contains("other: ") && finding.contains("200 deliveries"), "{finding}");
     }
 
     #[test]
