@@ -180,11 +180,11 @@ impl Observer {
         }
         let messages = &self.metrics.messages;
         let counters = match verdict {
-            Verdict::Accept => {
+            Verdict::Accept | Verdict::AcceptWithoutTrial => {
                 self.trace.write(TraceLine::Accept { class, id, at: now });
                 &messages.accepted
             }
-            Verdict::Ignore => &messages.ignored,
+            Verdict::Ignore | Verdict::NotYet => &messages.ignored,
             Verdict::Reject => &messages.rejected,
             Verdict::Shed => &messages.shed,
         };
@@ -199,11 +199,11 @@ impl Observer {
         let Some(SignedHeader { header, .. }) = header else { return };
         let Some((delay, early)) = self.against_slot(received, header.slot) else { return };
         match verdict {
-            Verdict::Accept => {
+            Verdict::Accept | Verdict::AcceptWithoutTrial => {
                 self.metrics.chain.arrival_delay_seconds.observe(delay.as_secs_f64());
                 self.early.reset();
             }
-            Verdict::Ignore => self.early.ignored(peer, early),
+            Verdict::Ignore | Verdict::NotYet => self.early.ignored(peer, early),
             Verdict::Reject | Verdict::Shed => {}
         }
     }

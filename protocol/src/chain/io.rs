@@ -168,6 +168,12 @@ pub enum IgnoreReason {
         /// The block's slot.
         slot: u64,
     },
+    /// The same block is here with another signature of its producer, who is the only one that can make others.
+    #[error("the block for slot {slot} is here with another signature of its producer")]
+    SignedAgain {
+        /// The block's slot.
+        slot: u64,
+    },
     /// It is invalid, or follows a block that is, for a reason that not everybody who passes it on can know.
     #[error("the block, or one before it, is known to be invalid")]
     Invalid,
@@ -319,6 +325,11 @@ pub enum Effect {
         undone: Vec<Block>,
         /// Blocks that have become canonical, lowest first.
         adopted: Vec<Block>,
+    },
+    /// The producer of a slot has signed twice for it, so honest nodes may differ in what of it they pass on.
+    Disputed {
+        /// The slot.
+        slot: u64,
     },
     /// A peer did what no honest peer does.
     PeerFault {

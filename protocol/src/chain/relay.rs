@@ -43,6 +43,10 @@ impl Chain {
         if relay != Relay::Accept {
             return relay;
         }
+        if self.headers.is_signed_again(header) {
+            out.emit(Effect::Disputed { slot: header.header.slot });
+            return Relay::Ignore(IgnoreReason::SignedAgain { slot: header.header.slot });
+        }
         self.record_header(header, out);
         let position = Position { id: header.header.id(), height: header.header.height, slot: header.header.slot };
         if let Err(reason) = self.header_follows(&header.header) {
@@ -53,6 +57,14 @@ impl Chain {
             self.fetch.body_awaited(at, position.id);
         }
         relay
+    }
+
+    /// Whether a block is the news of the moment: of the present slot or the one before, and the only one for it that is known. What is older others had
+    /// before, and what is close to a limit others judge by other clocks.
+    #[must_use]
+    pub fn is_news(&self, at: Moment, header: &Header) -> bool {
+        let is_timely = header.slot <= at.slot && at.slot - header.slot <= 1;
+        is_timely && !self.headers.has_two(header.slot)
     }
 
     /// Whether height and slot follow on the parent's, if the parent is known.
@@ -71,6 +83,7 @@ impl Chain {
     /// Keeps a header whose signature is valid as possible evidence.
     pub(super) fn record_header(&mut self, header: &SignedHeader, out: &mut dyn Sink<Effect>) {
         if let Some(first) = self.headers.record(header) {
+            out.emit(Effect::Disputed { slot: header.header.slot });
             out.emit(Effect::Event(Event::Equivocation { headers: Box::new([first, *header]) }));
         }
     }
@@ -112,6 +125,18 @@ impl Headers {
 
     pub(super) fn has(&self, slot: u64) -> bool {
         self.by_slot.contains_key(&slot)
+    }
+
+    /// Whether this header is here with another signature, of which a producer can make as many as it likes.
+    fn is_signed_again(&self, header: &SignedHeader) -> bool {
+        let is_it = |here: &SignedHeader| here.header == header.header && here.signature != header.signature;
+        self.by_slot
+            .get(&header.header.slot)
+            .is_some_and(|(first, second)| is_it(first) || second.as_ref().is_some_and(is_it))
+    }
+
+    fn has_two(&self, slot: u64) -> bool {
+        matches!(self.by_slot.get(&slot), Some((_, Some(_))))
     }
 
     pub(super) fn forget_up_to(&mut self, slot: u64) {

@@ -79,6 +79,11 @@ pub enum Input<'a> {
         /// How it ended.
         verdict: Verdict,
     },
+    /// A message that was accepted turns out to be one that honest peers may have reason to refuse: trials by it end without a verdict ([`super::trial`]).
+    Disputed {
+        /// Which.
+        id: MessageId,
+    },
     /// Join a topic.
     Subscribe {
         /// Which; must be among the configured topics.
@@ -124,8 +129,13 @@ pub enum Input<'a> {
 pub enum Verdict {
     /// Valid: deliver and forward.
     Accept,
+    /// The same of a message that honest peers may have had long ago, or may have reason to refuse: nobody is judged by whether it brings this one
+    /// ([`super::trial`]). [`Event::Validated`] says [`Verdict::Accept`].
+    AcceptWithoutTrial,
     /// Neither valid nor blameworthy (expired on the way, already known in other form): drop without penalty.
     Ignore,
+    /// The same, but it may be valid later: forget the id, so that a later copy is taken in. [`Event::Validated`] says [`Verdict::Ignore`].
+    NotYet,
     /// Invalid in a way that the sender is answerable for: drop and penalise (P4).
     Reject,
     /// Dropped by our own overload: no penalty, and the id is forgotten so that a later copy may try again.

@@ -241,6 +241,7 @@ impl Mesh {
             Input::Repeat { payload } => self.repeat(now, &payload, out),
             Input::Offer { peer, payloads } => self.offer(now, peer, payloads, out),
             Input::Verdict { ticket, verdict } => self.verdict(now, ticket, verdict, out),
+            Input::Disputed { id } => self.void_trials(&id, out),
             Input::Subscribe { topic } => self.join(now, &topic, out),
             Input::Unsubscribe { topic } => self.leave(now, &topic, out),
             Input::Rtt { peer, rtt } => {

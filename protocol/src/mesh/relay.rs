@@ -188,9 +188,14 @@ impl Mesh {
     ) {
         let Some(validation) = self.end_validation(ticket) else { return };
         let Validation { payload, key, topic, from, .. } = validation;
-        out.emit(Output::Event(Event::Validated { payload: payload.clone(), peer: from, verdict }));
+        let told = match verdict {
+            Verdict::AcceptWithoutTrial => Verdict::Accept,
+            Verdict::NotYet => Verdict::Ignore,
+            other => other,
+        };
+        out.emit(Output::Event(Event::Validated { payload: payload.clone(), peer: from, verdict: told }));
         match verdict {
-            Verdict::Accept => {
+            Verdict::Accept | Verdict::AcceptWithoutTrial => {
                 self.counters.messages_accepted += 1;
                 self.seen.accept(now, key);
                 self.scores.first_delivery(now, from, topic);
@@ -207,14 +212,22 @@ impl Mesh {
                 }
                 out.emit(Output::Deliver { payload: payload.clone(), peer: from });
                 self.cache.put(key, &payload);
-                self.count_silence(topic, &holders);
-                self.begin_trials(now, topic, key, &payload);
+                if verdict == Verdict::Accept {
+                    self.count_silence(topic, &holders);
+                    self.begin_trials(now, topic, key, &payload);
+                }
                 self.forward(topic, key, &payload, out);
             }
             Verdict::Ignore => {
                 self.counters.messages_ignored += 1;
                 self.seen.ignore(now, key);
                 self.recent.settle(key, Fate::Ignored);
+                self.gater.outcome(from, Outcome::Ignored);
+            }
+            Verdict::NotYet => {
+                self.counters.messages_ignored += 1;
+                self.seen.forget(key);
+                self.recent.settle(key, Fate::Unknown);
                 self.gater.outcome(from, Outcome::Ignored);
             }
             Verdict::Reject => {

@@ -35,6 +35,9 @@
 //!   then would fail three trials each time. The half keeps a peer from passing for one that stands still by falling silent whenever it is tried. Where messages are
 //!   few, most who say nothing have nothing to say, and a stranger would gain a minute by it. It is a half however long that takes: to count
 //!   a second of silence as a whole failure was tried, and honest nodes that stand still often lost nine times as many places by it.
+//! - **A message that others may have had long ago, or may have reason to refuse,** tries nobody, and nobody's silence is counted by it: it says nothing about a peer that it does not
+//!   bring such a message. Who judges messages knows it beforehand ([`super::Verdict::AcceptWithoutTrial`]) or finds out ([`super::Input::Disputed`]); then trials by it end without a verdict, and
+//!   others follow soon. *Rationale:* otherwise whoever gives a node what others have had, or different things to different nodes, has it take honest peers out of its mesh.
 //! - Nothing counts of a trial in which we were away ([`super::pulse`]), and nobody is taken to be gone before what came meanwhile is
 //!   read.
 //! - Who leaves the mesh because it was silent, and has brought a message of late, may come back soon: it keeps the shortest backoff.
@@ -60,7 +63,7 @@ use super::seen::Fingerprint;
 use super::send;
 use super::slots::SlotSet;
 use super::topic::TopicIndex;
-use crate::id::PeerHandle;
+use crate::id::{MessageId, PeerHandle};
 use crate::memory::Fetch;
 use crate::message::Payload;
 use crate::rpc::{Class, Frame};
@@ -355,6 +358,27 @@ impl Mesh {
             && let Some(mut trial) = self.trials.end((peer, topic))
         {
             self.send_held(peer, &mut trial, out);
+        }
+    }
+
+    /// Ends the trials by this message without a verdict, and takes back what was said by it against others: who does not send it may have reason to
+    /// refuse it. Each is tried by one of the next two instead.
+    pub(super) fn void_trials(&mut self, id: &MessageId, out: &mut impl Sink<Output>) {
+        let key = self.seen.fingerprint(id);
+        let by_it = self.trials.by_link.iter().filter(|(_, trial)| trial.key == key);
+        for (peer, topic) in by_it.map(|(link, _)| *link).collect::<Vec<_>>() {
+            let Some(mut trial) = self.trials.end((peer, topic)) else { continue };
+            self.send_held(peer, &mut trial, out);
+            let soon = 1 + u8::from(self.random.trial.below(2) == 1);
+            if let Some(known) = self.use_of(topic, peer) {
+                known.tried_in = soon;
+            }
+        }
+        let in_vain = self.trials.in_vain.extract_if(.., |_, tried| tried.key == key && tried.counted);
+        for (peer, topic) in in_vain.map(|(link, _)| link).collect::<Vec<_>>() {
+            if let Some(known) = self.use_of(topic, peer) {
+                known.failures = known.failures.saturating_sub(WHOLE);
+            }
         }
     }
 

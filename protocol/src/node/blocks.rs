@@ -5,10 +5,10 @@ use super::relay::Validation;
 use super::{Node, Ticket, Verification};
 use crate::block::{Block, BlockError, BodyError, SignedHeader};
 use crate::chain::{
-    CLOCK_ALLOWANCE, Effect, LoadTicket, Moment, PeerFault, Relay, RequestFailure, RequestId, ResponseTicket, Verified,
-    VerifyTicket,
+    CLOCK_ALLOWANCE, Effect, IgnoreReason, LoadTicket, Moment, PeerFault, Relay, RequestFailure, RequestId,
+    ResponseTicket, Verified, VerifyTicket,
 };
-use crate::id::PeerHandle;
+use crate::id::{MessageId, PeerHandle};
 use crate::mesh::{self, Sink, ValidationTicket, Verdict};
 use crate::message::message_id;
 use crate::request::{Request, Response};
@@ -62,7 +62,8 @@ impl Node {
         };
         match self.chain.precheck_relay(self.moment(now), &header.header) {
             Relay::Accept => {
-                let purpose = Verification::Relayed { validation: ticket, bytes: encoded.len(), peer };
+                let (message, bytes) = (payload.id(), encoded.len());
+                let purpose = Verification::Relayed { validation: ticket, message, bytes, peer };
                 if self.verify(Job::Relayed(encoded), purpose, out) { None } else { Some(Verdict::Shed) }
             }
             other => Some(verdict_of(other)),
@@ -73,7 +74,7 @@ impl Node {
     pub(super) fn relayed_decoded(
         &mut self,
         now: Time,
-        (validation, peer): (ValidationTicket, PeerHandle),
+        (validation, message, peer): (ValidationTicket, MessageId, PeerHandle),
         outcome: Outcome,
         out: &mut impl Sink<Output>,
     ) {
@@ -86,13 +87,16 @@ impl Node {
         let verdict = match &decoded {
             Ok(DecodedBlock { block, .. }) => {
                 self.note_signer(now, block.header(), out);
-                verdict_of(self.chain.check_relay(self.moment(now), block.signed_header(), &mut effects))
+                match self.chain.check_relay(self.moment(now), block.signed_header(), &mut effects) {
+                    Relay::Accept => self.pass_on(now, block.header(), message),
+                    ignored => verdict_of(ignored),
+                }
             }
             Err(verdict) => *verdict,
         };
         self.mesh_input(now, mesh::Input::Verdict { ticket: validation, verdict }, out);
         self.chain_effects(now, effects, out);
-        if let (Verdict::Accept, Ok(DecodedBlock { block, body })) = (verdict, decoded) {
+        if let (Verdict::Accept | Verdict::AcceptWithoutTrial, Ok(DecodedBlock { block, body })) = (verdict, decoded) {
             self.news(now);
             self.report_transactions_in(&block, peer, out);
             self.check_block(now, block, body, Purpose::Insert { from: peer }, out);
@@ -339,6 +343,7 @@ impl Node {
                 }
                 Effect::Load { ticket, what } => out.emit(Output::Load { ticket: Ticket(ticket.0), what }),
                 Effect::Persist(batch) => self.save(batch, out),
+                Effect::Disputed { slot } => self.dispute(now, slot, out),
                 Effect::HeadChanged { undone, adopted } => self.head_changed(now, &undone, &adopted, out),
                 Effect::PeerFault { peer, fault } => self.peer_fault(now, peer, fault, out),
                 Effect::Event(event) => out.emit(Output::Event(Event::Chain(event))),
@@ -392,6 +397,7 @@ fn body_error(block: &Block, index: usize) -> Option<BodyError> {
 fn verdict_of(relay: Relay) -> Verdict {
     match relay {
         Relay::Accept => Verdict::Accept,
+        Relay::Ignore(IgnoreReason::Early { .. }) => Verdict::NotYet,
         Relay::Ignore(_) => Verdict::Ignore,
     }
 }

@@ -28,6 +28,7 @@
 
 mod blocks;
 mod config;
+mod disputes;
 mod fetch;
 pub mod io;
 pub mod offers;
@@ -80,6 +81,7 @@ pub struct Node {
     verifications: Verifications,
     /// Blocks being verified, each in several jobs.
     checks: BTreeMap<Ticket, blocks::BlockCheck>,
+    disputes: disputes::Disputes,
     /// Payloads that wait for their stamps; that of the first one is being searched for.
     drafts: VecDeque<payloads::Draft>,
     silence: silence::Silence,
@@ -117,6 +119,7 @@ impl Node {
             tickets: 0,
             verifications: Verifications::default(),
             checks: BTreeMap::new(),
+            disputes: disputes::Disputes::default(),
             drafts: VecDeque::new(),
             silence: silence::Silence::new(now, silence::patience(config.suspect_after_slots, genesis.slot_us())),
             offers: offers::Offers::default(),
@@ -372,11 +375,13 @@ impl Node {
         match self.verifications.remove(ticket) {
             None => return false,
             Some(Verification::Relay { validation, candidate, peer }) => {
-                let verdict = self.admit(now, candidate, peer, &outcome);
+                let (verdict, disputed) = self.admit(now, candidate, peer, &outcome);
                 if verdict == Verdict::Accept && self.chain.head().height == 0 {
                     self.news(now);
                 }
-                return self.mesh_input(now, mesh::Input::Verdict { ticket: validation, verdict }, out);
+                let others = self.mesh_input(now, mesh::Input::Verdict { ticket: validation, verdict }, out);
+                let disputes = disputed.is_some_and(|id| self.mesh_input(now, mesh::Input::Disputed { id }, out));
+                return others || disputes;
             }
             Some(Verification::Submission { ticket, transaction }) => {
                 self.submission_verified(now, ticket, &transaction, &outcome, out);
@@ -384,8 +389,8 @@ impl Node {
             Some(Verification::Restored { transaction, own }) => {
                 self.restored_verified(now, (transaction, own), &outcome, out);
             }
-            Some(Verification::Relayed { validation, peer, .. }) => {
-                self.relayed_decoded(now, (validation, peer), outcome, out);
+            Some(Verification::Relayed { validation, message, peer, .. }) => {
+                self.relayed_decoded(now, (validation, message, peer), outcome, out);
             }
             Some(Verification::Block { check, header }) => self.block_job_done(now, (check, header), &outcome, out),
             Some(Verification::Headers { ticket }) => self.headers_verified(now, ticket, &outcome, out),

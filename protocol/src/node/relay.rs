@@ -9,9 +9,9 @@
 use super::io::{Event, Output};
 use super::{MessageClass, Node, Ticket, Verification};
 use crate::id::{MessageId, PeerHandle, Topic};
-use crate::mempool::{Candidate, Fault, Source};
+use crate::mempool::{Candidate, Fault, MempoolError, Source};
 use crate::mesh::{self, Sink, ValidationTicket, Verdict};
-use crate::message::Payload;
+use crate::message::{Payload, message_id};
 use crate::rpc::Frame;
 use crate::time::Time;
 use crate::transaction::Transaction;
@@ -180,14 +180,14 @@ impl Node {
             return Some(Verdict::Reject);
         };
         if self.chain.includes(self.moment(now), &transaction) {
-            // A block overtook it. It is valid, and nodes behind us may still lack it.
-            return Some(Verdict::Accept);
+            // A block overtook it. It is valid, and nodes behind us may still lack it; those that do not had it before.
+            return Some(Verdict::AcceptWithoutTrial);
         }
         if let Err(error) = self.precheck(now, &transaction) {
-            let verdict = self.verdict_of(now, error.fault());
+            let verdict = self.verdict_of(now, &error);
             // The same with another signature, which its name does not cover, is not the same.
             let is_here = self.mempool.get(&transaction.id()).is_some_and(|here| here.leaf() == transaction.leaf());
-            if verdict != Verdict::Ignore
+            if verdict == Verdict::Reject
                 || is_here
                 || self.verifications.len() >= IN_DOUBT_MAX
                 || self.verifies_for(peer)
@@ -206,26 +206,41 @@ impl Node {
         self.verifications.iter().any(|(_, it)| of_it(it))
     }
 
-    /// Takes a transaction of a peer into the mempool when its signature is valid.
-    pub(super) fn admit(&mut self, now: Time, candidate: Candidate, peer: PeerHandle, outcome: &Outcome) -> Verdict {
+    /// Takes a transaction of a peer into the mempool when its signature is valid. Says how it is judged, and by which message of its sender nobody is
+    /// to be tried because of it: nodes that have seen the one of two that conflict do not pass on the other.
+    pub(super) fn admit(
+        &mut self,
+        now: Time,
+        candidate: Candidate,
+        peer: PeerHandle,
+        outcome: &Outcome,
+    ) -> (Verdict, Option<MessageId>) {
         let transaction = candidate.transaction.clone();
-        match outcome {
+        let verdict = match outcome {
             Outcome::Invalid { .. } => Verdict::Reject,
             Outcome::Shed | Outcome::Stamp(_) | Outcome::Block(_) => Verdict::Shed,
             Outcome::Valid => match self.insert(now, candidate, Source::Peer(peer)) {
                 Ok(_inserted) => Verdict::Accept,
-                Err(_) if self.chain.includes(self.moment(now), &transaction) => Verdict::Accept,
-                Err(error) => self.verdict_of(now, error.fault()),
+                Err(_) if self.chain.includes(self.moment(now), &transaction) => Verdict::AcceptWithoutTrial,
+                Err(error) => {
+                    let rival =
+                        if let MempoolError::NonceTaken { by, .. } = error { self.mempool.get(&by) } else { None };
+                    let topic = self.genesis.transaction_topic().as_str();
+                    let rival = rival.map(|rival| message_id(topic, rival.bytes()));
+                    return (self.verdict_of(now, &error), rival);
+                }
             },
-        }
+        };
+        (verdict, None)
     }
 
     /// What a refusal by the mempool means for whoever sent the transaction. The only fault that it finds is an expiry
-    /// slot beyond what any honest clock would explain, and while we have no slot of our own we cannot say that.
-    fn verdict_of(&self, now: Time, fault: Fault) -> Verdict {
-        match fault {
-            Fault::Peer if self.slot(now).is_some() => Verdict::Reject,
-            Fault::Peer | Fault::Nobody => Verdict::Ignore,
+    /// slot beyond what any honest clock would explain, and while we have no slot of our own we cannot say that. What expires too late now does not later.
+    fn verdict_of(&self, now: Time, error: &MempoolError) -> Verdict {
+        match (error.fault(), error) {
+            (Fault::Peer, _) if self.slot(now).is_some() => Verdict::Reject,
+            (_, MempoolError::ExpiryTooFar { .. }) => Verdict::NotYet,
+            (Fault::Peer | Fault::Nobody, _) => Verdict::Ignore,
         }
     }
 }

@@ -8,7 +8,7 @@
 use super::Ticket;
 use crate::block::SignedHeader;
 use crate::chain::VerifyTicket;
-use crate::id::PeerHandle;
+use crate::id::{MessageId, PeerHandle};
 use crate::memory::Fetch;
 use crate::mempool::Candidate;
 use crate::mesh;
@@ -25,7 +25,7 @@ pub(super) enum Verification {
     /// A transaction that an earlier life left on the disk, and whether it was submitted here.
     Restored { transaction: Transaction, own: bool },
     /// A block of so many bytes that came over the mesh: its header's signature, and decoding it.
-    Relayed { validation: mesh::ValidationTicket, bytes: usize, peer: PeerHandle },
+    Relayed { validation: mesh::ValidationTicket, message: MessageId, bytes: usize, peer: PeerHandle },
     /// Headers that were asked for.
     Headers { ticket: VerifyTicket },
     /// Decoding a block that was asked for; its header, if that was verified.

@@ -2,7 +2,8 @@
 
 use crate::support::*;
 use bytes::Bytes;
-use starling_protocol::block::Block;
+use starling_crypto::Signature;
+use starling_protocol::block::{Block, SignedHeader};
 use starling_protocol::chain::{
     Chain, Config, Effect, Event, IgnoreReason, Invalid, Misplaced, NonceError, PeerFault, Position, Relay,
     ResponseTicket, Verified,
@@ -255,6 +256,7 @@ fn two_blocks_for_a_slot_are_evidence_and_a_third_is_ignored() {
     assert_eq!(relays, [Relay::Accept, Relay::Accept, Relay::Ignore(IgnoreReason::Third { slot: 9 })]);
     let headers = Box::new([*blocks[0].signed_header(), *blocks[1].signed_header()]);
     assert_eq!(events(&effects), [&Event::Equivocation { headers }], "reported once");
+    assert!(effects.contains(&Effect::Disputed { slot: 9 }));
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::PeerFault { .. })), "relays are not to blame");
     effects.clear();
     assert_eq!(rig.chain.check_relay(at(9), blocks[0].signed_header(), &mut effects), Relay::Accept);
@@ -267,6 +269,20 @@ fn two_blocks_for_a_slot_are_evidence_and_a_third_is_ignored() {
     let on_third = rig.block(&Position::of(&blocks[2]), 10, vec![]);
     rig.insert(&on_third);
     assert_eq!(rig.chain.head().id, on_third.id());
+}
+
+/// A producer can sign a block as often as it likes, and each is another message.
+#[test]
+fn the_same_block_under_another_signature_is_not_passed_on() {
+    let mut rig = Rig::new();
+    let block = rig.block(&rig.origin(), 9, vec![transaction(1, 0, 9)]);
+    let again = SignedHeader { signature: Signature([7; 64]), ..*block.signed_header() };
+    let mut effects = Vec::new();
+    assert_eq!(rig.chain.check_relay(at(9), block.signed_header(), &mut effects), Relay::Accept);
+    assert_eq!(effects, []);
+    let relay = rig.chain.check_relay(at(9), &again, &mut effects);
+    assert_eq!(relay, Relay::Ignore(IgnoreReason::SignedAgain { slot: 9 }));
+    assert_eq!(effects, [Effect::Disputed { slot: 9 }], "and is no evidence of two blocks");
 }
 
 #[test]

@@ -284,6 +284,7 @@ impl World {
                 pool.check();
             }
             Effect::PeerFault { peer, fault } => self.nodes[node].faults.push((peer, fault)),
+            Effect::Disputed { .. } => {}
             Effect::Event(event) => self.nodes[node].events.push(event),
         }
     }

@@ -3,7 +3,7 @@
 use crate::bench::{config, message, other_topic, topic};
 use crate::trial_link::{FAMILIAR, Link, OVER, STEP};
 use starling_protocol::id::Direction;
-use starling_protocol::mesh::Input;
+use starling_protocol::mesh::{Input, Verdict};
 use starling_protocol::message::Payload;
 use starling_protocol::time::Duration;
 use std::sync::Arc;
@@ -263,6 +263,69 @@ fn what_was_held_back_is_no_success_when_the_trial_is_over() {
     assert_eq!(link.bench.copies_to(link.tried, &payload), 0);
     link.bench.publish_from(link.tried, &payload);
     assert_eq!(link.bench.mesh.counters().trials_passed, 0);
+}
+
+#[test]
+fn by_a_message_that_others_may_refuse_nobody_is_judged() {
+    let mut link = Link::with_spare();
+    let mut within = 12;
+    for disputed in [true, true, true, false] {
+        let (count, held) = link.until_held();
+        assert!(count <= within, "{count}");
+        within = if disputed { 2 } else { 12 };
+        let other = message(link.number - 2);
+        let id = if disputed { held.id() } else { other.id() };
+        link.bench.input(Input::Disputed { id });
+        assert_eq!(link.bench.copies_to(link.tried, &held), usize::from(disputed), "it may depend on us");
+        link.speak();
+        link.bench.pass(OVER);
+        assert_eq!(link.bench.copies_to(link.tried, &held), 1);
+        assert_eq!(link.bench.mesh.counters().trials_failed, u64::from(!disputed));
+    }
+}
+
+/// It is known only when its trial is over that others may refuse the message: what was said against the peer is taken back.
+#[test]
+fn a_failure_by_a_message_that_others_may_refuse_is_none() {
+    let mut link = Link::with_spare();
+    for _ in 0..10 {
+        let (_, held) = link.until_held();
+        link.speak();
+        link.bench.pass(OVER);
+        link.bench.input(Input::Disputed { id: held.id() });
+    }
+    assert!(link.in_mesh());
+    (0..3).for_each(|_| link.fail_trial());
+    assert!(!link.in_mesh());
+}
+
+#[test]
+fn a_failure_awaited_by_a_message_that_others_may_refuse_is_none() {
+    let mut link = Link::with_spare();
+    for _ in 0..10 {
+        let (_, held) = link.until_held();
+        link.bench.pass(STEP);
+        link.silence(Duration::from_millis(650));
+        link.bench.input(Input::Disputed { id: held.id() });
+        link.go_on();
+    }
+    assert!(link.in_mesh());
+}
+
+/// By what others may have had long ago nobody is tried, and nobody becomes a suspect.
+#[test]
+fn a_message_without_trial_says_nothing_about_anybody() {
+    let mut link = Link::with_spare();
+    for number in 0..40 {
+        let payload = message(1_000 + number);
+        link.bench.take();
+        link.bench.publish_from(link.good[0], &payload);
+        link.bench.judge(Verdict::AcceptWithoutTrial);
+        assert_eq!(link.bench.copies_to(link.tried, &payload), 1);
+        link.bench.pass(STEP);
+    }
+    let (count, _) = link.until_held();
+    assert!(count > 8, "{count}");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod bench;
 mod chaos;
 mod clock;
+mod disputes;
 mod durability;
 mod elsewhere;
 mod memory;

@@ -75,8 +75,12 @@ impl Driver {
             }
             6 => {
                 let topic = self.topics[usize::from(choices.below(2))].clone();
-                let payload = Payload::new(&topic, &[choices.byte()]);
-                self.handle(Input::Publish { payload });
+                let number = choices.byte();
+                if number % 4 == 3 {
+                    let id = Payload::new(&topic, &[number - 1]).id();
+                    return self.handle(Input::Disputed { id });
+                }
+                self.handle(Input::Publish { payload: Payload::new(&topic, &[number]) });
             }
             7 => {
                 let topic = self.topics[usize::from(choices.below(2))].clone();

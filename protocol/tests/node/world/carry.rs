@@ -177,11 +177,11 @@ impl World {
     fn observe(&mut self, index: usize, event: Event) {
         match event {
             Event::Mesh(mesh::Event::Validated { payload, verdict, .. }) => match verdict {
-                Verdict::Accept => {
+                Verdict::Accept | Verdict::AcceptWithoutTrial => {
                     assert!(self.is_valid(index, &payload), "node {index} accepts an invalid message");
                 }
                 Verdict::Reject => self.odd.rejected.push((index, payload.id())),
-                Verdict::Ignore | Verdict::Shed => {}
+                Verdict::Ignore | Verdict::NotYet | Verdict::Shed => {}
             },
             Event::CutOff { slots, .. } => self.odd.cut_off.push((index, slots)),
             Event::PeerFault { fault, .. } => self.odd.peer_faults.push((index, fault.to_string())),

@@ -1,0 +1,72 @@
+//! By which blocks peers of the mesh are tried ([`crate::mesh::trial`]), and by which not, because honest nodes may differ about them.
+//!
+//! # Rules
+//!
+//! - A block tries peers if it is news ([`Chain::is_news`]) and follows on a canonical block, or on one by which they are tried and whose body is
+//!   being verified. *Rationale:* others had an older one before, so they do not bring it; whether a block follows is known only to who has its parent; and whether the
+//!   nonces of a block on a fork are right, only to who has adopted it. Whoever sends a node old blocks, or has a producer's key, could have it take honest peers for useless.
+//! - When its producer turns out to have signed twice for the slot, trials by it end without a verdict. *Rationale:* two blocks of a slot are passed on
+//!   and further ones are not, so nodes that have seen others do not bring it.
+//!
+//! # Limits
+//! While a node catches up, and on a fork, nobody is tried by blocks. The producer of a slot can see to it that nobody is tried by its blocks.
+
+use super::Node;
+use super::io::Output;
+use crate::block::Header;
+use crate::chain::Position;
+use crate::id::{BlockId, MessageId};
+use crate::mesh::{self, Sink, Verdict};
+use crate::time::Time;
+use std::collections::VecDeque;
+
+#[cfg(doc)]
+use crate::chain::Chain;
+
+/// So many blocks are remembered, of which each is the only one of its slot: more than there are slots in a trial.
+const TRYING_MAX: usize = 8;
+
+/// The last blocks by which peers are tried, the latest first.
+#[derive(Debug, Default)]
+pub(super) struct Disputes {
+    trying: VecDeque<(Position, MessageId)>,
+}
+
+impl Disputes {
+    fn insert(&mut self, block: Position, message: MessageId) {
+        self.trying.truncate(TRYING_MAX - 1);
+        self.trying.push_front((block, message));
+    }
+
+    fn find(&self, id: &BlockId) -> Option<Position> {
+        self.trying.iter().map(|(block, _)| *block).find(|block| block.id == *id)
+    }
+
+    /// The block of this slot by which peers are tried, which they are no more.
+    fn take(&mut self, slot: u64) -> Option<MessageId> {
+        let place = self.trying.iter().position(|(block, _)| block.slot == slot)?;
+        self.trying.remove(place).map(|(_, message)| message)
+    }
+}
+
+impl Node {
+    /// The verdict on a block that is to be passed on.
+    pub(super) fn pass_on(&mut self, now: Time, header: &Header, message: MessageId) -> Verdict {
+        let parent = self.disputes.find(&header.parent).filter(|parent| self.chain.block(&parent.id).is_none());
+        let follows = parent.is_some_and(|parent| header.height == parent.height + 1 && header.slot > parent.slot);
+        if self.chain.is_news(self.moment(now), header) && (follows || self.chain.is_canonical(&header.parent)) {
+            let block = Position { id: header.id(), height: header.height, slot: header.slot };
+            self.disputes.insert(block, message);
+            Verdict::Accept
+        } else {
+            Verdict::AcceptWithoutTrial
+        }
+    }
+
+    /// The producer of a slot has signed twice for it.
+    pub(super) fn dispute(&mut self, now: Time, slot: u64, out: &mut impl Sink<Output>) {
+        if let Some(id) = self.disputes.take(slot) {
+            self.mesh_input(now, mesh::Input::Disputed { id }, out);
+        }
+    }
+}
