@@ -1,5 +1,7 @@
 //! Scenarios that nobody has thought of: drawn from seeds, with faults first and then time to recover.
 
+use starling_protocol::genesis::{Genesis, GenesisParameters};
+use starling_protocol::transaction::{SignedTransaction, Transaction, TransactionBuilder};
 use std::path::Path;
 
 use starling_testnet::manifest::Manifest;
@@ -28,6 +30,20 @@ fn after_whatever_faults_everything_is_well_again() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+fn transaction() -> Transaction {
+    let key = starling_crypto::SecretKey::from_seed(&[1; 32]);
+    let genesis = GenesisParameters {
+        name: "checkers".into(),
+        start_time_ms: 1_000,
+        slot_ms: 1_000,
+        producers: vec![key.public_key().to_bytes()],
+        limits: starling_protocol::genesis::Limits::default(),
+        stamp_bits: 0,
+    };
+    let genesis = Genesis::new(genesis).expect("a good genesis");
+    TransactionBuilder::new(&genesis, 9).payload(b"anything").build(&key).expect("a good transaction")
+}
+
 /// The checkers see what is there to be seen: with a bound that is too low, they say so.
 #[test]
 fn a_rule_that_is_broken_is_found() {
@@ -47,7 +63,19 @@ fn a_rule_that_is_broken_is_found() {
     assert_eq!(once.event(at(3), (1, 2), &accepted), None, "another life");
     assert!(once.event(at(60), (1, 1), &accepted).is_some_and(|violation| violation.contains("twice")));
     assert_eq!(once.event(at(180), (1, 1), &accepted), None, "the name may be forgotten");
+    let own = node::Event::Mesh(Event::Published { payload: payload.clone() });
+    assert_eq!(once.event(at(200), (3, 1), &own), None);
+    assert!(once.event(at(201), (3, 1), &accepted).is_some(), "its own message came back");
     let mut valid = ValidOnly::default();
+    let accepts = |transaction: &Transaction| {
+        let payload = starling_protocol::message::Payload::new(&topic, transaction.bytes());
+        node::Event::Mesh(Event::Validated { payload, peer, verdict })
+    };
+    let transaction = transaction();
+    let spoilt = SignedTransaction { signature: starling_crypto::Signature([7; 64]), ..transaction.to_parts() };
+    assert_eq!(valid.event(at(1), (1, 1), &accepts(&transaction)), None);
+    let violation = valid.event(at(1), (1, 1), &accepts(&Transaction::from_parts(spoilt)));
+    assert!(violation.is_some_and(|violation| violation.contains("accepted message")), "its signature is wrong");
     let frame = starling_protocol::rpc::Frame::Publish { payload, class: starling_protocol::rpc::Class::Forward };
     assert!(valid.said((1, 1), &frame).is_some());
     assert_eq!(valid.event(at(1), (1, 1), &accepted), None);

@@ -312,3 +312,19 @@ fn faults_do_not_disturb_determinism() {
     encoded.encode = true;
     assert_eq!(run(encoded).trace(), first.trace());
 }
+
+/// What it dials at the time at which it does it waits until it goes on, and the time for it may be over then.
+#[test]
+fn a_dial_that_its_process_slept_through_has_failed() {
+    let mut scenario = small(4, 1);
+    scenario.wiring = Wiring::Random { degree: 2 };
+    let sides = Arc::from([1_u8, 0, 0, 0]);
+    scenario.faults = vec![
+        (at(0), Action::Partition(sides)),
+        (at(5), Action::Pause(0)),
+        (at(15), Action::Resume(0)),
+        (at(16), Action::Heal),
+    ];
+    scenario.duration = Duration::from_secs(30);
+    assert_eq!(heads(&run(scenario)).len(), 1);
+}

@@ -41,6 +41,8 @@ pub struct Kind {
     pub params: &'static [(&'static str, f64)],
 }
 
+/// Links of a node in the usual network: 20 that it dials, and as many that dial it.
+const USUAL_LINKS: u64 = 40;
 const REGRAFT: (&str, f64) = ("regraft_s", 60.0);
 const REGRAFT_SPREAD: (&str, f64) = ("regraft_spread_s", 15.0);
 /// How long a place stays empty that could not be filled or that somebody has thrown it out of. A guess: an attacker that is in no hurry gives itself
@@ -414,8 +416,8 @@ impl Attackers {
         length(given.unwrap_or(REDIAL.1))
     }
 
-    /// How many connections they have to have had for their attack to count as one: half of a connection for each node that they aim at, or of those
-    /// that they seek if these are fewer.
+    /// How many connections they have to have had for their attack to count as one: half of those that they seek, or of as many as a node usually has for each node that they
+    /// aim at, if these are fewer.
     pub(crate) fn connections_least(&self, scenario: &Scenario) -> u64 {
         let targets = match &self.targets {
             Targets::Named(name) if name == "publishers" => scenario.publishers().len(),
@@ -423,7 +425,7 @@ impl Attackers {
             Targets::Named(_) => scenario.nodes,
         } as u64;
         let sought = u64::from(self.count) * (self.connections as u64).min(targets);
-        sought.min(targets).div_ceil(2)
+        sought.min(targets.saturating_mul(USUAL_LINKS)).div_ceil(2)
     }
 
     /// How many identities they use up in all.

@@ -133,14 +133,14 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "equivocation",
         about: "one of four producers makes two blocks for each of its slots and sends each to half of its peers",
-        demands: &[Demand::Everything, Demand::OneChain],
+        demands: &[Demand::Everything, Demand::OneChain, Demand::ChainGrows(60.0)],
         cases: |scale, seed| vec![plain(with_producer(scale, seed, "equivocate"))],
         controls: &[],
     },
     Row {
         name: "misplaced-blocks",
         about: "one of four producers gives half of its peers a block and the others one that follows it and cannot, which these pass on without knowing",
-        demands: &[Demand::Everything, Demand::OneChain, Demand::NobodyBlamed],
+        demands: &[Demand::Everything, Demand::OneChain, Demand::ChainGrows(60.0), Demand::NobodyBlamed],
         // A block cannot be higher than its slot: some slots have to be empty before.
         cases: |scale, seed| {
             let mut experiment = with_producer(scale, seed, "misplace");
@@ -302,11 +302,17 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "stale-messages",
         about: "two peers of each node send old messages again, transactions that have expired, or all that they have stamped",
-        demands: &[Demand::Everything, Demand::P99Times(1.2)],
+        demands: &[Demand::Everything, Demand::P99Times(1.2), Demand::Spammed],
         cases: |scale, seed| {
-            let spammers = |kind| vec![Attackers::new(kind, scale.per_node(0.1), 20).at_s(scale.attack_s as f64)];
-            let case = |label, kind| network(label, scale.attacked(seed, scale.attack_s, spammers(kind)));
-            vec![case("replayed", "replay"), case("expired", "expired"), case("stamped beforehand", "ground")]
+            let spammers = |kind| Attackers::new(kind, scale.per_node(0.1), 20).at_s(scale.attack_s as f64);
+            let case = |label, attackers| network(label, scale.attacked(seed, scale.attack_s, vec![attackers]));
+            // Of messages of this age there are some for most of the run.
+            let replayed = spammers("replay").with("age_s", (scale.load_s / 4) as f64);
+            vec![
+                case("replayed", replayed),
+                case("expired", spammers("expired")),
+                case("stamped beforehand", spammers("ground")),
+            ]
         },
         controls: &[],
     },

@@ -12,6 +12,7 @@
 
 use super::experiment::Outcome;
 use super::table::Scale;
+use crate::report::format::{counted, grouped};
 
 /// The 99th percentile of the least latencies in the published network of 1000 nodes, in milliseconds; a test works it out.
 pub const PUBLISHED_FLOOR_MS: f64 = 67.6;
@@ -51,6 +52,8 @@ pub enum Demand {
     OutOfBlocksWithinS(f64),
     /// At most so many peers of one address could be in a mesh.
     PerIp(usize),
+    /// The attackers have sent a hundred messages each, or else nothing is shown.
+    Spammed,
     /// So many messages of one attacker are rejected by one node at most.
     Rejected(u64),
     /// So many invalid transactions of one attacker are verified by one node at most.
@@ -61,6 +64,8 @@ pub enum Demand {
     AtMostMiB(f64),
     /// All nodes have one head so many seconds after a division.
     OneHeadS(f64),
+    /// So many in a hundred slots have a block in the chain of the node that has the lowest.
+    ChainGrows(f64),
     /// Every transaction that was pending then is in the chain or everywhere, so many slots later.
     PendingSlots(f64),
     /// The nodes agree about the chain in the end.
@@ -160,17 +165,29 @@ impl Demand {
                 let finding = Self::HealedS(beats * HEARTBEAT_S).judge(outcome, baseline, scale);
                 Finding { demanded: format!("{} ({beats} heartbeats)", finding.demanded), ..finding }
             }
-            Self::HealedS(limit_s) => {
-                at_most_or_never("80 % of mesh links honest for good after", "s", outcome.healed_s, limit_s)
-            }
-            Self::OutWithinS(limit_s) => {
-                at_most("longest place of an attacker in a mesh of transactions", "s", outcome.clung_s, limit_s)
-            }
-            Self::OutOfBlocksWithinS(limit_s) => {
-                at_most("longest place of an attacker in a mesh of blocks", "s", outcome.clung_blocks_s, limit_s)
-            }
+            Self::HealedS(limit_s) => placed(
+                outcome,
+                at_most_or_never("80 % of mesh links honest for good after", "s", outcome.healed_s, limit_s),
+            ),
+            Self::OutWithinS(limit_s) => placed(
+                outcome,
+                at_most("longest place of an attacker in a mesh of transactions", "s", outcome.clung_s, limit_s),
+            ),
+            Self::OutOfBlocksWithinS(limit_s) => placed(
+                outcome,
+                at_most("longest place of an attacker in a mesh of blocks", "s", outcome.clung_blocks_s, limit_s),
+            ),
             Self::PerIp(most) => {
                 count("peers of one address that could be in a mesh", outcome.per_ip as u64, most as u64)
+            }
+            Self::Spammed => {
+                let (sent, least) = (outcome.sent, 100 * outcome.attackers as u64);
+                Finding {
+                    demanded: format!("messages of attackers >= {}", grouped(least)),
+                    measured: grouped(sent),
+                    holds: sent >= least && least > 0,
+                    strain: least as f64 / sent.max(1) as f64,
+                }
             }
             Self::Rejected(most) => count("rejections of one attacker at a node", outcome.rejected_max, most),
             Self::Verified(most) => count("verified in vain for one attacker at a node", outcome.verified_max, most),
@@ -205,7 +222,21 @@ impl Demand {
     fn judge_recovery(self, outcome: &Outcome) -> Finding {
         let (recovery, suspicion) = (&outcome.recovery, &outcome.suspicion);
         match self {
-            Self::OneHeadS(limit_s) => at_most_or_never("one head after", "s", recovery.head_s, limit_s),
+            Self::OneHeadS(limit_s) => {
+                let finding = at_most_or_never("one head after", "s", recovery.head_s, limit_s);
+                let measured = format!("{}; {} in the end", finding.measured, counted(recovery.heads, "chain"));
+                Finding { measured, holds: finding.holds && recovery.heads == 1, ..finding }
+            }
+            Self::ChainGrows(percent) => {
+                let (height, slots) = (recovery.height, recovery.slots);
+                let share = 100.0 * height as f64 / slots.max(1) as f64;
+                Finding {
+                    demanded: format!("blocks in at least {percent} % of the slots"),
+                    measured: format!("{share:.0} % ({height} of {slots})"),
+                    holds: slots > 0 && share >= percent,
+                    strain: percent / share.max(1e-9),
+                }
+            }
             Self::PendingSlots(limit) => {
                 let finding = at_most_or_never("pending everywhere after", "slots", recovery.pending_slots, limit);
                 let measured = format!("{} ({} pending)", finding.measured, recovery.pending);
@@ -282,6 +313,12 @@ fn eclipsed(what: &str, percent: f64, eclipsed: u64, restarts: u64) -> Finding {
         holds: share < percent && restarts > 0,
         strain: share / percent,
     }
+}
+
+/// Nothing is shown of places where attackers never had one.
+fn placed(outcome: &Outcome, finding: Finding) -> Finding {
+    let measured = if outcome.places_at_once > 0 { finding.measured } else { "no attacker ever had a place".into() };
+    Finding { measured, holds: finding.holds && outcome.places_at_once > 0, ..finding }
 }
 
 fn count(what: &str, found: u64, most: u64) -> Finding {
@@ -369,12 +406,14 @@ mod tests {
             Demand::OutWithinS(120.0),
             Demand::OutOfBlocksWithinS(60.0),
             Demand::PerIp(5),
+            Demand::Spammed,
             Demand::Rejected(3),
             Demand::Verified(3),
             Demand::GoneWithinS(10.0),
             Demand::AtMostMiB(16.0),
             Demand::OneHeadS(10.0),
             Demand::PendingSlots(2.0),
+            Demand::ChainGrows(40.0),
             Demand::OneChain,
             Demand::NobodyBlamed,
             Demand::Eclipsed(1.0),
@@ -393,8 +432,11 @@ mod tests {
         let baseline = Outcome { p99_us: 100_000, floor_p99_us: 67_600, memory_bytes: 1 << 20, ..Outcome::default() };
         let good = Outcome {
             published: 10,
+            attackers: 2,
+            sent: 250,
             connected: 80,
             connected_least: 50,
+            places_at_once: 7,
             expected: 100,
             delivered: 100,
             p99_us: 100_000,
@@ -414,6 +456,8 @@ mod tests {
                 pending_slots: Some(1.0),
                 pending: 5,
                 heads: 1,
+                height: 45,
+                slots: 100,
                 restarts: 200,
                 eclipsed: 0,
                 restarts_long: 200,
@@ -434,6 +478,7 @@ mod tests {
         };
         let bad = Outcome {
             connected: 3,
+            sent: 199,
             violations: vec!["at 1 s: a rule".to_owned()],
             delivered: 90,
             p99_us: 500_000,
@@ -455,6 +500,7 @@ mod tests {
                 head_s: None,
                 pending_slots: None,
                 heads: 2,
+                height: 39,
                 eclipsed: 20,
                 eclipsed_long: 20,
                 caught_up: 11,
@@ -471,6 +517,11 @@ mod tests {
         }
         // Each part of a demand counts by itself.
         let fails = |demand: Demand, outcome: Outcome| !demand.judge(&outcome, &baseline, &Scale::QUICK).holds;
+        for demand in [Demand::HealedS(120.0), Demand::OutWithinS(120.0), Demand::OutOfBlocksWithinS(60.0)] {
+            assert!(fails(demand, Outcome { places_at_once: 0, ..good.clone() }), "nobody had a place");
+        }
+        let forked = Recovery { heads: 2, ..good.recovery.clone() };
+        assert!(fails(Demand::OneHeadS(10.0), Outcome { recovery: forked, ..good.clone() }));
         let late = Recovery { caught_up_s: 61.0, ..good.recovery };
         assert!(fails(Demand::CaughtUpS(60.0), Outcome { recovery: late, ..good.clone() }));
         assert!(fails(Demand::NobodyBlamed, Outcome { graylisted: 1, ..good }));

@@ -14,6 +14,7 @@ use crate::measure::statistics::nearest_rank;
 use crate::sim::heads::Heads;
 use crate::sim::memory::experiment_mib;
 use crate::sim::run::absences;
+use crate::sim::trace::TraceHash;
 use crate::sim::{Engine, Scenario, World};
 use serde::{Deserialize, Serialize};
 use starling_protocol::time::{Duration, Time, micros};
@@ -113,12 +114,14 @@ pub struct Outcome {
     pub stayed_s: f64,
     /// How many connections honest nodes had with attackers, all in all.
     pub connected: u64,
-    /// How many there have to have been at least for the attack to count as one: half of a connection for each node that is aimed at.
+    /// How many there have to have been at least for the attack to count as one.
     pub connected_least: u64,
     /// How many there were at the same time, at most.
     pub connected_at_once: u64,
     /// How many places in meshes of transactions and blocks attackers had at the same time, at most.
     pub places_at_once: u64,
+    /// Messages that attackers have sent, to each peer that one was sent to.
+    pub sent: u64,
     /// Messages of one attacker that one node rejected, at most.
     pub rejected_max: u64,
     /// Invalid transactions of one attacker that one node verified, at most.
@@ -180,6 +183,10 @@ impl Outcome {
         self.violations.extend_from_slice(&other.violations);
         self.node_days += other.node_days;
         self.recovery.add(&other.recovery);
+        // One hash for all of them.
+        let mut trace = TraceHash::default();
+        self.trace.as_bytes().chunks(8).chain(other.trace.as_bytes().chunks(8)).for_each(|word| trace.mix_prefix(word));
+        self.trace = trace.to_string();
         self.events += other.events;
         self.cpu_s += other.cpu_s;
     }
@@ -291,12 +298,24 @@ impl Studied {
     fn finish(self, world: &World, outcome: &mut Outcome) {
         match self {
             Self::None => {}
-            Self::Heals(healing) => outcome.recovery = healing.finish(),
+            Self::Heals(healing) => outcome.recovery = chain(world, healing.finish()),
             Self::Restarts(restarts) => outcome.recovery = restarts.finish(),
             Self::Returns(returns) => outcome.recovery = returns.finish(),
             Self::Suspects(watch) => outcome.suspicion = watch.finish(world),
-            Self::Agreement => outcome.recovery.heads = Heads::of(world).chains() as u64,
+            Self::Agreement => outcome.recovery = chain(world, Recovery::default()),
         }
+    }
+}
+
+/// How the chain stands in the end.
+fn chain(world: &World, found: Recovery) -> Recovery {
+    let heights = world.nodes().map(|node| node.chain().head().height);
+    let slot_us = micros(world.scenario().slot).max(1);
+    Recovery {
+        heads: Heads::of(world).chains() as u64,
+        height: heights.min().unwrap_or(0),
+        slots: micros(world.scenario().end().since(Time::ZERO)) / slot_us,
+        ..found
     }
 }
 
@@ -321,7 +340,8 @@ fn deliveries(world: &World, experiment: &Experiment) -> Outcome {
                 continue;
             }
             expected += 1;
-            if let Some(arrival_us) = reception.arrival_us {
+            // What came and was refused, because the pool was full for example, was not delivered.
+            if let (Some(arrival_us), Some(_)) = (reception.arrival_us, reception.accepted_us) {
                 delivered += 1;
                 pulled += u64::from(reception.pulled);
                 if message.published >= experiment.turns {
@@ -348,6 +368,7 @@ fn deliveries(world: &World, experiment: &Experiment) -> Outcome {
         max_us: latencies_us.last().copied().unwrap_or(0),
         victim_p99_us: nearest_rank(&of_victim_us, 99),
         copies: (delivered + observer.duplicates) as f64 / delivered.max(1) as f64,
+        sent: world.wire().of_attackers,
         refused: observer.refused,
         equivocations: observer.equivocations,
         graylisted: world.nodes().map(|node| node.mesh().counters().graylisted).sum(),

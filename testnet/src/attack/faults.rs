@@ -47,7 +47,8 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "partition",
         about: "two halves do not reach each other for 10 min, with producers in both",
-        demands: &[Demand::OneHeadS(10.0), Demand::PendingSlots(2.0)],
+        // Either half has half of the producers.
+        demands: &[Demand::OneHeadS(10.0), Demand::PendingSlots(2.0), Demand::ChainGrows(40.0)],
         cases: |scale, seed| {
             let given = Wiring::Random { degree: 40 };
             let case = |(label, wiring)| network(label, partition(scale, seed, wiring));

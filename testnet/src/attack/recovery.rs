@@ -31,6 +31,10 @@ pub struct Recovery {
     pub pending: u64,
     /// Different heads in the end, those not counted that are one block behind another.
     pub heads: u64,
+    /// The lowest head in the end, where heads are looked at.
+    pub height: u64,
+    /// Slots of the run, where heads are looked at.
+    pub slots: u64,
     /// Starts that were looked at.
     pub restarts: u64,
     /// Of these, how many left a node without an honest peer in its mesh half a minute later.
@@ -54,6 +58,7 @@ impl Recovery {
         self.restarts_long += other.restarts_long;
         self.eclipsed_long += other.eclipsed_long;
         self.heads = self.heads.max(other.heads);
+        (self.height, self.slots) = (self.height + other.height, self.slots + other.slots);
         self.came_back += other.came_back;
         self.caught_up += other.caught_up;
         self.caught_up_s = self.caught_up_s.max(other.caught_up_s);

@@ -6,8 +6,8 @@ use super::error::Problem;
 use super::error::Step::{self, Index, Key};
 use super::faults::{count_of, duration, permille, ppm};
 use super::keys::{Fault, Manifest, Publishers, Topology, Who, Workload};
-use crate::attack::Attackers;
-use starling_protocol::genesis::SLOT_MS_RANGE;
+use crate::attack::{Attackers, Targets};
+use starling_protocol::genesis::{PRODUCERS_MAX, SLOT_MS_RANGE};
 use starling_protocol::time::Duration;
 
 /// More nodes than this are surely a mistake.
@@ -220,6 +220,12 @@ fn links(manifest: &Manifest) -> Checked {
     ] {
         span(microseconds / 1e6, &[Key("cpu"), Key(key)])?;
     }
+    if manifest.cpu.rpc_us == 0.0 && manifest.cpu.byte_ns == 0 {
+        return Err(Problem::new(
+            &[Key("cpu"), Key("rpc_us")],
+            "a node is never infinitely fast; give rpc_us or byte_ns",
+        ));
+    }
     if manifest.cpu.byte_ns > BYTE_NS_MAX {
         let message = format!("a byte must take from 0 to {BYTE_NS_MAX} ns");
         return Err(Problem::new(&[Key("cpu"), Key("byte_ns")], message));
@@ -232,6 +238,13 @@ fn blocks(manifest: &Manifest) -> Checked {
     let blocks = &manifest.blocks;
     if blocks.producers > manifest.nodes {
         let message = format!("there are only {} nodes to be producers", manifest.nodes);
+        return Err(Problem::new(&[Key("blocks"), Key("producers")], message));
+    }
+    let attackers = manifest.attack.iter().filter(|some| some.has_producers());
+    let keys = attackers.fold(blocks.producers as usize, |sum, some| sum.saturating_add(some.count as usize));
+    if keys > PRODUCERS_MAX {
+        let message =
+            format!("{keys} producers, those of attackers included, and a network has {PRODUCERS_MAX} at most");
         return Err(Problem::new(&[Key("blocks"), Key("producers")], message));
     }
     let (first, last) = (SLOT_MS_RANGE.start(), SLOT_MS_RANGE.end());
@@ -384,9 +397,31 @@ fn check_attack(manifest: &Manifest, attackers: &Attackers, path: &[Step]) -> Ch
         let message = format!("attackers must come from 0 s on and before {} s, when the run ends", total_s(manifest));
         return Err(Problem::new(&[path, &[Key("at_s")]].concat(), message));
     }
-    if attackers.follow_the_chain() && manifest.blocks.producers == 0 {
+    let needs_blocks = attackers.follow_the_chain() || attackers.kind == "withhold" && attackers.param("topic") == 1.0;
+    if needs_blocks && manifest.blocks.producers == 0 {
         let message = "there are no blocks in this network; give blocks.producers, at least 1";
         return Err(Problem::new(&[path, &[Key("kind")]].concat(), message));
+    }
+    if matches!(&attackers.targets, Targets::Named(name) if name == "publishers") && manifest.workload.is_empty() {
+        let message =
+            "nobody publishes in this network, so nobody would be attacked; give a [[workload]], or other targets";
+        return Err(Problem::new(&[path, &[Key("targets")]].concat(), message));
+    }
+    let (turn_s, age_s) = (attackers.param("turn_s"), attackers.param("age_s"));
+    let param = |name| [path, &[Key("params"), Key(name)]].concat();
+    if turn_s >= total_s(manifest) {
+        let ends_s = total_s(manifest);
+        let message = format!(
+            "attackers turn after {turn_s} s, and the run ends after {ends_s} s: they would do no harm; give a smaller turn_s"
+        );
+        return Err(Problem::new(&param("turn_s"), message));
+    }
+    if attackers.kind == "replay" && attackers.at_s + age_s >= total_s(manifest) {
+        let ends_s = total_s(manifest);
+        let message = format!(
+            "no message is {age_s} s old before the run ends, after {ends_s} s: nothing would be sent again; give a smaller age_s"
+        );
+        return Err(Problem::new(&param("age_s"), message));
     }
     Ok(())
 }

@@ -198,6 +198,8 @@ impl Draw {
                 "per_s" if is_valid => f64::from(self.range(1, 10)),
                 // From a tenth to twice of what is usual, and where that is at once, up to half a minute.
                 _ if *usual == 0.0 => f64::from(self.range(1, 30)),
+                // Before the run ends.
+                "turn_s" | "age_s" => usual * f64::from(self.range(1, 20)) / 30.0,
                 _ => usual * f64::from(self.range(1, 20)) / 10.0,
             };
             attackers.params.insert((*name).to_owned(), value);

@@ -115,6 +115,24 @@ fn what_is_wrong_is_said_with_its_line_and_a_remedy() {
             "[[fault]]\nkind = \"kill\"\nat_s = 1\nwho = { nodes = [3, 16] }\n",
             &["line 9 (fault.0.who)", "node 16 does not exist", "numbered from 0 to 15"],
         ),
+        (
+            "[[attack]]\nkind = \"outrun\"\ncount = 1\n",
+            &["(attack.0.params.turn_s)", "turn after 60 s", "ends after 50 s", "a smaller turn_s"],
+        ),
+        (
+            "[[attack]]\nkind = \"replay\"\ncount = 1\n[attack.params]\nage_s = 50\n",
+            &["line 10 (attack.0.params.age_s)", "is 50 s old", "a smaller age_s"],
+        ),
+        ("[[attack]]\nkind = \"withhold\"\ncount = 1\n", &["line 7 (attack.0.kind)", "no blocks", "blocks.producers"]),
+        (
+            "[[attack]]\nkind = \"sybil\"\ncount = 1\ntargets = \"publishers\"\n",
+            &["line 9 (attack.0.targets)", "nobody publishes", "[[workload]]"],
+        ),
+        (
+            "[[attack]]\nkind = \"equivocate\"\ncount = 1024\n[blocks]\nproducers = 1\n",
+            &["line 10 (blocks.producers)", "1025 producers", "1024 at most"],
+        ),
+        ("[cpu]\nrpc_us = 0\nbyte_ns = 0\n", &["line 7 (cpu.rpc_us)", "never infinitely fast"]),
         ("[[workload]]\nkind = \"constant\"\nper_s = -3\nbytes = 10\n", &["line 8 (workload.0.per_s)", "from 0.001"]),
         ("[[fault]]\nkind = \"meteor\"\nat_s = 1\n", &["line 7 (fault.0.kind)", "meteor", "`kill`"]),
         (
@@ -278,7 +296,6 @@ fn what_processes_cannot_do_is_said_with_its_line_and_a_remedy() {
             "[[attack]]\nkind = \"sybil\"\ncount = 1\n[attack.params]\nturn_s = 45\n".into(),
             &["line 10 (attack.0.params.turn_s)", "turn after 45 s", "a smaller turn_s"],
         ),
-        ("[[attack]]\nkind = \"outrun\"\ncount = 1\n".into(), &["line 6 (attack.0.params.turn_s)", "turn after 60 s"]),
     ] {
         let error = named(&rest).expect_err(&rest);
         for part in expected {

@@ -68,7 +68,7 @@ pub struct Arrival {
 pub enum Outcome {
     /// The node published it.
     Origin,
-    /// It came over the mesh in time.
+    /// It came over the mesh in time, and was accepted.
     Delivered(Arrival),
     /// It came only inside a block, at this time.
     InBlock(u64),
@@ -134,7 +134,10 @@ impl Deliveries {
         match (reception.arrival, reception.in_block_us) {
             // How long it took to come afterwards says how long the node was away.
             _ if self.was_absent_between(node, message.t0_us, message.t0_us) => Outcome::Absent,
-            (Some(arrival), _) if arrival.t_us <= self.drain_end_us => Outcome::Delivered(arrival),
+            // What came and was refused is not there.
+            (Some(arrival), _) if arrival.t_us <= self.drain_end_us && reception.accepted_us.is_some() => {
+                Outcome::Delivered(arrival)
+            }
             _ if self.was_absent_between(node, message.t0_us, message.t0_us.saturating_add(ABSENCE_US)) => {
                 Outcome::Absent
             }
@@ -230,10 +233,29 @@ mod tests {
     }
 
     #[test]
+    fn what_came_and_was_refused_was_not_delivered() {
+        let arrival = Arrival { t_us: 20, from: Some(0), how: How::Pushed };
+        let refused = Reception { arrival: Some(arrival), copies: 1, ..Reception::default() };
+        let in_a_block = Reception { in_block_us: Some(30), ..refused };
+        let accepted = Reception { accepted_us: Some(21), ..refused };
+        let message = Message {
+            id: MessageId([0; 20]),
+            class: Class::Transaction,
+            origin: 0,
+            t0_us: 10,
+            payload_bytes: 1,
+            receptions: vec![Reception::default(), refused, in_a_block, accepted],
+        };
+        let deliveries = Deliveries::new(4, vec![message], 60, 0);
+        let outcomes: Vec<Outcome> = (1..4).map(|node| deliveries.outcome(&deliveries.messages()[0], node)).collect();
+        assert_eq!(outcomes, [Outcome::Missing, Outcome::InBlock(30), Outcome::Delivered(arrival)]);
+    }
+
+    #[test]
     fn what_was_published_while_a_node_did_not_run_is_not_expected_of_it() {
         let arrival = |t_us| {
             let arrival = Arrival { t_us, from: Some(0), how: How::Pushed };
-            Reception { arrival: Some(arrival), copies: 1, ..Reception::default() }
+            Reception { arrival: Some(arrival), accepted_us: Some(t_us), copies: 1, ..Reception::default() }
         };
         let (gone_us, back_us) = (20_000_000, 30_000_000);
         let outcome = |t0_us, reception| {

@@ -247,6 +247,7 @@ mod tests {
             (1, format!("copy,transaction,{TX},1600,c,310")),
             (1, format!("accept,transaction,{TX},1700")),
             (2, format!("arrive,transaction,{TX},1900,b,pulled,320")),
+            (2, format!("accept,transaction,{TX},1950")),
             (0, format!("copy,transaction,{TX},1650,c,330")),
             (3, format!("inblock,transaction,{TX},2500,b")),
         ]
@@ -279,7 +280,7 @@ mod tests {
         assert_eq!((statistics.published, statistics.expected, statistics.deliveries), (1, 3, 2));
         assert_eq!((statistics.pulled, statistics.in_block_only), (1, 1));
         assert_eq!(statistics.latency_us, [300, 700]);
-        assert_eq!(statistics.accepted_us, [500]);
+        assert_eq!(statistics.accepted_us, [500, 750]);
         let mut bound_us = [bounds.least_us(0, 1), bounds.least_us(0, 2)];
         bound_us.sort_unstable();
         assert_eq!(statistics.bound_us, bound_us, "the bound is taken over the same deliveries");

@@ -40,18 +40,21 @@ impl World {
         let Some(to) = to else {
             return self.shared.rare_in(at + DIAL_TIMEOUT, node, life, Rare::DialFailed { id });
         };
+        // One that was taken up late, because the process stood still, has failed by then.
+        let fails = (since + DIAL_TIMEOUT).max(at);
         if self.faults.is_cut(node, to) {
             let again = DIALS_AGAIN.into_iter().map(|after| since + after).find(|again| *again > at);
             return match again {
                 Some(again) => self.shared.rare_in(again, node, life, Rare::Dial { id, purpose, since }),
-                None => self.shared.rare_in(since + DIAL_TIMEOUT, node, life, Rare::DialFailed { id }),
+                None => self.shared.rare_in(fails, node, life, Rare::DialFailed { id }),
             };
         }
         let there = at + self.faults.latency(&self.shared.network, node, to) * 2;
         match self.machines[to as usize].phase {
+            Phase::Up | Phase::Down if there > fails => self.shared.rare_in(fails, node, life, Rare::DialFailed { id }),
             Phase::Up => self.shared.rare_in(there, node, life, Rare::Reached { to, purpose }),
             Phase::Down => self.shared.rare_in(there, node, life, Rare::DialFailed { id }),
-            Phase::Paused => self.shared.rare_in(since + DIAL_TIMEOUT, node, life, Rare::DialFailed { id }),
+            Phase::Paused => self.shared.rare_in(fails, node, life, Rare::DialFailed { id }),
         }
     }
 

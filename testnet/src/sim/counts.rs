@@ -36,4 +36,6 @@ pub struct WireCounts {
     pub dropped: u64,
     /// Chunks of which a segment was lost and sent again.
     pub chunks_lost: u64,
+    /// Messages that attackers have sent, to each peer that one was sent to.
+    pub of_attackers: u64,
 }

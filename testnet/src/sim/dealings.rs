@@ -8,7 +8,8 @@
 //! Nothing is kept of what honest nodes send to each other. The cost is one entry for each message of attackers under way, and one for each
 //! pair of a node and an attacker that it heard messages from.
 
-use starling_protocol::id::{MessageId, TransactionId};
+use starling_crypto::Digest;
+use starling_protocol::id::MessageId;
 use starling_protocol::mesh::Verdict;
 use starling_protocol::message::Payload;
 use starling_protocol::transaction::Transaction;
@@ -19,10 +20,10 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Dealings {
     by_pair: BTreeMap<(u32, u32), Dealing>,
     under_way: BTreeMap<(u32, MessageId), u32>,
-    /// Of messages under way, by the transactions that they carry.
-    carried: BTreeMap<(u32, TransactionId), u32>,
+    /// Of messages under way, by the transactions that they carry with their signatures: forgeries share the name of what they forge.
+    carried: BTreeMap<(u32, Digest), u32>,
     /// Of these, those whose signatures are wrong.
-    invalid: BTreeSet<(u32, TransactionId)>,
+    invalid: BTreeSet<(u32, Digest)>,
 }
 
 /// What one node had to do with one attacker.
@@ -46,7 +47,7 @@ impl Dealings {
         self.by_pair.entry((node, attacker)).or_default().taken_in += 1;
         self.under_way.insert((node, payload.id()), attacker);
         if let Some(transaction) = payload.transaction() {
-            self.carried.insert((node, transaction.id()), attacker);
+            self.carried.insert((node, transaction.leaf()), attacker);
         }
     }
 
@@ -57,7 +58,7 @@ impl Dealings {
         let Some(attacker) = self.under_way.remove(&(node, payload.id())) else { return };
         let mut verified = false;
         if let Some(transaction) = payload.transaction() {
-            let key = (node, transaction.id());
+            let key = (node, transaction.leaf());
             self.carried.remove(&key);
             verified = self.invalid.remove(&key) && verdict != Verdict::Shed;
         }
@@ -68,7 +69,7 @@ impl Dealings {
 
     /// A signature is wrong, which the node is about to find out.
     pub(super) fn found_invalid(&mut self, node: u32, transaction: &Transaction) {
-        let key = (node, transaction.id());
+        let key = (node, transaction.leaf());
         if self.carried.contains_key(&key) {
             self.invalid.insert(key);
         }

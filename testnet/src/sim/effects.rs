@@ -2,6 +2,7 @@
 
 use super::askers::{Asker, Askers};
 use super::counts::WireCounts;
+use super::disk::Disk;
 use super::event::{ANY_LIFE, Event, Rare};
 use super::faults::{Parted, gets_through, partitions};
 use super::gaps::Gaps;
@@ -205,7 +206,7 @@ pub(super) struct Effects<'a> {
     pub(super) lines: &'a mut Vec<Line>,
     pub(super) uplink: &'a mut Uplink,
     pub(super) verifier_free_ns: &'a mut u64,
-    pub(super) disk_free_us: &'a mut u64,
+    pub(super) disk: &'a mut Disk,
     pub(super) shared: &'a mut Shared,
 }
 
@@ -256,6 +257,9 @@ impl Sink<Output> for Effects<'_> {
 impl Effects<'_> {
     /// Takes in a frame for a peer. It leaves with [`Self::flush`].
     fn say(&mut self, peer: PeerHandle, frame: &Frame) {
+        if self.index >= self.shared.honest {
+            self.shared.wire.of_attackers += u64::from(matches!(frame, Frame::Publish { .. }));
+        }
         if let Some(safety) = &mut self.shared.safety
             && self.index < self.shared.honest
         {
@@ -511,7 +515,8 @@ impl Effects<'_> {
         match output {
             Output::Persist { ticket, batch } => {
                 let at = self.disk_done(batch_bytes(&batch));
-                self.later(at, Rare::Persisted { ticket, batch });
+                self.disk.write(batch);
+                self.later(at, Rare::Persisted { ticket });
             }
             Output::Load { ticket, what } => self.later(now, Rare::Load { ticket, what }),
             Output::Request { ticket, peer, body } => self.ask(ticket, peer, body),
@@ -535,14 +540,13 @@ impl Effects<'_> {
         self.shared.rare_in(at, self.index, self.life, what);
     }
 
-    /// When the disk has written or read so many bytes. It does one thing after the other, but what comes in meanwhile is
-    /// written together.
+    /// When the disk has written or read so many bytes.
     pub(super) fn disk_done(&mut self, bytes: usize) -> Time {
         let model = self.shared.scenario.disk;
         let transfer_us = (bytes as u64).saturating_mul(1_000_000) / model.bytes_per_s.max(1);
-        let cost_us = (micros(model.latency) + transfer_us).saturating_mul(self.disk_permille) / 1_000;
-        *self.disk_free_us = (*self.disk_free_us).max(self.now.as_micros() + cost_us);
-        Time::from_micros(*self.disk_free_us)
+        let slowed = |us: u64| us.saturating_mul(self.disk_permille) / 1_000;
+        let (latency_us, transfer_us) = (slowed(micros(model.latency)), slowed(transfer_us));
+        Time::from_micros(self.disk.work(self.now.as_micros(), latency_us, transfer_us))
     }
 
     fn ask(&mut self, ticket: Ticket, peer: PeerHandle, body: Bytes) {

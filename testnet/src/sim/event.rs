@@ -5,7 +5,7 @@ use bytes::Bytes;
 use starling_protocol::id::{PeerHandle, PeerId};
 use starling_protocol::node::Ticket;
 use starling_protocol::peers::DialPurpose;
-use starling_protocol::store::{Batch, LoadRequest};
+use starling_protocol::store::LoadRequest;
 use starling_protocol::time::Time;
 use starling_protocol::verify::Outcome;
 use std::rc::Rc;
@@ -124,7 +124,6 @@ pub(super) enum Rare {
     },
     Persisted {
         ticket: Ticket,
-        batch: Batch,
     },
     Load {
         ticket: Ticket,

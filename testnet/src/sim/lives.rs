@@ -132,7 +132,7 @@ impl World {
         // The event with which it would go on may have been held.
         machine.uplink.armed = false;
         (machine.loop_free_ns, machine.verifier_free_ns) = (0, 0);
-        machine.disk.free_us = 0;
+        machine.disk.close(false);
         // A wake that is due meanwhile finds nobody, and the next process asks for its own.
         machine.wake_at = Time::MAX;
         // Nobody is there any more to publish what came while it stood still.
@@ -142,7 +142,9 @@ impl World {
     /// A process ends after it has saved what it can.
     pub(super) fn stop(&mut self, at: Time, node: u32) {
         if let Some(batch) = self.machines[node as usize].actor.node().map(Node::pool_batch) {
-            self.machines[node as usize].disk.apply(&batch);
+            let disk = &mut self.machines[node as usize].disk;
+            disk.close(true);
+            disk.apply(&batch);
             self.save_peers(node);
         }
         self.kill(at, node);

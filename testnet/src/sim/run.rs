@@ -102,6 +102,13 @@ pub fn simulate(
     let partition = seen.partition();
     notes.extend(partition.map(|partition| partition.words()));
     let deliveries = deliveries(&world, &window);
+    let publishes = !manifest.workload.is_empty() || manifest.blocks.producers > 0;
+    if publishes && deliveries.messages().is_empty() {
+        findings.push(
+            "nothing was published, so nothing can be said of it; publish more, for longer, or from nodes that run"
+                .into(),
+        );
+    }
     findings.extend(lost_transactions(&world, &deliveries));
     if deliveries.messages().len().saturating_mul(deliveries.nodes()) > report::DELIVERIES_ROWS_MAX {
         notes.push("There are too many deliveries for a table: deliveries.csv was left out.".into());
@@ -274,7 +281,7 @@ fn deliveries(world: &World, window: &Window) -> Deliveries {
         let t0_us = message.published.as_micros();
         let at_us = |offset_us: Option<u32>| offset_us.map(|offset_us| t0_us + u64::from(offset_us));
         let receptions = (0..).zip(message.receptions()).map(|(node, reception)| measure::Reception {
-            had_in_the_end: reception.arrival_us.is_none()
+            had_in_the_end: reception.accepted_us.is_none()
                 && message.transaction.is_some_and(|id| world.has_transaction(node, &id)),
             arrival: at_us(reception.arrival_us).map(|t_us| measure::Arrival {
                 t_us,

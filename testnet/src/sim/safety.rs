@@ -1,7 +1,7 @@
 //! What must never happen, whatever goes wrong in the network.
 //!
-//! Each rule is a [`Checker`] of its own that sees what machines say and looks at the world now and then. They are no part of the
-//! machines and share no code with them. A run that is watched is slower and has the same trace.
+//! Each rule is a [`Checker`] of its own that sees what machines say and do (1, 2 and the bound of 3), and looks at the world now and then: between how many events, whoever runs it decides.
+//! They are no part of the machines; beside rules of their own they ask for the machines' own invariants (`check`). A run that is watched is slower and has the same trace.
 //!
 //! 1. [`OnceOnly`]: no message is delivered twice to the application of one process, for as long as the seen-cache keeps names: two minutes, and
 //!    131,072 of them.
@@ -9,7 +9,7 @@
 //!    but may be passed on to those who lack it: after a division of ten minutes, for example.
 //! 2. [`ValidOnly`]: a node sends no message that it has not accepted, in this life or an earlier one, and that no honest node has published: what
 //!    is pending is offered to new peers, and it may have come in a block. So what is invalid goes no further than to those whom an
-//!    attacker tells.
+//!    attacker tells. Of accepted transactions the signature is verified here, too.
 //! 3. [`MeshBounds`]: after a heartbeat no mesh is larger than D_high, the D_out links that are grafted for being outbound, and those of one opportunistic
 //!    graft, and all that are in it are connected.
 //! 4. [`QueueBounds`]: no send queue holds more than its bound, and every queue's own invariants hold.
@@ -27,6 +27,7 @@ use starling_protocol::node::Event;
 use starling_protocol::rpc::Frame;
 use starling_protocol::send_queue::SendQueueConfig;
 use starling_protocol::time::{Duration, Time};
+use starling_protocol::transaction::Transaction;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
@@ -115,7 +116,9 @@ pub struct OnceOnly {
 
 impl Checker for OnceOnly {
     fn event(&mut self, now: Time, process: Process, event: &Event) -> Option<String> {
-        let Event::Mesh(mesh::Event::Validated { payload, verdict: mesh::Verdict::Accept, .. }) = event else {
+        let (Event::Mesh(mesh::Event::Validated { payload, verdict: mesh::Verdict::Accept, .. })
+        | Event::Mesh(mesh::Event::Published { payload })) = event
+        else {
             return None;
         };
         let count = self.counts.entry(process).or_default();
@@ -132,6 +135,8 @@ impl Checker for OnceOnly {
 pub struct ValidOnly {
     accepted: HashSet<(u32, MessageId)>,
     published: HashSet<MessageId>,
+    /// Accepted transactions whose signatures were verified here.
+    verified: HashSet<MessageId>,
 }
 
 impl Checker for ValidOnly {
@@ -142,6 +147,10 @@ impl Checker for ValidOnly {
             }
             Event::Mesh(mesh::Event::Validated { payload, verdict: mesh::Verdict::Accept, .. }) => {
                 self.accepted.insert((process.0, payload.id()));
+                let transaction = payload.transaction().filter(|_| self.verified.insert(payload.id()));
+                if let Some(Err(error)) = transaction.map(Transaction::verify_signature) {
+                    return Some(format!("node {} accepted message {}: {error}", process.0, payload.id()));
+                }
             }
             _ => {}
         }
@@ -199,13 +208,12 @@ impl Checker for QueueBounds {
         let most = SendQueueConfig::default().bytes_max;
         for (number, machine) in world.machines.iter().enumerate() {
             for busy in machine.lines.iter().filter_map(|line| line.busy.as_deref()) {
-                busy.queue.check();
-                if busy.queue.bytes() > most {
-                    return Some(format!(
-                        "a queue of node {number} holds {} bytes, more than {most}",
-                        busy.queue.bytes()
-                    ));
+                // Before its own check, which would end the run.
+                let bytes = busy.queue.bytes();
+                if bytes > most {
+                    return Some(format!("a queue of node {number} holds {bytes} bytes, more than {most}"));
                 }
+                busy.queue.check();
             }
         }
         None

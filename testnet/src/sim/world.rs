@@ -433,8 +433,8 @@ impl World {
                 self.counts.verdicts += 1;
                 self.input(at, node, Input::Verified { ticket, outcome });
             }
-            Rare::Persisted { ticket, batch } => {
-                self.machines[node as usize].disk.apply(&batch);
+            Rare::Persisted { ticket } => {
+                self.machines[node as usize].disk.written();
                 self.input(at, node, Input::Persisted { ticket, durable: true });
             }
             Rare::Load { ticket, what } => {
@@ -511,7 +511,7 @@ impl World {
             lines,
             uplink,
             verifier_free_ns,
-            disk_free_us: &mut disk.free_us,
+            disk,
             shared,
         };
         (actor, effects)

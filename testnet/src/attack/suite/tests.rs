@@ -168,6 +168,12 @@ fn only_folders_of_tables_are_written_to() {
 fn repeats_are_summed_up_and_none_may_be_missing() {
     let all = all_together([found(1, 15.0), found(0, 15.0), found(2, 15.0)].into_iter()).expect("all were run");
     assert_eq!((all.false_prunes, all.node_days), (3, 45.0));
+    let traced = |traces: [&str; 2]| {
+        let found = |trace: &str| Some(Ok(Outcome { trace: trace.to_owned(), ..Outcome::default() }));
+        all_together(traces.map(found).into_iter()).expect("all were run").trace
+    };
+    assert_eq!(traced(["0123456789abcdef", "a"]), traced(["0123456789abcdef", "a"]));
+    assert_ne!(traced(["0123456789abcdef", "a"]), traced(["0123456789abcdef", "b"]));
     assert!(all_together([found(1, 15.0), None].into_iter()).is_err());
     assert_eq!(all_together([found(1, 15.0), Some(Err("why".to_owned()))].into_iter()), Err("why".to_owned()));
     assert!(all_together([].into_iter()).is_err());
