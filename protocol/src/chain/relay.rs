@@ -59,12 +59,10 @@ impl Chain {
         relay
     }
 
-    /// Whether a block is the news of the moment: of the present slot or the one before, and the only one for it that is known. What is older others had
-    /// before, and what is close to a limit others judge by other clocks.
+    /// Whether two blocks are known for a slot, so that there may be others.
     #[must_use]
-    pub fn is_news(&self, at: Moment, header: &Header) -> bool {
-        let is_timely = header.slot <= at.slot && at.slot - header.slot <= 1;
-        is_timely && !self.headers.has_two(header.slot)
+    pub fn has_two(&self, slot: u64) -> bool {
+        self.headers.has_two(slot)
     }
 
     /// Whether height and slot follow on the parent's, if the parent is known.

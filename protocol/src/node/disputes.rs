@@ -2,8 +2,8 @@
 //!
 //! # Rules
 //!
-//! - A block tries peers if it is news ([`Chain::is_news`]) and follows on a canonical block, or on one by which they are tried and whose body is
-//!   being verified. *Rationale:* others had an older one before, so they do not bring it; whether a block follows is known only to who has its parent; and whether the
+//! - A block tries peers if it is news, which is to be of the present slot or the one before or no older than [`NEWS`]; if it is the only one of its
+//!   slot; and if it follows on a canonical block, or on one by which they are tried and whose body is being verified. *Rationale:* others had an older one before, so they do not bring it; whether a block follows is known only to who has its parent; and whether the
 //!   nonces of a block on a fork are right, only to who has adopted it. Whoever sends a node old blocks, or has a producer's key, could have it take honest peers for useless.
 //! - When its producer turns out to have signed twice for the slot, trials by it end without a verdict. *Rationale:* two blocks of a slot are passed on
 //!   and further ones are not, so nodes that have seen others do not bring it.
@@ -17,14 +17,14 @@ use crate::block::Header;
 use crate::chain::Position;
 use crate::id::{BlockId, MessageId};
 use crate::mesh::{self, Sink, Verdict};
-use crate::time::Time;
+use crate::time::{Duration, Time};
 use std::collections::VecDeque;
 
-#[cfg(doc)]
-use crate::chain::Chain;
+/// Where slots are short a block takes some of them to come. A guess: longer than a large block takes across the world.
+const NEWS: Duration = Duration::from_secs(2);
 
-/// So many blocks are remembered, of which each is the only one of its slot: more than there are slots in a trial.
-const TRYING_MAX: usize = 8;
+/// So many blocks are remembered, of which each is the only one of its slot: as many as there are slots of 100 ms in the time in which they try anybody and a trial.
+const TRYING_MAX: usize = 32;
 
 /// The last blocks by which peers are tried, the latest first.
 #[derive(Debug, Default)]
@@ -54,7 +54,9 @@ impl Node {
     pub(super) fn pass_on(&mut self, now: Time, header: &Header, message: MessageId) -> Verdict {
         let parent = self.disputes.find(&header.parent).filter(|parent| self.chain.block(&parent.id).is_none());
         let follows = parent.is_some_and(|parent| header.height == parent.height + 1 && header.slot > parent.slot);
-        if self.chain.is_news(self.moment(now), header) && (follows || self.chain.is_canonical(&header.parent)) {
+        let slots = (crate::time::micros(NEWS) / self.genesis.slot_us()).max(1);
+        let is_news = header.slot.saturating_add(slots) >= self.moment(now).slot && !self.chain.has_two(header.slot);
+        if is_news && (follows || self.chain.is_canonical(&header.parent)) {
             let block = Position { id: header.id(), height: header.height, slot: header.slot };
             self.disputes.insert(block, message);
             Verdict::Accept

@@ -118,7 +118,7 @@ fn nobody_is_tried_by_a_block_whose_parent_is_not_here() {
 #[test]
 fn nobody_is_tried_by_old_blocks() {
     let genesis = genesis(1);
-    for (age, is_tried) in [(1, true), (2, false)] {
+    for (age, is_tried) in [(2, true), (3, false)] {
         let mut tried = Tried::new(&genesis);
         let mut next = chain(&genesis, origin(&genesis));
         let by = tried.until_tried(4 + age, |slot| next(slot - age));

@@ -181,6 +181,11 @@ fn too_much_worse(figure: &Figure, both: &[Option<Spread>; 2], most: Option<f64>
             let Share { yes, of } = &b.runs;
             return Some(format!("{} is worse: B has it for only {yes} of {of} seeds", figure.label));
         }
+        // Of nothing there are no percents.
+        [Some(a), Some(b)] if a.mean == 0.0 && !figure.more_is_better && b.mean > 0.0 => {
+            let digits = figure.digits;
+            return Some(format!("{} is worse: {:.digits$} in B, and nothing in A", figure.label, b.mean));
+        }
         _ => {}
     }
     let change = change(both)?;
@@ -358,6 +363,9 @@ mod tests {
         assert!(worse([all(), None]).contains("B has none"));
         assert!(worse([all(), some]).contains("only 2 of 3 seeds"));
         assert_eq!([worse([None, all()]), worse([all(), all()])], ["", ""]);
+        let nothing = || Some(Spread::of(p50, &[summary(0.0)]).expect("it has it"));
+        assert_eq!([worse([nothing(), nothing()]), worse([all(), nothing()])], ["", ""]);
+        assert!(worse([nothing(), all()]).contains("100.0 in B, and nothing in A"));
         assert_eq!(percent("10%"), Ok(10.0));
         assert!(percent("-3").is_err() && percent("x").is_err());
     }

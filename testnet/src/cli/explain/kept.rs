@@ -25,6 +25,8 @@ enum What {
     StoodStill(u32),
     /// It did not run.
     DidNotRun(u32),
+    /// Its processor took so many thousandths of the usual time.
+    SlowCpu(u32, u32),
     /// What was sent over these paths took longer.
     Slowed(Degradation),
     /// What one node sent to another was lost and sent again, and kept waiting what came after it; and whether a fault was the cause.
@@ -61,6 +63,7 @@ impl Kept {
         all.extend(degradations(&scenario.faults));
         all.extend(nodes(What::StoodStill, standstills(&scenario.faults)));
         all.extend(nodes(What::DidNotRun, absences(&scenario.faults)));
+        all.extend(slow_processors(&scenario.faults));
         all.extend(losses.iter().map(Self::lost));
         all
     }
@@ -97,6 +100,7 @@ impl Kept {
             What::StoodStill(node) => *node == from || *node == to,
             // A sender that ended has sent before, or not at all.
             What::DidNotRun(node) => *node == to,
+            What::SlowCpu(node, _) => (from, to) == (*node, *node),
             What::Slowed(worse) => from != to && worse.is_between(from, to),
             // What was asked for had to get there both ways.
             What::Lost { from: sender, to: receiver, .. } => {
@@ -108,8 +112,14 @@ impl Kept {
     fn took_us(&self, stretch: &Stretch) -> u64 {
         let Stretch { begin_us, end_us, link_us, crossings, .. } = *stretch;
         let (from_us, until_us) = (self.from.as_micros(), self.until.map_or(u64::MAX, Time::as_micros));
-        let What::Slowed(worse) = &self.what else {
-            return until_us.min(end_us).saturating_sub(from_us.max(begin_us));
+        let meanwhile_us = until_us.min(end_us).saturating_sub(from_us.max(begin_us));
+        let worse = match &self.what {
+            What::Slowed(worse) => worse,
+            // What it would have taken otherwise is not the fault's.
+            What::SlowCpu(_, permille) => {
+                return meanwhile_us - meanwhile_us.saturating_mul(1_000) / u64::from((*permille).max(1_000));
+            }
+            _ => return meanwhile_us,
         };
         // Back from the arrival: what set out while the path was worse took longer by the latency that was added.
         let (added_us, mut took_us, mut at_us) = (micros(worse.latency), 0, end_us);
@@ -128,6 +138,13 @@ impl Kept {
             What::Parted(_) => format!("a partition kept {from} and {to} apart {self}"),
             What::StoodStill(node) => format!("{} stood still {self}", name(*node)),
             What::DidNotRun(node) => format!("{} did not run {self}", name(*node)),
+            What::SlowCpu(node, permille) => {
+                format!(
+                    "the processor of {} took {} times as long as usual {self}",
+                    name(*node),
+                    f64::from(*permille) / 1e3
+                )
+            }
             What::Slowed(worse) => {
                 let added = milliseconds(micros(worse.latency));
                 format!("a degradation made the path between {from} and {to} {added} longer {self}")
@@ -154,6 +171,20 @@ impl fmt::Display for Kept {
 fn partitions(faults: &[(Time, Action)]) -> impl Iterator<Item = Kept> {
     let all = faults::partitions(faults).into_iter();
     all.map(|parted| Kept { from: parted.from, until: parted.until, what: What::Parted(parted) })
+}
+
+fn slow_processors(faults: &[(Time, Action)]) -> impl Iterator<Item = Kept> {
+    let spans = spans(faults, |action| match action {
+        Action::Cpu(node, permille) => Some((*node, *permille > 1_000)),
+        _ => None,
+    });
+    spans.into_iter().filter_map(|(node, from, until)| {
+        let permille = faults.iter().find_map(|(at, action)| match action {
+            Action::Cpu(of, permille) if (*at, *of) == (from, node) => Some(*permille),
+            _ => None,
+        })?;
+        Some(Kept { what: What::SlowCpu(node, permille), from, until })
+    })
 }
 
 /// A degradation lasts until it is mended.
@@ -201,6 +232,23 @@ mod tests {
         assert_eq!(most((1, 2), 2, 4), None, "they were on one side");
         assert_eq!(most((2, 2), 3, 9), found(1, "n2 stood still from 4 s to 5 s"));
         assert_eq!(most((1, 0), 0, 7), found(7, "n0 did not run from 0 s on"));
+    }
+
+    #[test]
+    fn work_on_a_slow_processor_took_longer_by_what_was_added() {
+        let at = Time::from_secs;
+        let all: Vec<Kept> =
+            slow_processors(&[(at(2), Action::Cpu(1, 4_000)), (at(6), Action::Cpu(1, 1_000))]).collect();
+        let took_ms = |nodes, begin_ms: u64, end_ms: u64| {
+            let (begin_us, end_us) = (begin_ms * 1_000, end_ms * 1_000);
+            let stretch = Stretch { nodes, begin_us, end_us, link_us: 0, crossings: 0 };
+            Kept::most(&all, &stretch).map(|share| share.us / 1_000).sum::<u64>()
+        };
+        assert_eq!(took_ms((1, 1), 3_000, 3_400), 300, "100 ms of it it would have taken anyhow");
+        assert_eq!(took_ms((1, 1), 5_900, 6_100), 75);
+        assert_eq!((took_ms((0, 1), 3_000, 3_400), took_ms((1, 1), 7_000, 7_400)), (0, 0));
+        let kept = all[0].of("a", "b", |node| format!("n{node}"));
+        assert_eq!(kept, "the processor of n1 took 4 times as long as usual from 2 s to 6 s");
     }
 
     /// A path that takes 300 ms more from 10 s to 20 s.
