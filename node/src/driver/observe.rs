@@ -184,7 +184,7 @@ impl Observer {
                 self.trace.write(TraceLine::Accept { class, id, at: now });
                 &messages.accepted
             }
-            Verdict::Ignore | Verdict::NotYet => &messages.ignored,
+            Verdict::Ignore => &messages.ignored,
             Verdict::Reject => &messages.rejected,
             Verdict::Shed => &messages.shed,
         };
@@ -203,7 +203,7 @@ impl Observer {
                 self.metrics.chain.arrival_delay_seconds.observe(delay.as_secs_f64());
                 self.early.reset();
             }
-            Verdict::Ignore | Verdict::NotYet => self.early.ignored(peer, early),
+            Verdict::Ignore => self.early.ignored(peer, early),
             Verdict::Reject | Verdict::Shed => {}
         }
     }

@@ -93,8 +93,10 @@ impl Chain {
         }
         let (block, height) = (position.id, position.height);
         out.emit(Effect::Event(Event::Invalid { block, height, reason }));
+        out.emit(Effect::Disputed { slot: position.slot });
         self.invalid.insert(position.id, position.slot);
         for descendant in self.tree.remove_branch(&position.id) {
+            out.emit(Effect::Disputed { slot: descendant.header().slot });
             self.invalid.insert(descendant.id(), descendant.header().slot);
         }
         for orphan in self.orphans.take_descendants(&position.id) {

@@ -326,7 +326,7 @@ pub enum Effect {
         /// Blocks that have become canonical, lowest first.
         adopted: Vec<Block>,
     },
-    /// The producer of a slot has signed twice for it, so honest nodes may differ in what of it they pass on.
+    /// The producer of a slot has signed twice for it, or a block for it is invalid: honest nodes may differ in what of it they pass on.
     Disputed {
         /// The slot.
         slot: u64,

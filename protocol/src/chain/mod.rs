@@ -494,7 +494,7 @@ impl Chain {
             match self.follows(&block) {
                 Err(reason) => self.mark_invalid(&position, Invalid::Position(reason), out),
                 Ok(()) => {
-                    self.record_header(block.signed_header(), out);
+                    self.record_header(block.signed_header(), false, out);
                     self.tree.insert(block);
                     ready.extend(self.orphans.take_children(&position.id));
                 }

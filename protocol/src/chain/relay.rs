@@ -47,7 +47,7 @@ impl Chain {
             out.emit(Effect::Disputed { slot: header.header.slot });
             return Relay::Ignore(IgnoreReason::SignedAgain { slot: header.header.slot });
         }
-        self.record_header(header, out);
+        self.record_header(header, true, out);
         let position = Position { id: header.header.id(), height: header.header.height, slot: header.header.slot };
         if let Err(reason) = self.header_follows(&header.header) {
             self.mark_invalid(&position, Invalid::Position(reason), out);
@@ -78,9 +78,9 @@ impl Chain {
         }
     }
 
-    /// Keeps a header whose signature is valid as possible evidence.
-    pub(super) fn record_header(&mut self, header: &SignedHeader, out: &mut dyn Sink<Effect>) {
-        if let Some(first) = self.headers.record(header) {
+    /// Keeps a header whose signature is valid as possible evidence; says whether it came to be passed on, or was fetched.
+    pub(super) fn record_header(&mut self, header: &SignedHeader, passed_on: bool, out: &mut dyn Sink<Effect>) {
+        if let Some(first) = self.headers.record(header, passed_on) {
             out.emit(Effect::Disputed { slot: header.header.slot });
             out.emit(Effect::Event(Event::Equivocation { headers: Box::new([first, *header]) }));
         }
@@ -90,23 +90,41 @@ impl Chain {
 /// At most two signed headers a slot, which is at most two a slot's producer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Headers {
-    by_slot: BTreeMap<u64, (SignedHeader, Option<SignedHeader>)>,
+    by_slot: BTreeMap<u64, (Kept, Option<Kept>)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    signed: SignedHeader,
+    /// Whether the block was passed on with this signature.
+    passed_on: bool,
 }
 
 impl Headers {
     /// Keeps a header. If it is the second of its slot, returns the first.
-    fn record(&mut self, header: &SignedHeader) -> Option<SignedHeader> {
+    fn record(&mut self, header: &SignedHeader, passed_on: bool) -> Option<SignedHeader> {
         let slot = header.header.slot;
+        let kept = Kept { signed: *header, passed_on };
         let evidence = match self.by_slot.get_mut(&slot) {
             None => {
-                self.by_slot.insert(slot, (*header, None));
+                self.by_slot.insert(slot, (kept, None));
                 None
             }
-            Some((first, second)) if second.is_none() && first.header != header.header => {
-                *second = Some(*header);
-                Some(*first)
+            Some((first, second)) => {
+                let is_it = |known: &&mut Kept| known.signed.header == header.header;
+                let known = [Some(&mut *first), second.as_mut()].into_iter().flatten().find(is_it);
+                if let Some(known) = known {
+                    if passed_on && !known.passed_on {
+                        *known = kept;
+                    }
+                    None
+                } else if second.is_none() {
+                    *second = Some(kept);
+                    Some(first.signed)
+                } else {
+                    None
+                }
             }
-            Some(_) => None,
         };
         if self.by_slot.len() > HEADER_SLOTS_MAX {
             self.by_slot.pop_first();
@@ -116,7 +134,7 @@ impl Headers {
 
     fn is_third(&self, slot: u64, id: &BlockId) -> bool {
         match self.by_slot.get(&slot) {
-            Some((first, Some(second))) => first.header.id() != *id && second.header.id() != *id,
+            Some((first, Some(second))) => [first, second].iter().all(|known| known.signed.header.id() != *id),
             _ => false,
         }
     }
@@ -125,12 +143,16 @@ impl Headers {
         self.by_slot.contains_key(&slot)
     }
 
-    /// Whether this header is here with another signature, of which a producer can make as many as it likes.
+    /// Whether this block was passed on with another signature, of which a producer can make as many as it likes.
     fn is_signed_again(&self, header: &SignedHeader) -> bool {
-        let is_it = |here: &SignedHeader| here.header == header.header && here.signature != header.signature;
-        self.by_slot
-            .get(&header.header.slot)
-            .is_some_and(|(first, second)| is_it(first) || second.as_ref().is_some_and(is_it))
+        let is_it = |known: &Kept| {
+            known.passed_on && known.signed.header == header.header && known.signed.signature != header.signature
+        };
+        self.of(header.header.slot).any(is_it)
+    }
+
+    fn of(&self, slot: u64) -> impl Iterator<Item = &Kept> {
+        self.by_slot.get(&slot).into_iter().flat_map(|(first, second)| [Some(first), second.as_ref()]).flatten()
     }
 
     fn has_two(&self, slot: u64) -> bool {

@@ -134,8 +134,6 @@ pub enum Verdict {
     AcceptWithoutTrial,
     /// Neither valid nor blameworthy (expired on the way, already known in other form): drop without penalty.
     Ignore,
-    /// The same, but it may be valid later: forget the id, so that a later copy is taken in. [`Event::Validated`] says [`Verdict::Ignore`].
-    NotYet,
     /// Invalid in a way that the sender is answerable for: drop and penalise (P4).
     Reject,
     /// Dropped by our own overload: no penalty, and the id is forgotten so that a later copy may try again.

@@ -188,11 +188,7 @@ impl Mesh {
     ) {
         let Some(validation) = self.end_validation(ticket) else { return };
         let Validation { payload, key, topic, from, .. } = validation;
-        let told = match verdict {
-            Verdict::AcceptWithoutTrial => Verdict::Accept,
-            Verdict::NotYet => Verdict::Ignore,
-            other => other,
-        };
+        let told = if verdict == Verdict::AcceptWithoutTrial { Verdict::Accept } else { verdict };
         out.emit(Output::Event(Event::Validated { payload: payload.clone(), peer: from, verdict: told }));
         match verdict {
             Verdict::Accept | Verdict::AcceptWithoutTrial => {
@@ -222,12 +218,6 @@ impl Mesh {
                 self.counters.messages_ignored += 1;
                 self.seen.ignore(now, key);
                 self.recent.settle(key, Fate::Ignored);
-                self.gater.outcome(from, Outcome::Ignored);
-            }
-            Verdict::NotYet => {
-                self.counters.messages_ignored += 1;
-                self.seen.forget(key);
-                self.recent.settle(key, Fate::Unknown);
                 self.gater.outcome(from, Outcome::Ignored);
             }
             Verdict::Reject => {

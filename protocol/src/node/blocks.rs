@@ -5,8 +5,8 @@ use super::relay::Validation;
 use super::{Node, Ticket, Verification};
 use crate::block::{Block, BlockError, BodyError, SignedHeader};
 use crate::chain::{
-    CLOCK_ALLOWANCE, Effect, IgnoreReason, LoadTicket, Moment, PeerFault, Relay, RequestFailure, RequestId,
-    ResponseTicket, Verified, VerifyTicket,
+    CLOCK_ALLOWANCE, Effect, LoadTicket, Moment, PeerFault, Relay, RequestFailure, RequestId, ResponseTicket, Verified,
+    VerifyTicket,
 };
 use crate::id::{MessageId, PeerHandle};
 use crate::mesh::{self, Sink, ValidationTicket, Verdict};
@@ -397,7 +397,6 @@ fn body_error(block: &Block, index: usize) -> Option<BodyError> {
 fn verdict_of(relay: Relay) -> Verdict {
     match relay {
         Relay::Accept => Verdict::Accept,
-        Relay::Ignore(IgnoreReason::Early { .. }) => Verdict::NotYet,
         Relay::Ignore(_) => Verdict::Ignore,
     }
 }

@@ -184,10 +184,10 @@ impl Node {
             return Some(Verdict::AcceptWithoutTrial);
         }
         if let Err(error) = self.precheck(now, &transaction) {
-            let verdict = self.verdict_of(now, &error);
+            let verdict = self.verdict_of(now, error.fault());
             // The same with another signature, which its name does not cover, is not the same.
             let is_here = self.mempool.get(&transaction.id()).is_some_and(|here| here.leaf() == transaction.leaf());
-            if verdict == Verdict::Reject
+            if verdict != Verdict::Ignore
                 || is_here
                 || self.verifications.len() >= IN_DOUBT_MAX
                 || self.verifies_for(peer)
@@ -220,14 +220,20 @@ impl Node {
             Outcome::Invalid { .. } => Verdict::Reject,
             Outcome::Shed | Outcome::Stamp(_) | Outcome::Block(_) => Verdict::Shed,
             Outcome::Valid => match self.insert(now, candidate, Source::Peer(peer)) {
+                // Where it came a moment later it has expired.
+                Ok(_inserted) if transaction.expiry_slot() <= self.slot_or_zero(now) + 1 => Verdict::AcceptWithoutTrial,
                 Ok(_inserted) => Verdict::Accept,
                 Err(_) if self.chain.includes(self.moment(now), &transaction) => Verdict::AcceptWithoutTrial,
                 Err(error) => {
-                    let rival =
-                        if let MempoolError::NonceTaken { by, .. } = error { self.mempool.get(&by) } else { None };
+                    let rival = match error {
+                        MempoolError::NonceTaken { by, .. } => self.mempool.get(&by),
+                        // Its sender has signed it twice.
+                        MempoolError::Known => self.mempool.get(&transaction.id()),
+                        _ => None,
+                    };
                     let topic = self.genesis.transaction_topic().as_str();
                     let rival = rival.map(|rival| message_id(topic, rival.bytes()));
-                    return (self.verdict_of(now, &error), rival);
+                    return (self.verdict_of(now, error.fault()), rival);
                 }
             },
         };
@@ -235,12 +241,11 @@ impl Node {
     }
 
     /// What a refusal by the mempool means for whoever sent the transaction. The only fault that it finds is an expiry
-    /// slot beyond what any honest clock would explain, and while we have no slot of our own we cannot say that. What expires too late now does not later.
-    fn verdict_of(&self, now: Time, error: &MempoolError) -> Verdict {
-        match (error.fault(), error) {
-            (Fault::Peer, _) if self.slot(now).is_some() => Verdict::Reject,
-            (_, MempoolError::ExpiryTooFar { .. }) => Verdict::NotYet,
-            (Fault::Peer | Fault::Nobody, _) => Verdict::Ignore,
+    /// slot beyond what any honest clock would explain, and while we have no slot of our own we cannot say that.
+    fn verdict_of(&self, now: Time, fault: Fault) -> Verdict {
+        match fault {
+            Fault::Peer if self.slot(now).is_some() => Verdict::Reject,
+            Fault::Peer | Fault::Nobody => Verdict::Ignore,
         }
     }
 }

@@ -154,6 +154,7 @@ fn a_bad_nonce_makes_the_branch_invalid_and_the_next_best_is_taken() {
     let error = NonceError::Unexpected { index: 0, found: 0, expected: 1 };
     let reason = Invalid::Nonce(error);
     assert_eq!(events(&effects), [&Event::Invalid { block: bad.id(), height: 2, reason }]);
+    assert!(effects.contains(&Effect::Disputed { slot: 3 }), "others may not have found out");
     assert_eq!(head_changes(&effects), [], "the head is what it was, so nobody hears of the attempt");
     assert_eq!(rig.chain.head(), Position::of(&good));
     assert_eq!(error.to_string(), "transaction 0 of the block has nonce 0, but its sender's next one is 1");
@@ -283,6 +284,18 @@ fn the_same_block_under_another_signature_is_not_passed_on() {
     let relay = rig.chain.check_relay(at(9), &again, &mut effects);
     assert_eq!(relay, Relay::Ignore(IgnoreReason::SignedAgain { slot: 9 }));
     assert_eq!(effects, [Effect::Disputed { slot: 9 }], "and is no evidence of two blocks");
+}
+
+/// Whoever was given one of the two when it asked for it has not passed that one on.
+#[test]
+fn a_block_that_was_fetched_is_passed_on_under_another_signature_once() {
+    let mut rig = Rig::new();
+    let block = rig.block(&rig.origin(), 9, vec![transaction(1, 0, 9)]);
+    let mut effects = Vec::new();
+    rig.chain.insert_block(at(9), block.clone(), None, Verified::Valid, &mut effects);
+    let signed = |number| SignedHeader { signature: Signature([number; 64]), ..*block.signed_header() };
+    let relays = [1, 2, 1].map(|number| rig.chain.check_relay(at(9), &signed(number), &mut effects));
+    assert_eq!(relays, [Relay::Accept, Relay::Ignore(IgnoreReason::SignedAgain { slot: 9 }), Relay::Accept]);
 }
 
 #[test]

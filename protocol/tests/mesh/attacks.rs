@@ -305,20 +305,6 @@ fn a_verdict_that_waits_while_we_get_no_processor_is_not_too_late() {
 }
 
 #[test]
-fn a_message_that_came_too_early_may_come_again() {
-    for (verdict, comes_again) in [(Verdict::NotYet, true), (Verdict::Ignore, false)] {
-        let mut bench = Bench::joined(config());
-        let [early, later] = [(); 2].map(|()| bench.subscriber());
-        bench.publish_from(early, &message(1));
-        bench.judge(verdict);
-        assert_eq!(bench.mesh.counters().messages_ignored, 1);
-        bench.take();
-        bench.publish_from(later, &message(1));
-        assert_eq!(bench.tickets().len(), usize::from(comes_again));
-    }
-}
-
-#[test]
 fn a_message_that_we_shed_by_verdict_may_come_again() {
     let mut bench = Bench::joined(config());
     let peer = bench.subscriber();

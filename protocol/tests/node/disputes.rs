@@ -2,15 +2,16 @@
 
 use crate::bench::Bench;
 use crate::support::*;
-use starling_crypto::Digest;
+use starling_crypto::{Digest, Signature};
 use starling_protocol::block::Block;
 use starling_protocol::chain::Position;
 use starling_protocol::genesis::Genesis;
 use starling_protocol::id::{BlockId, PeerHandle, Topic};
 use starling_protocol::mesh::Verdict;
+use starling_protocol::node::Input;
 use starling_protocol::time::Duration;
-use starling_protocol::transaction::{Transaction, TransactionBuilder};
-use starling_protocol::verify::Job;
+use starling_protocol::transaction::{SignedTransaction, Transaction, TransactionBuilder};
+use starling_protocol::verify::{Job, Outcome};
 
 /// A node with a peer that brings everything and one that brings nothing.
 struct Tried {
@@ -157,7 +158,7 @@ fn a_block_whose_parent_is_being_verified_tries_peers() {
         for (ticket, job) in std::mem::take(&mut tried.bench.jobs) {
             if matches!(job, Job::Relayed(_)) {
                 let outcome = job.run(&genesis);
-                tried.bench.input(starling_protocol::node::Input::Verified { ticket, outcome });
+                tried.bench.input(Input::Verified { ticket, outcome });
             }
         }
         !tried.is_sent(next.bytes())
@@ -193,6 +194,51 @@ fn a_transaction_that_conflicts_ends_trials_by_the_other_one() {
     }
 }
 
+/// Its sender can sign it as often as it likes, and each is another message.
+#[test]
+fn a_transaction_that_is_signed_twice_ends_trials_by_the_first_signature() {
+    let genesis = genesis(1);
+    let mut tried = Tried::new(&genesis);
+    let topic = genesis.transaction_topic().clone();
+    let by = (1..20).find(|sender| !tried.brings(&topic, with_payload(&genesis, *sender, b"one").bytes()));
+    let by = with_payload(&genesis, by.expect("nobody is tried by usual transactions"), b"one");
+    let again = SignedTransaction { signature: Signature([7; 64]), ..by.to_parts() };
+    for (outcome, ends) in [(Outcome::Invalid { index: 0 }, false), (Outcome::Valid, true)] {
+        let other =
+            Transaction::from_parts(SignedTransaction { signature: Signature([u8::from(ends); 64]), ..again.clone() });
+        tried.bench.send(tried.brings, &topic, other.bytes());
+        let [(ticket, _)] = std::mem::take(&mut tried.bench.jobs)[..] else { panic!("it is verified") };
+        tried.bench.input(Input::Verified { ticket, outcome });
+        assert_eq!(tried.is_sent(by.bytes()), ends);
+    }
+}
+
+/// Who hears of it a moment later finds that it has expired.
+#[test]
+fn nobody_is_tried_by_a_transaction_that_is_about_to_expire() {
+    let genesis = genesis(1);
+    for (slots, is_tried) in [(0, false), (1, false), (2, true)] {
+        let mut tried = Tried::new(&genesis);
+        let topic = genesis.transaction_topic().clone();
+        let by = (1..20).find(|sender| !tried.brings(&topic, transaction(&genesis, *sender, 0, 3 + slots).bytes()));
+        assert_eq!(by.is_some(), is_tried, "{slots} slots left");
+    }
+}
+
+/// By its clock each block comes before its slot has begun.
+#[test]
+fn a_node_whose_clock_is_slow_tries_peers_by_blocks() {
+    let genesis = genesis(1);
+    let mut tried = Tried::new(&genesis);
+    let mut next = chain(&genesis, origin(&genesis));
+    let by = (4..4 + SOON).find(|slot| {
+        tried.bench.run_to_slot(*slot);
+        tried.bench.run(Duration::from_millis(SLOT_MS / 4));
+        !tried.brings(&tried.blocks(), next(slot + 1).bytes())
+    });
+    assert!(by.is_some());
+}
+
 #[test]
 fn nobody_is_tried_by_what_is_in_the_chain() {
     let genesis = genesis(1);
@@ -204,19 +250,4 @@ fn nobody_is_tried_by_what_is_in_the_chain() {
         assert!(tried.brings(&genesis.transaction_topic().clone(), transaction.bytes()));
     }
     assert_eq!(tried.bench.node.mesh().counters().trials, 0);
-}
-
-/// Otherwise whoever sends a node something too early keeps it from passing that on when others do.
-#[test]
-fn what_came_too_early_is_taken_in_later() {
-    let genesis = genesis(1);
-    let mut bench = Bench::new(&genesis);
-    bench.run_to_slot(3);
-    let next = block(&genesis, &origin(&genesis), 5, Vec::new());
-    let late = transaction(&genesis, 1, 0, 3 + EXPIRY_SLOTS_MAX + 1);
-    assert_eq!(bench.judge_block(&next).verdict, Some(Verdict::Ignore));
-    assert_eq!(bench.judge_transaction(&late).verdict, Some(Verdict::Ignore));
-    bench.run_to_slot(5);
-    assert_eq!(bench.judge_block(&next).verdict, Some(Verdict::Accept));
-    assert_eq!(bench.judge_transaction(&late).verdict, Some(Verdict::Accept));
 }

@@ -13,6 +13,7 @@ use super::topology;
 use super::world::{START_MS, World, key};
 use super::{directory, peer_id};
 use crate::wan::Stream;
+use starling_protocol::message::message_id;
 use starling_protocol::node::{Input, Node, NodeParts};
 use starling_protocol::peers::{PeerConfig, Source, Standing};
 use starling_protocol::time::{Time, micros};
@@ -63,6 +64,11 @@ impl World {
         let (pending, pool) = (&machine.disk.pending, &machine.disk.pool);
         let pending: Vec<_> = pending.iter().map(|(id, bytes)| (*id, bytes.clone())).collect();
         let pool = pool.clone();
+        if let Some(safety) = self.shared.safety.as_mut().filter(|_| node < self.shared.honest) {
+            let topic = self.shared.genesis.transaction_topic().as_str();
+            let stored = pending.iter().map(|(_, bytes)| bytes).chain(&pool);
+            stored.for_each(|bytes| safety.restored(node, message_id(topic, bytes)));
+        }
         let again = machine.life > 1;
         self.tell_time(at, node, off_us);
         if !pending.is_empty() || !pool.is_empty() {

@@ -8,7 +8,7 @@
 //!    *Rationale:* no cache keeps them for ever. What comes again later changes nothing, since its transaction is in the chain or in the pool,
 //!    but may be passed on to those who lack it: after a division of ten minutes, for example.
 //! 2. [`ValidOnly`]: a node sends no message that it has not accepted, in this life or an earlier one, and that no honest node has published: what
-//!    is pending is offered to new peers, and it may have come in a block. So what is invalid goes no further than to those whom an
+//!    is pending is offered to new peers, and it may have come in a block or from its own disk. So what is invalid goes no further than to those whom an
 //!    attacker tells. Of accepted transactions the signature is verified here, too.
 //! 3. [`MeshBounds`]: after a heartbeat no mesh is larger than D_high, the D_out links that are grafted for being outbound, and those of one opportunistic
 //!    graft, and all that are in it are connected.
@@ -49,6 +49,9 @@ pub trait Checker: fmt::Debug {
         None
     }
 
+    /// A process begins with this message on its disk.
+    fn restored(&mut self, _node: u32, _id: MessageId) {}
+
     /// Between two events.
     fn look(&mut self, _world: &World) -> Option<String> {
         None
@@ -82,6 +85,10 @@ impl Safety {
 
     pub(super) fn said(&mut self, now: Time, process: Process, frame: &Frame) {
         self.each(now, |checker| checker.said(process, frame));
+    }
+
+    pub(super) fn restored(&mut self, node: u32, id: MessageId) {
+        self.checkers.iter_mut().for_each(|checker| checker.restored(node, id));
     }
 
     pub(super) fn look(&mut self, world: &World) {
@@ -155,6 +162,11 @@ impl Checker for ValidOnly {
             _ => {}
         }
         None
+    }
+
+    fn restored(&mut self, node: u32, id: MessageId) {
+        // What it was given by its own user is stored before it is published, and its process may end between the two.
+        self.accepted.insert((node, id));
     }
 
     fn said(&mut self, process: Process, frame: &Frame) -> Option<String> {

@@ -181,7 +181,7 @@ impl World {
                     assert!(self.is_valid(index, &payload), "node {index} accepts an invalid message");
                 }
                 Verdict::Reject => self.odd.rejected.push((index, payload.id())),
-                Verdict::Ignore | Verdict::NotYet | Verdict::Shed => {}
+                Verdict::Ignore | Verdict::Shed => {}
             },
             Event::CutOff { slots, .. } => self.odd.cut_off.push((index, slots)),
             Event::PeerFault { fault, .. } => self.odd.peer_faults.push((index, fault.to_string())),
