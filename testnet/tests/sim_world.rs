@@ -289,6 +289,41 @@ fn an_attacker_takes_part_at_the_boundary_of_the_machine() {
     assert_eq!(sim::peer_id(3), starling_protocol::id::PeerId::from_number(4));
 }
 
+/// Does nothing, and may have ended.
+#[derive(Debug)]
+struct Still {
+    there: bool,
+}
+
+impl Adversary for Still {
+    fn handle(&mut self, _: Time, _: Input<'_>, _: &mut dyn Sink<Output>) {}
+
+    fn on_wake(&mut self, _: Time, _: &mut dyn Sink<Output>) {}
+
+    fn next_wake(&self) -> Option<Time> {
+        None
+    }
+
+    fn is_there(&self) -> bool {
+        self.there
+    }
+}
+
+#[test]
+fn an_attacker_that_has_ended_is_not_reached() {
+    for there in [true, false] {
+        let report = std::rc::Rc::default();
+        let mut world = World::with_adversaries(small(4, 7), |setting| {
+            let dials = vec![sim::peer_id(setting.first)];
+            let dialler = Rude { honest: dials, report: std::rc::Rc::clone(&report), ..Rude::default() };
+            let still = Recruit { adversary: Box::new(Still { there }), starts: at(0), ip: None };
+            vec![still, Recruit { adversary: Box::new(dialler), starts: at(2), ip: None }]
+        });
+        world.run_until(at(4));
+        assert_eq!(report.get().0, usize::from(there));
+    }
+}
+
 #[test]
 fn faults_do_not_disturb_determinism() {
     let scenario = || {

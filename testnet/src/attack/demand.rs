@@ -520,7 +520,7 @@ mod tests {
         for demand in [Demand::HealedS(120.0), Demand::OutWithinS(120.0), Demand::OutOfBlocksWithinS(60.0)] {
             assert!(fails(demand, Outcome { places_at_once: 0, ..good.clone() }), "nobody had a place");
         }
-        let forked = Recovery { heads: 2, ..good.recovery.clone() };
+        let forked = Recovery { heads: 2, ..good.recovery };
         assert!(fails(Demand::OneHeadS(10.0), Outcome { recovery: forked, ..good.clone() }));
         let late = Recovery { caught_up_s: 61.0, ..good.recovery };
         assert!(fails(Demand::CaughtUpS(60.0), Outcome { recovery: late, ..good.clone() }));

@@ -298,24 +298,24 @@ impl Studied {
     fn finish(self, world: &World, outcome: &mut Outcome) {
         match self {
             Self::None => {}
-            Self::Heals(healing) => outcome.recovery = chain(world, healing.finish()),
+            Self::Heals(healing) => outcome.recovery = chain(world, &healing.finish()),
             Self::Restarts(restarts) => outcome.recovery = restarts.finish(),
             Self::Returns(returns) => outcome.recovery = returns.finish(),
             Self::Suspects(watch) => outcome.suspicion = watch.finish(world),
-            Self::Agreement => outcome.recovery = chain(world, Recovery::default()),
+            Self::Agreement => outcome.recovery = chain(world, &Recovery::default()),
         }
     }
 }
 
 /// How the chain stands in the end.
-fn chain(world: &World, found: Recovery) -> Recovery {
+fn chain(world: &World, found: &Recovery) -> Recovery {
     let heights = world.nodes().map(|node| node.chain().head().height);
     let slot_us = micros(world.scenario().slot).max(1);
     Recovery {
         heads: Heads::of(world).chains() as u64,
         height: heights.min().unwrap_or(0),
         slots: micros(world.scenario().end().since(Time::ZERO)) / slot_us,
-        ..found
+        ..found.clone()
     }
 }
 

@@ -3,7 +3,7 @@
 //! - *Ours*: an honest node takes another one out of its mesh for bringing nothing or for its score. Of one that has stopped for ever that
 //!   is right, of any other it is a false suspicion, however slow it is.
 //! - *Detection*: from the moment at which a node stops without a word, connections and all, until each node that had it in its mesh
-//!   has it there no more; looked at every tenth of a second. It is given twice: by the clock, and in the time for which the one who finds it
+//!   has it there no more; looked at every tenth of a second. Who takes it into its mesh later has that to find, from then on. It is given twice: by the clock, and in the time for which the one who finds it
 //!   ran meanwhile, because who stands still itself finds nothing.
 //! - *The fixed timeout*: whoever has heard nothing from a peer of its mesh for so long suspects it. The timeout is the one that would have
 //!   found the same crashes as late, at the 99th percentile, as ours: our 99th percentile itself. Both are counted in the time for which the one who
@@ -94,8 +94,11 @@ impl Watch {
         for (link, (far, stay)) in &mut self.stays {
             let crash = self.crashes.get(far).filter(|crash| **crash <= now);
             if present.contains(link) {
-                if let Some(crash) = crash.filter(|_| !self.counted.contains(far)) {
-                    self.waiting.insert(*link, *crash);
+                match crash {
+                    Some(crash) if !self.counted.contains(far) => drop(self.waiting.insert(*link, *crash)),
+                    // Who takes a node into its mesh that has stopped, again or for the first time, has that to find.
+                    Some(crash) if stay.0 > *crash => drop(self.waiting.entry(*link).or_insert(stay.0)),
+                    Some(_) | None => {}
                 }
             } else if stay.1.is_none() {
                 stay.1 = Some(now);
@@ -120,15 +123,13 @@ impl Watch {
         let p99 = |us: &[u64]| Duration::from_micros(nearest_rank(us, 99).unwrap_or(0));
         let timeout = p99(&self.found_us);
         let load_start = Time::ZERO + world.scenario().warm_up;
-        let long = |gap: &Gap| {
-            let slept = Duration::from_micros(stood_us(&self.standstills, gap.node, gap.from, gap.until));
-            gap.from >= load_start && gap.until.since(gap.from) > timeout + slept
-        };
+        let slept = |gap: &Gap| Duration::from_micros(stood_us(&self.standstills, gap.node, gap.from, gap.until));
+        let long = |gap: &Gap| gap.from >= load_start && gap.until.since(gap.from) > timeout + slept(gap);
         let fixed = world.gaps().filter(long).filter(|gap| {
             let stay = self.stays.get(&(gap.node, gap.peer));
             // Who was out of the mesh before the timeout was over was not suspected.
             let stayed = stay.is_some_and(|(_, (since, left))| {
-                *since <= gap.from && left.is_none_or(|left| gap.from + timeout <= left)
+                *since <= gap.from && left.is_none_or(|left| gap.from + timeout + slept(gap) <= left)
             });
             let far = stay.map_or(u32::MAX, |(far, _)| *far);
             stayed && !self.has_crashed(far, gap.until) && !self.has_crashed(gap.node, gap.until)

@@ -355,6 +355,10 @@ impl Adversary for Sybil {
         }
     }
 
+    fn is_there(&self) -> bool {
+        !self.left
+    }
+
     fn on_wake(&mut self, now: Time, out: &mut dyn Sink<Output>) {
         if self.left {
             return;

@@ -33,6 +33,11 @@ pub trait Adversary: fmt::Debug {
 
     /// When it wants to be woken next; looked at after every call of the other two.
     fn next_wake(&self) -> Option<Time>;
+
+    /// Whether anybody is there to be dialled: its process may have ended.
+    fn is_there(&self) -> bool {
+        true
+    }
 }
 
 /// Somebody who takes part from outside of the honest network: see [`super::World::with_adversaries`].
@@ -125,6 +130,15 @@ impl Actor {
             Self::Node(node) => node.on_wake(now, out),
             Self::Adversary(adversary) => adversary.on_wake(now, out),
             Self::Nobody => {}
+        }
+    }
+
+    /// Whether whoever dials it finds somebody.
+    pub(super) fn is_there(&self) -> bool {
+        match self {
+            Self::Node(_) => true,
+            Self::Adversary(adversary) => adversary.is_there(),
+            Self::Nobody => false,
         }
     }
 

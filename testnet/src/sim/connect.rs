@@ -52,6 +52,9 @@ impl World {
         let there = at + self.faults.latency(&self.shared.network, node, to) * 2;
         match self.machines[to as usize].phase {
             Phase::Up | Phase::Down if there > fails => self.shared.rare_in(fails, node, life, Rare::DialFailed { id }),
+            Phase::Up if !self.machines[to as usize].actor.is_there() => {
+                self.shared.rare_in(there, node, life, Rare::DialFailed { id });
+            }
             Phase::Up => self.shared.rare_in(there, node, life, Rare::Reached { to, purpose }),
             Phase::Down => self.shared.rare_in(there, node, life, Rare::DialFailed { id }),
             Phase::Paused => self.shared.rare_in(fails, node, life, Rare::DialFailed { id }),
@@ -62,7 +65,8 @@ impl World {
     pub(super) fn reached(&mut self, at: Time, node: u32, to: u32, purpose: DialPurpose) {
         let id = peer_id(to);
         let connected = self.machines[node as usize].handle_of(to).is_some();
-        let there = self.machines[to as usize].phase == Phase::Up && !self.faults.is_cut(node, to);
+        let far = &self.machines[to as usize];
+        let there = far.phase == Phase::Up && far.actor.is_there() && !self.faults.is_cut(node, to);
         if !there || !connected && !self.has_room(node, to) && !self.make_room(at, node, to) {
             return self.input(at, node, Input::DialFailed { id });
         }
