@@ -3,7 +3,7 @@
 //! - *Ours*: an honest node takes another one out of its mesh for bringing nothing or for its score. Of one that has stopped for ever that
 //!   is right, of any other it is a false suspicion, however slow it is.
 //! - *Detection*: from the moment at which a node stops without a word, connections and all, until each node that had it in its mesh
-//!   has it there no more; looked at every tenth of a second. Who takes it into its mesh later has that to find, from then on. It is given twice: by the clock, and in the time for which the one who finds it
+//!   has it there no more; looked at every tenth of a second. What takes it into a mesh later is counted apart, from then on: of a newcomer more silence is borne. It is given twice: by the clock, and in the time for which the one who finds it
 //!   ran meanwhile, because who stands still itself finds nothing.
 //! - *The fixed timeout*: whoever has heard nothing from a peer of its mesh for so long suspects it. The timeout is the one that would have
 //!   found the same crashes as late, at the 99th percentile, as ours: our 99th percentile itself. Both are counted in the time for which the one who
@@ -35,6 +35,10 @@ pub struct Suspicion {
     pub found_p99_s: f64,
     /// The same by the clock.
     pub found_clock_p99_s: f64,
+    /// Links to nodes that had stopped before, and were taken into a mesh all the same.
+    pub again: u64,
+    /// How long it took until they were out of it, at the 99th percentile, in seconds for which the one who found it ran.
+    pub again_p99_s: f64,
 }
 
 /// Since when a link is in a mesh, and until when it was.
@@ -52,6 +56,9 @@ pub(super) struct Watch {
     counted: BTreeSet<u32>,
     found_us: Vec<u64>,
     found_clock_us: Vec<u64>,
+    /// Links to nodes that had stopped before they came into a mesh, and since when they are in it.
+    waiting_again: BTreeMap<(u32, PeerHandle), Time>,
+    again_us: Vec<u64>,
     /// When nodes stand still.
     standstills: Vec<Span>,
 }
@@ -66,6 +73,8 @@ impl Watch {
             counted: BTreeSet::new(),
             found_us: Vec::new(),
             found_clock_us: Vec::new(),
+            waiting_again: BTreeMap::new(),
+            again_us: Vec::new(),
             standstills: standstills(&world.scenario().faults),
         }
     }
@@ -97,7 +106,7 @@ impl Watch {
                 match crash {
                     Some(crash) if !self.counted.contains(far) => drop(self.waiting.insert(*link, *crash)),
                     // Who takes a node into its mesh that has stopped, again or for the first time, has that to find.
-                    Some(crash) if stay.0 > *crash => drop(self.waiting.entry(*link).or_insert(stay.0)),
+                    Some(crash) if stay.0 > *crash => drop(self.waiting_again.insert(*link, stay.0)),
                     Some(_) | None => {}
                 }
             } else if stay.1.is_none() {
@@ -105,6 +114,10 @@ impl Watch {
                 // Who has stopped itself has found nothing, and will not.
                 if self.crashes.get(&link.0).is_some_and(|crash| *crash <= now) {
                     self.waiting.remove(link);
+                    self.waiting_again.remove(link);
+                } else if let Some(since) = self.waiting_again.remove(link) {
+                    let stood = stood_us(&self.standstills, link.0, since, now);
+                    self.again_us.push(micros(now.since(since)) - stood);
                 } else if let Some(crash) = self.waiting.remove(link) {
                     let clock_us = micros(now.since(crash));
                     let stood = stood_us(&self.standstills, link.0, crash, now);
@@ -120,6 +133,13 @@ impl Watch {
     pub(super) fn finish(mut self, world: &World) -> Suspicion {
         self.found_us.sort_unstable();
         self.found_clock_us.sort_unstable();
+        // Who was not found by the end has not been for so long at least.
+        let (end, waiting) = (world.now(), core::mem::take(&mut self.waiting_again));
+        let not_found = waiting
+            .iter()
+            .map(|((finder, _), since)| micros(end.since(*since)) - stood_us(&self.standstills, *finder, *since, end));
+        self.again_us.extend(not_found);
+        self.again_us.sort_unstable();
         let p99 = |us: &[u64]| Duration::from_micros(nearest_rank(us, 99).unwrap_or(0));
         let timeout = p99(&self.found_us);
         let load_start = Time::ZERO + world.scenario().warm_up;
@@ -142,6 +162,8 @@ impl Watch {
             found: self.found_us.len() as u64,
             found_p99_s: p99(&self.found_us).as_secs_f64(),
             found_clock_p99_s: p99(&self.found_clock_us).as_secs_f64(),
+            again: self.again_us.len() as u64,
+            again_p99_s: p99(&self.again_us).as_secs_f64(),
         }
     }
 }
