@@ -162,6 +162,7 @@ fn a_bad_nonce_makes_the_branch_invalid_and_the_next_best_is_taken() {
     let effects = rig.insert(&on_bad);
     let reason = Invalid::Ancestor(bad.id());
     assert_eq!(events(&effects), [&Event::Invalid { block: on_bad.id(), height: 3, reason }]);
+    assert!(effects.contains(&Effect::Disputed { slot: 4 }));
     assert_eq!(rig.chain.head(), Position::of(&good));
     let relay = rig.chain.precheck_relay(at(4), on_bad.header());
     assert_eq!(relay, Relay::Ignore(IgnoreReason::Invalid), "its relays are not to blame");
@@ -270,6 +271,30 @@ fn two_blocks_for_a_slot_are_evidence_and_a_third_is_ignored() {
     let on_third = rig.block(&Position::of(&blocks[2]), 10, vec![]);
     rig.insert(&on_third);
     assert_eq!(rig.chain.head().id, on_third.id());
+}
+
+/// Nodes that have adopted the branch refuse all of it, and others do not know yet.
+#[test]
+fn what_follows_on_an_invalid_block_is_disputed_with_it() {
+    let mut rig = Rig::new();
+    let mut main = rig.origin();
+    for slot in 1..=3 {
+        let next = rig.block(&main, slot, vec![]);
+        rig.insert(&next);
+        main = Position::of(&next);
+    }
+    let twice = vec![transaction(1, 0, 20), transaction_saying(1, 0, 20, b"again")];
+    let bad = rig.block(&rig.origin(), 4, twice);
+    let mut parent = bad.clone();
+    rig.insert(&bad);
+    for slot in 5..=6 {
+        parent = rig.block(&Position::of(&parent), slot, vec![]);
+        assert_eq!(rig.insert(&parent), [], "it is not higher");
+    }
+    let effects = rig.insert(&rig.block(&Position::of(&parent), 7, vec![]));
+    for slot in 4..=7 {
+        assert!(effects.contains(&Effect::Disputed { slot }), "slot {slot}");
+    }
 }
 
 /// A producer can sign a block as often as it likes, and each is another message.
