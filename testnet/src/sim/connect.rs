@@ -52,9 +52,6 @@ impl World {
         let there = at + self.faults.latency(&self.shared.network, node, to) * 2;
         match self.machines[to as usize].phase {
             Phase::Up | Phase::Down if there > fails => self.shared.rare_in(fails, node, life, Rare::DialFailed { id }),
-            Phase::Up if !self.machines[to as usize].actor.is_there() => {
-                self.shared.rare_in(there, node, life, Rare::DialFailed { id });
-            }
             Phase::Up => self.shared.rare_in(there, node, life, Rare::Reached { to, purpose }),
             Phase::Down => self.shared.rare_in(there, node, life, Rare::DialFailed { id }),
             Phase::Paused => self.shared.rare_in(fails, node, life, Rare::DialFailed { id }),
