@@ -5,6 +5,7 @@
 //! - A block tries peers if it is news, which is to be of the present slot or the one before or no older than [`NEWS`]; if it is the only one of its
 //!   slot; and if it follows on a canonical block, or on one by which they are tried and whose body is being verified. *Rationale:* others had an older one before, so they do not bring it; whether a block follows is known only to who has its parent; and whether the
 //!   nonces of a block on a fork are right, only to who has adopted it. Whoever sends a node old blocks, or has a producer's key, could have it take honest peers for useless.
+//! - A transaction tries nobody if it is in the chain already, or expires within that time. *Rationale:* others had it before, or will refuse it.
 //! - When its producer turns out to have signed twice for the slot, trials by it end without a verdict. *Rationale:* two blocks of a slot are passed on
 //!   and further ones are not, so nodes that have seen others do not bring it.
 //!
@@ -18,9 +19,10 @@ use crate::chain::Position;
 use crate::id::{BlockId, MessageId};
 use crate::mesh::{self, Sink, Verdict};
 use crate::time::{Duration, Time};
+use crate::transaction::Transaction;
 use std::collections::VecDeque;
 
-/// Where slots are short a block takes some of them to come. A guess: longer than a large block takes across the world.
+/// For so long something is new. A guess: longer than a large block takes across the world, however many slots that is.
 const NEWS: Duration = Duration::from_secs(2);
 
 /// So many blocks are remembered, of which each is the only one of its slot: as many as there are slots of 100 ms in the time in which they try anybody and a trial.
@@ -63,6 +65,12 @@ impl Node {
         } else {
             Verdict::AcceptWithoutTrial
         }
+    }
+
+    /// Whether a transaction will have expired by the time at which it has been everywhere.
+    pub(super) fn expires_soon(&self, now: Time, transaction: &Transaction) -> bool {
+        let soon_us = self.clock.unix_us(now).map(|unix_us| unix_us.saturating_add(crate::time::micros(NEWS)));
+        soon_us.and_then(|unix_us| self.genesis.slot_at(unix_us)).is_none_or(|slot| transaction.expiry_slot() < slot)
     }
 
     /// The producer of a slot has signed twice for it.

@@ -221,7 +221,7 @@ impl Node {
             Outcome::Shed | Outcome::Stamp(_) | Outcome::Block(_) => Verdict::Shed,
             Outcome::Valid => match self.insert(now, candidate, Source::Peer(peer)) {
                 // Where it came a moment later it has expired.
-                Ok(_inserted) if transaction.expiry_slot() <= self.slot_or_zero(now) + 1 => Verdict::AcceptWithoutTrial,
+                Ok(_inserted) if self.expires_soon(now, &transaction) => Verdict::AcceptWithoutTrial,
                 Ok(_inserted) => Verdict::Accept,
                 Err(_) if self.chain.includes(self.moment(now), &transaction) => Verdict::AcceptWithoutTrial,
                 Err(error) => {
