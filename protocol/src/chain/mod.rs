@@ -296,16 +296,16 @@ impl Chain {
         self.locations.get(id).copied()
     }
 
-    /// Whether this very transaction, signature included, stands in a canonical block of the slots in which blocks are
-    /// relayed. It is valid then, and should be relayed even though the mempool has no use for it: a block can overtake
+    /// The slot of the canonical block, of those in which blocks are relayed, in which this very transaction stands, signature included. It is valid then, and should be relayed even though the mempool has no use for it: a block can overtake
     /// its transactions, and if every node dropped those that came after it, nodes behind them would never see them.
     #[must_use]
-    pub fn includes(&self, at: Moment, transaction: &Transaction) -> bool {
-        let Some(location) = self.locations.get(&transaction.id()) else { return false };
-        let Some(block) = self.tree.get(&location.block) else { return false };
-        let recent = block.header().slot.saturating_add(self.config.relay_slots_max) >= at.slot;
-        let included = block.transactions().get(location.position as usize);
-        recent && included.is_some_and(|included| included.leaf() == transaction.leaf())
+    pub fn includes(&self, at: Moment, transaction: &Transaction) -> Option<u64> {
+        let location = self.locations.get(&transaction.id())?;
+        let block = self.tree.get(&location.block)?;
+        let slot = block.header().slot;
+        let recent = slot.saturating_add(self.config.relay_slots_max) >= at.slot;
+        let included = block.transactions().get(location.position as usize)?;
+        (recent && included.leaf() == transaction.leaf()).then_some(slot)
     }
 
     /// The sender's next nonce in a block of `slot` on our head; none if it may be any (see

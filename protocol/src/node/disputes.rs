@@ -5,7 +5,8 @@
 //! - A block tries peers if it is news, which is to be of the present slot or the one before or no older than [`NEWS`]; if it is the only one of its
 //!   slot; and if it follows on a canonical block, or on one by which they are tried and whose body is being verified. *Rationale:* others had an older one before, so they do not bring it; whether a block follows is known only to who has its parent; and whether the
 //!   nonces of a block on a fork are right, only to who has adopted it. Whoever sends a node old blocks, or has a producer's key, could have it take honest peers for useless.
-//! - A transaction tries nobody if it is in the chain already, or expires within that time. *Rationale:* others had it before, or will refuse it.
+//! - A transaction tries nobody if it is in the chain and its block is no news, or if it expires within that time. *Rationale:* others had it before, or will
+//!   refuse it. Who is surrounded by peers that bring nothing has transactions late, when the next block has them already: by these it has to try them.
 //! - When its producer turns out to have signed twice for the slot, trials by it end without a verdict. *Rationale:* two blocks of a slot are passed on
 //!   and further ones are not, so nodes that have seen others do not bring it.
 //!
@@ -56,15 +57,27 @@ impl Node {
     pub(super) fn pass_on(&mut self, now: Time, header: &Header, message: MessageId) -> Verdict {
         let parent = self.disputes.find(&header.parent).filter(|parent| self.chain.block(&parent.id).is_none());
         let follows = parent.is_some_and(|parent| header.height == parent.height + 1 && header.slot > parent.slot);
-        let slots = (crate::time::micros(NEWS) / self.genesis.slot_us()).max(1);
-        let is_news = header.slot.saturating_add(slots) >= self.moment(now).slot && !self.chain.has_two(header.slot);
-        if is_news && (follows || self.chain.is_canonical(&header.parent)) {
+        if self.is_news(now, header.slot)
+            && !self.chain.has_two(header.slot)
+            && (follows || self.chain.is_canonical(&header.parent))
+        {
             let block = Position { id: header.id(), height: header.height, slot: header.slot };
             self.disputes.insert(block, message);
             Verdict::Accept
         } else {
             Verdict::AcceptWithoutTrial
         }
+    }
+
+    /// The verdict on a transaction that is in the chain, if it is.
+    pub(super) fn verdict_if_included(&self, now: Time, transaction: &Transaction) -> Option<Verdict> {
+        let slot = self.chain.includes(self.moment(now), transaction)?;
+        Some(if self.is_news(now, slot) { Verdict::Accept } else { Verdict::AcceptWithoutTrial })
+    }
+
+    fn is_news(&self, now: Time, slot: u64) -> bool {
+        let slots = (crate::time::micros(NEWS) / self.genesis.slot_us()).max(1);
+        slot.saturating_add(slots) >= self.moment(now).slot
     }
 
     /// Whether a transaction will have expired by the time at which it has been everywhere.

@@ -179,9 +179,9 @@ impl Node {
         let Some(transaction) = Transaction::in_message(&payload, &self.genesis) else {
             return Some(Verdict::Reject);
         };
-        if self.chain.includes(self.moment(now), &transaction) {
-            // A block overtook it. It is valid, and nodes behind us may still lack it; those that do not had it before.
-            return Some(Verdict::AcceptWithoutTrial);
+        if let Some(verdict) = self.verdict_if_included(now, &transaction) {
+            // A block overtook it. It is valid, and nodes behind us may still lack it.
+            return Some(verdict);
         }
         if let Err(error) = self.precheck(now, &transaction) {
             let verdict = self.verdict_of(now, error.fault());
@@ -223,8 +223,10 @@ impl Node {
                 // Where it came a moment later it has expired.
                 Ok(_inserted) if self.expires_soon(now, &transaction) => Verdict::AcceptWithoutTrial,
                 Ok(_inserted) => Verdict::Accept,
-                Err(_) if self.chain.includes(self.moment(now), &transaction) => Verdict::AcceptWithoutTrial,
                 Err(error) => {
+                    if let Some(verdict) = self.verdict_if_included(now, &transaction) {
+                        return (verdict, None);
+                    }
                     let rival = match error {
                         MempoolError::NonceTaken { by, .. } => self.mempool.get(&by),
                         // Its sender has signed it twice.

@@ -125,18 +125,24 @@ fn an_included_transaction_is_known_as_such_for_as_long_as_it_may_still_be_trave
     let mut rig = Rig::new();
     let included = transaction(1, 0, 20);
     let block = rig.block(&rig.origin(), 1, vec![included.clone()]);
-    assert!(!rig.chain.includes(at(1), &included));
+    assert!(rig.chain.includes(at(1), &included).is_none());
     rig.insert(&block);
     let relay_slots_max = Config::default().relay_slots_max;
-    assert!(rig.chain.includes(at(1), &included) && rig.chain.includes(at(1 + relay_slots_max), &included));
-    assert!(!rig.chain.includes(at(2 + relay_slots_max), &included), "or it could be made to travel again and again");
-    assert!(!rig.chain.includes(at(1), &transaction_saying(1, 0, 20, b"other")));
+    for slot in [1, 1 + relay_slots_max] {
+        assert_eq!(rig.chain.includes(at(slot), &included), Some(1));
+    }
+    assert_eq!(
+        rig.chain.includes(at(2 + relay_slots_max), &included),
+        None,
+        "or it could be made to travel again and again"
+    );
+    assert!(rig.chain.includes(at(1), &transaction_saying(1, 0, 20, b"other")).is_none());
     // The id does not cover the signature: with a spoilt one it is another message, and not valid.
     let mut parts = included.to_parts();
     parts.signature.0[0] ^= 1;
     let spoilt = starling_protocol::transaction::Transaction::from_parts(parts);
     assert_eq!(spoilt.id(), included.id());
-    assert!(!rig.chain.includes(at(1), &spoilt));
+    assert!(rig.chain.includes(at(1), &spoilt).is_none());
 }
 
 #[test]

@@ -240,14 +240,16 @@ fn a_node_whose_clock_is_slow_tries_peers_by_blocks() {
 }
 
 #[test]
-fn nobody_is_tried_by_what_is_in_the_chain() {
+fn nobody_is_tried_by_what_was_in_the_chain_for_long() {
     let genesis = genesis(1);
-    let mut tried = Tried::new(&genesis);
-    let included: Vec<Transaction> = (1..20).map(|sender| transaction(&genesis, sender, 0, 30)).collect();
-    tried.brings(&tried.blocks(), block(&genesis, &origin(&genesis), 3, included.clone()).bytes());
-    assert_eq!(tried.bench.node.chain().head().height, 1);
-    for transaction in &included {
-        assert!(tried.brings(&genesis.transaction_topic().clone(), transaction.bytes()));
+    for is_news in [true, false] {
+        let mut tried = Tried::new(&genesis);
+        let included: Vec<Transaction> = (1..20).map(|sender| transaction(&genesis, sender, 0, 30)).collect();
+        tried.brings(&tried.blocks(), block(&genesis, &origin(&genesis), 3, included.clone()).bytes());
+        assert_eq!(tried.bench.node.chain().head().height, 1);
+        // Of the block that is news some have heard before its transactions.
+        tried.bench.run_to_slot(if is_news { 5 } else { 6 });
+        let by = included.iter().find(|it| !tried.brings(&genesis.transaction_topic().clone(), it.bytes()));
+        assert_eq!(by.is_some(), is_news);
     }
-    assert_eq!(tried.bench.node.mesh().counters().trials, 0);
 }
