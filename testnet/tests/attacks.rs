@@ -77,6 +77,12 @@ fn attackers_do_what_they_are_called() {
     assert!(invalid.rejected_max > 0 && invalid.verified_max > 0, "{invalid:?}");
     assert_eq!((nobody.rejected_max, nobody.verified_max, nobody.stayed_s.to_bits()), (0, 0, 0.0_f64.to_bits()));
     assert!(silent.stayed_s > 3.0 && silent.memory_bytes > nobody.memory_bytes, "{silent:?}");
+    // Blocks that nobody signed are found out as fast, and those that somebody did come as ever.
+    let mut with_blocks = case("withhold-blocks");
+    with_blocks.attackers = vec![Attackers::new("forge", 4, 10).with("per_s", 50.0)];
+    let forged = run(&with_blocks, Engine::default());
+    assert!(forged.rejected_max > 0 && (1..=3).contains(&forged.verified_max), "{forged:?}");
+    assert_eq!((forged.delivered, forged.equivocations), (forged.expected, 0), "{forged:?}");
     let expired = of(vec![Attackers::new("expired", 1, 10).with("per_s", 50.0)]);
     assert!(expired.refused > 100, "{} refused", expired.refused);
     let error = Experiment { attackers: vec![Attackers::new("sybil", 1, 1).with("foo", 1.0)], ..case("degrade") };

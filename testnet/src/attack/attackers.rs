@@ -14,6 +14,7 @@
 
 use super::double::{Equivocator, Second};
 use super::flood::{Flood, Flooder};
+use super::forge::Forger;
 use super::links::Links;
 use super::mislead::{Lead, Misleader};
 use super::spam::{Spam, Spammer};
@@ -107,6 +108,11 @@ pub const KINDS: &[Kind] = &[
         params: &[("per_s", 100.0), REDIAL],
     },
     Kind { name: "garbage", about: "sends messages that cannot be decoded", params: &[("per_s", 1_000.0), REDIAL] },
+    Kind {
+        name: "forge",
+        about: "sends blocks of the present slot, under the name of whose turn it is, whose signature is wrong",
+        params: &[("per_s", 1_000.0), REDIAL],
+    },
     Kind { name: "replay", about: "sends old messages again", params: &[("per_s", 100.0), ("age_s", 60.0)] },
     Kind { name: "expired", about: "sends transactions of its own that have expired", params: &[("per_s", 100.0)] },
     Kind {
@@ -545,6 +551,7 @@ impl Attackers {
             }
             "conflict" => Some(Spam::Conflict),
             "garbage" => Some(Spam::Garbage),
+            "forge" => Some(Spam::Forged(Box::new(Forger::new(setting.genesis, setting.stranger(0))))),
             "replay" => Some(Spam::Replay { age: length(self.param("age_s")) }),
             "expired" => Some(Spam::Expired { key: Box::new(setting.stranger(0)) }),
             "rivals" => Some(Spam::Rivals { key: Box::new(setting.stranger(number + 1)) }),

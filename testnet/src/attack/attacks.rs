@@ -5,7 +5,7 @@ use super::engines;
 use super::experiment::{Experiment, Study};
 use super::table::{BASELINE, Case, Fate, Row, Scale, network, plain};
 use super::{Attackers, Targets};
-use crate::sim::{Engine, Pace, Wiring};
+use crate::sim::{Engine, Pace, Scenario, Wiring};
 use starling_protocol::time::{Duration, Time};
 
 const LOSERS: &[(Engine, Fate)] = &[
@@ -133,14 +133,19 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "equivocation",
         about: "one of four producers makes two blocks for each of its slots and sends each to half of its peers",
-        demands: &[Demand::Everything, Demand::OneChain, Demand::ChainGrows(60.0)],
+        demands: &[Demand::Everything, Demand::OneChain { equivocated: true }, Demand::ChainGrows(60.0)],
         cases: |scale, seed| vec![plain(with_producer(scale, seed, "equivocate"))],
         controls: &[],
     },
     Row {
         name: "misplaced-blocks",
         about: "one of four producers gives half of its peers a block and the others one that follows it and cannot, which these pass on without knowing",
-        demands: &[Demand::Everything, Demand::OneChain, Demand::ChainGrows(60.0), Demand::NobodyBlamed],
+        demands: &[
+            Demand::Everything,
+            Demand::OneChain { equivocated: true },
+            Demand::ChainGrows(60.0),
+            Demand::NobodyBlamed,
+        ],
         // A block cannot be higher than its slot: some slots have to be empty before.
         cases: |scale, seed| {
             let mut experiment = with_producer(scale, seed, "misplace");
@@ -262,23 +267,38 @@ pub(super) const ROWS: &[Row] = &[
             Demand::GoneWithinS(10.0),
         ],
         cases: |scale, seed| {
-            let at_rate =
-                |kind, per_s| Attackers::new(kind, scale.per_node(0.85), 20).with("per_s", per_s).with("redial_s", 2.0);
-            let spammers = |kind| at_rate(kind, LINE_RATE_PER_S);
-            let conflicting = at_rate("conflict", LINE_RATE_PER_S / 10.0);
-            let experiment = |spammers| {
-                let mut experiment = scale.attacked(seed, scale.attack_s, vec![spammers]);
-                experiment.scenario.duration = Duration::from_secs(scale.attack_s - scale.warm_up_s + 20);
-                experiment
-            };
-            let case = |label, kind| network(label, experiment(spammers(kind).at_s(scale.attack_s as f64)));
-            let banked = spammers("invalid").with("turn_s", scale.attack_s as f64);
+            let at_line_rate = |kind| spammers(scale, kind, LINE_RATE_PER_S);
+            let conflicting = spammers(scale, "conflict", LINE_RATE_PER_S / 10.0);
+            let case =
+                |label, kind| network(label, spammed(scale, seed, at_line_rate(kind).at_s(scale.attack_s as f64)));
+            let banked = at_line_rate("invalid").with("turn_s", scale.attack_s as f64);
             vec![
                 case("bad signature", "invalid"),
-                network("bad signature after good service", experiment(banked)),
+                network("bad signature after good service", spammed(scale, seed, banked)),
                 case("garbage", "garbage"),
-                network("conflicting", experiment(conflicting.at_s(scale.attack_s as f64))),
+                network("conflicting", spammed(scale, seed, conflicting.at_s(scale.attack_s as f64))),
             ]
+        },
+        controls: &[],
+    },
+    Row {
+        name: "forged-blocks",
+        about: "three of ten peers of each node send 4,000 blocks a second under the name of whose turn it is, and are back 2 s after they were thrown out",
+        demands: &[
+            Demand::Everything,
+            Demand::OneChain { equivocated: false },
+            Demand::ChainGrows(90.0),
+            Demand::HonestKept,
+            Demand::Rejected(3),
+            Demand::Verified(3),
+            Demand::GoneWithinS(10.0),
+        ],
+        cases: |scale, seed| {
+            let forgers = spammers(scale, "forge", LINE_RATE_PER_S).at_s(scale.attack_s as f64);
+            let mut experiment = spammed(scale, seed, forgers);
+            experiment.study = Study::Agreement;
+            with_blocks(scale, &mut experiment.scenario, 4);
+            vec![plain(experiment)]
         },
         controls: &[],
     },
@@ -318,17 +338,34 @@ pub(super) const ROWS: &[Row] = &[
     },
 ];
 
+/// Three of ten peers of each node, who are back soon after they were thrown out.
+fn spammers(scale: &Scale, kind: &str, per_s: f64) -> Attackers {
+    Attackers::new(kind, scale.per_node(0.85), 20).with("per_s", per_s).with("redial_s", 2.0)
+}
+
+/// What they send does not get worse with time, so they are not watched for long.
+fn spammed(scale: &Scale, seed: u64, spammers: Attackers) -> Experiment {
+    let mut experiment = scale.attacked(seed, scale.attack_s, vec![spammers]);
+    experiment.scenario.duration = Duration::from_secs(scale.attack_s - scale.warm_up_s + 20);
+    experiment
+}
+
 /// A network in which one of four producers is an attacker of this kind, connected with 40 nodes.
 fn with_producer(scale: &Scale, seed: u64, kind: &str) -> Experiment {
     let mut experiment = scale.attacked(seed, scale.warm_up_s, vec![Attackers::new(kind, 1, 40)]);
     experiment.study = Study::Agreement;
-    let scenario = &mut experiment.scenario;
-    (scenario.producers, scenario.absent_producers) = (3, 1);
+    with_blocks(scale, &mut experiment.scenario, 3);
+    experiment.scenario.absent_producers = 1;
+    experiment
+}
+
+/// Has so many nodes make blocks, one a second, of a quarter of the usual load.
+fn with_blocks(scale: &Scale, scenario: &mut Scenario, producers: usize) {
+    scenario.producers = producers;
     scenario.slot = Duration::from_secs(1);
     scenario.workloads[0].pace = Pace::Constant { messages_per_ks: scale.messages_per_ks / 4 };
     // Ends between two blocks.
     scenario.drain = Duration::from_millis(9_800);
-    experiment
 }
 
 /// Nodes that find each other: they find attackers, too, and dial them.

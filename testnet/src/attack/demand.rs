@@ -56,7 +56,7 @@ pub enum Demand {
     Spammed,
     /// So many messages of one attacker are rejected by one node at most.
     Rejected(u64),
-    /// So many invalid transactions of one attacker are verified by one node at most.
+    /// So many invalid transactions and forged blocks of one attacker are verified by one node at most.
     Verified(u64),
     /// No attacker stays connected with a node for longer than so many seconds.
     GoneWithinS(f64),
@@ -68,10 +68,15 @@ pub enum Demand {
     ChainGrows(f64),
     /// Every transaction that was pending then is in the chain or everywhere, so many slots later.
     PendingSlots(f64),
-    /// The nodes agree about the chain in the end.
-    OneChain,
+    /// The nodes agree about the chain in the end, and have seen producers make two blocks for a slot, or none.
+    OneChain {
+        /// Whether some did.
+        equivocated: bool,
+    },
     /// No peer is sent away for its score, and no honest one taken out of a mesh.
     NobodyBlamed,
+    /// No honest peer is taken out of a mesh.
+    HonestKept,
     /// Of nodes that are started again, less than so many in a hundred have no honest peer.
     Eclipsed(f64),
     /// The same two minutes after a start.
@@ -243,17 +248,18 @@ impl Demand {
                 // Nothing is shown where nothing was pending.
                 Finding { measured, holds: finding.holds && recovery.pending > 0, ..finding }
             }
-            Self::OneChain => {
+            Self::OneChain { equivocated } => {
                 let finding = count("chains in the end", recovery.heads, 1);
                 let measured = format!("{} ({} equivocations seen)", recovery.heads, outcome.equivocations);
-                // Nothing is shown where nobody equivocated.
-                Finding { measured, holds: finding.holds && outcome.equivocations > 0, ..finding }
+                // Nothing is shown where nobody equivocated, and nobody may seem to who did not.
+                Finding { measured, holds: finding.holds && (outcome.equivocations > 0) == equivocated, ..finding }
             }
             Self::NobodyBlamed => {
                 let (sent_away, pruned) = (outcome.graylisted, outcome.false_prunes);
                 let measured = format!("{sent_away} sent away, {pruned} taken out of meshes");
                 Finding { measured, ..count("peers blamed", sent_away + pruned, 0) }
             }
+            Self::HonestKept => count("honest peers taken out of meshes", outcome.false_prunes, 0),
             Self::Eclipsed(percent) => eclipsed("eclipsed", percent, recovery.eclipsed, recovery.restarts),
             Self::EclipsedLong(percent) => {
                 eclipsed("eclipsed for 2 min", percent, recovery.eclipsed_long, recovery.restarts_long)
@@ -419,8 +425,9 @@ mod tests {
             Demand::OneHeadS(10.0),
             Demand::PendingSlots(2.0),
             Demand::ChainGrows(40.0),
-            Demand::OneChain,
+            Demand::OneChain { equivocated: true },
             Demand::NobodyBlamed,
+            Demand::HonestKept,
             Demand::Eclipsed(1.0),
             Demand::EclipsedLong(1.0),
             Demand::CaughtUpS(60.0),
@@ -529,6 +536,11 @@ mod tests {
         }
         let forked = Recovery { heads: 2, ..good.recovery };
         assert!(fails(Demand::OneHeadS(10.0), Outcome { recovery: forked, ..good.clone() }));
+        // Who is seen to do what nobody does is framed.
+        assert!(fails(Demand::OneChain { equivocated: false }, good.clone()));
+        let quiet = Outcome { equivocations: 0, ..good.clone() };
+        assert!(fails(Demand::OneChain { equivocated: true }, quiet.clone()));
+        assert!(!fails(Demand::OneChain { equivocated: false }, quiet));
         let late = Recovery { caught_up_s: 61.0, ..good.recovery };
         assert!(fails(Demand::CaughtUpS(60.0), Outcome { recovery: late, ..good.clone() }));
         let again = Suspicion { again_p99_s: 5.1, ..good.suspicion };

@@ -124,7 +124,7 @@ pub struct Outcome {
     pub sent: u64,
     /// Messages of one attacker that one node rejected, at most.
     pub rejected_max: u64,
-    /// Invalid transactions of one attacker that one node verified, at most.
+    /// Invalid transactions and forged blocks of one attacker that one node verified, at most.
     pub verified_max: u64,
     /// The most bytes that one node had allocated and queued.
     pub memory_bytes: u64,

@@ -21,6 +21,7 @@
 //! | `sybil` | peers that join meshes and then do not do their part: the published attack and its relatives |
 //! | `flood` | peers that send too much of what is allowed |
 //! | `spam` | peers that send messages which are not valid, or not any more |
+//! | `forge` | blocks that nobody signed |
 //! | `double` | a producer that signs two blocks for one slot |
 //! | `mislead` | peers that claim much of their chain and do not give it |
 //! | [`engines`] | weaker engines, as controls |
@@ -43,6 +44,7 @@ pub mod experiment;
 mod faults;
 mod flood;
 pub mod floor;
+mod forge;
 mod links;
 mod look;
 mod machine;

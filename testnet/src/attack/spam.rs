@@ -6,6 +6,7 @@
 
 use super::Adversary;
 use super::flood::greet;
+use super::forge::Forger;
 use super::links::Links;
 use crate::wan::Stream;
 use starling_crypto::SecretKey;
@@ -39,6 +40,8 @@ pub(super) enum Spam {
         /// Where its payload is.
         payload_at: usize,
     },
+    /// Blocks under the names of producers.
+    Forged(Box<Forger>),
     /// Transactions that were seen, with another signature: they cannot stand beside what they were made from.
     Conflict,
     /// Bytes that mean nothing.
@@ -134,7 +137,7 @@ impl Spammer {
 
     fn message(&mut self, now: Time) -> Option<Arc<Payload>> {
         let topic = &self.topics[0];
-        match &self.spam {
+        match &mut self.spam {
             Spam::Garbage => {
                 let mut bytes = [0; GARBAGE_BYTES];
                 self.random.fill(&mut bytes);
@@ -145,6 +148,7 @@ impl Spammer {
                 self.random.fill(&mut bytes[*payload_at..*payload_at + 8]);
                 Some(Payload::new(topic, &bytes))
             }
+            Spam::Forged(forger) => forger.next(now, |bytes| self.random.fill(bytes)),
             Spam::Conflict => {
                 let (_, model) = self.seen.back()?;
                 let mut bytes = model.data().to_vec();
@@ -188,7 +192,10 @@ impl Spammer {
 impl Adversary for Spammer {
     fn handle(&mut self, now: Time, input: Input<'_>, out: &mut dyn Sink<Output>) {
         match &input {
-            Input::WallClock { .. } => {
+            Input::WallClock { unix_us_at_zero } => {
+                if let Spam::Forged(forger) = &mut self.spam {
+                    forger.tell_time(*unix_us_at_zero);
+                }
                 self.links.begin(out);
                 self.portion_at = Some(self.turns.max(now + PORTION));
             }
@@ -201,10 +208,15 @@ impl Adversary for Spammer {
                         out.emit(Output::Send { peer: *peer, frame: Frame::IWant([*id].into()) });
                     }
                 }
+                if let Spam::Forged(forger) = &mut self.spam {
+                    let blocks = rpc.publish.iter().filter(|payload| *payload.topic() == self.topics[1]);
+                    blocks.for_each(|payload| forger.hear(payload));
+                }
                 let kept = match self.spam {
                     Spam::Replay { .. } => KEPT_MAX,
                     Spam::Conflict => 1,
                     Spam::Garbage
+                    | Spam::Forged(_)
                     | Spam::BadSignature { .. }
                     | Spam::Expired { .. }
                     | Spam::Rivals { .. }

@@ -1,7 +1,7 @@
 //! What honest nodes had to do with attackers: whose messages they took in, verified, and rejected.
 //!
 //! A message is taken in when the mesh takes its first copy into validation; whose it is, is who sent that copy. It is followed from
-//! there by its id, because the connection may be gone when the verdict falls. What is verified is known by the transaction, which is all
+//! there by its id, because the connection may be gone when the verdict falls. What is verified is known by the transaction or the block, which is all
 //! that a verifier sees; only what it finds invalid is counted, since of what is valid nobody complains. What a node has abandoned by the time
 //! that its verification would have been done does not count: its verifier never comes to it.
 //!
@@ -24,6 +24,8 @@ pub struct Dealings {
     carried: BTreeMap<(u32, Digest), u32>,
     /// Of these, those whose signatures are wrong.
     invalid: BTreeSet<(u32, Digest)>,
+    /// Blocks under way whose signatures are wrong. Each is a message of its own.
+    forged: BTreeSet<(u32, MessageId)>,
 }
 
 /// What one node had to do with one attacker.
@@ -33,7 +35,7 @@ pub struct Dealing {
     pub taken_in: u64,
     /// Of these, how many it rejected.
     pub rejected: u64,
-    /// Transactions of the attacker that were verified, and found invalid.
+    /// Transactions and blocks of the attacker that were verified, and found invalid.
     pub verified: u64,
 }
 
@@ -56,12 +58,13 @@ impl Dealings {
             return;
         }
         let Some(attacker) = self.under_way.remove(&(node, payload.id())) else { return };
-        let mut verified = false;
+        let mut verified = self.forged.remove(&(node, payload.id()));
         if let Some(transaction) = payload.transaction() {
             let key = (node, transaction.leaf());
             self.carried.remove(&key);
-            verified = self.invalid.remove(&key) && verdict != Verdict::Shed;
+            verified = self.invalid.remove(&key);
         }
+        verified &= verdict != Verdict::Shed;
         let dealing = self.by_pair.entry((node, attacker)).or_default();
         dealing.verified += u64::from(verified);
         dealing.rejected += u64::from(verdict == Verdict::Reject);
@@ -72,6 +75,13 @@ impl Dealings {
         let key = (node, transaction.leaf());
         if self.carried.contains_key(&key) {
             self.invalid.insert(key);
+        }
+    }
+
+    /// The same of a block.
+    pub(super) fn found_forged(&mut self, node: u32, block: MessageId) {
+        if self.under_way.contains_key(&(node, block)) {
+            self.forged.insert((node, block));
         }
     }
 }

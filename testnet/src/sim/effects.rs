@@ -19,6 +19,7 @@ use bytes::Bytes;
 use starling_protocol::genesis::Genesis;
 use starling_protocol::id::{MessageId, PeerHandle};
 use starling_protocol::mesh::{Copied, Sink};
+use starling_protocol::message::message_id;
 use starling_protocol::node::{Output, SubmitError, Ticket};
 use starling_protocol::rpc::Frame;
 use starling_protocol::send_queue::{PushResult, SendQueue, SendQueueConfig};
@@ -485,8 +486,8 @@ impl Effects<'_> {
 
     fn verify(&mut self, ticket: Ticket, job: &Job) {
         let outcome = self.shared.verifier.run(job, &self.shared.genesis);
-        if let (Job::Transaction(transaction), Outcome::Invalid { .. }) = (job, &outcome) {
-            self.shared.observer.dealings.found_invalid(self.index, transaction);
+        if matches!(outcome, Outcome::Invalid { .. }) {
+            self.note_invalid(job);
         }
         let start_ns = (*self.verifier_free_ns).max(self.now.as_micros() * 1_000);
         let cost_ns = signatures(job).saturating_mul(self.shared.scenario.cpu.signature_ns);
@@ -499,6 +500,19 @@ impl Effects<'_> {
                 self.shared.queue.push(at, Event::Verified { node, life, ticket: ticket.0, valid });
             }
             outcome => self.shared.rare_in(at, node, life, Rare::Verified { ticket, outcome }),
+        }
+    }
+
+    /// What was sent is not what somebody has signed.
+    #[cold]
+    fn note_invalid(&mut self, job: &Job) {
+        let Shared { observer, genesis, .. } = &mut *self.shared;
+        match job {
+            Job::Transaction(transaction) => observer.dealings.found_invalid(self.index, transaction),
+            Job::Relayed(encoded) => {
+                observer.dealings.found_forged(self.index, message_id(genesis.block_topic().as_str(), encoded));
+            }
+            _ => {}
         }
     }
 

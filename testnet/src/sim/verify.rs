@@ -75,6 +75,10 @@ impl Verifier {
         if let Some(known) = self.blocks.iter().find(is_it) {
             return known.outcome.clone();
         }
+        // Forgeries come in great numbers, and each to many: they are known by their signatures, and take nobody's place here.
+        if relayed && !SignedHeader::of_block(encoded, genesis).is_ok_and(|header| self.is_signed(&header, genesis)) {
+            return Outcome::Invalid { index: 0 };
+        }
         let outcome = job.run(genesis);
         if self.blocks.len() == BLOCKS {
             self.blocks.pop_front();
