@@ -153,7 +153,8 @@ impl CaseResult {
     }
 }
 
-fn control_holds((_, fate, ran): &(&'static str, Fate, Ran)) -> bool {
+/// Whether that became of a control which has to.
+pub(crate) fn control_holds((_, fate, ran): &(&'static str, Fate, Ran)) -> bool {
     ran.as_ref().is_ok_and(|outcome| fate.holds(outcome))
 }
 

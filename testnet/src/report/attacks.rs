@@ -288,6 +288,13 @@ fn page(row: &RowResult, title: &str) -> String {
             let seed = if case.runs.len() > 1 { format!(" (seed {seed})") } else { String::new() };
             writeln!(body, "<tr><td>{demanded}<td>{measured}{seed}<td>{verdict}</tr>").expect("writing to a string");
         }
+        for control in &case.controls {
+            let (engine, fate, ran) = control;
+            let verdict = if suite::control_holds(control) { "holds" } else { "<b>does not hold</b>" };
+            let became = escape(fate_of(*fate, ran).trim_end_matches(" !"));
+            writeln!(body, "<tr><td>control: {engine} {}<td>{became}<td>{verdict}</tr>", fate.words())
+                .expect("writing to a string");
+        }
         body.push_str("</table>\n");
         if has_figures(case) {
             body.push_str(&network(case));
@@ -468,6 +475,18 @@ mod tests {
         assert!(page.contains("seeds: eclipse-network, ") && page.contains("quick table: ten-thousand."), "{page}");
         assert!(page.contains("floodsub delivers all at 30 copies and more"), "{page}");
         assert_eq!(json(&rows, &extent, &SCALE)["rows_missing"].as_array().map(Vec::len), Some(of - 2));
+    }
+
+    /// Whoever reads that a row fails finds out what of it.
+    #[test]
+    fn a_control_that_comes_to_no_harm_is_named_on_the_page_of_its_row() {
+        let costly = Outcome { copies: 31.0, ..attacked() };
+        let shown = page(&row("cold-boot", "", &costly), "Attacks");
+        let line =
+            |engine: &str| shown.lines().find(|line| line.contains(&format!("control: {engine}"))).expect("a line");
+        let (classic, flood) = (line("gossipsub 1.0"), line("floodsub"));
+        assert!(classic.contains("loses messages<td>100.00 %, 31 copies<td><b>does not hold</b>"), "{classic}");
+        assert!(flood.contains("delivers all at 30 copies and more<td>100.00 %, 31 copies<td>holds"), "{flood}");
     }
 
     #[test]
