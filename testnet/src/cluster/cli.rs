@@ -82,7 +82,8 @@ const REALITY_EXAMPLES: &str = "Examples:
       the manifests that the model is held against, one after the other, some five minutes
   starling-testnet reality reality-16-small my.toml --set seed=9
 
-Each gets two folders, `simulated` and `processes`, with the usual reports. Run it on a host that does nothing else.
+Each gets two folders, `simulated` and `processes`, with the usual reports. Run it on a host that does nothing else. The first message \
+of a kind is shown and not judged: with it processes touch memory for the first time.
 Exit codes: 0 p50 and p99 are within what is allowed; 1 they are not, the host was saturated, or a run failed; 2 usage.";
 
 /// The manifests that `reality` takes if none is named.

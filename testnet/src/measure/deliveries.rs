@@ -124,6 +124,15 @@ impl Deliveries {
         self.messages.iter().filter(move |message| message.class == class)
     }
 
+    /// The same without the message of this class that was published first.
+    #[must_use]
+    pub fn without_first(&self, class: Class) -> Self {
+        let first = self.messages.iter().position(|message| message.class == class);
+        let kept = self.messages.iter().enumerate().filter(|(place, _)| Some(*place) != first);
+        let messages = kept.map(|(_, message)| message.clone()).collect();
+        Self { messages, absences: self.absences.clone(), ..*self }
+    }
+
     /// What became of a message at a node.
     #[must_use]
     pub fn outcome(&self, message: &Message, node: usize) -> Outcome {
@@ -230,6 +239,28 @@ mod tests {
             ],
         };
         assert_eq!(message.hops(), [Some(2), Some(0), Some(3), Some(1), None, None, None]);
+    }
+
+    #[test]
+    fn the_first_of_a_class_can_be_left_out() {
+        let message = |number, class| Message {
+            id: MessageId([number; 20]),
+            class,
+            origin: 0,
+            t0_us: u64::from(number),
+            payload_bytes: 1,
+            receptions: vec![Reception::default()],
+        };
+        let (block, transaction) = (Class::Block, Class::Transaction);
+        let messages = [(1, block), (2, transaction), (3, block), (4, transaction)];
+        let messages = messages.map(|(number, class)| message(number, class)).into();
+        let deliveries = Deliveries::new(1, messages, 60, 0).with_absences(vec![(0, 7, 9)]);
+        let left = |class| {
+            let left = deliveries.without_first(class);
+            assert_eq!(left.absences, deliveries.absences);
+            left.messages().iter().map(|message| message.id.0[0]).collect::<Vec<_>>()
+        };
+        assert_eq!((left(block), left(transaction)), (vec![2, 3, 4], vec![1, 3, 4]));
     }
 
     #[test]
