@@ -48,7 +48,7 @@ impl Mesh {
         let ids = announcements.iter().map(|announced| announced.ids.len() as u64);
         self.counters.ihave_received += ids.sum::<u64>();
         let Some(slot) = self.peers.get(peer).filter(|slot| self.gossips(slot)) else { return };
-        let mut budget = slot.budget;
+        let (mut budget, mut told) = (slot.budget, slot.told);
         let limits = self.config.gossip;
         for IHave { topic, ids } in announcements {
             budget.ihave_messages = budget.ihave_messages.saturating_add(1);
@@ -66,13 +66,14 @@ impl Mesh {
                 }
                 let key = self.seen.fingerprint(id);
                 let known = self.recent.is_known(key) || self.seen.peek(key).is_some();
+                told |= known;
                 if !known && self.promises.announced(now, *id, peer) {
                     budget.asked_ids += 1;
                 }
             }
         }
         if let Some(slot) = self.peers.get_mut(peer) {
-            slot.budget = budget;
+            (slot.budget, slot.told) = (budget, told);
         }
     }
 

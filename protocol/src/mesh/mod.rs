@@ -73,6 +73,7 @@ mod subscribe;
 mod topic;
 pub mod trial;
 mod upkeep;
+mod useful;
 
 pub use config::{MeshConfig, MeshConfigError, TopicConfig, ValidMeshConfig};
 pub use io::{

@@ -6,6 +6,7 @@ use crate::id::{Direction, MessageId, PeerHandle, PeerId, Topic, Version};
 use crate::memory::{MemoryLedger, tree_bytes};
 use crate::message::Payload;
 use crate::time::{Duration, Time};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -80,6 +81,8 @@ pub struct Counters {
     pub grafts_opportunistic: u64,
     /// Of those, for a nearer link.
     pub grafts_nearer: u64,
+    /// Of those, to peers that have been of use of late, while the mesh had few links that bring anything.
+    pub grafts_useful: u64,
     /// GRAFTs of others, whatever became of them.
     pub grafts_received: u64,
     /// GRAFTs answered by a PRUNE.
@@ -140,6 +143,12 @@ impl Mesh {
     /// When a peer last brought a copy of an accepted message that we had not sent to it.
     pub(crate) fn served_at(&self, peer: PeerHandle) -> Option<Time> {
         self.peers.get(peer)?.rest.links.iter().filter_map(|link| link.served_at).max()
+    }
+
+    /// The peers that have announced a message that we know, since this was last asked.
+    pub(crate) fn take_told(&mut self) -> BTreeSet<PeerId> {
+        let told = self.peers.iter_mut().filter_map(|slot| core::mem::take(&mut slot.told).then_some(slot.rest.id));
+        told.collect()
     }
 
     /// How often things happened.

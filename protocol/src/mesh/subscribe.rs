@@ -40,6 +40,7 @@ impl Mesh {
             direction,
             version,
             direct: self.config.direct_peers.contains(&id),
+            told: false,
             closing: false,
             subscribed: TopicSet::default(),
             mesh: TopicSet::default(),

@@ -121,7 +121,7 @@ pub(super) struct Use {
     /// How many messages pass before those.
     spared: u8,
     /// Whether it has brought anything.
-    brought: bool,
+    pub(super) brought: bool,
 }
 
 /// What is to be said against a peer after a trial.
@@ -505,14 +505,9 @@ impl Mesh {
         }
     }
 
-    /// Grafts somebody else in place of a peer of the mesh, if there is anybody. Peers that we dialled come first: whoever dialled us to take a
-    /// place may be one of many, and the others are waiting for this one.
+    /// Grafts somebody else in place of a peer of the mesh, if there is anybody: see [`super::useful`].
     fn replace(&mut self, now: Time, topic: TopicIndex, peer: PeerHandle, out: &mut impl Sink<Output>) -> bool {
-        let mut candidates = self.graft_candidates(now, topic);
-        if candidates.iter().any(|peer| self.is_outbound(*peer)) {
-            candidates.retain(|peer| self.is_outbound(*peer));
-        }
-        let other = self.choose_among(candidates, 1).first().copied();
+        let other = self.replacement(now, topic);
         if let Some(other) = other {
             self.counters.links_replaced += 1;
             let is_gone_for_now = self.has_fallen_silent(now, topic, peer);

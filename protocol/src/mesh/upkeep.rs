@@ -17,6 +17,9 @@
 //!    comes before the old one goes, since the peer may refuse. The backoff of such a PRUNE is short, because the pruned
 //!    peer may have nobody else to graft.
 //!
+//! After these that are outbound, peers that have proven useful in former connections are grafted ([`super::proven`]), and those that have been of use of late
+//! ([`super::useful`]).
+//!
 //! Between heartbeats, a mesh that falls below D_low because a peer left or ended an established link is filled up to D_low
 //! at once. *Rationale:* the messages of up to one heartbeat would otherwise come late. A PRUNE within [`REFUSAL_TIME`] of the
 //! graft is a refusal instead, and its replacement waits for the heartbeat. *Rationale:* while a network forms, many meshes
@@ -48,6 +51,7 @@ impl Mesh {
         }
         self.graft_outbound(now, topic, out);
         self.graft_proven(now, topic, out);
+        self.graft_useful(now, topic, out);
         let heartbeat = self.config.heartbeat;
         if self.beat.ticks.is_multiple_of(heartbeat.opportunistic_ticks) {
             self.graft_opportunistically(now, topic, out);

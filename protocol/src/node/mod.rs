@@ -90,12 +90,14 @@ pub struct Node {
     persistence: persist::Persistence,
     restoring: restore::Restoring,
     turns: turns::Turns,
+    /// When it was last looked at who was of use.
+    turn_at: Time,
     /// When everything but the mesh and the watch for silence has something to do, and what.
     others_wake: Option<(Time, WakeReason)>,
 }
 
-/// Heartbeats between two looks at who should be an anchor. A guess: they are worth keeping for being old.
-const ANCHORS_TICKS: u64 = 8;
+/// Heartbeats between two looks at who was of use, and who should be an anchor. A guess: these are worth keeping for being old.
+const TURN_TICKS: u64 = 8;
 
 impl Node {
     /// A node without peers that has joined both topics. `seed` decides every random choice; in a real node it is
@@ -127,6 +129,7 @@ impl Node {
             persistence: persist::Persistence::default(),
             restoring: restore::Restoring::default(),
             turns: turns::Turns::new(signed_slot),
+            turn_at: now,
             others_wake: None,
             chain,
             mesh,
@@ -228,8 +231,8 @@ impl Node {
             let low = self.mesh.degree_low();
             let short = self.mesh.topics().any(|(topic, _)| self.mesh.mesh_degree(topic) < low);
             self.peers.mesh_is_short(now, short);
-            if (heartbeats + 1).is_multiple_of(ANCHORS_TICKS) {
-                self.name_anchors(now);
+            if (heartbeats + 1).is_multiple_of(TURN_TICKS) {
+                self.take_turn(now, out);
             }
         }
         self.act_on_turn(now, out);
@@ -307,9 +310,10 @@ impl Node {
         self.chain_effects(now, effects, out);
     }
 
-    /// Tells the peer book who has been of use of late and who is in our meshes, from whom it takes acquaintances and anchors.
-    fn name_anchors(&mut self, now: Time) {
-        let Self { mesh, peers, connected, .. } = self;
+    /// Tells the peer book who has been of use of late and who is in our meshes, from whom it takes acquaintances and anchors, and disconnects whom it
+    /// wants to make room.
+    fn take_turn(&mut self, now: Time, out: &mut impl Sink<Output>) {
+        let Self { mesh, peers, connected, turn_at, .. } = self;
         let served = connected.iter().flatten().filter_map(|(peer, id)| Some((*id, mesh.served_at(*peer)?)));
         let served: std::collections::BTreeMap<PeerId, Time> = served.collect();
         peers.credit(now, |id| served.get(id).copied());
@@ -317,6 +321,15 @@ impl Node {
         let seats = handles.filter_map(|peer| connected.get(peer.index())?.as_ref());
         let ids: std::collections::BTreeSet<PeerId> = seats.map(|(_, id)| *id).collect();
         peers.mesh_has(now, |id| ids.contains(id));
+        let told = mesh.take_told();
+        let since = core::mem::replace(turn_at, now);
+        let was_of_use = |id: &PeerId| told.contains(id) || served.get(id).is_some_and(|at| *at > since);
+        // Who is in a mesh is tried there.
+        let of_use = |id: &PeerId| (!ids.contains(id) || was_of_use(id)).then(|| was_of_use(id));
+        let gone = peers.renew(now, mesh.counters().links_replaced, of_use);
+        for (peer, _) in connected.iter().flatten().filter(|(_, id)| gone.contains(id)) {
+            out.emit(Output::Disconnect { peer: *peer, reason: mesh::DisconnectReason::Evicted });
+        }
     }
 
     /// Keeps a peer or a subnet out: whoever it is about is disconnected, forgotten and not dialled.

@@ -51,9 +51,10 @@ impl Node {
     #[must_use]
     pub fn evictable(&mut self, now: Time, newcomer: Newcomer) -> Option<PeerHandle> {
         let inbound = self.connected.iter().flatten().filter_map(|(peer, id)| {
-            let (since, ip, trusted) = self.peers.inbound(id)?;
+            let (since, ip, trusted, idle) = self.peers.inbound(id)?;
             let (rtt, brought, direct) = self.mesh.merit_of(*peer)?;
-            Some(Inbound { peer: *peer, ip, since, rtt, brought, merit: self.peers.merit(id), kept: trusted || direct })
+            let (merit, kept) = (self.peers.merit(id), trusted || direct);
+            Some(Inbound { peer: *peer, ip, since, rtt, brought, merit, idle, kept })
         });
         let inbound: Vec<Inbound> = inbound.collect();
         let chosen = eviction::choose(now, &inbound, newcomer, self.peers.secret())?;

@@ -16,9 +16,13 @@ pub(super) struct Candidate {
     pub(super) failures: u32,
     /// Whether we asked for the end of the connection because of what the peer did.
     pub(super) sent_away: bool,
+    /// Whether we asked for the end of the connection because it was of no use ([`super::renewal`]).
+    pub(super) makes_room: bool,
+    /// In how many turns in a row it was of no use, since it is connected.
+    pub(super) idle_turns: u8,
     /// In how many turns it was of use since it is remembered here; of those that are no acquaintances.
     pub(super) merit: u8,
-    /// Whether it was lost together with many others and is sought since ([`super::reunion`]).
+    /// Whether it was lost together with many others, or is an acquaintance, and is sought since ([`super::reunion`]).
     pub(super) missed: bool,
     /// Whether it is in the tables of the address book, as [`PeerBook::plan`] found it.
     pub(super) in_book: bool,
@@ -52,6 +56,8 @@ impl Candidate {
             anchor: false,
             failures: 0,
             sent_away: false,
+            makes_room: false,
+            idle_turns: 0,
             merit: 0,
             missed: false,
             in_book: false,

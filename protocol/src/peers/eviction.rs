@@ -16,10 +16,12 @@
 //!    secret of ours picks; and half of the rest, those that have been connected for longest.
 //!    *Rationale:* messages have to be brought before anybody else does; nearness and groups are what an attacker cannot choose; and who wants to
 //!    drive out old peers by coming anew finds half of them out of reach.
-//! 4. Of the rest, the youngest of the largest group of addresses goes; of groups of the same size, that with the youngest
+//! 4. Where some of the rest have been idle for half a minute ([`super::renewal`]), the others are left alone. *Rationale:* a silent peer costs an attacker nothing, and honest
+//!    ones announce what they have; where nobody has anything to say all are idle.
+//! 5. Of the rest, the youngest of the largest group of addresses goes; of groups of the same size, that with the youngest
 //!    peer. *Rationale:* many connections from few networks are the cheapest attack.
-//! 5. If nobody is left, the newcomer is refused.
-//! 6. Whoever asks bounds how often ([`EVICTION_INTERVAL`]), for strangers and for acquaintances each: an attacker that dials without end must not
+//! 6. If nobody is left, the newcomer is refused.
+//! 7. Whoever asks bounds how often ([`EVICTION_INTERVAL`]), for strangers and for acquaintances each: an attacker that dials without end must not
 //!    turn over all places, nor be the only one that is let in.
 //!
 //! # Cost
@@ -68,6 +70,8 @@ pub struct Inbound {
     pub brought: Vec<Option<Time>>,
     /// In how many turns it has been of use, in all connections; zero if it is no acquaintance.
     pub merit: u8,
+    /// Whether it has neither brought nor announced anything for some turns.
+    pub idle: bool,
     /// Whether it is to stay, whatever happens.
     pub kept: bool,
 }
@@ -104,6 +108,9 @@ pub fn choose(now: Time, inbound: &[Inbound], newcomer: Newcomer, secret: u64) -
         let oldest = rest.iter().filter(|it| it.group() == group).min_by_key(|it| (it.since, it.peer));
         let oldest = oldest.map(|it| it.peer);
         rest.retain(|it| Some(it.peer) != oldest);
+    }
+    if rest.iter().any(|it| it.idle) {
+        rest.retain(|it| it.idle);
     }
     rest.sort_by_key(|it| it.since);
     rest.drain(..rest.len() / 2);
@@ -148,6 +155,7 @@ mod tests {
             rtt: None,
             merit: 0,
             brought: vec![None, None],
+            idle: false,
             kept: false,
         }
     }
@@ -160,8 +168,9 @@ mod tests {
         let brought = prop::collection::vec(prop::option::of(0_u64..1_000), 2);
         let rtt = prop::option::of(1_u64..300);
         let merit = prop_oneof![3 => Just(0), 2 => any::<u8>()];
-        (0_u8..6, 0_u64..200, rtt, brought, merit, prop::bool::weighted(0.1)).prop_map(
-            |(network, age_s, rtt, brought, merit, kept)| Inbound {
+        (0_u8..6, 0_u64..200, rtt, brought, merit, any::<bool>(), prop::bool::weighted(0.1)).prop_map(
+            |(network, age_s, rtt, brought, merit, idle, kept)| Inbound {
+                idle,
                 merit,
                 ip: IpAddr::from([20, network, 1, 1]),
                 rtt: rtt.map(Duration::from_millis),
@@ -197,6 +206,8 @@ mod tests {
             let since = left.iter().filter(|it| it.group() == group).map(|it| it.since).min();
             left.retain(|it| it.group() != group || Some(it.since) != since);
         }
+        let idle: Vec<&Inbound> = left.iter().filter(|it| it.idle).copied().collect();
+        left = if idle.is_empty() { left } else { idle };
         for _ in 0..left.len() / 2 {
             let oldest = left.iter().map(|it| it.since).min();
             let place = left.iter().position(|it| Some(it.since) == oldest)?;
@@ -262,6 +273,19 @@ mod tests {
             assert!(gone.slot < 100, "{gone:?} is of use or has just come");
             inbound.retain(|it| it.peer != gone);
         }
+    }
+
+    #[test]
+    fn the_idle_go_before_others_however_long_they_have_been_there() {
+        let mut inbound: Vec<Inbound> = (0..60).map(|slot| Inbound { idle: true, ..silent(slot, 900) }).collect();
+        inbound.extend((60..120).map(|slot| silent(slot, 20)));
+        let mut gone = Vec::new();
+        while let Some(peer) = choose(NOW, &inbound, Newcomer::Stranger, 7).filter(|peer| peer.slot < 60) {
+            gone.push(peer);
+            inbound.retain(|it| it.peer != peer);
+        }
+        assert!(gone.len() > 50, "{} of sixty that say nothing", gone.len());
+        assert!(choose(NOW, &inbound, Newcomer::Stranger, 7).is_some(), "and then others");
     }
 
     #[test]

@@ -39,6 +39,7 @@
 //! 9. A banned peer or address is neither dialled nor remembered, whatever its standing.
 //! 10. When all places for others are taken, a newcomer may take that of somebody who is of little use ([`eviction`]).
 //! 11. Peers that were lost many at once are dialled again and again beyond the target, until some of them are back ([`reunion`]).
+//! 12. A node whose peers are of no use seeks those that were, and has some that it dialled make room for others ([`renewal`]).
 //!
 //! # Bounds
 //! Beside the address book at most `candidates_max` peers are remembered that are put off, besides those that are pinned (bootnode, trusted),
@@ -55,6 +56,7 @@ mod dialling;
 pub mod eviction;
 mod keeping_out;
 mod proven;
+pub mod renewal;
 pub mod reunion;
 mod sealed;
 mod shortage;
@@ -77,6 +79,7 @@ use bytes::Bytes;
 use candidate::{Candidate, Counts, State};
 use candidates::Candidates;
 use eviction::Newcomer;
+use renewal::{IDLE_TURNS, Renewal};
 use reunion::Reunion;
 use shortage::Shortage;
 use std::net::IpAddr;
@@ -173,6 +176,7 @@ pub struct PeerBook {
     save_at: Time,
     shortage: Shortage,
     reunion: Reunion,
+    renewal: Renewal,
     /// When peers were last credited with what they brought.
     credited_at: Time,
     /// Acquaintances from before the start that have been of use since, and whether these were enough.
@@ -243,6 +247,7 @@ impl PeerBook {
             unsaved: false,
             shortage: Shortage::default(),
             reunion: Reunion::default(),
+            renewal: Renewal::default(),
             wake: now,
         };
         peers.book.forget(own);
@@ -358,22 +363,23 @@ impl PeerBook {
 
     /// The last connection with the peer is gone.
     pub fn disconnected(&mut self, now: Time, id: PeerId) {
-        let sent_away = self.candidates.change(id, |candidate| {
+        let by_us = self.candidates.change(id, |candidate| {
             if let State::Connected { since, .. } = candidate.state
                 && now.since(since) >= self.config.stable_after
             {
                 candidate.failures = 0;
             }
-            let sent_away = core::mem::take(&mut candidate.sent_away);
-            if sent_away {
+            candidate.idle_turns = 0;
+            let by_us = core::mem::take(&mut candidate.sent_away) | core::mem::take(&mut candidate.makes_room);
+            if by_us {
                 candidate.failures = candidate.failures.max(DOUBLINGS_MAX);
             }
             candidate.state = State::Idle;
-            sent_away
+            by_us
         });
-        let Some(sent_away) = sent_away else { return };
+        let Some(by_us) = by_us else { return };
         self.put_off(now, id);
-        if !sent_away && !self.making_room.contains(&Some(id)) {
+        if !by_us && !self.making_room.contains(&Some(id)) {
             self.lost(now, id);
         }
         self.drop_if_useless(now, id);
@@ -510,7 +516,8 @@ impl PeerBook {
     }
 
     /// Looks for peers at once, for a node that suspects that it is cut off: bootnodes and trusted peers are dialled whatever
-    /// failed before, and some more peers are sought than there are, since those may be cut off with us.
+    /// failed before, acquaintances and some more peers are sought than there are, since those may be cut off with us, and some of these make room
+    /// at the next turn if they are of no use ([`renewal`]).
     pub fn look_now(&mut self, now: Time) {
         self.candidates.change_engaged(|_, candidate| {
             if candidate.standing >= Standing::Bootnode {
@@ -518,6 +525,7 @@ impl PeerBook {
             }
         });
         self.shortage.extra = (self.shortage.extra + SHORTAGE_STEP).min(self.config.target_peers / 2);
+        self.is_ill_served(now);
         self.discover_soon(now);
         self.plan();
     }
@@ -528,12 +536,12 @@ impl PeerBook {
         self.discover_interval = self.config.discover_first;
     }
 
-    /// Since when an inbound peer is connected and from where, and whether it is to stay whatever happens.
-    pub(crate) fn inbound(&self, id: &PeerId) -> Option<(Time, IpAddr, bool)> {
+    /// Since when an inbound peer is connected and from where, whether it is to stay whatever happens, and whether it is idle ([`renewal`]).
+    pub(crate) fn inbound(&self, id: &PeerId) -> Option<(Time, IpAddr, bool, bool)> {
         let candidate = self.candidates.get(id)?;
         match candidate.state {
             State::Connected { since, direction: Direction::Inbound, ip } => {
-                Some((since, ip, candidate.standing == Standing::Trusted))
+                Some((since, ip, candidate.standing == Standing::Trusted, candidate.idle_turns >= IDLE_TURNS))
             }
             _ => None,
         }

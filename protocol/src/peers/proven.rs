@@ -4,8 +4,8 @@
 //! dials are attackers, the honest ones have no room for it, and one link in fifty is honest. So both ends of a link that was of use remember it
 //! ([`acquaintances`](super::book::acquaintances)):
 //!
-//! 1. **A start is a loss of everybody**: acquaintances are missed from then on, and dialled by the rules of [`super::reunion`]
-//!    until [`FOUND`] of them have been of use again, or half of them are connected. *Rationale:* those who were of use until they
+//! 1. **A start is a loss of everybody**: acquaintances are missed from then on, and again whenever the node is ill served ([`super::renewal`]), and dialled by the rules of
+//!    [`super::reunion`] until [`FOUND`] of them have been of use again, or half of them are connected. *Rationale:* those who were of use until they
 //!    turned against everybody are acquaintances, too.
 //! 2. **An acquaintance that dials us is let in** even if all places for others are taken: somebody makes room who would have to for
 //!    a stranger, too, but an allowance of its own says how often ([`super::eviction`]), so that a crowd of strangers at the door is no obstacle.
@@ -19,7 +19,7 @@
 use super::address::Group;
 use super::book::acquaintances::{Acquaintance, FADES_AFTER};
 use super::candidate::{Candidate, State};
-use super::{PeerBook, Standing};
+use super::{DOUBLINGS_MAX, PeerBook, Standing};
 use crate::id::{Direction, PeerId};
 use crate::time::{Duration, Time};
 
@@ -97,8 +97,15 @@ impl PeerBook {
         }
     }
 
-    /// Acquaintances are missed from the start on.
+    /// Acquaintances that are not connected are missed from now on; but who was sent away or made room keeps away for as long as anybody would.
     pub(super) fn seek_acquaintances(&mut self, now: Time) {
+        self.miss_acquaintances(now);
+        let missed = self.missed();
+        self.miss(now, missed.div_ceil(2));
+    }
+
+    /// The same, for as long as anybody is missed.
+    pub(super) fn miss_acquaintances(&mut self, now: Time) {
         let known: Vec<(PeerId, Acquaintance)> =
             self.book.acquaintances().iter().map(|(id, it)| (*id, it.clone())).collect();
         for (id, known) in known {
@@ -111,12 +118,14 @@ impl PeerBook {
                 let at = now + Duration::from_micros(self.random.below(crate::time::micros(SOUGHT_WITHIN)));
                 let new = || Candidate::new(Standing::Heard, at, State::Idle);
                 self.candidates.change_or_insert(id, new, |candidate| {
-                    candidate.add_addresses(known.addresses.iter());
-                    candidate.missed = true;
+                    let was_sent_away = candidate.failures >= DOUBLINGS_MAX;
+                    if candidate.state == State::Idle && !candidate.missed && !was_sent_away {
+                        candidate.add_addresses(known.addresses.iter());
+                        candidate.missed = true;
+                        candidate.retry_at = candidate.retry_at.min(at);
+                    }
                 });
             }
         }
-        let missed = self.missed();
-        self.miss(now, missed.div_ceil(2));
     }
 }

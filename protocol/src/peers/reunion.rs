@@ -74,6 +74,12 @@ impl PeerBook {
         }
         let missed = self.missed();
         self.miss(now, missed.div_ceil(4));
+        self.renewal.seeks = false;
+    }
+
+    /// Whether anybody is missed.
+    pub(super) fn misses_somebody(&self) -> bool {
+        self.reunion.enough > 0
     }
 
     /// How many are missed.

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 mod defences;
 mod proven;
+mod renewal;
 mod reunion;
 
 fn book(target: usize) -> PeerBook {
@@ -304,6 +305,8 @@ enum Step {
     DialFailed(u64),
     Wait(u32),
     Credit,
+    Renew(u8),
+    LookNow,
     Restart,
 }
 
@@ -318,6 +321,8 @@ fn step() -> impl Strategy<Value = Step> {
         (1..80u64).prop_map(Step::DialFailed),
         (0..90_000_000u32).prop_map(Step::Wait),
         Just(Step::Credit),
+        (0..4u8).prop_map(Step::Renew),
+        Just(Step::LookNow),
         Just(Step::Restart),
     ]
 }
@@ -326,7 +331,7 @@ proptest! {
     #[test]
     fn invariants_hold_whatever_happens(steps in prop::collection::vec(step(), 1..200)) {
         let mut book = book(6);
-        let mut now = Time::ZERO;
+        let (mut now, mut replaced) = (Time::ZERO, 0);
         let standings = [Standing::Heard, Standing::Heard, Standing::Bootnode];
         for step in steps {
             match step {
@@ -357,7 +362,18 @@ proptest! {
                     book.unban(BanTarget::Peer(PeerId::from_number(n)));
                 }
                 Step::Credit => book.credit(now, |id| (id.as_bytes()[7] % 3 == 0).then_some(now)),
+                Step::Renew(links) => {
+                    replaced += u64::from(links);
+                    for id in book.renew(now, replaced, |id| (id.as_bytes()[7] % 5 > 0).then_some(id.as_bytes()[7] % 5 == 1)) {
+                        let state = book.candidates.get(&id).map(|it| it.state);
+                        let is_ours = matches!(state, Some(State::Connected { direction: Direction::Outbound, .. }));
+                        prop_assert!(is_ours, "{id:?} is not ours to give up: {state:?}");
+                        book.disconnected(now, id);
+                    }
+                }
+                Step::LookNow => book.look_now(now),
                 Step::Restart => {
+                    replaced = 0;
                     let parts = PeerParts { book: Some(book.to_file()), ..PeerParts::from(book.config.clone()) };
                     book = PeerBook::new(parts, PeerId::from_number(0), Stream::from_seed([8; 32]), now);
                 }

@@ -22,3 +22,4 @@ mod trial_late;
 mod trial_link;
 mod trial_outcomes;
 mod trials;
+mod useful;

@@ -69,6 +69,8 @@ fn gossipsub_opportunistic_grafting() {
     let mut config = config();
     config.heartbeat.opportunistic_ticks = 5;
     config.heartbeat.nearer_ticks = 0;
+    // Otherwise they are grafted because they are of use.
+    config.trial.messages = 0;
     let mut bench = Bench::joined(config);
     let mesh = bench.subscribers(5);
     let good = bench.subscribers(3);

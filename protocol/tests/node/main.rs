@@ -13,6 +13,7 @@ mod memory;
 mod offers;
 mod overload;
 mod payloads;
+mod renewal;
 mod rules;
 mod spread;
 mod submissions;
