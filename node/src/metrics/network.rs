@@ -40,6 +40,7 @@ pub struct MeshMetrics {
     copies_refused: Counter,
     grafts_refused: Counter,
     promises_broken: Counter,
+    links_replaced: Counter,
     peers_graylisted: Counter,
     heartbeats: Counter,
     heartbeats_late: Counter,
@@ -74,6 +75,11 @@ impl MeshMetrics {
                 .single(own),
             grafts_refused: of("mesh_grafts_refused", "GRAFTs of peers that we answered by PRUNE").single(own),
             promises_broken: of("mesh_promises_broken", "IWANTs that nobody answered").single(own),
+            links_replaced: of(
+                "mesh_links_replaced",
+                "Peers that lost their place in our mesh because they brought nothing",
+            )
+            .single(own),
             peers_graylisted: of("mesh_peers_graylisted", "Peers disconnected for their score").single(own),
             heartbeats: of("mesh_heartbeats", "Heartbeats of the mesh").single(own),
             heartbeats_late: of("mesh_heartbeats_late", "Heartbeats that were late by over half an interval")
@@ -105,6 +111,7 @@ impl MeshMetrics {
             (&self.copies_refused, c.sends_refused),
             (&self.grafts_refused, c.grafts_refused),
             (&self.promises_broken, c.promises_broken),
+            (&self.links_replaced, c.links_replaced),
             (&self.peers_graylisted, c.graylisted),
             (&self.heartbeats, c.heartbeats),
             (&self.heartbeats_late, c.heartbeats_late),

@@ -38,7 +38,7 @@ fn the_silent_make_room_when_nothing_is_heard_and_those_who_announce_stay() {
     assert_eq!(bench.judge_transaction(&transaction).verdict, Some(Verdict::Accept));
     let topic = bench.genesis.transaction_topic().clone();
     let ids = vec![message_id(topic.as_str(), transaction.bytes())];
-    let announced = Rpc { ihave: vec![IHave { topic, ids: ids.into() }], ..Rpc::default() };
+    let announced = Rpc { ihave: vec![IHave { topic, ids }], ..Rpc::default() };
     let (speaking, silent) = peers.split_at(15);
     bench.out.clear();
     // Sixteen slots of a second, twice as many, and so on: two suspicions at least.
