@@ -28,6 +28,7 @@
 use super::Mesh;
 use super::io::{Output, Sink};
 use super::peers::PeerSlot;
+use super::recent::Fate;
 use super::seen::SeenState;
 use super::send;
 use super::topic::TopicIndex;
@@ -66,7 +67,7 @@ impl Mesh {
                 }
                 let key = self.seen.fingerprint(id);
                 let known = self.recent.is_known(key) || self.seen.peek(key).is_some();
-                told |= known;
+                told = told || known && matches!(self.recent.fate(key), Fate::Accepted(_));
                 if !known && self.promises.announced(now, *id, peer) {
                     budget.asked_ids += 1;
                 }

@@ -38,7 +38,7 @@ pub(super) struct PeerSlot {
     pub(super) overflowed: bool,
     /// Whether the configuration names it as a direct peer.
     pub(super) direct: bool,
-    /// Whether it has announced a message that we know, since this was last asked ([`Mesh::take_told`](super::Mesh::take_told)).
+    /// Whether it has announced a recent message that we had accepted, or that has come since then, since this was last asked ([`Mesh::take_told`](super::Mesh::take_told)).
     pub(super) told: bool,
     /// Whether we asked the driver to disconnect it. From then on it sends to no one and no one sends to it.
     pub(super) closing: bool,

@@ -253,6 +253,12 @@ impl Promises {
         if self.timers.is_empty() { None } else { self.timers.first().map(|(at, _)| *at) }
     }
 
+    /// Who has announced a message that has not arrived.
+    pub fn announcers(&self, id: &MessageId) -> impl Iterator<Item = PeerHandle> {
+        let entry = if self.entries.is_empty() { None } else { self.entries.get(id) };
+        entry.into_iter().flat_map(|entry| &entry.announcers).map(|announcer| announcer.peer)
+    }
+
     /// A copy of the message arrived from the peer. All promises for it are settled. Says whether the peer had been asked.
     pub fn delivered(&mut self, now: Time, id: &MessageId, peer: PeerHandle) -> Arrival {
         if self.entries.is_empty() {

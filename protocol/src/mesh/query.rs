@@ -140,12 +140,17 @@ impl Mesh {
         Some((slot.rest.rtt, slot.rest.links.iter().map(|link| link.brought_at).collect(), slot.direct))
     }
 
+    /// Whether a peer is in our mesh of any topic.
+    pub(crate) fn is_in_a_mesh(&self, peer: PeerHandle) -> bool {
+        self.peers.get(peer).is_some_and(|slot| slot.mesh.iter().next().is_some())
+    }
+
     /// When a peer last brought a copy of an accepted message that we had not sent to it.
     pub(crate) fn served_at(&self, peer: PeerHandle) -> Option<Time> {
         self.peers.get(peer)?.rest.links.iter().filter_map(|link| link.served_at).max()
     }
 
-    /// The peers that have announced a message that we know, since this was last asked.
+    /// The peers that have announced a message of late that we have accepted, before or after we had it, since this was last asked.
     pub(crate) fn take_told(&mut self) -> BTreeSet<PeerId> {
         let told = self.peers.iter_mut().filter_map(|slot| core::mem::take(&mut slot.told).then_some(slot.rest.id));
         told.collect()

@@ -117,6 +117,11 @@ impl Mesh {
         self.pulse.message(now);
         let id = payload.id();
         let asked = self.promises.asked(&id);
+        for other in self.promises.announcers(&id).filter(|other| *other != peer) {
+            if let Some(slot) = self.peers.get_mut(other) {
+                slot.told = true;
+            }
+        }
         let how = self.promises.delivered(now, &id, peer);
         if self.gater.is_closed(now) {
             self.tell_gater();

@@ -2,18 +2,18 @@
 //!
 //! Trials find out who brings nothing ([`super::trial`]). Who takes the place then is a matter of chance, and where nearly all peers are attackers chance is
 //! against us: one after the other is found out, and the next one is drawn from the same. What was announced to us and asked for tells whom to ask: who
-//! *has been of use* has brought the first copy of an accepted message within the last [`SO_LATE`], because it was asked or because it was in the mesh. *Rationale:* first copies,
+//! *has been of use* has brought the first copy of an accepted message within the last [`SO_LATE`], mostly because it was asked. *Rationale:* first copies,
 //! because whoever brings what others have brought as well, to pass trials for example, has helped nobody; and of the last seconds, because attackers that have served for long and turn
 //! at the same time are preferred for as long.
 //!
 //! # Rules
-//! 1. The place of who is replaced goes to a peer that has been of use, if there is one that may be grafted; otherwise to one that we dialled; otherwise to anybody. *Rationale:*
-//!    whoever dialled us to take a place may be one of many, and the others are waiting for this one.
-//! 2. Where a mesh has suspects, and fewer than half of D of its links bring anything, a heartbeat grafts one peer that has been of use, up to D_high. *Rationale:* such a node
+//! 1. The place of who is replaced goes to a peer that we dialled, if there is one that may be grafted, and among these, or else among all, to one that has been of use. *Rationale:*
+//!    whoever dialled us to take a place may be one of many, and the others are waiting for this one; and a transaction of its own costs it little and makes it of use.
+//! 2. Where a mesh has suspects, and fewer than half of D of its links bring anything, a heartbeat grafts one peer that has been of use and that we dialled, up to D_high. *Rationale:* such a node
 //!    hears of messages because it asks for them, a heartbeat late, and knows whom it has asked. A node that nobody suspects anything of
 //!    has links that bring something, so in a sound network it happens hardly ever.
 //!
-//! A peer that was of use and brings nothing in the mesh leaves it as soon as any other, and keeps away for longer each time.
+//! A peer that was of use and brings nothing in the mesh leaves it as soon as any other.
 
 use super::Mesh;
 use super::io::{Output, Sink};
@@ -29,10 +29,11 @@ impl Mesh {
     /// Who is to have a place that somebody loses who brings nothing, if there is anybody: rule 1.
     pub(super) fn replacement(&mut self, now: Time, topic: TopicIndex) -> Option<PeerHandle> {
         let mut candidates = self.graft_candidates(now, topic);
+        if candidates.iter().any(|peer| self.is_outbound(*peer)) {
+            candidates.retain(|peer| self.is_outbound(*peer));
+        }
         if candidates.iter().any(|peer| self.has_been_of_use(now, topic, *peer)) {
             candidates.retain(|peer| self.has_been_of_use(now, topic, *peer));
-        } else if candidates.iter().any(|peer| self.is_outbound(*peer)) {
-            candidates.retain(|peer| self.is_outbound(*peer));
         }
         self.choose_among(candidates, 1).first().copied()
     }
@@ -49,7 +50,7 @@ impl Mesh {
             return;
         }
         let mut candidates = self.graft_candidates(now, topic);
-        candidates.retain(|peer| self.has_been_of_use(now, topic, *peer));
+        candidates.retain(|peer| self.is_outbound(*peer) && self.has_been_of_use(now, topic, *peer));
         if let Some(peer) = self.choose_among(candidates, 1).first().copied() {
             self.counters.grafts_useful += 1;
             self.graft(now, topic, peer, out);

@@ -53,6 +53,7 @@ impl Node {
         let inbound = self.connected.iter().flatten().filter_map(|(peer, id)| {
             let (since, ip, trusted, idle) = self.peers.inbound(id)?;
             let (rtt, brought, direct) = self.mesh.merit_of(*peer)?;
+            let idle = idle && !self.mesh.is_in_a_mesh(*peer);
             let (merit, kept) = (self.peers.merit(id), trusted || direct);
             Some(Inbound { peer: *peer, ip, since, rtt, brought, merit, idle, kept })
         });

@@ -22,8 +22,12 @@ pub(super) struct Candidate {
     pub(super) idle_turns: u8,
     /// In how many turns it was of use since it is remembered here; of those that are no acquaintances.
     pub(super) merit: u8,
-    /// Whether it was lost together with many others, or is an acquaintance, and is sought since ([`super::reunion`]).
+    /// Whether it is dialled again and again beyond the target: it was lost together with many others ([`super::reunion`]), or is sought.
     pub(super) missed: bool,
+    /// Whether that is only so because it is an acquaintance (`proven.rs`).
+    pub(super) sought: bool,
+    /// Whether we have ended its last connection because of what it did or did not do, for which it is put off.
+    pub(super) kept_away: bool,
     /// Whether it is in the tables of the address book, as [`PeerBook::plan`] found it.
     pub(super) in_book: bool,
     /// Not to be dialled before.
@@ -60,6 +64,8 @@ impl Candidate {
             idle_turns: 0,
             merit: 0,
             missed: false,
+            sought: false,
+            kept_away: false,
             in_book: false,
             retry_at,
             state,

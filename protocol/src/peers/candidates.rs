@@ -36,10 +36,6 @@ impl Candidates {
             + tree_bytes::<(Time, PeerId)>(self.resting.len())
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.engaged.len() + self.resting.len()
-    }
-
     pub(super) fn counts(&self) -> Counts {
         self.counts
     }
@@ -280,7 +276,7 @@ mod tests {
                     }
                 }
                 candidates.check();
-                prop_assert_eq!(candidates.len(), naive.len());
+                prop_assert_eq!(candidates.engaged().chain(candidates.resting()).count(), naive.len());
                 for (id, it) in &naive {
                     let found = candidates.get(id).map(|it| format!("{it:?}"));
                     prop_assert_eq!(found, Some(format!("{it:?}")));

@@ -91,13 +91,18 @@ impl PeerBook {
         }
     }
 
-    /// How many more dials rule 2 asks for.
+    /// How many more dials rules 2 and 12 ask for.
     pub(super) fn wanted(&self) -> usize {
+        self.wanted_for(0) + self.renewal.vacant
+    }
+
+    /// How many more dials rule 2 would ask for if so many outbound peers were gone.
+    pub(super) fn wanted_for(&self, gone: usize) -> usize {
         let Counts { connected, outbound, dialling, .. } = self.candidates.counts();
-        let below_target = self.target().saturating_sub(connected + dialling);
+        let below_target = (self.target() + gone).saturating_sub(connected + dialling);
         let inbound = connected - outbound;
         let outbound_wanted = self.config.outbound_min.max((inbound * 3).div_ceil(7));
-        below_target.max(outbound_wanted.saturating_sub(outbound + dialling))
+        below_target.max((outbound_wanted + gone).saturating_sub(outbound + dialling))
     }
 
     /// How many more dials may be in flight.

@@ -16,8 +16,9 @@
 //!    secret of ours picks; and half of the rest, those that have been connected for longest.
 //!    *Rationale:* messages have to be brought before anybody else does; nearness and groups are what an attacker cannot choose; and who wants to
 //!    drive out old peers by coming anew finds half of them out of reach.
-//! 4. Where some of the rest have been idle for half a minute ([`super::renewal`]), the others are left alone. *Rationale:* a silent peer costs an attacker nothing, and honest
-//!    ones announce what they have; where nobody has anything to say all are idle.
+//!    The last of these comes after the next rule.
+//! 4. Where [`IDLE_MIN`] at least and a quarter of the rest have been idle for half a minute ([`super::renewal`]), the others are left alone. *Rationale:* a silent peer costs an attacker nothing, and honest
+//!    ones announce what they have; where nobody has anything to say all are idle. Where few are idle, they are rather clients that have little to say.
 //! 5. Of the rest, the youngest of the largest group of addresses goes; of groups of the same size, that with the youngest
 //!    peer. *Rationale:* many connections from few networks are the cheapest attack.
 //! 6. If nobody is left, the newcomer is refused.
@@ -43,6 +44,8 @@ pub const PROTECTED_PROVEN: usize = 16;
 pub const PROTECTED_USEFUL: usize = 8;
 /// Peers that are protected for being near.
 pub const PROTECTED_NEAR: usize = 8;
+/// So many peers that say nothing are no chance. A guess.
+pub const IDLE_MIN: usize = 8;
 /// Peers that are protected by the group of their addresses.
 pub const PROTECTED_GROUPS: usize = 4;
 
@@ -70,7 +73,7 @@ pub struct Inbound {
     pub brought: Vec<Option<Time>>,
     /// In how many turns it has been of use, in all connections; zero if it is no acquaintance.
     pub merit: u8,
-    /// Whether it has neither brought nor announced anything for some turns.
+    /// Whether it has neither brought nor announced anything for some turns, and is in no mesh.
     pub idle: bool,
     /// Whether it is to stay, whatever happens.
     pub kept: bool,
@@ -109,7 +112,8 @@ pub fn choose(now: Time, inbound: &[Inbound], newcomer: Newcomer, secret: u64) -
         let oldest = oldest.map(|it| it.peer);
         rest.retain(|it| Some(it.peer) != oldest);
     }
-    if rest.iter().any(|it| it.idle) {
+    let idle = rest.iter().filter(|it| it.idle).count();
+    if idle >= IDLE_MIN && idle * 4 >= rest.len() {
         rest.retain(|it| it.idle);
     }
     rest.sort_by_key(|it| it.since);
@@ -207,7 +211,7 @@ mod tests {
             left.retain(|it| it.group() != group || Some(it.since) != since);
         }
         let idle: Vec<&Inbound> = left.iter().filter(|it| it.idle).copied().collect();
-        left = if idle.is_empty() { left } else { idle };
+        left = if idle.len() < 8 || idle.len() * 4 < left.len() { left } else { idle };
         for _ in 0..left.len() / 2 {
             let oldest = left.iter().map(|it| it.since).min();
             let place = left.iter().position(|it| Some(it.since) == oldest)?;
@@ -284,8 +288,16 @@ mod tests {
             gone.push(peer);
             inbound.retain(|it| it.peer != peer);
         }
-        assert!(gone.len() > 50, "{} of sixty that say nothing", gone.len());
+        // Of the others forty are protected by none of the rules before.
+        assert!((35..45).contains(&gone.len()), "{} of sixty that say nothing", gone.len());
         assert!(choose(NOW, &inbound, Newcomer::Stranger, 7).is_some(), "and then others");
+        // A few that have little to say are not set upon.
+        let mut few: Vec<Inbound> = (0..IDLE_MIN)
+            .map(|slot| Inbound { idle: true, ..silent(u32::try_from(slot).expect("few"), 900) })
+            .collect();
+        few.extend((60..70).map(|slot| silent(slot, 20)));
+        few.remove(0);
+        assert!(choose(NOW, &few, Newcomer::Stranger, 7).is_some_and(|gone| gone.slot >= 60));
     }
 
     #[test]

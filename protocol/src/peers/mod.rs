@@ -79,6 +79,7 @@ use bytes::Bytes;
 use candidate::{Candidate, Counts, State};
 use candidates::Candidates;
 use eviction::Newcomer;
+use proven::Seeking;
 use renewal::{IDLE_TURNS, Renewal};
 use reunion::Reunion;
 use shortage::Shortage;
@@ -177,6 +178,7 @@ pub struct PeerBook {
     shortage: Shortage,
     reunion: Reunion,
     renewal: Renewal,
+    seeking: Seeking,
     /// When peers were last credited with what they brought.
     credited_at: Time,
     /// Acquaintances from before the start that have been of use since, and whether these were enough.
@@ -248,6 +250,7 @@ impl PeerBook {
             shortage: Shortage::default(),
             reunion: Reunion::default(),
             renewal: Renewal::default(),
+            seeking: Seeking::default(),
             wake: now,
         };
         peers.book.forget(own);
@@ -257,7 +260,7 @@ impl PeerBook {
             candidate.addresses = anchor.addresses;
             peers.candidates.insert(anchor.id, candidate);
         }
-        peers.seek_acquaintances(now);
+        peers.seek_acquaintances(now, false);
         peers.plan();
         peers
     }
@@ -346,6 +349,7 @@ impl PeerBook {
         self.candidates.change_or_insert(id, new, |candidate| {
             candidate.state = state;
             candidate.anchor = false;
+            (candidate.makes_room, candidate.kept_away, candidate.idle_turns) = (false, false, 0);
         });
         self.found_again(id);
         self.plan();
@@ -369,8 +373,8 @@ impl PeerBook {
             {
                 candidate.failures = 0;
             }
-            candidate.idle_turns = 0;
             let by_us = core::mem::take(&mut candidate.sent_away) | core::mem::take(&mut candidate.makes_room);
+            candidate.kept_away = by_us;
             if by_us {
                 candidate.failures = candidate.failures.max(DOUBLINGS_MAX);
             }
@@ -433,6 +437,7 @@ impl PeerBook {
         self.dial_missed(now, &mut act);
         while self.wanted() > 0 && self.room() > self.kept_for_missed() {
             let Some(id) = self.choose(now) else { break };
+            self.fill_vacancy();
             self.dial(now, id, DialPurpose::Connect, &mut act);
         }
         if self.discover_at <= now {

@@ -19,7 +19,8 @@
 use super::address::Group;
 use super::book::acquaintances::{Acquaintance, FADES_AFTER};
 use super::candidate::{Candidate, State};
-use super::{DOUBLINGS_MAX, PeerBook, Standing};
+use super::reunion::MISSED_FOR;
+use super::{PeerBook, Standing};
 use crate::id::{Direction, PeerId};
 use crate::time::{Duration, Time};
 
@@ -30,6 +31,16 @@ const SAVED_WITHIN: Duration = Duration::from_secs(30);
 const SOUGHT_WITHIN: Duration = Duration::from_secs(1);
 /// After a start acquaintances are sought until so many have been of use, or half of all are connected. A guess: a mesh of them.
 const FOUND: usize = 6;
+
+/// For how long acquaintances are sought.
+#[derive(Debug, Default)]
+pub(super) struct Seeking {
+    /// How many more have to be connected; zero while nobody is sought.
+    pub(super) enough: usize,
+    pub(super) until: Time,
+    /// Whether it is because the node is ill served, rather than because it has just started.
+    ill: bool,
+}
 
 impl PeerBook {
     /// Whether this peer has proven useful, and in how many turns: zero if it is no acquaintance.
@@ -66,7 +77,7 @@ impl PeerBook {
         });
         if self.found >= FOUND && !self.found_all {
             self.found_all = true;
-            self.miss_nobody();
+            self.seek_nobody();
             self.plan();
         }
         if news {
@@ -97,35 +108,67 @@ impl PeerBook {
         }
     }
 
-    /// Acquaintances that are not connected are missed from now on; but who was sent away or made room keeps away for as long as anybody would.
-    pub(super) fn seek_acquaintances(&mut self, now: Time) {
-        self.miss_acquaintances(now);
-        let missed = self.missed();
-        self.miss(now, missed.div_ceil(2));
-    }
-
-    /// The same, for as long as anybody is missed.
-    pub(super) fn miss_acquaintances(&mut self, now: Time) {
+    /// Acquaintances that are not connected are sought from now on, until half of all are connected; but whom we have sent away keeps away for as long as anybody would. With
+    /// `ill` only for as long as the node is ill served.
+    pub(super) fn seek_acquaintances(&mut self, now: Time, ill: bool) {
         let known: Vec<(PeerId, Acquaintance)> =
             self.book.acquaintances().iter().map(|(id, it)| (*id, it.clone())).collect();
+        let (mut connected, mut sought) = (0, 0);
         for (id, known) in known {
             if id == self.own {
                 self.book.acquaintances_mut().forget(&id);
                 continue;
             }
-            if !known.addresses.is_empty() && self.candidates.len() < self.config.candidates_max {
-                // In no order that anybody else could know.
-                let at = now + Duration::from_micros(self.random.below(crate::time::micros(SOUGHT_WITHIN)));
-                let new = || Candidate::new(Standing::Heard, at, State::Idle);
-                self.candidates.change_or_insert(id, new, |candidate| {
-                    let was_sent_away = candidate.failures >= DOUBLINGS_MAX;
-                    if candidate.state == State::Idle && !candidate.missed && !was_sent_away {
-                        candidate.add_addresses(known.addresses.iter());
-                        candidate.missed = true;
-                        candidate.retry_at = candidate.retry_at.min(at);
-                    }
-                });
+            let has_room = self.candidates.counts().spare < self.config.candidates_max;
+            if known.addresses.is_empty() || !has_room && self.candidates.get(&id).is_none() {
+                continue;
             }
+            // In no order that anybody else could know.
+            let at = now + Duration::from_micros(self.random.below(crate::time::micros(SOUGHT_WITHIN)));
+            let new = || Candidate::new(Standing::Heard, at, State::Idle);
+            self.candidates.change_or_insert(id, new, |candidate| match candidate.state {
+                State::Connected { .. } => connected += 1,
+                State::Idle if !candidate.missed && !(candidate.kept_away && candidate.retry_at > now) => {
+                    candidate.add_addresses(known.addresses.iter());
+                    (candidate.missed, candidate.sought) = (true, true);
+                    candidate.retry_at = candidate.retry_at.min(at);
+                    sought += 1;
+                }
+                State::Idle | State::Dialling { .. } => sought += usize::from(candidate.sought),
+            });
         }
+        let enough = (connected + sought).div_ceil(2).saturating_sub(connected);
+        if self.seeking.enough == 0 {
+            self.seeking.ill = ill;
+        }
+        (self.seeking.enough, self.seeking.until) = (enough, now + MISSED_FOR);
+        if enough == 0 {
+            self.seek_nobody();
+        }
+    }
+
+    /// An acquaintance that was sought is connected.
+    pub(super) fn found_one_sought(&mut self) {
+        self.seeking.enough = self.seeking.enough.saturating_sub(1);
+        if self.seeking.enough == 0 {
+            self.seek_nobody();
+        }
+    }
+
+    /// The node is not ill served any more.
+    pub(super) fn is_well_served(&mut self) {
+        if core::mem::take(&mut self.seeking.ill) {
+            self.seek_nobody();
+            self.plan();
+        }
+    }
+
+    pub(super) fn seek_nobody(&mut self) {
+        self.seeking = Seeking::default();
+        self.candidates.change_engaged(|_, candidate| {
+            if candidate.sought {
+                candidate.is_found();
+            }
+        });
     }
 }

@@ -62,7 +62,8 @@ impl PeerBook {
             // The book may forget it meanwhile.
             let known = self.book.addresses(id).unwrap_or_default();
             self.candidates.change(*id, |candidate| {
-                if candidate.state != State::Idle || candidate.missed {
+                let was_lost = candidate.missed && !core::mem::take(&mut candidate.sought);
+                if candidate.state != State::Idle || was_lost {
                     return;
                 }
                 candidate.add_addresses(known.iter());
@@ -72,52 +73,57 @@ impl PeerBook {
                 }
             });
         }
-        let missed = self.missed();
-        self.miss(now, missed.div_ceil(4));
-        self.renewal.seeks = false;
+        let lost = self.candidates.engaged().filter(|(_, it)| it.missed && !it.sought).count();
+        self.reunion.enough = lost.div_ceil(4);
+        self.reunion.until = now + MISSED_FOR;
     }
 
-    /// Whether anybody is missed.
-    pub(super) fn misses_somebody(&self) -> bool {
-        self.reunion.enough > 0
-    }
-
-    /// How many are missed.
+    /// How many are missed, for whatever reason.
+    #[cfg(test)]
     pub(super) fn missed(&self) -> usize {
         self.candidates.engaged().filter(|(_, it)| it.missed).count()
     }
 
-    /// Begins to seek those who are missed, until so many of them are connected again.
-    pub(super) fn miss(&mut self, now: Time, enough: usize) {
-        self.reunion.enough = enough;
-        self.reunion.until = now + MISSED_FOR;
-    }
-
     /// A peer that was missed is connected.
     pub(super) fn found_again(&mut self, id: PeerId) {
-        if self.candidates.change(id, Candidate::is_found) == Some(true) {
-            self.reunion.enough = self.reunion.enough.saturating_sub(1);
-            if self.reunion.enough == 0 {
-                self.miss_nobody();
+        let found = self.candidates.change(id, |candidate| (candidate.sought, candidate.is_found()));
+        match found {
+            Some((true, true)) => self.found_one_sought(),
+            Some((false, true)) => {
+                self.reunion.enough = self.reunion.enough.saturating_sub(1);
+                if self.reunion.enough == 0 {
+                    self.miss_nobody();
+                }
             }
+            _ => {}
         }
     }
 
-    pub(super) fn miss_nobody(&mut self) {
+    /// The parts are joined, or are not going to be.
+    fn miss_nobody(&mut self) {
         self.reunion.enough = 0;
         self.reunion.losses.clear();
         self.candidates.change_engaged(|_, candidate| {
-            candidate.is_found();
+            if !candidate.sought {
+                candidate.is_found();
+            }
         });
+    }
+
+    fn misses_anybody(&self) -> bool {
+        self.reunion.enough > 0 || self.seeking.enough > 0
     }
 
     /// Dials those who are missed.
     pub(super) fn dial_missed(&mut self, now: Time, act: &mut impl FnMut(PeerAction)) {
-        if self.reunion.enough == 0 {
-            return;
+        if self.reunion.enough > 0 && self.reunion.until <= now {
+            self.miss_nobody();
         }
-        if self.reunion.until <= now {
-            return self.miss_nobody();
+        if self.seeking.enough > 0 && self.seeking.until <= now {
+            self.seek_nobody();
+        }
+        if !self.misses_anybody() {
+            return;
         }
         if self.reunion.next_at > now || !self.may_dial_missed() {
             return;
@@ -133,7 +139,7 @@ impl PeerBook {
 
     /// When a missed peer is to be dialled next, or nobody is missed any more.
     pub(super) fn next_missed(&self) -> Option<Time> {
-        if self.reunion.enough == 0 {
+        if !self.misses_anybody() {
             return None;
         }
         let due = self
@@ -142,13 +148,15 @@ impl PeerBook {
             .filter(|(id, it)| it.missed && it.state == State::Idle && self.may_be_dialled(id, it));
         let due = due.map(|(_, it)| it.retry_at).min().filter(|_| self.may_dial_missed());
         let dial = due.map(|at| at.max(self.reunion.next_at));
-        Some(dial.unwrap_or(Time::MAX).min(self.reunion.until))
+        let ends = [(self.reunion.enough, self.reunion.until), (self.seeking.enough, self.seeking.until)];
+        let ends = ends.into_iter().filter(|(enough, _)| *enough > 0).map(|(_, until)| until);
+        ends.chain(dial).min()
     }
 
     /// Of the dials in flight, how many are kept free for those who are missed: whoever fills a book with addresses at which nobody answers
     /// would otherwise keep us from dialling anybody else.
     pub(super) fn kept_for_missed(&self) -> usize {
-        if self.reunion.enough == 0 {
+        if !self.misses_anybody() {
             return 0;
         }
         let waiting = self.candidates.engaged().filter(|(_, it)| it.missed && it.state == State::Idle).count();
@@ -164,8 +172,9 @@ impl PeerBook {
 
 impl Candidate {
     /// It is missed no more; says whether it was.
-    fn is_found(&mut self) -> bool {
+    pub(super) fn is_found(&mut self) -> bool {
         let was = core::mem::take(&mut self.missed);
+        self.sought = false;
         if was && self.standing == Standing::Heard && !self.anchor {
             self.addresses.clear();
         }

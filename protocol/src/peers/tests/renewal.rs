@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::peers::book::acquaintances::PROVEN;
-use crate::peers::renewal::{IDLE_TURNS, RENEWED};
+use crate::peers::renewal::{IDLE_TURNS, RENEWED, RENEWED_IN_SILENCE};
 
 /// How long a turn takes.
 const TURN: Duration = Duration::from_secs(6);
@@ -74,6 +74,48 @@ fn a_new_connection_begins_anew_and_trusted_peers_stay() {
     book.disconnected(now, PeerId::from_number(1));
     connect(&mut book, now, 1, Direction::Outbound);
     assert_eq!(turn(&mut book, now + TURN, 5, &[]), [2]);
+}
+
+#[test]
+fn the_youngest_of_those_who_are_as_idle_and_no_bootnode() {
+    let mut book = connected(1..=0);
+    for number in 1..=9 {
+        let at = Time::from_secs(number);
+        if number >= 8 {
+            book.discovered(at, PeerId::from_number(number), &address(number), Standing::Bootnode, Source::Operator);
+        }
+        connect(&mut book, at, number, Direction::Outbound);
+    }
+    let now = quiet(&mut book, Time::from_secs(10), IDLE_TURNS, &[]);
+    assert_eq!(turn(&mut book, now + TURN, 1, &[]), [5, 6, 7]);
+}
+
+/// Whose time to be dialled again has come is somebody else as well as who was never dialled.
+#[test]
+fn others_are_those_who_may_be_dialled_again_too() {
+    let mut book = connected(1..=8);
+    (60..100).for_each(|number| {
+        connect(&mut book, Time::ZERO, number, Direction::Outbound);
+        // One by one, and not because many were lost at once.
+        book.disconnected(Time::from_secs(31 * number), PeerId::from_number(number));
+    });
+    let later = Time::from_secs(31 * 100) + book.config.retry_max * 2;
+    let now = quiet(&mut book, later, IDLE_TURNS, &[]);
+    assert_eq!(turn(&mut book, now + TURN, 9, &[]).len(), 8);
+}
+
+#[test]
+fn others_are_dialled_though_the_target_is_reached_without() {
+    let mut book = connected(1..=30);
+    let now = quiet(&mut book, Time::ZERO, IDLE_TURNS, &[]);
+    assert_eq!(wake(&mut book, now).0, []);
+    let gone = turn(&mut book, now + TURN, 1, &[]);
+    gone.iter().for_each(|number| book.disconnected(now + TURN, PeerId::from_number(*number)));
+    let (dialled, _) = wake(&mut book, now + TURN);
+    assert_eq!((gone.len(), dialled.len()), (RENEWED, RENEWED));
+    dialled.iter().for_each(|id| book.connected(now + TURN, *id, ip(50), Direction::Outbound));
+    assert_eq!(wake(&mut book, now + TURN).0, [], "one for one");
+    assert_eq!(book.stats().connected, 30);
 }
 
 #[test]
@@ -186,23 +228,76 @@ fn a_node_that_suspects_to_be_cut_off_does_both() {
     book.look_now(now);
     book.check();
     assert_eq!(book.missed(), 4);
-    assert_eq!(turn(&mut book, now + TURN, 0, &[]).len(), 3, "a quarter of ten");
+    assert_eq!(turn(&mut book, now + TURN, 0, &[]).len(), RENEWED_IN_SILENCE);
     assert_eq!(book.missed(), 4);
     assert_eq!(turn(&mut book, now + TURN * 2, 0, &[]), [], "once");
     assert_eq!(book.missed(), 0);
 }
 
-/// Parts of a network that was divided look for each other for an hour, whatever else happens.
+/// A friend that was away for long is dialled as soon as others when it is sought again.
+#[test]
+fn who_did_not_answer_for_long_is_sought_again() {
+    let (mut book, now) = estranged();
+    for _ in 0..40 {
+        book.dial_failed(now, PeerId::from_number(2));
+    }
+    turn(&mut book, now + TURN, 1, &OTHERS);
+    assert_eq!(book.missed(), 4);
+}
+
+#[test]
+fn nobody_is_sought_while_half_of_all_acquaintances_are_connected() {
+    let (mut book, now) = estranged();
+    connect(&mut book, now, 1, Direction::Outbound);
+    connect(&mut book, now, 2, Direction::Outbound);
+    turn(&mut book, now + TURN, 1, &OTHERS);
+    assert_eq!(book.missed(), 0);
+}
+
+/// A book that has lost nine of its peers together, while acquaintances are sought or before; and when that was.
+fn divided(sought_before: bool) -> (PeerBook, Time) {
+    let (mut book, mut now) = estranged();
+    // In turns of their own, of which each ends without a replaced link.
+    if sought_before {
+        now = now + TURN;
+        turn(&mut book, now, 1, &OTHERS);
+        assert_eq!(book.missed(), 4);
+    }
+    for number in 5..=13 {
+        now = now + Duration::from_secs(1);
+        book.disconnected(now, PeerId::from_number(number));
+        if number % 3 == 0 {
+            turn(&mut book, now, u64::from(sought_before), &OTHERS);
+        }
+    }
+    (book, now)
+}
+
+/// Parts of a network that was divided look for each other for an hour, however many acquaintances are found in either.
 #[test]
 fn those_who_were_lost_together_are_sought_for_as_long_as_ever() {
-    let (mut book, now) = estranged();
-    for number in 5..=13 {
-        book.disconnected(now, PeerId::from_number(number));
+    for sought_before in [false, true] {
+        let (mut book, now) = divided(sought_before);
+        let lost = |book: &PeerBook| {
+            (5..=13)
+                .filter(|number| book.candidates.get(&PeerId::from_number(*number)).is_some_and(|it| it.missed))
+                .count()
+        };
+        // The book may have forgotten one.
+        let all = lost(&book);
+        assert!(all >= 8, "with {sought_before}: {all}");
+        turn(&mut book, now + TURN, 5, &[14]);
+        for number in 1..=4 {
+            connect(&mut book, now + TURN, number, Direction::Outbound);
+            book.check();
+        }
+        assert_eq!(lost(&book), all, "acquaintances of our own part are no reunion");
+        turn(&mut book, now + TURN * 2, 5, &[14]);
+        turn(&mut book, now + TURN * 3, 5, &[14]);
+        assert_eq!(lost(&book), all, "nor is it one that nothing is replaced any more");
+        for number in 5..=7 {
+            connect(&mut book, now + TURN * 3, number, Direction::Outbound);
+        }
+        assert_eq!(book.missed(), 0, "a quarter is back");
     }
-    let missed = book.missed();
-    assert!(missed >= 9, "{missed}");
-    let now = now + TURN;
-    turn(&mut book, now, 1, &[14]);
-    turn(&mut book, now + TURN, 1, &[14]);
-    assert!(book.missed() >= missed, "{}", book.missed());
 }
