@@ -27,7 +27,7 @@
 
 use super::Mesh;
 use super::io::{Output, Sink};
-use super::peers::PeerSlot;
+use super::peers::{PeerSlot, Told};
 use super::recent::Fate;
 use super::seen::SeenState;
 use super::send;
@@ -67,7 +67,9 @@ impl Mesh {
                 }
                 let key = self.seen.fingerprint(id);
                 let known = self.recent.is_known(key) || self.seen.peek(key).is_some();
-                told = told || known && matches!(self.recent.fate(key), Fate::Accepted(_));
+                if known && told != Told::Now && matches!(self.recent.fate(key), Fate::Accepted(_)) {
+                    told = Told::Now;
+                }
                 if !known && self.promises.announced(now, *id, peer) {
                     budget.asked_ids += 1;
                 }

@@ -38,8 +38,8 @@ pub(super) struct PeerSlot {
     pub(super) overflowed: bool,
     /// Whether the configuration names it as a direct peer.
     pub(super) direct: bool,
-    /// Whether it has announced a recent message that we had accepted, or that has come since then, since this was last asked ([`Mesh::take_told`](super::Mesh::take_told)).
-    pub(super) told: bool,
+    /// Whether it has announced a message of late.
+    pub(super) told: Told,
     /// Whether we asked the driver to disconnect it. From then on it sends to no one and no one sends to it.
     pub(super) closing: bool,
     pub(super) direction: Direction,
@@ -47,6 +47,16 @@ pub(super) struct PeerSlot {
 }
 
 const _: () = assert!(size_of::<Option<PeerSlot>>() == 64);
+
+/// Whether a peer has announced a recent message that we had accepted, or that has come since then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// Since this was last asked ([`Mesh::take_told`](super::Mesh::take_told)).
+    Now,
+    /// In the turn before that and not since.
+    Before,
+    Nothing,
+}
 
 /// What is seldom looked at of a connected peer.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! Reading the engine's state, for the RPC, metrics and tests. Nothing here changes anything.
 
 use super::Mesh;
+use super::peers::Told;
 use super::score::{ScoreBreakdown, Thresholds};
 use crate::id::{Direction, MessageId, PeerHandle, PeerId, Topic, Version};
 use crate::memory::{MemoryLedger, tree_bytes};
@@ -152,7 +153,11 @@ impl Mesh {
 
     /// The peers that have announced a message of late that we have accepted, before or after we had it, since this was last asked.
     pub(crate) fn take_told(&mut self) -> BTreeSet<PeerId> {
-        let told = self.peers.iter_mut().filter_map(|slot| core::mem::take(&mut slot.told).then_some(slot.rest.id));
+        let told = self.peers.iter_mut().filter_map(|slot| {
+            let has_told = slot.told == Told::Now;
+            slot.told = if has_told { Told::Before } else { Told::Nothing };
+            has_told.then_some(slot.rest.id)
+        });
         told.collect()
     }
 

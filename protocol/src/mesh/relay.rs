@@ -27,6 +27,7 @@
 //! [repeated](super::Input::Repeat) is not flooded.
 
 use super::io::{Copied, Event, Output, Sink, ValidationTicket, Verdict};
+use super::peers::Told;
 use super::pending::Validation;
 use super::recent::{Fate, Recent};
 use super::score::gater::Outcome;
@@ -119,7 +120,7 @@ impl Mesh {
         let asked = self.promises.asked(&id);
         for other in self.promises.announcers(&id).filter(|other| *other != peer) {
             if let Some(slot) = self.peers.get_mut(other) {
-                slot.told = true;
+                slot.told = Told::Now;
             }
         }
         let how = self.promises.delivered(now, &id, peer);

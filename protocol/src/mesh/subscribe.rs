@@ -7,7 +7,7 @@
 //! younger than our leaving. Leaving sends PRUNE with the unsubscribe backoff to the mesh.
 
 use super::io::{Event, Output, PruneReason, Sink};
-use super::peers::{Budget, PeerRest, PeerSlot, TopicLink};
+use super::peers::{Budget, PeerRest, PeerSlot, Told, TopicLink};
 use super::pulse::Rhythm;
 use super::topic::{TopicIndex, TopicSet};
 use super::trial::Use;
@@ -40,7 +40,7 @@ impl Mesh {
             direction,
             version,
             direct: self.config.direct_peers.contains(&id),
-            told: false,
+            told: Told::Nothing,
             closing: false,
             subscribed: TopicSet::default(),
             mesh: TopicSet::default(),

@@ -7,7 +7,8 @@
 //! at the same time are preferred for as long.
 //!
 //! # Rules
-//! 1. The place of who is replaced goes to a peer that we dialled, if there is one that may be grafted, and among these, or else among all, to one that has been of use. *Rationale:*
+//! 1. The place of who is replaced goes to a peer that we dialled, if there is one that may be grafted, and among these, or else among all, to one that has been of use, or else to
+//!    one that has announced a recent message within some seconds ([`Mesh::take_told`]), as honest peers do. *Rationale:*
 //!    whoever dialled us to take a place may be one of many, and the others are waiting for this one; and a transaction of its own costs it little and makes it of use.
 //! 2. Where a mesh has suspects, and fewer than half of D of its links bring anything, a heartbeat grafts one peer that has been of use and that we dialled, up to D_high. *Rationale:* such a node
 //!    hears of messages because it asks for them, a heartbeat late, and knows whom it has asked. A node that nobody suspects anything of
@@ -17,6 +18,7 @@
 
 use super::Mesh;
 use super::io::{Output, Sink};
+use super::peers::Told;
 use super::topic::TopicIndex;
 use super::trial::Use;
 use crate::id::PeerHandle;
@@ -34,6 +36,8 @@ impl Mesh {
         }
         if candidates.iter().any(|peer| self.has_been_of_use(now, topic, *peer)) {
             candidates.retain(|peer| self.has_been_of_use(now, topic, *peer));
+        } else if candidates.iter().any(|peer| self.has_told(*peer)) {
+            candidates.retain(|peer| self.has_told(*peer));
         }
         self.choose_among(candidates, 1).first().copied()
     }
@@ -55,6 +59,10 @@ impl Mesh {
             self.counters.grafts_useful += 1;
             self.graft(now, topic, peer, out);
         }
+    }
+
+    fn has_told(&self, peer: PeerHandle) -> bool {
+        self.peers.get(peer).is_some_and(|slot| slot.told != Told::Nothing)
     }
 
     fn has_been_of_use(&self, now: Time, topic: TopicIndex, peer: PeerHandle) -> bool {

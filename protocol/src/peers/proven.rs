@@ -128,7 +128,7 @@ impl PeerBook {
             let new = || Candidate::new(Standing::Heard, at, State::Idle);
             self.candidates.change_or_insert(id, new, |candidate| match candidate.state {
                 State::Connected { .. } => connected += 1,
-                State::Idle if !candidate.missed && !(candidate.kept_away && candidate.retry_at > now) => {
+                State::Idle if !candidate.missed && (!candidate.kept_away || candidate.retry_at <= now) => {
                     candidate.add_addresses(known.addresses.iter());
                     (candidate.missed, candidate.sought) = (true, true);
                     candidate.retry_at = candidate.retry_at.min(at);

@@ -78,8 +78,8 @@ fn a_new_connection_begins_anew_and_trusted_peers_stay() {
 
 #[test]
 fn the_youngest_of_those_who_are_as_idle_and_no_bootnode() {
-    let mut book = connected(1..=0);
-    for number in 1..=9 {
+    let mut book = connected(1..=1);
+    for number in 2..=9 {
         let at = Time::from_secs(number);
         if number >= 8 {
             book.discovered(at, PeerId::from_number(number), &address(number), Standing::Bootnode, Source::Operator);
@@ -300,4 +300,18 @@ fn those_who_were_lost_together_are_sought_for_as_long_as_ever() {
         }
         assert_eq!(book.missed(), 0, "a quarter is back");
     }
+}
+
+#[test]
+fn a_reunion_and_the_search_for_acquaintances_end_apart() {
+    let (mut book, now) = estranged();
+    let now = now + TURN;
+    turn(&mut book, now, 1, &OTHERS);
+    (5..=12).for_each(|number| book.disconnected(now, PeerId::from_number(number)));
+    assert!((11..=12).contains(&book.missed()), "{}, of which the book may have forgotten one", book.missed());
+    // A quarter of those who were lost, and not of all.
+    (5..=6).for_each(|number| connect(&mut book, now, number, Direction::Outbound));
+    assert_eq!(book.missed(), 3, "acquaintances, but for the one that was lost a moment before the others");
+    (1..=2).for_each(|number| connect(&mut book, now, number, Direction::Outbound));
+    assert_eq!(book.missed(), 0);
 }
