@@ -14,7 +14,8 @@
 //! 6. At D_low and above it is refused unless we dialled the peer, while there is a *newcomer* in the mesh: a peer that has not brought
 //!    anything since it came, although others have. *Rationale:* it takes some messages to find out that a peer is of no use
 //!    ([`super::trial`]), so that whoever comes in numbers and again and again would always have some places of a mesh; like this it is one.
-//!    A peer that does its part brings something within a few messages, or passes its first trial.
+//!    A peer that does its part brings something within a few messages, or passes its first trial. Who has announced a recent message has a place of its own, beside a newcomer that has
+//!    not ([`super::useful`]): otherwise silent attackers that ask all the time take every place that becomes free.
 //! 7. A peer that has proven useful before is taken all the same, in place of somebody else ([`super::proven`]).
 //!
 //! A refusal is a PRUNE and sets the backoff. A received PRUNE takes the peer out of our mesh and sets the backoff that it
@@ -249,7 +250,7 @@ impl Mesh {
             return GraftAnswer::Refuse { penalties: 0 };
         }
         let (links, degree) = (self.states[topic.index()].mesh.len(), &self.config.degree);
-        let full = links >= degree.high || links >= degree.low && self.has_newcomers_enough(topic);
+        let full = links >= degree.high || links >= degree.low && self.has_newcomers_enough(topic, peer);
         if full && slot.direction == Direction::Inbound && !(self.is_proven(peer) && self.wants_proven(topic)) {
             return GraftAnswer::NoRoom;
         }

@@ -528,12 +528,17 @@ impl Mesh {
         state.mesh.binary_search(&peer).is_ok_and(|place| !state.uses[place].brought)
     }
 
-    /// Whether the mesh has as many newcomers as it may have, so that peers that ask for a place have to wait.
+    /// Whether the mesh has as many newcomers as it may have, so that a peer that asks for a place has to wait; for one that announces, those that do.
     /// Where nobody has brought anything, in a young or idle mesh, that says nothing about them.
-    pub(super) fn has_newcomers_enough(&self, topic: TopicIndex) -> bool {
-        let uses = &self.states[topic.index()].uses;
-        let newcomers = uses.iter().filter(|known| !known.brought).count();
-        self.config.trial.messages > 0 && newcomers < uses.len() && newcomers >= self.config.degree.newcomers
+    pub(super) fn has_newcomers_enough(&self, topic: TopicIndex, peer: PeerHandle) -> bool {
+        let (state, tells) = (&self.states[topic.index()], self.has_told(peer));
+        let newcomers = state.mesh.iter().zip(&state.uses).filter(|(_, known)| !known.brought).map(|(peer, _)| *peer);
+        let (mut all, mut rivals) = (0, 0);
+        for newcomer in newcomers {
+            all += 1;
+            rivals += usize::from(!tells || self.has_told(newcomer));
+        }
+        self.config.trial.messages > 0 && all < state.uses.len() && rivals >= self.config.degree.newcomers
     }
 
     /// Whether nothing comes from a peer that has brought a message of late.

@@ -61,7 +61,8 @@ impl Mesh {
         }
     }
 
-    fn has_told(&self, peer: PeerHandle) -> bool {
+    /// Whether the peer has announced a recent message within some seconds.
+    pub(super) fn has_told(&self, peer: PeerHandle) -> bool {
         self.peers.get(peer).is_some_and(|slot| slot.told != Told::Nothing)
     }
 

@@ -55,6 +55,28 @@ fn one_newcomer_at_a_time_is_taken_in() {
     assert!(asks(&mut bench).1);
 }
 
+/// Silent attackers that ask all the time do not keep out who announces, and who announces gets no more places by it than one.
+#[test]
+fn who_announces_has_a_place_of_its_own() {
+    // Who announces asks before or after one that says nothing.
+    for order in [[false, true], [true, false]] {
+        let (mut bench, peers) = bench(config(), 6);
+        bring(&mut bench, &peers, 1);
+        let mut asks = |announces: bool| {
+            let peer = bench.subscriber();
+            if announces {
+                bench.ihave_from(peer, &[message(1)]);
+            }
+            bench.graft_from(peer);
+            bench.in_mesh(peer)
+        };
+        // A silent one has to wait for whatever newcomer there is.
+        let [first, second] = order;
+        assert_eq!((asks(first), asks(second)), (true, second), "{order:?}");
+        assert_eq!((asks(false), asks(true)), (false, false), "{order:?}");
+    }
+}
+
 /// A copy that comes after the verdict shows as much as one that comes first.
 #[test]
 fn a_late_copy_makes_an_old_hand_and_our_own_message_does_not() {
