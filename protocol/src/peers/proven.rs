@@ -4,7 +4,7 @@
 //! dials are attackers, the honest ones have no room for it, and one link in fifty is honest. So both ends of a link that was of use remember it
 //! ([`acquaintances`](super::book::acquaintances)):
 //!
-//! 1. **A start is a loss of everybody**: acquaintances are missed from then on, and again whenever the node is ill served ([`super::renewal`]), and dialled by the rules of
+//! 1. **A start is a loss of everybody**: acquaintances are sought from then on, and again while the node is ill served ([`super::renewal`]), and dialled by the rules of
 //!    [`super::reunion`] until [`FOUND`] of them have been of use again, or half of them are connected. *Rationale:* those who were of use until they
 //!    turned against everybody are acquaintances, too.
 //! 2. **An acquaintance that dials us is let in** even if all places for others are taken: somebody makes room who would have to for
@@ -27,7 +27,7 @@ use crate::time::{Duration, Time};
 /// Within how long a new acquaintance is written down. A guess: it is worth more than an address, and less than an anchor.
 const SAVED_WITHIN: Duration = Duration::from_secs(30);
 
-/// Within how long of a start the dials of acquaintances begin, as far as their number allows.
+/// Within how long the dials of acquaintances begin when they are sought, as far as their number allows.
 const SOUGHT_WITHIN: Duration = Duration::from_secs(1);
 /// After a start acquaintances are sought until so many have been of use, or half of all are connected. A guess: a mesh of them.
 const FOUND: usize = 6;
